@@ -1,0 +1,5 @@
+"""``python -m causalms``."""
+
+from causalms.cli import main
+
+main()

@@ -1,0 +1,299 @@
+"""The three tables that rooms hand to each other, their schemas, and the one reader and writer of tables.
+
+``participants`` has one row a patient, ``draws`` one row a patient x arm x visit x draw, ``results`` one row a statistic.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from causalms.errors import InputError, UsageError
+from causalms.files import whole_file
+
+if TYPE_CHECKING:
+    from pandera.pandas import DataFrameSchema
+
+#: The six arms of the pooled trials, in order of rising efficacy.
+ARMS = (
+    "placebo",
+    "laquinimod",
+    "interferon-beta-1a-im",
+    "interferon-beta-1a-sc",
+    "dimethyl-fumarate",
+    "ocrelizumab",
+)
+
+#: The regions a lesion can be counted in, in the order of their labels 1-4 on an anatomy map.
+REGIONS = ("periventricular", "juxtacortical", "deep_white_matter", "infratentorial")
+
+PARTICIPANTS_COLUMNS = (
+    "participant_id",
+    "trial",
+    "site",
+    "arm",
+    "age",
+    "sex",
+    "edss",
+    "disease_duration",
+    "relapses_prior_year",
+    "gd_lesions",
+    "t2_lesions",
+    "t2_volume_ml",
+    "exposure_years",
+)
+
+DRAWS_KEYS = ("participant_id", "trial", "arm", "arm_randomised", "visit_week", "query", "query_id")
+DRAWS_OUTCOMES = ("net2_lesions", "net2_volume_ml", *(f"net2_lesions_{region}" for region in REGIONS))
+EXPECTED_OUTCOMES = ("expected_net2_lesions", "expected_net2_volume_ml", "activity_probability", "dispersion")
+
+RESULTS_COLUMNS = (
+    "analysis",
+    "population",
+    "subgroup",
+    "arm",
+    "reference",
+    "measure",
+    "estimand",
+    "estimator",
+    "variance",
+    "estimate",
+    "se",
+    "lower",
+    "upper",
+    "level",
+    "p_value",
+    "n",
+    "n_reference",
+    "se_patient",
+    "se_generator",
+    "se_monte_carlo",
+    "randomised",
+    "rung",
+    "package_version",
+)
+_RESULTS_TEXT = (*RESULTS_COLUMNS[:9], "package_version")
+_RESULTS_NUMBERS = (*RESULTS_COLUMNS[9:15], "se_patient", "se_generator", "se_monte_carlo")
+
+
+def net2_column(week: int, outcome: str = "net2_lesions") -> str:
+    """Name of the participants column that holds an observed outcome at a visit.
+
+    Outcomes are cumulative from baseline: lesions new or enlarging at ``week`` against week 0.
+
+    Examples
+    --------
+    >>> net2_column(48)
+    'net2_lesions_week48'
+    """
+    return f"{outcome}_week{week}"
+
+
+def schema(name: str) -> DataFrameSchema:
+    """The checked schema of a table.
+
+    Parameters
+    ----------
+    name : {"participants", "draws", "expected", "results"}
+
+    Returns
+    -------
+    pandera.pandas.DataFrameSchema
+
+    Examples
+    --------
+    >>> sorted(schema("expected").columns)[:2]
+    ['activity_probability', 'arm']
+    """
+    import pandera.pandas as pa
+
+    at_least_zero = pa.Check.ge(0)
+    whole = pa.Check(lambda s: (s.dropna() % 1 == 0).all(), error="whole numbers")
+    text = pa.Column(str, coerce=True)
+
+    def number(*checks: Any, nullable: bool = True, required: bool = True) -> Any:
+        return pa.Column(float, list(checks), coerce=True, nullable=nullable, required=required)
+
+    keys = {key: text for key in DRAWS_KEYS if key != "visit_week"}
+    keys["query"] = pa.Column(str, pa.Check.isin(["observed", "interventional", "counterfactual"]), coerce=True)
+    keys["visit_week"] = number(at_least_zero, nullable=False)
+    tables = {
+        "participants": {
+            "participant_id": pa.Column(str, coerce=True, unique=True),
+            "trial": text,
+            "site": pa.Column(str, coerce=True, nullable=True),
+            "arm": pa.Column(str, coerce=True, nullable=True),
+            "age": number(at_least_zero),
+            "sex": pa.Column(str, pa.Check.isin(["F", "M"]), coerce=True, nullable=True),
+            "edss": number(pa.Check.in_range(0, 10)),
+            "disease_duration": number(at_least_zero),
+            "relapses_prior_year": number(at_least_zero, whole),
+            "gd_lesions": number(at_least_zero, whole),
+            "t2_lesions": number(at_least_zero, whole),
+            "t2_volume_ml": number(at_least_zero),
+            "exposure_years": number(at_least_zero),
+        },
+        "draws": {
+            **keys,
+            "draw": number(at_least_zero, whole, nullable=False),
+            "net2_lesions": number(at_least_zero, whole, nullable=False),
+            "net2_volume_ml": number(at_least_zero, nullable=False),
+            **{name: number(at_least_zero, whole, required=False) for name in DRAWS_OUTCOMES[2:]},
+        },
+        "expected": {
+            **keys,
+            "expected_net2_lesions": number(at_least_zero, nullable=False),
+            "expected_net2_volume_ml": number(at_least_zero, nullable=False),
+            "activity_probability": number(pa.Check.in_range(0, 1), nullable=False),
+            "dispersion": number(at_least_zero, nullable=False),
+        },
+        "results": {
+            **{name: pa.Column(str, coerce=True, nullable=True) for name in _RESULTS_TEXT},
+            **{name: number() for name in _RESULTS_NUMBERS},
+            "n": number(at_least_zero),
+            "n_reference": number(at_least_zero),
+            "randomised": pa.Column(bool, coerce=True),
+            "rung": pa.Column(float, pa.Check.isin([2, 3]), coerce=True, nullable=True),
+        },
+    }
+    if name not in tables:
+        raise UsageError(f"no table is called {name!r}; known are {', '.join(tables)}")
+    return pa.DataFrameSchema(tables[name], name=name, strict=False)
+
+
+def validate(table: pd.DataFrame, name: str, source: str = "table") -> pd.DataFrame:
+    """Check a table against its schema and return it with the schema's types.
+
+    Parameters
+    ----------
+    table : DataFrame
+    name : {"participants", "draws", "expected", "results"}
+    source : str
+        What to call the table in an error message (a file name).
+
+    Raises
+    ------
+    InputError
+        Naming the first column and row that fail and what was expected.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> validate(pd.DataFrame({"participant_id": ["a"]}), "participants", "trial.csv")
+    Traceback (most recent call last):
+    ...
+    causalms.errors.InputError: trial.csv: no column 'trial'; add it (columns found: participant_id)
+    """
+    from pandera.errors import SchemaErrors
+
+    try:
+        return schema(name).validate(table, lazy=True)
+    except SchemaErrors as failure:
+        case = failure.failure_cases.iloc[0]
+        if case["check"] == "column_in_dataframe":
+            found = ", ".join(map(str, table.columns[:20]))
+            raise InputError(f"{source}: no column {case['failure_case']!r}; add it (columns found: {found})") from None
+        row = "" if pd.isna(case["index"]) else f", row {int(case['index']) + 1}"
+        raise InputError(
+            f"{source}: column {case['column']!r}{row}: found {case['failure_case']!r}, expected {case['check']}; correct it"
+        ) from None
+
+
+def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Read a table by its suffix: .csv, .tsv, .parquet, .xpt or .sas7bdat.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, unreadable, empty or of another kind.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> file = pathlib.Path(tempfile.mkdtemp()) / "a.csv"
+    >>> _ = file.write_text("x,y\\n1,2\\n")
+    >>> read_table(file)
+       x  y
+    0  1  2
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise InputError(f"{file}: no such file; check the path")
+    try:
+        match file.suffix.lower():
+            case ".csv":
+                table = pd.read_csv(file)
+            case ".tsv":
+                table = pd.read_csv(file, sep="\t", na_values=["n/a"])
+            case ".parquet":
+                table = pd.read_parquet(file)
+            case ".xpt":
+                import pyreadstat
+
+                table = pyreadstat.read_xport(file)[0]
+            case ".sas7bdat":
+                import pyreadstat
+
+                table = pyreadstat.read_sas7bdat(file)[0]
+            case other:
+                raise InputError(
+                    f"{file}: a table of kind {other!r} cannot be read; give .csv, .tsv, .parquet, .xpt or .sas7bdat"
+                )
+    except InputError:
+        raise
+    except Exception as error:  # every reader has its own error classes; all of them mean that the file is not a table
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{file}: not a readable {file.suffix[1:]} table ({reason}); export it again") from error
+    if table.empty:
+        raise InputError(f"{file}: holds no rows; give a table with at least one row")
+    return table
+
+
+def write_table(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
+    """Write a table as .csv, .tsv or .parquet, whole or not at all.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib, pandas as pd
+    >>> write_table(pd.DataFrame({"x": [1]}), pathlib.Path(tempfile.mkdtemp()) / "a.csv").name
+    'a.csv'
+    """
+    file = Path(path)
+    if file.suffix not in (".csv", ".tsv", ".parquet"):
+        raise UsageError(f"{file}: tables are written as .csv, .tsv or .parquet; choose one of these suffixes")
+    with whole_file(file) as beside:
+        if file.suffix == ".parquet":
+            table.to_parquet(beside, index=False)
+        else:
+            table.to_csv(
+                beside, index=False, sep="," if file.suffix == ".csv" else "\t", na_rep="" if file.suffix == ".csv" else "n/a"
+            )
+    return file
+
+
+def results_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Build a results table from rows; columns not given are missing, the package version is filled in.
+
+    Parameters
+    ----------
+    rows : list of dict
+        Keys are names of :data:`RESULTS_COLUMNS`; ``randomised`` must be given.
+
+    Examples
+    --------
+    >>> row = {"analysis": "primary", "measure": "rate ratio", "estimate": 0.5, "randomised": True, "rung": 2}
+    >>> results_table([row])[["measure", "estimate", "randomised"]]
+          measure  estimate  randomised
+    0  rate ratio       0.5        True
+    """
+    from causalms import __version__
+
+    unknown = {key for row in rows for key in row} - set(RESULTS_COLUMNS)
+    if unknown:
+        raise UsageError(f"results have no column {', '.join(sorted(unknown))}; known are {', '.join(RESULTS_COLUMNS)}")
+    table = pd.DataFrame(rows, columns=list(RESULTS_COLUMNS))
+    table["package_version"] = __version__
+    return validate(table, "results", "results")[list(RESULTS_COLUMNS)]
