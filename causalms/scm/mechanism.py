@@ -1,0 +1,270 @@
+"""The contract between a causal model and whatever makes NET2 outcomes: noise, push, abduct, expect.
+
+A mechanism is the structural equation of the outcome, ``outcome = f(covariates, scan, arm, week, U)``, for one patient at
+a time.  It declares what it can do; a query that needs more is refused by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from causalms.errors import RefusalError, UsageError
+
+#: What a mechanism may declare: sample outcomes, expectations without sampling, posterior noise given an outcome, masks,
+#: and the deterministic (dequantised, fixed-point) form of abduction.
+CAPABILITIES = frozenset({"push", "expect", "abduct", "mask", "deterministic-abduct"})
+
+#: How the noise of two worlds of one patient is tied.
+COUPLINGS = ("monotone", "ancestral", "independent", "rho")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One patient as the mechanism sees them: everything before treatment, prepared once for all arms, weeks and draws.
+
+    Attributes
+    ----------
+    participant_id, trial : str
+    arm_randomised : str or None
+        The arm the patient was randomised to.
+    covariates : mapping of str to value
+        The patient's row of the participants table.
+    encoding : Any
+        What the mechanism keeps of the scan (an encoded image, a linear predictor).
+    """
+
+    participant_id: str
+    trial: str
+    arm_randomised: str | None
+    covariates: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    encoding: Any = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Noise:
+    r"""Exogenous noise U of one patient and draw, every component as independent standard normals a priori.
+
+    A uniform enters as its normal score :math:`\Phi^{-1}(u)`, a gamma frailty as :math:`\Phi^{-1}(F(u))`, so that one rule
+    mixes everything.
+
+    Attributes
+    ----------
+    normals : mapping of str to array
+        Named components, each of a shape of its own.
+    key : tuple of int
+        For mechanisms that expand part of their noise on demand (a sampler path): the key of that part.
+
+    Examples
+    --------
+    >>> first, second = Noise({"u": np.array([1.0])}), Noise({"u": np.array([-1.0])})
+    >>> float(first.mix(second, rho=0.6).normals["u"][0])
+    -0.20000000000000007
+    >>> first.mix(second, rho=1.0) is first
+    True
+    """
+
+    normals: Mapping[str, npt.NDArray[Any]] = field(repr=False)
+    key: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "normals", dict(self.normals))
+
+    def mix(self, other: Noise, rho: float) -> Noise:
+        r"""Gaussian copula with correlation rho, element by element: :math:`\rho z + \sqrt{1-\rho^2}\,z'`.
+
+        With ``other`` an independent redraw the result keeps the prior law; 1 gives this noise, 0 gives ``other``.
+
+        Raises
+        ------
+        UsageError
+            If rho is outside [0, 1] or the components differ.
+        RefusalError
+            If part of the noise exists only as a key, which cannot be mixed.
+        """
+        if not 0.0 <= rho <= 1.0:
+            raise UsageError(f"rho is {rho}; give a correlation from 0 (independent) to 1 (shared)")
+        if rho == 1.0:
+            return self
+        if rho == 0.0:
+            return other
+        if self.normals.keys() != other.normals.keys():
+            raise UsageError(f"noises of components {sorted(self.normals)} and {sorted(other.normals)} cannot be mixed")
+        if self.key != other.key:
+            raise RefusalError("a sampler path that exists only as a key cannot be mixed; use coupling monotone with rho")
+        share = np.sqrt(1.0 - rho * rho)
+        return replace(self, normals={name: rho * z + share * other.normals[name] for name, z in self.normals.items()})
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one patient has at one visit: NET2 lesions since baseline.
+
+    Attributes
+    ----------
+    lesions : float
+        Count by the mechanism's lesion rule.
+    volume_ml : float
+    region_lesions : tuple of int or None
+        One count a region in the order of :data:`causalms.tables.REGIONS`.
+    mask : bool array or None
+        The NET2 mask on the model's grid; None from mechanisms that give counts only.
+    """
+
+    lesions: float
+    volume_ml: float
+    region_lesions: tuple[int, ...] | None = None
+    mask: npt.NDArray[np.bool_] | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The law of one patient's outcome by one evaluation, without sampling.
+
+    Attributes
+    ----------
+    lesions, volume_ml : float
+        Expected count and volume.
+    activity_probability : float
+        P(at least one lesion).
+    dispersion : float
+        Negative-binomial alpha of the count: variance = m + alpha m^2; 0 is Poisson.
+    risk : float array or None
+        P(voxel is in a NET2 lesion) on the model's grid.
+    """
+
+    lesions: float
+    volume_ml: float
+    activity_probability: float
+    dispersion: float
+    risk: npt.NDArray[np.floating[Any]] | None = field(default=None, repr=False)
+
+
+@runtime_checkable
+class Mechanism(Protocol):
+    """The structural equation of NET2 outcomes for one patient at a time.
+
+    Attributes
+    ----------
+    name : str
+    arms : tuple of str
+        The arms it was trained on; others are refused.
+    weeks : tuple of float
+        First and last visit week it was trained on.
+    capabilities : frozenset of str
+        Subset of :data:`CAPABILITIES`.
+    couplings : frozenset of str
+        Subset of :data:`COUPLINGS` that it can serve.
+    checksum : str
+        Identifies the fitted weights in every query record.
+    description : mapping
+        What the query record says about it (guidance, lesion rule, ...); JSON values only.
+    """
+
+    name: str
+    arms: tuple[str, ...]
+    weeks: tuple[float, float]
+    capabilities: frozenset[str]
+    couplings: frozenset[str]
+    checksum: str
+    description: Mapping[str, Any]
+
+    def prepare(self, trial: Any, participant_id: str) -> Subject:
+        """Everything before treatment, read and encoded once."""
+
+    def noise(self, subject: Subject, draw: int, seed: int) -> Noise:
+        """Exogenous noise, keyed by (patient, mechanism, draw, seed): never by arm, batch, order or worker."""
+
+    def push(self, subject: Subject, arm: str, week: float, noise: Noise) -> Outcome:
+        """The outcome in the world where the patient has ``arm``: a deterministic function of its arguments."""
+
+    def expect(self, subject: Subject, arm: str, week: float) -> Expected:
+        """The law of the outcome by one evaluation."""
+
+    def abduct(
+        self, subject: Subject, arm: str, week: float, outcome: Outcome, draw: int, seed: int, method: str = "stochastic"
+    ) -> Noise:
+        """One particle of the posterior of U given that the patient had ``outcome`` under ``arm`` at ``week``."""
+
+    def for_coupling(self, coupling: str) -> Mechanism:
+        """The same outcome law with the structural equation that this coupling shares between worlds."""
+
+
+class MechanismBase:
+    """What a mechanism of a user's own inherits: honest defaults, and refusals for what it does not implement.
+
+    Examples
+    --------
+    >>> class Coin(MechanismBase):
+    ...     name, arms = "coin", ("placebo",)
+    >>> Coin().abduct(Subject("p1", "t", "placebo"), "placebo", 48, Outcome(1, 0.1), 0, 0)
+    Traceback (most recent call last):
+    ...
+    causalms.errors.RefusalError: mechanism 'coin' has no abduct; counterfactual queries need one, interventional ones do not
+    """
+
+    name: str = "mechanism"
+    arms: tuple[str, ...] = ()
+    weeks: tuple[float, float] = (0.0, 96.0)
+    capabilities: frozenset[str] = frozenset({"push"})
+    couplings: frozenset[str] = frozenset({"monotone", "independent", "rho"})
+    checksum: str = ""
+    description: Mapping[str, Any] = MappingProxyType({})
+
+    def prepare(self, trial: Any, participant_id: str) -> Subject:
+        """The patient's row of the participants table, nothing encoded."""
+        row = trial.participants.set_index("participant_id").loc[participant_id]
+        arm = row.get("arm")
+        return Subject(participant_id, str(row["trial"]), arm if isinstance(arm, str) else None, row.to_dict())
+
+    def noise(self, subject: Subject, draw: int, seed: int) -> Noise:
+        """One standard normal ``u``, keyed by (patient, mechanism, draw, seed)."""
+        return Noise({"u": keyed_generator(self.name, subject.participant_id, draw, seed).standard_normal(1)})
+
+    def push(self, subject: Subject, arm: str, week: float, noise: Noise) -> Outcome:
+        """Refuse: nothing to sample."""
+        raise RefusalError(f"mechanism {self.name!r} has no push; ask for expected outcomes (expected=True)")
+
+    def expect(self, subject: Subject, arm: str, week: float) -> Expected:
+        """Refuse: no closed form."""
+        raise RefusalError(f"mechanism {self.name!r} has no expect; sample instead (expected=False)")
+
+    def abduct(
+        self, subject: Subject, arm: str, week: float, outcome: Outcome, draw: int, seed: int, method: str = "stochastic"
+    ) -> Noise:
+        """Refuse: no posterior of the noise."""
+        raise RefusalError(f"mechanism {self.name!r} has no abduct; counterfactual queries need one, interventional ones do not")
+
+    def for_coupling(self, coupling: str) -> Mechanism:
+        """Give this mechanism itself, if it serves the coupling."""
+        if coupling not in self.couplings:
+            raise RefusalError(
+                f"mechanism {self.name!r} has no coupling {coupling!r}; it serves {', '.join(sorted(self.couplings))}"
+            )
+        return self
+
+
+def keyed_generator(*key: str | int) -> np.random.Generator:
+    """A random generator that depends on its key alone: the same on every machine, in any order, for any number of workers.
+
+    Parameters
+    ----------
+    *key : str or int
+        For noise: mechanism name, participant id, draw, seed.
+
+    Examples
+    --------
+    >>> keyed_generator("m", "p1", 0, 7).random() == keyed_generator("m", "p1", 0, 7).random()
+    True
+    >>> keyed_generator("m", "p1", 0, 7).random() == keyed_generator("m", "p2", 0, 7).random()
+    False
+    """
+    import hashlib
+
+    digest = hashlib.sha256("\x1f".join(map(str, key)).encode()).digest()
+    return np.random.Generator(np.random.Philox(key=np.frombuffer(digest[:16], dtype=np.uint64)))
