@@ -166,13 +166,33 @@ class Mechanism(Protocol):
         What the query record says about it (guidance, lesion rule, ...); JSON values only.
     """
 
-    name: str
-    arms: tuple[str, ...]
-    weeks: tuple[float, float]
-    capabilities: frozenset[str]
-    couplings: frozenset[str]
-    checksum: str
-    description: Mapping[str, Any]
+    @property
+    def name(self) -> str:
+        """What messages and records call it."""
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The arms it was trained on."""
+
+    @property
+    def weeks(self) -> tuple[float, float]:
+        """First and last visit week it was trained on."""
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """Subset of :data:`CAPABILITIES`."""
+
+    @property
+    def couplings(self) -> frozenset[str]:
+        """Subset of :data:`COUPLINGS`."""
+
+    @property
+    def checksum(self) -> str:
+        """Of the fitted weights."""
+
+    @property
+    def description(self) -> Mapping[str, Any]:
+        """For the query record."""
 
     def prepare(self, trial: Any, participant_id: str) -> Subject:
         """Everything before treatment, read and encoded once."""
