@@ -1,0 +1,292 @@
+"""What a phantom trial is made of: a design, read from YAML and checked key by key."""
+
+from __future__ import annotations
+
+import os
+from importlib import resources
+from math import log
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from causalms.errors import InputError, UsageError
+
+#: What a rate, an effect or an assignment may depend on, each centred so that 0 is a typical trial patient.
+COLUMN_TERMS = ("log_gd", "age", "log_t2", "relapses", "edss", "disease_duration", "female")
+#: What only the images show: standard normal in every trial, independent of every column.
+IMAGE_MARKERS = ("dirty_white_matter", "black_holes")
+
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _only(found: Any, known: tuple[str, ...], key: str) -> None:
+    for name in found:
+        if name not in known:
+            raise ValueError(f"{key}: {name!r} is not known; choose from {', '.join(known)}")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CovariateLaws(_Part):
+    """Baseline of a trial's population."""
+
+    age_mean_years: Positive = 37.0
+    age_sd_years: Positive = 9.2
+    female_share: Share = 0.66
+    edss_mean: Annotated[float, Field(ge=0, le=6)] = 2.7
+    disease_duration_median_years: Positive = 5.0
+    relapses_prior_year_mean: Annotated[float, Field(ge=1)] = 1.35
+    gd_positive_share: BelowOne = 0.40
+    gd_lesions_mean_if_positive: Annotated[float, Field(ge=1)] = 3.2
+    t2_lesions_median: Positive = 42.0
+    t2_lesions_log_sd: Positive = 0.9
+
+
+class TrialDesign(_Part):
+    """One trial: who was enrolled, into which arms, and how active they are on the reference arm."""
+
+    name: Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+    arms: Annotated[dict[str, Positive], Field(min_length=1)]
+    log_rate_week96: float
+    sites: Annotated[int, Field(ge=1)] = 20
+    baseline: CovariateLaws = CovariateLaws()
+    rate_ratio: dict[str, Positive] = {}
+
+    @property
+    def size(self) -> float:
+        """Weight of the trial among all: the sum of its arms."""
+        return sum(self.arms.values())
+
+
+class Rate(_Part):
+    """How the expected count of new or enlarging lesions depends on the patient."""
+
+    columns: dict[str, float] = {"log_gd": 0.45, "age": -0.35, "log_t2": 0.28, "relapses": 0.15}
+    image_markers: dict[str, float] = {"dirty_white_matter": 0.34, "black_holes": 0.34}
+    site_log_sd: Annotated[float, Field(ge=0)] = 0.0
+
+    @model_validator(mode="after")
+    def _known(self) -> Rate:
+        _only(self.columns, COLUMN_TERMS, "rate.columns")
+        _only(self.image_markers, IMAGE_MARKERS, "rate.image_markers")
+        return self
+
+
+class Modification(_Part):
+    """An arm's log rate ratio changes by ``log_rate_ratio`` per unit of a centred term."""
+
+    arm: str
+    term: str
+    log_rate_ratio: float
+
+    @model_validator(mode="after")
+    def _known(self) -> Modification:
+        _only([self.term], (*COLUMN_TERMS, *IMAGE_MARKERS), "modification.term")
+        return self
+
+
+class Counts(_Part):
+    """Over-dispersion given everything that can be observed: gamma frailty of mean 1 and shape ``size``."""
+
+    size: Positive = 0.5
+    size_by_arm: dict[str, Positive] = {}
+    zero_inflation: BelowOne = 0.0
+
+
+class Placement(_Part):
+    """Shares of the location law: each a density over voxels that sums to 1; shares are divided by their sum."""
+
+    periventricular: Annotated[float, Field(ge=0)] = 0.20
+    juxtacortical: Annotated[float, Field(ge=0)] = 0.14
+    white_matter: Annotated[float, Field(ge=0)] = 0.10
+    near_t2_lesions: Annotated[float, Field(ge=0)] = 0.26
+    near_gd_lesions: Annotated[float, Field(ge=0)] = 0.10
+    enlarging: Annotated[float, Field(ge=0)] = 0.20
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> Placement:
+        if self.periventricular + self.juxtacortical + self.white_matter <= 0:
+            raise ValueError("lesions must have somewhere to go: make periventricular, juxtacortical or white_matter positive")
+        return self
+
+
+class Lesions(_Part):
+    """Size and place of a new or enlarging lesion."""
+
+    median_volume_mm3: Positive = 48.0
+    log_sd: Annotated[float, Field(ge=0)] = 1.2
+    largest_volume_mm3: Positive = 4000.0
+    placement: Placement = Placement()
+
+
+class FollowUp(_Part):
+    """Dropout after the first follow-up scan: exponential, per year, with arm-specific rates where given."""
+
+    dropout_per_year: Annotated[float, Field(ge=0)] = 0.08
+    dropout_per_year_by_arm: dict[str, Annotated[float, Field(ge=0)]] = {}
+
+
+class Missing(_Part):
+    """Probability that a baseline image was not acquired."""
+
+    T1w: BelowOne = 0.0
+    T2w: BelowOne = 0.0
+    FLAIR: BelowOne = 0.0
+    ceT1w: BelowOne = 0.0
+
+
+class Assignment(_Part):
+    """How patients come to their arms: by lot, or (registry) by a multinomial logit on measured columns."""
+
+    kind: Literal["randomised", "registry"] = "randomised"
+    logits: dict[str, dict[str, float]] = {}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Assignment:
+        if self.kind == "randomised" and self.logits:
+            raise ValueError("logits are for kind: registry; remove them or change the kind")
+        if self.kind == "registry" and not self.logits:
+            raise ValueError("kind: registry needs logits, a mapping arm -> {term: log odds}")
+        for terms in self.logits.values():
+            _only(terms, COLUMN_TERMS, "assignment.logits")
+        return self
+
+
+class Design(_Part):
+    """A phantom trial, or several pooled.
+
+    The expected cumulative count of new or enlarging lesions of patient i under arm a at week w is
+
+    lambda_i(a, w) = (w / 96) exp(b_trial + x_i'beta + m_i'gamma + s_site + log RR_a + modification_ia)
+
+    with x the centred columns (:data:`COLUMN_TERMS`), m the image markers (:data:`IMAGE_MARKERS`) and RR_a the rate ratio of
+    the arm against the reference arm, which is the one whose ratio is 1.
+
+    Examples
+    --------
+    >>> design = load_design("pooled")
+    >>> [trial.name for trial in design.trials]
+    ['BRAVO', 'DEFINE', 'OPERA-I', 'OPERA-II']
+    >>> design.arms
+    ('placebo', 'laquinimod', 'interferon-beta-1a-im', 'interferon-beta-1a-sc', 'dimethyl-fumarate', 'ocrelizumab')
+    """
+
+    name: str
+    weeks: Annotated[tuple[Annotated[int, Field(gt=0)], ...], Field(min_length=1)] = (24, 48, 96)
+    trials: Annotated[tuple[TrialDesign, ...], Field(min_length=1)]
+    rate_ratio: Annotated[dict[str, Positive], Field(min_length=1)]
+    modification: tuple[Modification, ...] = ()
+    rate: Rate = Rate()
+    counts: Counts = Counts()
+    lesions: Lesions = Lesions()
+    follow_up: FollowUp = FollowUp()
+    missing_modality: Missing = Missing()
+    assignment: Assignment = Assignment()
+
+    @model_validator(mode="after")
+    def _arms_agree(self) -> Design:
+        known = tuple(self.rate_ratio)
+        for trial in self.trials:
+            _only(trial.arms, known, f"trials.{trial.name}.arms")
+            _only(trial.rate_ratio, known, f"trials.{trial.name}.rate_ratio")
+        _only([entry.arm for entry in self.modification], known, "modification.arm")
+        _only(self.counts.size_by_arm, known, "counts.size_by_arm")
+        _only(self.follow_up.dropout_per_year_by_arm, known, "follow_up.dropout_per_year_by_arm")
+        _only(self.assignment.logits, known, "assignment.logits")
+        if 1.0 not in self.rate_ratio.values():
+            raise ValueError("rate_ratio must hold a reference arm with ratio 1; set the arm of comparison to 1.0")
+        if len({trial.name for trial in self.trials}) < len(self.trials):
+            raise ValueError("two trials share a name; give each its own")
+        if list(self.weeks) != sorted(set(self.weeks)):
+            raise ValueError("weeks must rise and not repeat; sort them")
+        return self
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Every arm a patient has a potential outcome under."""
+        return tuple(self.rate_ratio)
+
+    @property
+    def size(self) -> int:
+        """Number of patients when none is asked for."""
+        return round(sum(trial.size for trial in self.trials))
+
+    def log_rate_ratio(self, arm: str, trial: TrialDesign) -> float:
+        """Log rate ratio of an arm against the reference, a trial's own deviation included."""
+        return log(trial.rate_ratio.get(arm, self.rate_ratio[arm]))
+
+
+def load_design(design: str | os.PathLike[str] | Design) -> Design:
+    """Read a design that ships with the package by its name, or one of your own from a YAML file.
+
+    Parameters
+    ----------
+    design : str or path-like or Design
+        ``"pooled"``, ``"pooled-2131"``, or the path of a ``.yaml`` file.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read or a key is wrong: one line that names the key, what was found and the mend.
+    UsageError
+        If no design has that name.
+
+    Examples
+    --------
+    >>> load_design("pooled-2131").size
+    2131
+    """
+    import yaml
+
+    if isinstance(design, Design):
+        return design
+    path = Path(design)
+    if path.suffix in (".yaml", ".yml"):
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: cannot be read ({error}); give a YAML design or one of {_shipped()}") from error
+    elif str(design) in _shipped():
+        text = (resources.files("causalms.phantom") / "designs" / f"{design}.yaml").read_text(encoding="utf-8")
+    else:
+        raise UsageError(f"no design is called {str(design)!r}; choose one of {', '.join(_shipped())} or give a .yaml file")
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{design}: not readable as YAML ({' '.join(str(error).split())}); correct that line") from error
+    return parse_design(content, str(design))
+
+
+def parse_design(content: Any, source: str = "design") -> Design:
+    """Check the content of a design file; ``source`` names it in messages."""
+    if not isinstance(content, dict):
+        raise InputError(f"{source}: a design is a mapping of keys to values; start with name:, trials: and rate_ratio:")
+    try:
+        return Design.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        found = first["input"] if first["type"] not in ("missing", "value_error") else None
+        raise InputError(f"{source}: {_sentence(key, first['type'], first['msg'], found)}") from None
+
+
+def _sentence(key: str, kind: str, message: str, found: Any) -> str:
+    place = f"key {key!r}: " if key else ""
+    if kind == "missing":
+        return f"{place}is missing; add it"
+    if kind == "extra_forbidden":
+        return f"{place}is not known here; remove it or correct its name (docs/phantom.md lists the keys)"
+    said = message.removeprefix("Value error, ")
+    if found is None:
+        return f"{place}{said}"
+    return f"{place}found {found!r}, {said[0].lower()}{said[1:]}; correct the value"
+
+
+def _shipped() -> list[str]:
+    folder = resources.files("causalms.phantom") / "designs"
+    return sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".yaml"))

@@ -1,0 +1,190 @@
+"""One phantom patient, from baseline to every potential outcome."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from causalms.lesions import LesionRule, count_lesions
+from causalms.phantom.anatomy import PatientAnatomy, draw_anatomy
+from causalms.phantom.covariates import Baseline, draw_baseline, terms
+from causalms.phantom.design import Design
+from causalms.phantom.placement import Density, baseline_density, net2_density, place, voxel_sizes
+from causalms.phantom.rates import Rates, log_rates, realise
+from causalms.phantom.roster import ANATOMY, ASSIGNMENT, BASELINE, FOLLOW_UP, OUTCOMES, Enrolled, generator
+from causalms.trials import Space
+
+#: Baseline lesions: log-normal volumes, larger around the ventricles.
+_T2_MEDIAN_MM3 = 45.0
+_T2_LOG_SD = 1.3
+_T2_LARGEST_MM3 = 20_000.0
+_GD_MEDIAN_MM3 = 90.0
+_GD_LOG_SD = 0.8
+_MOST_NET2_LESIONS = 300
+_WEEKS_A_YEAR = 52.1775
+
+
+@dataclass(frozen=True)
+class PotentialLesions:
+    """Lesions that appear under at least one arm.
+
+    A lesion is there under arm a at week w if ``u < realised_a / max(realised)`` and ``onset_week <= w``: a Poisson process
+    thinned with noise that all arms share, so an arm with a lower rate keeps a subset of the lesions.
+    """
+
+    u: np.ndarray
+    onset_week: np.ndarray
+    voxels: tuple[np.ndarray, ...]
+    dropped: int
+
+    def present(self, rates: Rates, arm: int, week: float) -> np.ndarray:
+        """Which lesions are there (bool array)."""
+        largest = rates.realised.max()
+        if largest <= 0:
+            return np.zeros(len(self.u), dtype=bool)
+        found: np.ndarray = (self.u < rates.realised[arm] / largest) & (self.onset_week <= week)
+        return found
+
+
+@dataclass(frozen=True)
+class PhantomPatient:
+    """Everything there is to know of a patient, images aside (they are made from this when asked for)."""
+
+    enrolled: Enrolled
+    arm: str
+    baseline: Baseline
+    t2_lesions: tuple[np.ndarray, ...]
+    gd_lesions: tuple[np.ndarray, ...]
+    t2_count: int
+    t2_volume_ml: float
+    rates: Rates
+    potential: PotentialLesions
+    last_week: float
+    missing: tuple[str, ...]
+
+    @property
+    def participant_id(self) -> str:
+        """Name of the patient."""
+        return self.enrolled.participant_id
+
+
+def simulate_patient(design: Design, enrolled: Enrolled, seed: int, space: Space) -> PhantomPatient:
+    """Make one patient; the same for the same design, place in the roster, seed and grid, whatever else is simulated.
+
+    Parameters
+    ----------
+    design : Design
+    enrolled : Enrolled
+    seed : int
+    space : Space
+    """
+    index = enrolled.index
+    anatomy = patient_anatomy(seed, index, space)
+    rng = generator(seed, BASELINE, index)
+    baseline = draw_baseline(enrolled.trial.baseline, rng)
+    t2_lesions, gd_lesions = _baseline_lesions(baseline, anatomy, space.voxel_volume_mm3, rng)
+    counted = count_lesions(mask_of(t2_lesions, space.shape), space.voxel_volume_mm3, LesionRule.default())
+    values = terms(
+        age=baseline.age,
+        sex=baseline.sex,
+        edss=baseline.edss,
+        disease_duration=baseline.disease_duration,
+        relapses_prior_year=baseline.relapses_prior_year,
+        gd_lesions=len(gd_lesions),
+        t2_lesions=counted.lesions,
+    )
+    arm = _assigned(design, enrolled, values, seed)
+    values |= {"dirty_white_matter": baseline.dirty_white_matter, "black_holes": baseline.black_holes}
+    rng = generator(seed, OUTCOMES, index)
+    rates = realise(design, log_rates(design, enrolled.trial, values, enrolled.site_log_rate), rng)
+    density = net2_density(
+        anatomy, mask_of(t2_lesions, space.shape), mask_of(gd_lesions, space.shape), design.lesions.placement
+    )
+    potential = _potential(design, rates, density, anatomy, t2_lesions, space.voxel_volume_mm3, rng)
+    last_week, missing = _follow_up(design, arm, generator(seed, FOLLOW_UP, index))
+    return PhantomPatient(
+        enrolled=enrolled,
+        arm=arm,
+        baseline=baseline,
+        t2_lesions=t2_lesions,
+        gd_lesions=gd_lesions,
+        t2_count=counted.lesions,
+        t2_volume_ml=counted.volume_ml,
+        rates=rates,
+        potential=potential,
+        last_week=last_week,
+        missing=missing,
+    )
+
+
+def patient_anatomy(seed: int, index: int, space: Space) -> PatientAnatomy:
+    """The anatomy of the patient with this place in the roster."""
+    return draw_anatomy(space, generator(seed, ANATOMY, index))
+
+
+def mask_of(lesions: tuple[np.ndarray, ...] | list[np.ndarray], shape: tuple[int, int, int]) -> np.ndarray:
+    """Lesions as one bool mask."""
+    mask = np.zeros(shape, dtype=bool)
+    if lesions:
+        mask.ravel()[np.concatenate(lesions)] = True
+    return mask
+
+
+def _baseline_lesions(
+    baseline: Baseline, anatomy: PatientAnatomy, voxel_volume_mm3: float, rng: np.random.Generator
+) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+    density = baseline_density(anatomy)
+    gd_volumes = _GD_MEDIAN_MM3 * np.exp(_GD_LOG_SD * rng.standard_normal(baseline.gd_lesions))
+    gd = place(density, voxel_sizes(gd_volumes, voxel_volume_mm3, rng), anatomy.allowed, anatomy.shape, rng, apart=True)
+    allowed = anatomy.allowed
+    if gd:
+        allowed[np.concatenate(gd)] = False
+    others = baseline.t2_lesions - baseline.gd_lesions
+    volumes = _T2_MEDIAN_MM3 * baseline.lesion_scale * np.exp(_T2_LOG_SD * rng.standard_normal(others))
+    sizes = voxel_sizes(np.minimum(volumes, _T2_LARGEST_MM3), voxel_volume_mm3, rng)
+    rest = place(density, sizes, allowed, anatomy.shape, rng, apart=False)
+    return (*gd, *rest), tuple(gd)
+
+
+def _assigned(design: Design, enrolled: Enrolled, values: dict[str, float], seed: int) -> str:
+    if design.assignment.kind == "randomised":
+        return enrolled.arm
+    arms = list(enrolled.trial.arms)
+    utility = np.log(list(enrolled.trial.arms.values()))
+    for number, arm in enumerate(arms):
+        utility[number] += sum(slope * values[term] for term, slope in design.assignment.logits.get(arm, {}).items())
+    gumbel = generator(seed, ASSIGNMENT, enrolled.index).gumbel(size=len(arms))
+    return arms[int(np.argmax(utility + gumbel))]
+
+
+def _potential(
+    design: Design,
+    rates: Rates,
+    density: Density,
+    anatomy: PatientAnatomy,
+    t2_lesions: tuple[np.ndarray, ...],
+    voxel_volume_mm3: float,
+    rng: np.random.Generator,
+) -> PotentialLesions:
+    lesions = int(rng.poisson(rates.realised.max()))
+    fit = min(lesions, _MOST_NET2_LESIONS)
+    u = rng.random(fit)
+    onset = (1.0 - rng.random(fit)) * max(design.weeks)
+    law = design.lesions
+    volumes = np.minimum(law.median_volume_mm3 * np.exp(law.log_sd * rng.standard_normal(fit)), law.largest_volume_mm3)
+    allowed = anatomy.allowed
+    allowed[np.concatenate(t2_lesions)] = False
+    voxels = place(density, voxel_sizes(volumes, voxel_volume_mm3, rng), allowed, anatomy.shape, rng, apart=True)
+    placed = len(voxels)
+    return PotentialLesions(u[:placed], onset[:placed], tuple(voxels), dropped=lesions - placed)
+
+
+def _follow_up(design: Design, arm: str, rng: np.random.Generator) -> tuple[float, tuple[str, ...]]:
+    """Week of the last contact (never before the first follow-up scan) and the modalities not acquired at baseline."""
+    hazard = design.follow_up.dropout_per_year_by_arm.get(arm, design.follow_up.dropout_per_year)
+    stayed = rng.standard_exponential()
+    last = min(design.weeks[0] + stayed / hazard * _WEEKS_A_YEAR, max(design.weeks)) if hazard > 0 else float(max(design.weeks))
+    chance = design.missing_modality.model_dump()
+    missing = tuple(name for name, draw in zip(chance, rng.random(len(chance)), strict=True) if draw < chance[name])
+    return float(last), missing

@@ -1,0 +1,206 @@
+"""Where lesions lie and what shape they take: weighted sites without contact, connected irregular growth."""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+
+import numpy as np
+
+from causalms.phantom.anatomy import PatientAnatomy
+from causalms.phantom.design import Placement
+
+_PERIVENTRICULAR_MM = 5.0
+_JUXTACORTICAL_MM = 3.0
+_NEAR_LESION_MM = 5.0
+
+
+@dataclass(frozen=True)
+class Density:
+    """A probability over voxels: flat indices (C order) and their probabilities, which sum to 1."""
+
+    voxels: np.ndarray
+    probability: np.ndarray
+
+
+def baseline_density(anatomy: PatientAnatomy) -> Density:
+    """Location law of lesions that are there before the trial: around the ventricles, deep, and under the cortex."""
+    near_ventricles = np.exp(-anatomy.ventricle_mm / _PERIVENTRICULAR_MM)
+    near_cortex = np.exp(-anatomy.cortex_mm / _JUXTACORTICAL_MM)
+    parts = [(0.50, near_ventricles), (0.16, near_cortex), (0.34, np.exp(-anatomy.ventricle_mm / 20.0))]
+    weight = sum(share * _normalised(part * anatomy.tissue) for share, part in parts)
+    return Density(anatomy.voxels, np.asarray(weight))
+
+
+def net2_density(anatomy: PatientAnatomy, t2: np.ndarray, gd: np.ndarray, placement: Placement) -> Density:
+    """Location law of new and enlarging lesions of one patient.
+
+    A mixture of six densities: around the ventricles (exponential, 5 mm), under the cortex (exponential, 3 mm), anywhere in
+    white matter, near existing T2 lesions and near enhancing lesions (Gaussian, 5 mm), and on the rim of existing T2 lesions
+    (enlarging). All but the last keep off existing lesions and their rim. A part that has nowhere to go gives its
+    share to the others.
+
+    Parameters
+    ----------
+    anatomy : PatientAnatomy
+    t2, gd : bool array of shape ``anatomy.shape``
+        Baseline masks.
+    placement : Placement
+        Shares of the six parts.
+    """
+    inside = anatomy.voxels
+    rim = dilate26(t2) & ~t2
+    free = anatomy.tissue * ~(t2 | rim).ravel()[inside]
+    parts = [
+        (placement.periventricular, np.exp(-anatomy.ventricle_mm / _PERIVENTRICULAR_MM) * free),
+        (placement.juxtacortical, np.exp(-anatomy.cortex_mm / _JUXTACORTICAL_MM) * free),
+        (placement.white_matter, free),
+        (placement.near_t2_lesions, _near(t2, anatomy) * free),
+        (placement.near_gd_lesions, _near(gd, anatomy) * free),
+        (placement.enlarging, rim.ravel()[inside] * anatomy.tissue),
+    ]
+    held = [(share, part) for share, part in parts if share > 0 and part.sum() > 0]
+    weight = sum(share * _normalised(part) for share, part in held) / sum(share for share, _ in held)
+    return Density(inside, np.asarray(weight))
+
+
+def race(density: Density, rng: np.random.Generator) -> np.ndarray:
+    """Voxels in the order in which a weighted draw without replacement takes them (exponential races, one sort)."""
+    positive = density.probability > 0
+    arrival = rng.standard_exponential(int(positive.sum())) / density.probability[positive]
+    return density.voxels[positive][np.argsort(arrival)]
+
+
+def grow(seed: int, voxels: int, allowed: np.ndarray, shape: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
+    """A connected, irregular ellipsoid of at most ``voxels`` voxels around ``seed`` within ``allowed``.
+
+    Parameters
+    ----------
+    seed : int
+        Flat index (C order) of the first voxel; must not lie on the border of the grid.
+    voxels : int
+        Wanted size; fewer are returned where there is no room.
+    allowed : bool array, flat
+    shape : tuple of int
+    rng : Generator
+
+    Returns
+    -------
+    int32 array
+        Flat indices, sorted.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> grow(62, 1, np.ones(125, bool), (5, 5, 5), np.random.default_rng(0))
+    array([62], dtype=int32)
+    """
+    if voxels == 1:
+        return np.array([seed], dtype=np.int32)
+    steps = (shape[1] * shape[2], shape[2], 1)
+    stretch = np.exp(rng.normal(0.0, 0.35, 3))
+    x0, y0, z0 = np.unravel_index(seed, shape)
+    noise = rng.random(6 * voxels + 6) * 0.9 + 0.55
+    front = [(0.0, seed, 0, 0, 0)]
+    seen = {seed}
+    taken: list[int] = []
+    drawn = 0
+    while front and len(taken) < voxels:
+        _, voxel, x, y, z = heapq.heappop(front)
+        taken.append(voxel)
+        for axis in range(3):
+            for sign in (-1, 1):
+                neighbour = voxel + sign * steps[axis]
+                if neighbour in seen or not allowed[neighbour]:
+                    continue
+                seen.add(neighbour)
+                dx, dy, dz = x + sign * (axis == 0), y + sign * (axis == 1), z + sign * (axis == 2)
+                far = (dx * stretch[0]) ** 2 + (dy * stretch[1]) ** 2 + (dz * stretch[2]) ** 2
+                heapq.heappush(front, (far * noise[drawn], neighbour, dx, dy, dz))
+                drawn += 1
+    return np.sort(np.array(taken, dtype=np.int32))
+
+
+def place(
+    density: Density,
+    sizes: np.ndarray,
+    allowed: np.ndarray,
+    shape: tuple[int, int, int],
+    rng: np.random.Generator,
+    *,
+    apart: bool,
+) -> list[np.ndarray]:
+    """Place lesions one after another; with ``apart`` no two touch, not even at a corner.
+
+    Sites are taken in the order of :func:`race`, skipping those that are taken or, with ``apart``, next to an earlier lesion: a
+    draw from the density given that the site is free. So a 26-connected component of the mask is one lesion, and
+    lesions can be counted. Where the brain is full, fewer lesions than asked are returned.
+
+    Parameters
+    ----------
+    density : Density
+    sizes : int array
+        Voxels of each lesion.
+    allowed : bool array, flat
+        Where lesions may grow; not changed.
+    shape : tuple of int
+    rng : Generator
+    apart : bool
+
+    Returns
+    -------
+    list of int32 array
+        Flat voxel indices of each lesion placed.
+    """
+    free = allowed.copy()
+    around = _offsets26(shape)
+    lesions: list[np.ndarray] = []
+    sites = iter(race(density, rng)) if len(sizes) else iter(())
+    for size in sizes:
+        site = next((int(voxel) for voxel in sites if free[voxel]), None)
+        if site is None:
+            break
+        lesion = grow(site, int(size), free, shape, rng)
+        if apart:
+            free[(lesion[:, None] + around).ravel()] = False
+        else:
+            free[lesion] = False
+        lesions.append(lesion)
+    return lesions
+
+
+def voxel_sizes(volumes_mm3: np.ndarray, voxel_volume_mm3: float, rng: np.random.Generator) -> np.ndarray:
+    """Whole voxels of lesions of these volumes: rounded up or down at random so that the mean is kept, at least one."""
+    exact = np.asarray(volumes_mm3) / voxel_volume_mm3
+    return np.maximum(np.floor(exact + rng.random(exact.shape)), 1).astype(int)
+
+
+def dilate26(mask: np.ndarray) -> np.ndarray:
+    """The mask and every voxel that touches it by a face, an edge or a corner."""
+    grown = mask
+    for axis in range(3):
+        wide = grown.copy()
+        ahead, behind = [slice(None)] * 3, [slice(None)] * 3
+        ahead[axis], behind[axis] = slice(1, None), slice(None, -1)
+        wide[tuple(ahead)] |= grown[tuple(behind)]
+        wide[tuple(behind)] |= grown[tuple(ahead)]
+        grown = wide
+    return grown
+
+
+def _near(mask: np.ndarray, anatomy: PatientAnatomy) -> np.ndarray:
+    if not mask.any():
+        return np.zeros(len(anatomy.voxels))
+    from scipy.ndimage import gaussian_filter
+
+    spread = gaussian_filter(mask.astype(np.float32), _NEAR_LESION_MM / anatomy.voxel_mm, mode="constant", truncate=3.0)
+    return spread.ravel()[anatomy.voxels]
+
+
+def _normalised(weight: np.ndarray) -> np.ndarray:
+    return weight / weight.sum()
+
+
+def _offsets26(shape: tuple[int, int, int]) -> np.ndarray:
+    x, y, z = np.meshgrid([-1, 0, 1], [-1, 0, 1], [-1, 0, 1], indexing="ij")
+    return (x * shape[1] * shape[2] + y * shape[2] + z).ravel()
