@@ -1,1 +1,39 @@
-"""Calibration."""
+"""Are predictive count distributions calibrated?  Judged patient by patient against the arm each was randomised to."""
+
+from causalms.calibration.assessment import Assessment, assess
+from causalms.calibration.bands import Band, simultaneous_band
+from causalms.calibration.coverage import coverage_table
+from causalms.calibration.laws import CountLaw, DrawsLaw, NegativeBinomialLaw
+from causalms.calibration.pairs import Pairs, pair
+from causalms.calibration.pit import Pit, pit_curve, pit_ends, pit_histogram, randomised_pit
+from causalms.calibration.reliability import Reliability, brier_parts, reliability
+from causalms.calibration.rootogram import Rootogram, rootogram
+from causalms.calibration.scores import SCORES, score
+from causalms.calibration.significance import CalibrationTest, calibration_test
+
+__all__ = [
+    "SCORES",
+    "Assessment",
+    "Band",
+    "CalibrationTest",
+    "CountLaw",
+    "DrawsLaw",
+    "NegativeBinomialLaw",
+    "Pairs",
+    "Pit",
+    "Reliability",
+    "Rootogram",
+    "assess",
+    "brier_parts",
+    "calibration_test",
+    "coverage_table",
+    "pair",
+    "pit_curve",
+    "pit_ends",
+    "pit_histogram",
+    "randomised_pit",
+    "reliability",
+    "rootogram",
+    "score",
+    "simultaneous_band",
+]

@@ -1,0 +1,243 @@
+"""Each patient's forecast under the arm he or she was randomised to, beside what was observed there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from causalms.calibration.laws import CountLaw, DrawsLaw, Floats, NegativeBinomialLaw
+from causalms.errors import InputError, RefusalError, UsageError
+from causalms.tables import net2_column
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Forecasts and observations, one row a patient.
+
+    Attributes
+    ----------
+    frame : DataFrame
+        ``participant_id``, ``trial``, ``arm`` (as randomised), ``observed`` and every other column of the participants.
+    law : CountLaw
+        Predictive law of the count, in the same order.
+    activity : array (n,)
+        Predicted probability of at least one lesion.
+    week : float
+    left_out : int
+        Patients with a forecast whose count at this week is missing.
+    """
+
+    frame: pd.DataFrame
+    law: CountLaw
+    activity: Floats
+    week: float
+    left_out: int = 0
+
+    @property
+    def observed(self) -> NDArray[np.int64]:
+        """Observed counts."""
+        return self.frame["observed"].to_numpy(np.int64)
+
+    @property
+    def n(self) -> int:
+        """Number of patients."""
+        return len(self.frame)
+
+    def take(self, rows: NDArray[np.intp]) -> Pairs:
+        """Some of the patients."""
+        return replace(
+            self, frame=self.frame.iloc[rows].reset_index(drop=True), law=self.law.take(rows), activity=self.activity[rows]
+        )
+
+    def groups(self, by: str | None = None) -> list[tuple[str, Pairs]]:
+        """Split by a column (each of its values) or by a condition such as ``"age >= 40"`` (true, then false)."""
+        if by is None:
+            return [("all", self)]
+        keys = group_labels(self.frame, by)
+        return [(label, self.take(np.flatnonzero(keys == label))) for label in sorted(set(keys) - {""})]
+
+
+def group_labels(frame: pd.DataFrame, by: str) -> NDArray[np.str_]:
+    """Label of each row: ``arm = placebo`` for a column, ``age >= 40`` or ``not (age >= 40)`` for a condition; "" if missing."""
+    if by in frame.columns:
+        values = frame[by]
+        return np.array(["" if pd.isna(value) else f"{by} = {value}" for value in values])
+    try:
+        met = frame.eval(by, engine="python")
+    except Exception as error:  # pandas raises many classes here; all mean that the text is no condition on these columns
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"--by {by!r}: neither a column nor a condition on the columns ({reason})") from None
+    if not (isinstance(met, pd.Series) and met.dtype == bool):
+        raise UsageError(f'--by {by!r}: gives no true or false for each patient; write a condition such as "age >= 40"')
+    return np.where(met, by, f"not ({by})")
+
+
+def pair(draws: pd.DataFrame, participants: pd.DataFrame, week: float | None = None, outcome: str = "net2_lesions") -> Pairs:
+    """Join forecasts to observed counts: same patient, arm as randomised, one visit week.
+
+    Parameters
+    ----------
+    draws : DataFrame
+        Draws table, sampled or expected (schemas ``draws`` and ``expected``).  Only interventional rows are used: a
+        counterfactual has seen the outcome that it would be judged by.
+    participants : DataFrame
+        With ``participant_id``, ``arm`` and the wide outcome columns (``net2_lesions_week48``).
+    week : float, optional
+        Visit week; may be left out when the draws have one only.
+    outcome : str
+        ``net2_lesions`` or, for sampled draws, a count by region such as ``net2_lesions_periventricular``.
+
+    Returns
+    -------
+    Pairs
+
+    Raises
+    ------
+    InputError
+        If a column is missing, or an observed count is negative or fractional.
+    RefusalError
+        If no patient has both a forecast for his or her own arm and an observed count.
+    UsageError
+        If there are several weeks, or several queries, and none is chosen.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> draws = pd.DataFrame({"participant_id": "a", "draw": [0, 1, 2], "net2_lesions": [0, 1, 2], "net2_volume_ml": 0.1})
+    >>> draws = draws.assign(trial="T", arm="placebo", arm_randomised="placebo", visit_week=48)
+    >>> draws = draws.assign(query="interventional", query_id="q")
+    >>> seen = pd.DataFrame({"participant_id": ["a"], "trial": "T", "arm": "placebo", "net2_lesions_week48": [2]})
+    >>> pairs = pair(draws, seen)
+    >>> pairs.observed.tolist(), pairs.law.mean.tolist()
+    ([2], [1.0])
+    """
+    rows = _forecasts(draws)
+    week = _one_week(rows, week)
+    rows = rows[rows["visit_week"] == week]
+    seen = observed_counts(participants, week, outcome)
+    if "draw" in rows:
+        wide, law_of = _sampled(rows, outcome)
+    else:
+        if outcome != "net2_lesions":
+            raise UsageError(f"an expected table holds no law of {outcome!r}; give sampled draws for counts by region")
+        wide, law_of = _expected(rows)
+    keyed = wide.merge(seen, left_on="key", right_on="key", how="inner", suffixes=("_forecast", ""))
+    if keyed.empty:
+        raise RefusalError("no patient of the draws is in the observed table; give the participants that the draws were made for")
+    if (wrong := keyed["arm_randomised"] != keyed["arm"].astype(str)).any():
+        first = keyed[wrong].iloc[0]
+        raise InputError(
+            f"draws: participant {first['participant_id']} was randomised to {first['arm_randomised']!r} there and to "
+            f"{first['arm']!r} in the observed table; make both from the same trial"
+        )
+    present = keyed["observed"].notna()
+    if not present.any():
+        raise RefusalError(f"no observed {outcome} at week {week:g}; choose a week that was observed")
+    kept = keyed[present].reset_index(drop=True)
+    kept["observed"] = kept["observed"].astype(np.int64)
+    law, activity = law_of(kept["position"].to_numpy())
+    frame = kept.drop(columns=["key", "position", "arm_randomised"]).copy()
+    return Pairs(frame, law, activity, float(week), int((~present).sum()))
+
+
+def observed_counts(participants: pd.DataFrame, week: float, outcome: str = "net2_lesions") -> pd.DataFrame:
+    """Participants with a column ``observed`` of counts at a week, checked, and a join ``key``."""
+    column = net2_column(int(week), outcome)
+    for name in ("participant_id", "arm", column):
+        if name not in participants:
+            raise InputError(
+                f"observed table: no column {name!r}; add it (columns found: {', '.join(participants.columns[:20])})"
+            )
+    values = pd.to_numeric(participants[column], errors="coerce")
+    wrong = (values < 0) | (values % 1 != 0) & values.notna() | (values.isna() & participants[column].notna())
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        found = participants[column].iloc[row]
+        raise InputError(
+            f"observed table: column {column!r}, row {row + 1}: found {found!r}, expected a count 0, 1, 2, ...; correct it"
+        )
+    keyed = participants.assign(observed=values, key=participant_key(participants["participant_id"]))
+    if (twice := keyed["key"].duplicated()).any():
+        found = participants["participant_id"][twice].iloc[0]
+        raise InputError(f"observed table: participant {found!r} has two rows, expected one a patient; remove one")
+    return keyed
+
+
+def participant_key(identifiers: pd.Series) -> pd.Series:
+    """Identifiers without the BIDS prefix ``sub-``, which some tables carry and some do not."""
+    return identifiers.astype(str).str.removeprefix("sub-")
+
+
+def _forecasts(draws: pd.DataFrame) -> pd.DataFrame:
+    rows = draws[draws["query"] == "interventional"]
+    if rows.empty:
+        raise RefusalError(
+            "the draws hold no interventional rows; calibration is judged on forecasts that have not seen the outcome "
+            "(query with --do, without --given-factual)"
+        )
+    rows = rows[rows["arm"] == rows["arm_randomised"]]
+    if rows.empty:
+        raise RefusalError("the draws hold no patient under the arm as randomised; query --do for the randomised arms too")
+    queries = sorted(rows.groupby(["participant_id", "visit_week"])["query_id"].nunique().loc[lambda found: found > 1].index)
+    if queries:
+        raise UsageError(f"draws: participant {queries[0][0]} has forecasts of several queries; give the draws of one query")
+    return rows
+
+
+def _one_week(rows: pd.DataFrame, week: float | None) -> float:
+    weeks = sorted(rows["visit_week"].unique())
+    listed = ", ".join(f"{found:g}" for found in weeks)
+    if week is None:
+        if len(weeks) > 1:
+            raise UsageError(f"the draws hold weeks {listed}; choose one with --week")
+        return float(weeks[0])
+    if week not in weeks:
+        raise RefusalError(f"the draws hold no week {week:g}; they hold {listed}")
+    return float(week)
+
+
+_KEPT = ["participant_id", "arm_randomised"]
+
+
+def _sampled(rows: pd.DataFrame, outcome: str):  # type: ignore[no-untyped-def]
+    if outcome not in rows:
+        raise InputError(f"draws: no column {outcome!r}; columns found: {', '.join(rows.columns)}")
+    first = rows.drop_duplicates("participant_id")[[*_KEPT, "trial"]].reset_index(drop=True)
+    many = rows.groupby("participant_id").size()
+    if many.nunique() > 1:
+        raise InputError(
+            f"draws: participant {many.idxmin()} has {many.min()} draws and {many.idxmax()} has {many.max()}; "
+            "give every patient the same number"
+        )
+    order = rows.sort_values("participant_id", kind="stable")
+    values = order[outcome].to_numpy().reshape(len(many), -1)
+    place = {participant: index for index, participant in enumerate(sorted(many.index))}
+    first["position"] = first["participant_id"].map(place)
+
+    def law_of(position: NDArray[np.intp]) -> tuple[CountLaw, Floats]:
+        law = DrawsLaw(values[position])
+        return law, law.activity
+
+    first["key"] = participant_key(first["participant_id"])
+    return first[["key", "arm_randomised", "position"]], law_of
+
+
+def _expected(rows: pd.DataFrame):  # type: ignore[no-untyped-def]
+    first = rows.reset_index(drop=True)
+    if (twice := first["participant_id"].duplicated()).any():
+        raise InputError(
+            f"draws: participant {first['participant_id'][twice].iloc[0]} has two expected rows, expected one; remove one"
+        )
+    first = first.assign(position=np.arange(len(first)), key=participant_key(first["participant_id"]))
+
+    def law_of(position: NDArray[np.intp]) -> tuple[CountLaw, Floats]:
+        chosen = first.iloc[position]
+        alpha = chosen["dispersion"].to_numpy(float)
+        size = np.where(alpha > 0, 1 / np.where(alpha > 0, alpha, 1.0), np.inf)
+        law = NegativeBinomialLaw(chosen["expected_net2_lesions"].to_numpy(float), size)
+        return law, chosen["activity_probability"].to_numpy(float)
+
+    return first[["key", "arm_randomised", "position"]], law_of

@@ -1,0 +1,155 @@
+"""Reliability of activity probabilities by isotonic regression (CORP), its band, and the decomposition of the Brier score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from causalms.calibration.bands import simultaneous_band
+from causalms.calibration.laws import CountLaw, Floats
+from causalms.calibration.replicates import replicates
+from causalms.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Reliability of a probability.
+
+    Attributes
+    ----------
+    table : DataFrame
+        ``probability`` (forecast), ``recalibrated`` (isotonic frequency of the event), ``lower``, ``upper``: where the curve lies
+        as a whole with probability ``level`` if the forecasts are calibrated; ``weight``: patients at or nearest to the point.
+    brier, miscalibration, discrimination, uncertainty : float
+        Mean Brier score = miscalibration - discrimination + uncertainty.
+    p_value : float
+        Of calibration, by the whole curve.
+    p_miscalibration : float
+        Of calibration, by the miscalibration component.
+    n : int
+    """
+
+    table: pd.DataFrame
+    brier: float
+    miscalibration: float
+    discrimination: float
+    uncertainty: float
+    p_value: float
+    p_miscalibration: float
+    n: int
+
+
+def isotonic(probability: Floats, event: Floats) -> tuple[Floats, Floats, Floats]:
+    """Pool adjacent violators: distinct forecasts, their isotonic event frequency, and how many patients hold each.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> [x.tolist() for x in isotonic(np.array([0.1, 0.4, 0.4, 0.9]), np.array([1.0, 0, 1, 1]))]
+    [[0.1, 0.4, 0.9], [0.6666666666666666, 0.6666666666666666, 1.0], [1.0, 2.0, 1.0]]
+    """
+    from scipy.optimize import isotonic_regression
+
+    distinct, place = np.unique(probability, return_inverse=True)
+    weight = np.bincount(place).astype(float)
+    frequency = np.bincount(place, weights=event) / weight
+    return distinct, isotonic_regression(frequency, weights=weight).x, weight
+
+
+def brier_parts(probability: Floats, event: Floats) -> tuple[float, float, float, float]:
+    """Mean Brier score and its parts: score, miscalibration, discrimination, uncertainty.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> score, mcb, dsc, unc = brier_parts(np.array([0.2, 0.2, 0.8, 0.8]), np.array([0.0, 1, 1, 1]))
+    >>> round(score, 3), bool(abs(mcb - dsc + unc - score) < 1e-12)
+    (0.19, True)
+    """
+    distinct, recalibrated, _ = isotonic(probability, event)
+    fitted = recalibrated[np.searchsorted(distinct, probability)]
+    score = float(np.mean((probability - event) ** 2))
+    after = float(np.mean((fitted - event) ** 2))
+    uncertainty = float(event.mean() * (1 - event.mean()))
+    return score, score - after, uncertainty - after, uncertainty
+
+
+def reliability(
+    law: CountLaw,
+    observed: object,
+    probability: Floats | None = None,
+    level: float = 0.95,
+    points: int = 41,
+    repetitions: int = 999,
+    seed: int = 0,
+) -> Reliability:
+    """Frequency of "any new lesion" against its forecast probability.
+
+    Isotonic regression of activity on its forecast probability needs no choice of bins.  The band is simultaneous over the
+    whole curve: replicates of the observations under calibration go through the same isotonic fit.
+
+    Parameters
+    ----------
+    law : CountLaw
+    observed : array (n,)
+        Counts.
+    probability : array (n,), optional
+        Probability of activity where it is forecast apart from the law of the count (an expected table).
+    level : float
+    points : int
+        Points of the curve, at quantiles of the forecast probabilities.
+    repetitions, seed : int
+
+    Returns
+    -------
+    Reliability
+
+    References
+    ----------
+    Dimitriadis, Gneiting, Jordan (2021), PNAS 118:e2016191118.
+
+    Examples
+    --------
+    >>> from causalms.calibration import NegativeBinomialLaw
+    >>> rel = reliability(NegativeBinomialLaw([0.2, 1.0, 4.0] * 20, [0.8] * 60), [0, 0, 3] * 20, points=3)
+    >>> rel.table[["probability", "recalibrated"]].round(2).values.tolist(), rel.p_value < 0.05
+    ([[0.16, 0.0], [0.48, 0.0], [0.76, 1.0]], True)
+    """
+    if points < 2:
+        raise UsageError(f"a reliability curve of {points} point shows nothing; ask for at least 2")
+    event = (np.asarray(observed) > 0).astype(float)
+    if probability is None:
+        chance = law.activity
+        again = replicates(law, observed, repetitions, seed)
+        events, chances = (again.counts > 0).astype(float), again.activity()
+    else:
+        chance = np.asarray(probability, float)
+        events = (np.random.default_rng(seed).random((len(chance), repetitions)) < chance[:, None]).astype(float)
+        chances = np.broadcast_to(chance[:, None], events.shape)
+    at = np.unique(np.quantile(chance, np.linspace(0, 1, points)))
+    curve = _curve(chance, event, at)
+    null = np.array([_curve(chances[:, r], events[:, r], at) for r in range(repetitions)])
+    band = simultaneous_band(curve, null, level)
+    score, mcb, dsc, unc = brier_parts(chance, event)
+    null_mcb = np.array([brier_parts(chances[:, r], events[:, r])[1] for r in range(repetitions)])
+    nearest = np.abs(chance[:, None] - at).argmin(axis=1)
+    table = pd.DataFrame(
+        {
+            "probability": at,
+            "recalibrated": curve,
+            "lower": np.clip(band.lower, 0, 1),
+            "upper": np.clip(band.upper, 0, 1),
+            "level": level,
+            "weight": np.bincount(nearest, minlength=len(at)),
+        }
+    )
+    p_mcb = (1 + int((null_mcb >= mcb).sum())) / (1 + repetitions)
+    return Reliability(table, score, mcb, dsc, unc, band.p_value, p_mcb, len(event))
+
+
+def _curve(probability: Floats, event: Floats, at: NDArray[np.float64]) -> Floats:
+    distinct, recalibrated, _ = isotonic(probability, event)
+    return np.interp(at, distinct, recalibrated)
