@@ -167,8 +167,8 @@ def observed_counts(participants: pd.DataFrame, week: float, outcome: str = "net
 
 
 def participant_key(identifiers: pd.Series) -> pd.Series:
-    """Identifiers without the BIDS prefix ``sub-``, which some tables carry and some do not."""
-    return identifiers.astype(str).str.removeprefix("sub-")
+    """Identifiers without the BIDS prefix ``sub-`` and without leading zeros, both of which tables lose on their way."""
+    return identifiers.astype(str).str.removeprefix("sub-").str.replace(r"^0+(?=\d+$)", "", regex=True)
 
 
 def _forecasts(draws: pd.DataFrame) -> pd.DataFrame:
