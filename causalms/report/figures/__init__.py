@@ -1,0 +1,24 @@
+"""Figures in one house style: tidy table in, matplotlib figure with its alternative text out."""
+
+from __future__ import annotations
+
+from causalms.report.figures.calibration import coverage, pit_curve, pit_histogram, reliability, rootogram
+from causalms.report.figures.effects import agreement_scatter, bounds_over_rho, count_distribution, learning_curve
+from causalms.report.figures.forest import benchmark_bars, effect_forest, subgroup_forest
+from causalms.report.figures.maps import risk_maps
+
+__all__ = [
+    "agreement_scatter",
+    "benchmark_bars",
+    "bounds_over_rho",
+    "count_distribution",
+    "coverage",
+    "effect_forest",
+    "learning_curve",
+    "pit_curve",
+    "pit_histogram",
+    "reliability",
+    "risk_maps",
+    "rootogram",
+    "subgroup_forest",
+]

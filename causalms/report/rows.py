@@ -1,0 +1,197 @@
+"""From a results table to what its reader sees: a line with badges, and everything behind the number one click away."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from causalms.report.formats import ABSENT, each_row, estimate_and_interval, is_ratio, number, p_value, percent, text
+
+
+class Badge(NamedTuple):
+    """A short label with its colour class and the sentence behind it."""
+
+    label: str
+    kind: str
+    sentence: str
+
+
+RANDOMISED = Badge("randomised", "good", "Both arms were randomised against each other within one trial.")
+TRANSPORTED = Badge(
+    "transported",
+    "care",
+    "The two arms were not randomised against each other within one trial: the contrast is carried across trials by a model.",
+)
+NO_CONTRAST = Badge("no contrast", "plain", "One quantity, not a contrast of two arms.")
+RUNGS = {
+    2: Badge("rung 2", "plain", "An effect of an intervention on a population; a trial identifies it where it is randomised."),
+    3: Badge(
+        "rung 3",
+        "warn",
+        "A counterfactual of the same patients: no trial identifies it; it rests on the named coupling of worlds.",
+    ),
+}
+
+
+class Line(NamedTuple):
+    """Where an interval lies on the small axis of its table row, in percent of the axis width."""
+
+    estimate: float
+    lower: float
+    upper: float
+    null: float | None
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """One statistic as it is shown."""
+
+    analysis: str
+    contrast: str
+    subgroup: str
+    measure: str
+    estimate: str
+    interval: str
+    level: str
+    p_value: str
+    n: str
+    badges: tuple[Badge, ...]
+    details: tuple[tuple[str, str], ...]
+    sort: dict[str, float | str]
+    line: Line | None
+
+
+def has_contrast(row: Any) -> bool:
+    """Whether a results row compares two arms."""
+    return bool(text(row.reference))
+
+
+def badges_of(row: Any) -> tuple[Badge, ...]:
+    """Randomised or transported, and the rung."""
+    origin = (RANDOMISED if row.randomised else TRANSPORTED) if has_contrast(row) else NO_CONTRAST
+    rung = RUNGS.get(int(row.rung)) if not pd.isna(row.rung) else None
+    return (origin, rung) if rung else (origin,)
+
+
+def result_rows(table: pd.DataFrame) -> list[ResultRow]:
+    """Every row of a results table as it is shown; small axes are shared by the rows of one measure.
+
+    Parameters
+    ----------
+    table : DataFrame
+        A results table (:data:`causalms.tables.RESULTS_COLUMNS`).
+
+    Examples
+    --------
+    >>> from causalms.tables import results_table
+    >>> row = {"arm": "ocrelizumab", "reference": "placebo", "measure": "rate ratio", "estimate": 0.5,
+    ...        "lower": 0.25, "upper": 1.0, "level": 0.95, "randomised": False, "rung": 2}
+    >>> shown = result_rows(results_table([row]))[0]
+    >>> shown.contrast, shown.interval, [badge.label for badge in shown.badges]
+    ('ocrelizumab against placebo', '0.250 to 1.000', ['transported', 'rung 2'])
+    """
+    axes = {measure: _axis(rows) for measure, rows in table.groupby(table["measure"].astype(str), dropna=False)}
+    return [_result_row(row, axes[str(row.measure)]) for row in each_row(table)]
+
+
+def _result_row(row: Any, axis: tuple[float, float] | None) -> ResultRow:
+    estimate, interval = estimate_and_interval(row.estimate, row.lower, row.upper)
+    contrast = f"{row.arm} against {row.reference}" if has_contrast(row) else text(row.arm, "all arms")
+    return ResultRow(
+        analysis=text(row.analysis),
+        contrast=contrast,
+        subgroup=text(row.subgroup),
+        measure=text(row.measure, "statistic"),
+        estimate=estimate,
+        interval=interval,
+        level=percent(row.level),
+        p_value=p_value(row.p_value),
+        n=_sizes(row),
+        badges=badges_of(row),
+        details=tuple(_details(row)),
+        sort={
+            "contrast": f"{text(row.analysis)} {contrast} {text(row.subgroup)}",
+            "measure": text(row.measure),
+            "estimate": _or_last(row.estimate),
+            "p_value": _or_last(row.p_value),
+            "n": _or_last(row.n),
+            "origin": " ".join(badge.label for badge in badges_of(row)),
+        },
+        line=_line(row, axis),
+    )
+
+
+def _sizes(row: Any) -> str:
+    if pd.isna(row.n):
+        return ABSENT
+    return number(row.n) if pd.isna(row.n_reference) else f"{number(row.n)} / {number(row.n_reference)}"
+
+
+def _or_last(value: float) -> float:
+    return 1e300 if pd.isna(value) else float(value)
+
+
+def _details(row: Any) -> Iterator[tuple[str, str]]:
+    scale = " of the logarithm" if is_ratio(row.measure) else ""
+    yield "Estimand", text(row.estimand, "not stated")
+    yield "Estimator", text(row.estimator, "not stated")
+    yield "Variance", text(row.variance, "not stated")
+    yield f"Standard error{scale}", number(row.se)
+    yield "Error from patients", _error(row.se_patient)
+    yield "Error from the generator", _error(row.se_generator)
+    yield "Error from Monte Carlo", _error(row.se_monte_carlo)
+    if has_contrast(row):
+        yield "Patients", f"{number(row.n)} in {row.arm}, {number(row.n_reference)} in {row.reference}"
+    else:
+        yield "Patients", number(row.n)
+    yield "Population", text(row.population, "not stated")
+    for badge in badges_of(row):
+        yield badge.label.capitalize(), badge.sentence
+    yield "Made with", f"causalms {text(row.package_version, '(version not stated)')}"
+
+
+def _error(value: float) -> str:
+    return "not estimated" if pd.isna(value) else f"standard error {number(value)}"
+
+
+def _axis(rows: pd.DataFrame) -> tuple[float, float] | None:
+    """Shared ends of the small axes of one measure, on the log scale for ratios."""
+    values = rows[["estimate", "lower", "upper"]].to_numpy(dtype=float).ravel()
+    measure = str(rows["measure"].iloc[0])
+    places = [place for place in (_place(value, measure) for value in values) if place is not None]
+    null = _null(measure)
+    if null is not None:
+        places.append(null)
+    if len(places) < 2 or max(places) - min(places) <= 0:
+        return None
+    margin = 0.04 * (max(places) - min(places))
+    return min(places) - margin, max(places) + margin
+
+
+def _null(measure: str) -> float | None:
+    """Where "no effect" lies; only contrasts have such a place."""
+    return 0.0 if is_ratio(measure) or "difference" in measure else None
+
+
+def _place(value: float, measure: str) -> float | None:
+    if is_ratio(measure):
+        return math.log(value) if math.isfinite(value) and value > 0 else None
+    return value if math.isfinite(value) else None
+
+
+def _line(row: Any, axis: tuple[float, float] | None) -> Line | None:
+    measure = str(row.measure)
+    places = [_place(float(value), measure) for value in (row.estimate, row.lower, row.upper)]
+    if axis is None or any(place is None for place in places):
+        return None
+
+    def percent_of_axis(place: float) -> float:
+        return round(100 * (place - axis[0]) / (axis[1] - axis[0]), 2)
+
+    null = _null(measure)
+    estimate, lower, upper = (percent_of_axis(place) for place in places if place is not None)
+    return Line(estimate, lower, upper, None if null is None else percent_of_axis(null))

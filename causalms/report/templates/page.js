@@ -1,0 +1,88 @@
+"use strict";
+// Without this script every row of details is open and every table readable; it only adds sorting, folding and copying.
+document.documentElement.classList.add("js");
+
+function setOpen(body, open) {
+  body.classList.toggle("open", open);
+  const button = body.querySelector(".toggle button");
+  button.setAttribute("aria-expanded", String(open));
+  button.firstElementChild.textContent = open ? "−" : "+";
+}
+
+function keyOf(item, head) {
+  if (head.dataset.key) return item.getAttribute("data-" + head.dataset.key) || "";
+  const cell = item.cells[Number(head.dataset.column)];
+  return cell.hasAttribute("data-sort") ? cell.dataset.sort : cell.textContent;
+}
+
+function sortBy(table, head) {
+  const rising = head.getAttribute("aria-sort") !== "ascending";
+  const grouped = table.classList.contains("results");
+  const items = Array.from(grouped ? table.tBodies : table.tBodies[0].rows);
+  const numeric = "numeric" in head.dataset;
+  const keyed = items.map((item) => [keyOf(item, head), item]);
+  keyed.sort(([a], [b]) => (numeric ? Number(a) - Number(b) : a.localeCompare(b, "en", { numeric: true })) * (rising ? 1 : -1));
+  const parent = grouped ? table : table.tBodies[0];
+  parent.append(...keyed.map(([, item]) => item));
+  table.querySelectorAll("th[aria-sort]").forEach((other) => other.removeAttribute("aria-sort"));
+  head.setAttribute("aria-sort", rising ? "ascending" : "descending");
+}
+
+function fallbackCopy(text) {
+  const area = document.createElement("textarea");
+  area.value = text;
+  area.style.position = "fixed";
+  document.body.append(area);
+  area.select();
+  const done = document.execCommand("copy");
+  area.remove();
+  return done;
+}
+
+async function copy(button, text) {
+  let done = false;
+  try {
+    await navigator.clipboard.writeText(text);
+    done = true;
+  } catch (error) {
+    done = fallbackCopy(text);
+  }
+  const label = button.textContent;
+  button.textContent = done ? "Copied" : "Copying was refused";
+  setTimeout(() => { button.textContent = label; }, 1500);
+}
+
+document.querySelectorAll("table.sortable thead th[data-key], table.sortable thead th[data-column]").forEach((head) => {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.append(...head.childNodes);
+  head.append(button);
+  button.addEventListener("click", () => sortBy(head.closest("table"), head));
+});
+
+document.querySelectorAll(".toggle button").forEach((button) => {
+  const body = button.closest("tbody");
+  button.addEventListener("click", () => setOpen(body, !body.classList.contains("open")));
+});
+
+document.querySelectorAll(".openall").forEach((button) => {
+  button.addEventListener("click", () => {
+    const open = button.getAttribute("aria-pressed") !== "true";
+    button.closest(".tablebox").querySelectorAll("table.results > tbody").forEach((body) => setOpen(body, open));
+    button.setAttribute("aria-pressed", String(open));
+    button.textContent = open ? "Close all" : "Open all";
+  });
+});
+
+document.querySelectorAll("button.copy").forEach((button) => {
+  button.addEventListener("click", () => {
+    const commands = button.dataset.copies === "commands";
+    copy(button, commands ? document.querySelector("pre.commands").textContent
+      : JSON.parse(button.closest(".tablebox").querySelector("script.csv").textContent));
+  });
+});
+
+// On a narrow screen the contents list starts folded, so that the first number is near the top; paper shows it whole.
+const contents = document.querySelector("nav details");
+if (window.matchMedia("(max-width: 60rem)").matches) contents.open = false;
+window.addEventListener("beforeprint", () => { contents.open = true; });
