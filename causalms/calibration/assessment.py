@@ -30,7 +30,7 @@ class Assessment:
         Results table; no row is a contrast, so ``randomised`` is False throughout.
     pit, reliability, rootogram, coverage : DataFrame
         The tables of :func:`pit_histogram`, :func:`reliability`, :func:`rootogram` and :func:`coverage_table` with the columns
-        ``subgroup``, ``p_value`` and ``n`` added.
+        ``subgroup``, ``p_value`` and ``patients`` added.
     """
 
     results: pd.DataFrame
@@ -110,7 +110,7 @@ def _group(
         ("rootogram", root.table, root.p_value),
         ("coverage", covered, None),
     ):
-        added = table.assign(subgroup=label, n=pairs.n)
+        added = table.assign(subgroup=label, patients=pairs.n)
         tables[name].append(added if p_value is None else added.assign(p_value=p_value))
     rows = [_mean_ratio(pairs, level), _activity_difference(pairs, level), *_score_rows(pairs, level, repetitions, seed)]
     rows += [
@@ -145,9 +145,9 @@ def _coverage_rows(covered: pd.DataFrame) -> list[dict[str, Any]]:
     for line in covered.itertuples():
         rows.append(
             {
-                "measure": f"coverage of {line.nominal:.0%} prediction intervals",
-                "estimand": f"share of patients whose count lies in the central {line.nominal:.0%} prediction interval; "
-                f"{line.content:.1%} expected, counts being whole",
+                "measure": f"coverage of {line.level:.0%} prediction intervals",
+                "estimand": f"share of patients whose count lies in the central {line.level:.0%} prediction interval; "
+                f"{line.expected:.1%} expected, counts being whole",
                 "estimator": "share of patients",
                 "variance": "Wilson; p against the expected share, Poisson-binomial",
                 "estimate": line.coverage,
@@ -158,7 +158,7 @@ def _coverage_rows(covered: pd.DataFrame) -> list[dict[str, Any]]:
         )
         rows.append(
             {
-                "measure": f"mean width of {line.nominal:.0%} prediction intervals",
+                "measure": f"mean width of {line.level:.0%} prediction intervals",
                 "estimand": "mean distance between the ends of the prediction interval, in lesions",
                 "estimator": "mean over patients",
                 "estimate": line.width,

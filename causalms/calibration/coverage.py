@@ -14,8 +14,8 @@ LEVELS = (0.5, 0.8, 0.9, 0.95)
 def coverage_table(law: CountLaw, observed: object, levels: tuple[float, ...] = LEVELS, confidence: float = 0.95) -> pd.DataFrame:
     """Coverage and width of central prediction intervals.
 
-    An interval of counts cannot hold exactly its nominal probability, so the observed share is judged against ``content``,
-    the probability that the forecasts themselves put into their intervals.
+    An interval of counts cannot hold exactly its nominal probability, so the observed share is judged against
+    ``expected``, the probability that the forecasts themselves put into their intervals.
 
     Parameters
     ----------
@@ -28,14 +28,14 @@ def coverage_table(law: CountLaw, observed: object, levels: tuple[float, ...] = 
     Returns
     -------
     DataFrame
-        ``nominal``, ``content``, ``coverage``, ``lower``, ``upper``, ``level``, ``width`` (mean of upper - lower end, in
-        lesions), ``p_value`` (Poisson-binomial, two-sided), ``n``.
+        ``level`` (nominal), ``expected`` (mean content), ``coverage``, ``lower``, ``upper``, ``confidence``, ``width`` (mean of
+        upper - lower end, in lesions), ``p_value`` (Poisson-binomial, two-sided), ``n``.
 
     Examples
     --------
     >>> from causalms.calibration import NegativeBinomialLaw
     >>> law = NegativeBinomialLaw([2.0] * 4, [0.8] * 4)
-    >>> coverage_table(law, [0, 1, 4, 30], levels=(0.9,))[["content", "coverage", "width"]].round(3).values.tolist()
+    >>> coverage_table(law, [0, 1, 4, 30], levels=(0.9,))[["expected", "coverage", "width"]].round(3).values.tolist()
     [[0.953, 0.75, 7.0]]
     """
     y = np.asarray(observed, np.int64)
@@ -47,12 +47,12 @@ def coverage_table(law: CountLaw, observed: object, levels: tuple[float, ...] = 
         share = stats.binomtest(int(held.sum()), len(y)).proportion_ci(confidence, method="wilson")
         rows.append(
             {
-                "nominal": nominal,
-                "content": content.mean(),
+                "level": nominal,
+                "expected": content.mean(),
                 "coverage": held.mean(),
                 "lower": share.low,
                 "upper": share.high,
-                "level": confidence,
+                "confidence": confidence,
                 "width": (high - low).mean(),
                 "p_value": poisson_binomial_p(int(held.sum()), content),
                 "n": len(y),

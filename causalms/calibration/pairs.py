@@ -124,7 +124,7 @@ def pair(draws: pd.DataFrame, participants: pd.DataFrame, week: float | None = N
         if outcome != "net2_lesions":
             raise UsageError(f"an expected table holds no law of {outcome!r}; give sampled draws for counts by region")
         wide, law_of = _expected(rows)
-    keyed = wide.merge(seen, left_on="key", right_on="key", how="inner", suffixes=("_forecast", ""))
+    keyed = wide.merge(seen, left_on="key", right_on="key", how="inner", suffixes=("_forecast", "")).sort_values("key")
     if keyed.empty:
         raise RefusalError("no patient of the draws is in the observed table; give the participants that the draws were made for")
     if (wrong := keyed["arm_randomised"] != keyed["arm"].astype(str)).any():
@@ -157,7 +157,7 @@ def observed_counts(participants: pd.DataFrame, week: float, outcome: str = "net
         row = int(np.flatnonzero(wrong)[0])
         found = participants[column].iloc[row]
         raise InputError(
-            f"observed table: column {column!r}, row {row + 1}: found {found!r}, expected a count 0, 1, 2, ...; correct it"
+            f"observed table: column {column!r}, row {row + 1}: found {found}, expected a count 0, 1, 2, ...; correct it"
         )
     keyed = participants.assign(observed=values, key=participant_key(participants["participant_id"]))
     if (twice := keyed["key"].duplicated()).any():

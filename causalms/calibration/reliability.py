@@ -21,8 +21,8 @@ class Reliability:
     Attributes
     ----------
     table : DataFrame
-        ``probability`` (forecast), ``recalibrated`` (isotonic frequency of the event), ``lower``, ``upper``: where the curve lies
-        as a whole with probability ``level`` if the forecasts are calibrated; ``weight``: patients at or nearest to the point.
+        ``forecast`` (probability), ``frequency`` (isotonic frequency of the event), ``lower``, ``upper``: where the curve lies
+        as a whole with probability ``level`` if the forecasts are calibrated; ``n``: patients at or nearest to the point.
     brier, miscalibration, discrimination, uncertainty : float
         Mean Brier score = miscalibration - discrimination + uncertainty.
     p_value : float
@@ -115,7 +115,7 @@ def reliability(
     --------
     >>> from causalms.calibration import NegativeBinomialLaw
     >>> rel = reliability(NegativeBinomialLaw([0.2, 1.0, 4.0] * 20, [0.8] * 60), [0, 0, 3] * 20, points=3)
-    >>> rel.table[["probability", "recalibrated"]].round(2).values.tolist(), rel.p_value < 0.05
+    >>> rel.table[["forecast", "frequency"]].round(2).values.tolist(), rel.p_value < 0.05
     ([[0.16, 0.0], [0.48, 0.0], [0.76, 1.0]], True)
     """
     if points < 2:
@@ -138,12 +138,12 @@ def reliability(
     nearest = np.abs(chance[:, None] - at).argmin(axis=1)
     table = pd.DataFrame(
         {
-            "probability": at,
-            "recalibrated": curve,
+            "forecast": at,
+            "frequency": curve,
             "lower": np.clip(band.lower, 0, 1),
             "upper": np.clip(band.upper, 0, 1),
             "level": level,
-            "weight": np.bincount(nearest, minlength=len(at)),
+            "n": np.bincount(nearest, minlength=len(at)),
         }
     )
     p_mcb = (1 + int((null_mcb >= mcb).sum())) / (1 + repetitions)

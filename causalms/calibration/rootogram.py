@@ -22,7 +22,7 @@ class Rootogram:
     table : DataFrame
         ``count`` (the last row holds all larger counts too), ``label``, ``observed``, ``expected`` (patients), ``sqrt_expected``
         (top of the hanging bar), ``hanging`` (its foot: sqrt expected - sqrt observed), ``lower``, ``upper`` (simultaneous
-        tolerance band of the foot under calibration), ``level``.
+        tolerance band of the observed patients under calibration, judged on the root scale), ``level``.
     p_value : float
     n : int
     """
@@ -77,8 +77,8 @@ def rootogram(
             "expected": expected,
             "sqrt_expected": np.sqrt(expected),
             "hanging": foot,
-            "lower": band.lower,
-            "upper": band.upper,
+            "lower": np.maximum(np.sqrt(expected) - band.upper, 0) ** 2,
+            "upper": (np.sqrt(expected) - band.lower) ** 2,
             "level": level,
         }
     )
