@@ -20,7 +20,7 @@ from causalms.calibration import (
 from causalms.calibration.laws import CountLaw
 
 TRIALS = 300
-#: Rejections of 300 true-null trials at 5%: the 0.0005 and 0.9995 quantiles of a binomial, so that a right test fails once in 1,000.
+#: Rejections of 300 true-null trials at 5%: 0.0005 and 0.9995 quantiles of a binomial, so that a right test fails once in 1,000.
 ALLOWED = range(5, 30)
 
 
@@ -83,5 +83,5 @@ def test_a_forecaster_with_too_narrow_laws_is_found() -> None:
     law, y = _laws(4, widen=0.2, patients=400)
     pit = pit_histogram(law, y, repetitions=199)
     assert pit.p_value <= 0.02
-    assert pit.table["density"].iloc[-1] > pit.table["upper"].iloc[-1]
+    assert pit.table["density"].iloc[-1] > 1.2  # the cup of a law that is too narrow
     assert coverage_table(law, y)["p_value"].max() < 0.01

@@ -88,7 +88,7 @@ def test_zero_inflated_law_has_its_mean_variance_and_zeros() -> None:
 
 
 def test_fair_scores_of_draws_do_not_depend_on_their_number() -> None:
-    # Averaged over simulators with D draws, the fair scores are those of the law itself; 4,000 patients, tolerance 4 standard errors.
+    # Averaged over simulators with D draws, the fair scores are those of the law itself; tolerance 4 standard errors.
     patients, mean, size = 4000, 2.0, 0.8
     law = NegativeBinomialLaw(np.full(patients, mean), np.full(patients, size))
     rng = np.random.default_rng(5)

@@ -17,8 +17,9 @@ def test_patients_are_judged_under_the_arm_they_were_randomised_to(trial) -> Non
     np.testing.assert_allclose(pairs.law.mean, own.loc[pairs.frame["participant_id"]])
     sampled = pair(draws, people)
     chosen = draws[(draws["arm"] == draws["arm_randomised"]) & (draws["participant_id"] == "sub-007")]
-    np.testing.assert_array_equal(sampled.law.draws[7], np.sort(chosen["net2_lesions"]))
-    assert sampled.observed[7] == people.loc[7, "net2_lesions_week48"]
+    row = sampled.frame.index[sampled.frame["participant_id"] == "sub-007"][0]
+    np.testing.assert_array_equal(sampled.law.draws[row], np.sort(chosen["net2_lesions"]))
+    assert sampled.observed[row] == people.loc[7, "net2_lesions_week48"]
 
 
 def test_row_order_and_dropped_zeros_of_identifiers_do_not_matter(trial) -> None:
