@@ -27,7 +27,7 @@ class Intervention:
     name : str
         What the ``arm`` column of the draws table calls this world.
     law : callable
-        From a :class:`Subject` to probabilities of arms, summing to 1; one arm with probability 1 is a deterministic intervention.
+        From a :class:`Subject` to probabilities of arms, summing to 1.
     kind : {"value", "shift", "policy", "distribution"}
     words : mapping
         What the query record says; JSON values only.
@@ -149,7 +149,7 @@ def policy(
 
 
 def read_policy(path: str | os.PathLike[str]) -> Intervention:
-    """Read a treatment policy from YAML: ``name``, ``rules`` (each ``when`` and ``arm``), ``otherwise``.
+    r"""Read a treatment policy from YAML: ``name``, ``rules`` (each ``when`` and ``arm``), ``otherwise``.
 
     Raises
     ------
@@ -160,7 +160,7 @@ def read_policy(path: str | os.PathLike[str]) -> Intervention:
     --------
     >>> import tempfile, pathlib
     >>> file = pathlib.Path(tempfile.mkdtemp()) / "escalate.yaml"
-    >>> text = "name: escalate\\nrules:\\n  - {when: gd_lesions > 0, arm: ocrelizumab}\\notherwise: dimethyl-fumarate\\n"
+    >>> text = "name: escalate\nrules: [{when: gd_lesions > 0, arm: ocrelizumab}]\notherwise: dimethyl-fumarate\n"
     >>> _ = file.write_text(text)
     >>> read_policy(file).name
     'escalate'

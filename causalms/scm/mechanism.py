@@ -211,6 +211,9 @@ class Mechanism(Protocol):
     ) -> Noise:
         """One particle of the posterior of U given that the patient had ``outcome`` under ``arm`` at ``week``."""
 
+    def measure(self, mask: npt.NDArray[np.bool_]) -> Outcome:
+        """Count and volume of a mask by the mechanism's lesion rule (mechanisms with masks only)."""
+
     def for_coupling(self, coupling: str) -> Mechanism:
         """The same outcome law with the structural equation that this coupling shares between worlds."""
 
@@ -259,6 +262,10 @@ class MechanismBase:
     ) -> Noise:
         """Refuse: no posterior of the noise."""
         raise RefusalError(f"mechanism {self.name!r} has no abduct; counterfactual queries need one, interventional ones do not")
+
+    def measure(self, mask: npt.NDArray[np.bool_]) -> Outcome:
+        """Refuse: no masks."""
+        raise RefusalError(f"mechanism {self.name!r} knows no masks; give counts and volumes")
 
     def for_coupling(self, coupling: str) -> Mechanism:
         """Give this mechanism itself, if it serves the coupling."""

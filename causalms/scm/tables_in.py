@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from causalms.errors import InputError, RefusalError
 from causalms.scm.mechanism import Outcome
-from causalms.tables import REGIONS, net2_column, validate
+from causalms.tables import net2_column, validate
 
 
 @dataclass(frozen=True)
@@ -69,40 +70,43 @@ def participant_row(trial: Any, participant_id: str) -> dict[str, Any]:
     return dict(zip(table.columns, table.iloc[int(found[0])].tolist(), strict=True))
 
 
-def factual_outcome(trial: Any, participant_id: str, week: float, with_mask: bool) -> Outcome:
-    """What the patient was seen to have at a visit.
-
-    Parameters
-    ----------
-    with_mask : bool
-        Read the NET2 mask too (for mechanisms that explain masks).
+def factual_mask(trial: Any, participant_id: str, week: float) -> npt.NDArray[np.bool_]:
+    """The NET2 mask that was seen at a visit.
 
     Raises
     ------
     RefusalError
-        If the visit was missed: a counterfactual needs its evidence.
+        If there is none: a counterfactual needs its evidence.
+    """
+    mask = trial.mask(participant_id, "NET2", int(week)) if hasattr(trial, "mask") else None
+    if mask is None:
+        raise RefusalError(f"participant {participant_id}: no NET2 mask at week {week:g}, so {_NO_EVIDENCE}")
+    return np.asarray(mask, dtype=bool)
+
+
+def factual_counts(trial: Any, participant_id: str, week: float) -> Outcome:
+    """The NET2 count and volume of the participants table at a visit.
+
+    Raises
+    ------
+    RefusalError
+        If either is missing: a counterfactual needs its evidence.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"participant_id": ["a"], "net2_lesions_week48": [2.0], "net2_volume_ml_week48": [0.1]})
+    >>> factual_counts(TableTrial(table), "a", 48)
+    Outcome(lesions=2.0, volume_ml=0.1, region_lesions=None)
     """
     row = participant_row(trial, participant_id)
-    mask = trial.mask(participant_id, "NET2", int(week)) if with_mask and hasattr(trial, "mask") else None
-    if with_mask and mask is None:
-        raise RefusalError(
-            f"participant {participant_id}: no NET2 mask at week {week:g}, so there is no evidence to condition on; "
-            "leave such patients out with missing='skip' or ask for do()"
-        )
-    lesions = row.get(net2_column(int(week)))
-    if lesions is None or pd.isna(lesions):
-        if mask is None:
-            raise RefusalError(
-                f"participant {participant_id}: no {net2_column(int(week))!r}, so there is no evidence to condition on; "
-                "leave such patients out with missing='skip' or ask for do()"
-            )
-        lesions = np.nan
-    volume = row.get(net2_column(int(week), "net2_volume_ml"))
-    regions = [row.get(net2_column(int(week), f"net2_lesions_{region}")) for region in REGIONS]
-    known = all(r is not None and not pd.isna(r) for r in regions)
-    return Outcome(
-        float(lesions),
-        float(volume) if volume is not None and not pd.isna(volume) else float("nan"),
-        tuple(int(r) for r in regions if r is not None) if known else None,
-        mask,
-    )
+    found = []
+    for outcome in ("net2_lesions", "net2_volume_ml"):
+        column = net2_column(int(week), outcome)
+        value = row.get(column)
+        if value is None or pd.isna(value):
+            raise RefusalError(f"participant {participant_id}: no {column!r}, so {_NO_EVIDENCE}")
+        found.append(float(value))
+    return Outcome(found[0], found[1])
+
+
+_NO_EVIDENCE = "there is no evidence to condition on; leave such patients out (missing='skip', --skip-missing) or ask for do()"
