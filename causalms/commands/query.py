@@ -61,7 +61,7 @@ def command(
     Example:
       causalms query trial --do placebo --do ocrelizumab --draws 64 --seed 0 --out draws.parquet
       causalms query trial --do ocrelizumab --given-factual --coupling monotone --out twins.parquet
-    """
+    """  # noqa: D301 - the backspace is the character that click looks for
     from causalms.scm.model import write_draws
 
     if out.suffix not in (".parquet", ".csv", ".tsv"):
@@ -113,6 +113,6 @@ def _say(table: pd.DataFrame, out: Path) -> None:
     click.echo(f"query {query_id}: rung {record['rung']} ({record['query']}), {record['participants_answered']} patients")
     click.echo(f"model {record['mechanism']} {record['model_checksum']}, coupling {record['coupling']}, seed {record['seed']}")
     means = table[table["query"] != "observed"].groupby(["arm", "visit_week"], sort=False)[outcome].mean()
-    for (arm, week), mean in means.items():
+    for arm, week, mean in means.reset_index().itertuples(index=False):
         click.echo(f"  {arm:<28} week {week:g}: mean NET2 lesions {mean:.2f}")
     click.echo(f"wrote {out} and {out.with_suffix('.queries.json').name}")
