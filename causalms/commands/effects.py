@@ -1,0 +1,64 @@
+"""``causalms effects``: treatment effects from a table, for people with or without images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+_MEASURES = ("rate-ratio", "rate-difference", "risk-ratio", "risk-difference", "odds-ratio", "mean-ratio", "mean-difference")
+_VARIANCES = ("influence", "leave-one-out", "leave-one-out-t", "hc0", "hc1", "hc2", "hc3", "hc3-t", "model-sas", "model-r")
+
+
+@click.command()
+@click.argument("table", type=click.Path(path_type=Path))
+@click.option("--outcome", required=True, help="Column of counts, of 0/1, or of numbers.")
+@click.option("--arm", default="arm", show_default=True, help="Column of the randomised arm.")
+@click.option("--reference", required=True, help="The arm to compare with.")
+@click.option("--exposure", help="Column of time at risk (not its logarithm), for rates.")
+@click.option("--adjust", help='Formula of baseline covariates, such as "age + C(site)".')
+@click.option("--interaction", is_flag=True, help="Let every covariate's coefficient differ by arm.")
+@click.option("--strata", help="Column of the randomisation strata.")
+@click.option("--prognostic", multiple=True, help="Column of prognostic expected outcomes; may be given again.")
+@click.option("--cluster", help="Column of clusters, such as the site.")
+@click.option("--measure", type=click.Choice(_MEASURES), default="rate-ratio", show_default=True)
+@click.option(
+    "--estimator",
+    type=click.Choice(("standardized", "negbin", "conditional", "unadjusted")),
+    default="standardized",
+    show_default=True,
+    help="negbin: coefficient of the negative-binomial model; conditional: coefficient of the working model.",
+)
+@click.option(
+    "--working-model",
+    type=click.Choice(("poisson", "negbin", "logistic", "linear")),
+    help="Default: poisson for rates, logistic for risks, linear for means.",
+)
+@click.option(
+    "--variance", type=click.Choice(_VARIANCES), help="Default: influence; model-sas for --estimator negbin or conditional."
+)
+@click.option("--rate", type=click.Choice(("unit", "exposure-weighted")), default="unit", show_default=True)
+@click.option(
+    "--randomization", type=click.Choice(("simple", "permuted-block")), help="Default: simple; permuted-block with --strata."
+)
+@click.option("--level", type=float, default=0.95, show_default=True, help="Level of the intervals.")
+@click.option("--out", type=click.Path(path_type=Path), help="Where to write the results table (.csv, .tsv or .parquet).")
+def command(table: Path, out: Path | None, **options: Any) -> None:
+    r"""Estimate treatment effects from TABLE (CSV, TSV, Parquet, SAS XPT or sas7bdat), one row a patient.
+
+    \b
+    Example
+      causalms effects participants.tsv --outcome net2_lesions_week48 --arm arm --reference placebo \
+        --exposure exposure_years --adjust "age + gd_lesions" --measure rate-ratio --out results.csv
+    """
+    from causalms.effects.analysis import analyse
+    from causalms.effects.printing import page
+    from causalms.tables import read_table, write_table
+
+    analysis = analyse(read_table(table), source=table.name, **options)
+    if out is not None:
+        write_table(analysis.results, out)
+    click.echo(page(analysis))
+    if out is not None:
+        click.echo(f"\nresults written to {out}")

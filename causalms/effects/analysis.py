@@ -1,0 +1,444 @@
+"""The four steps in one call: an observed trial table in, effects with their estimand, estimator and variance out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import pandas as pd
+
+from causalms.effects.contrasts import Contrast, contrast_with_reference, wald
+from causalms.effects.data import TrialData, trial_data
+from causalms.effects.estimands import Estimand, Measure, measure_named
+from causalms.effects.means import RATES, ArmMeans, counterfactual_means, fit_working_model, unadjusted_means
+from causalms.effects.models import FAMILIES, LOG_LINK, Family, Fit
+from causalms.effects.variance import (
+    HC,
+    MODEL,
+    VARIANCES,
+    Covariance,
+    cluster_coefficient_covariance,
+    coefficient_covariance,
+    coefficient_variance_name,
+    means_covariance,
+)
+from causalms.errors import UsageError
+from causalms.tables import results_table
+
+ESTIMATORS = ("standardized", "negbin", "conditional", "unadjusted")
+RANDOMIZATIONS = ("simple", "permuted-block")
+POPULATION = "all randomised patients with complete data"
+TREATMENT_POLICY = "treatment policy (outcomes used as observed, whatever followed randomisation)"
+_DEFAULT_MODEL: dict[str, Family] = {"rate": "poisson", "risk": "logistic", "mean": "linear"}
+_MODELS: dict[str, tuple[Family, ...]] = {
+    "rate": LOG_LINK,
+    "risk": ("logistic", "linear", "poisson"),
+    "mean": ("linear", "poisson"),
+}
+_CONDITIONAL = {"poisson": "rate-ratio", "negbin": "rate-ratio", "logistic": "odds-ratio", "linear": "mean-difference"}
+MODEL_NAMES = {"poisson": "Poisson", "negbin": "negative-binomial", "logistic": "logistic", "linear": "linear"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The choices of an analysis, each with its default filled in and checked against the others."""
+
+    measure: Measure
+    estimator: str
+    family: Family
+    variance: str
+    rate: str
+    randomization: str
+    interaction: bool
+    level: float
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Effects of every arm against the reference, with all that is needed to read and check them.
+
+    Attributes
+    ----------
+    data : TrialData
+        The patients that were used.
+    settings : Settings
+    fit : Fit
+        The working model.
+    means : ArmMeans or None
+        Counterfactual means; None for a conditional coefficient.
+    covariance : Covariance
+        Of the means, or of the coefficients for a conditional estimator.
+    contrasts : tuple of Contrast
+        One an arm other than the reference, in the order of ``data.arms``.
+    estimands : tuple of Estimand
+    notes : tuple of str
+    """
+
+    data: TrialData
+    settings: Settings
+    fit: Fit
+    means: ArmMeans | None
+    covariance: Covariance
+    contrasts: tuple[Contrast, ...]
+    estimands: tuple[Estimand, ...]
+    outcome: str
+    estimator_name: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def results(self) -> pd.DataFrame:
+        """One row a contrast, in the schema of the results table."""
+        rows = []
+        for index, (contrast, estimand) in enumerate(zip(self.contrasts, self.estimands, strict=True), start=1):
+            randomised = self.data.in_one_trial(0, index)
+            rows.append(
+                {
+                    "analysis": f"observed {self.outcome}",
+                    "population": estimand.population,
+                    "subgroup": "all",
+                    "arm": self.data.arms[index],
+                    "reference": self.data.arms[0],
+                    "measure": self.settings.measure.name,
+                    "estimand": estimand.sentence,
+                    "estimator": self.estimator_name,
+                    "variance": self.covariance.name,
+                    "estimate": contrast.estimate,
+                    "se": contrast.se,
+                    "lower": contrast.lower,
+                    "upper": contrast.upper,
+                    "level": contrast.level,
+                    "p_value": contrast.p_value,
+                    "n": self.data.sizes[index],
+                    "n_reference": self.data.sizes[0],
+                    "se_patient": contrast.se,
+                    "randomised": randomised,
+                    "rung": 2,
+                }
+            )
+        return results_table(rows)
+
+    @property
+    def arms(self) -> pd.DataFrame:
+        """One row an arm: patients, events, exposure, crude and estimated rate (risk, mean) with its interval."""
+        events = np.bincount(self.data.arm, weights=self.data.outcome, minlength=len(self.data.arms))
+        exposure = np.bincount(self.data.arm, weights=self.data.exposure, minlength=len(self.data.arms))
+        table = pd.DataFrame({"arm": self.data.arms, "n": self.data.sizes, "events": events, "exposure": exposure})
+        table["crude"] = events / exposure
+        for name in ("estimate", "lower", "upper"):
+            table[name] = np.nan
+        if self.means is None:
+            return table
+        for index in range(len(self.data.arms)):
+            value, slope = self.means.estimates[index], 1.0
+            log = self.settings.measure.kind == "rate" and value > 0
+            if log:
+                value, slope = np.log(value), 1 / value
+            se = float(np.sqrt(max(self.covariance.matrix[index, index], 0)) * slope)
+            table.loc[index, "estimate"] = self.means.estimates[index]
+            if se > 0:
+                interval = wald(
+                    value, se, log=log, level=self.settings.level, degrees_of_freedom=self.covariance.degrees_of_freedom
+                )
+                table.loc[index, ["lower", "upper"]] = interval.lower, interval.upper
+        return table
+
+
+def analyse(
+    table: pd.DataFrame,
+    *,
+    outcome: str,
+    reference: str,
+    arm: str = "arm",
+    measure: str = "rate-ratio",
+    exposure: str | None = None,
+    adjust: str | None = None,
+    interaction: bool = False,
+    prognostic: Sequence[str] = (),
+    strata: str | None = None,
+    cluster: str | None = None,
+    estimator: str = "standardized",
+    working_model: str | None = None,
+    variance: str | None = None,
+    rate: str = "unit",
+    randomization: str | None = None,
+    level: float = 0.95,
+    population: str = POPULATION,
+    intercurrent_events: str = TREATMENT_POLICY,
+    source: str = "table",
+) -> Analysis:
+    """Estimate treatment effects from one row a patient.
+
+    Parameters
+    ----------
+    table : DataFrame
+    outcome : str
+        Column of counts (rates), of 0/1 or counts (risks: any against none), or of numbers (means).
+    reference : str
+        The arm to compare with.
+    arm : str
+        Column of the randomised arm.
+    measure : str
+        One of :data:`causalms.effects.estimands.MEASURES`.
+    exposure : str, optional
+        Column of time at risk (not its logarithm), for rates.
+    adjust : str, optional
+        Formula of baseline covariates, such as ``"age + C(site)"``.
+    interaction : bool
+        Let every covariate's coefficient differ by arm.
+    prognostic : sequence of str
+        Columns of prognostic expected outcomes.
+    strata, cluster : str, optional
+        Columns of randomisation strata and of clusters.
+    estimator : {"standardized", "negbin", "conditional", "unadjusted"}
+        ``negbin`` is the arm coefficient of the negative-binomial model; ``conditional`` that of ``working_model``.
+    working_model : {"poisson", "negbin", "logistic", "linear"}, optional
+        Default: Poisson for rates, logistic for risks, linear for means.
+    variance : str, optional
+        Default: ``influence`` for means, ``model-sas`` for conditional coefficients.
+    rate : {"unit", "exposure-weighted"}
+    randomization : {"simple", "permuted-block"}, optional
+        Default: permuted blocks when ``strata`` is given.
+    level : float
+    population, intercurrent_events : str
+        Attributes of the estimand that a table cannot tell.
+    source : str
+        Name of the table in messages.
+
+    Returns
+    -------
+    Analysis
+
+    Raises
+    ------
+    InputError, RefusalError, UsageError, ConvergenceError
+        In one line that names the column or option and the mend.
+
+    References
+    ----------
+    ICH E9(R1) (2019); FDA (2023), Adjusting for Covariates in Randomized Clinical Trials; Ye et al. (2023), JASA 118:2370-2382.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> table = pd.DataFrame({"relapses": [2, 4, 3, 1, 0, 2], "arm": ["placebo"] * 3 + ["drug"] * 3})
+    >>> result = analyse(table, outcome="relapses", reference="placebo").results
+    >>> result[["estimate", "se"]].round(4).values.tolist()
+    [[0.3333, 0.6086]]
+    """
+    settings = _settings(
+        measure,
+        estimator,
+        working_model,
+        variance,
+        rate,
+        randomization,
+        interaction,
+        level,
+        exposure,
+        adjust,
+        strata,
+        cluster,
+        prognostic,
+    )
+    data = trial_data(
+        table,
+        outcome=outcome,
+        arm=arm,
+        reference=reference,
+        kind=settings.measure.outcome_kind,
+        exposure=exposure,
+        adjust=adjust,
+        prognostic=prognostic,
+        log_prognostic=settings.family != "linear",
+        strata=strata,
+        cluster=cluster,
+        source=source,
+    )
+    return analyse_data(data, settings, outcome, population, intercurrent_events)
+
+
+def analyse_data(
+    data: TrialData,
+    settings: Settings,
+    outcome: str,
+    population: str = POPULATION,
+    intercurrent_events: str = TREATMENT_POLICY,
+) -> Analysis:
+    """The four steps on checked data; see :func:`analyse`."""
+    if settings.estimator in ("negbin", "conditional"):
+        fit, means = fit_working_model(data, settings.family), None
+        covariance = _conditional_covariance(data, fit, settings.variance)
+        contrasts = _coefficients(data, fit, covariance, settings)
+    else:
+        means = estimate_means(data, settings)
+        fit = means.fit
+        covariance = means_covariance(means, settings.variance, settings.randomization)
+        contrasts = tuple(
+            contrast_with_reference(
+                means.estimates,
+                covariance.matrix,
+                index,
+                scale=settings.measure.scale,
+                level=settings.level,
+                degrees_of_freedom=covariance.degrees_of_freedom,
+                arms=data.arms,
+            )
+            for index in range(1, len(data.arms))
+        )
+    estimands = tuple(_estimand(data, settings, outcome, arm, population, intercurrent_events) for arm in data.arms[1:])
+    notes = data.notes + _notes(data, settings, fit)
+    return Analysis(data, settings, fit, means, covariance, contrasts, estimands, outcome, _estimator_name(data, settings), notes)
+
+
+def estimate_means(data: TrialData, settings: Settings) -> ArmMeans:
+    """Steps 1 and 2: working model and bias-corrected means, or the plain arm means."""
+    if settings.estimator == "unadjusted":
+        return unadjusted_means(data)
+    fit = fit_working_model(data, settings.family, settings.interaction)
+    return counterfactual_means(data, fit, settings.interaction, settings.rate)
+
+
+def _settings(
+    measure: str,
+    estimator: str,
+    working_model: str | None,
+    variance: str | None,
+    rate: str,
+    randomization: str | None,
+    interaction: bool,
+    level: float,
+    exposure: str | None,
+    adjust: str | None,
+    strata: str | None,
+    cluster: str | None,
+    prognostic: Sequence[str],
+) -> Settings:
+    """Fill in defaults and refuse choices that contradict each other."""
+    chosen = measure_named(measure)
+    _known("--estimator", estimator, ESTIMATORS)
+    _known("--rate", rate, RATES)
+    randomization = randomization or ("permuted-block" if strata else "simple")
+    _known("--randomization", randomization, RANDOMIZATIONS)
+    conditional = estimator in ("negbin", "conditional")
+    family = working_model or ("negbin" if estimator == "negbin" else _DEFAULT_MODEL[chosen.kind])
+    _known("--working-model", family, FAMILIES)
+    variance = variance or ("model-sas" if conditional else "influence")
+    _known("--variance", variance, VARIANCES)
+    if not 0 < level < 1:
+        raise UsageError(f"--level: found {level:g}, expected a number between 0 and 1 such as 0.95")
+    if estimator == "negbin" and family != "negbin":
+        raise UsageError(
+            f"--estimator negbin is the negative-binomial coefficient; for the {family} one use --estimator conditional"
+        )
+    if estimator != "unadjusted" and family not in _MODELS[chosen.kind]:
+        raise UsageError(f"--working-model {family} cannot give a {chosen.name}; use {' or '.join(_MODELS[chosen.kind])}")
+    if conditional and _CONDITIONAL[family] != chosen.option:
+        raise UsageError(f"--estimator {estimator} with the {family} model gives a {_CONDITIONAL[family]}, not a {chosen.option}")
+    if conditional and interaction:
+        raise UsageError("--interaction leaves no single arm coefficient; use --estimator standardized")
+    if conditional and variance not in (*HC, *MODEL):
+        raise UsageError(f"--variance {variance} is for means; with --estimator {estimator} use {', '.join((*HC, *MODEL))}")
+    if estimator == "unadjusted" and (adjust or prognostic or interaction):
+        raise UsageError("--estimator unadjusted takes no --adjust, --prognostic or --interaction; use --estimator standardized")
+    if estimator == "unadjusted" and variance in MODEL:
+        raise UsageError("--estimator unadjusted has no model behind it; use --variance influence, leave-one-out or hc0 to hc3")
+    if exposure and chosen.kind != "rate":
+        raise UsageError(f"--exposure has no meaning for a {chosen.name}; leave it out or ask for a rate-ratio")
+    if cluster and strata:
+        raise UsageError("--cluster and --strata contradict each other; name one of them")
+    return Settings(chosen, estimator, cast(Family, family), variance, rate, randomization, interaction, level)
+
+
+def _known(option: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise UsageError(f"{option}: found {value!r}, expected one of {', '.join(choices)}")
+
+
+def _conditional_covariance(data: TrialData, fit: Fit, variance: str) -> Covariance:
+    if data.cluster is not None:
+        return cluster_coefficient_covariance(fit, data.cluster)
+    n, p = fit.X.shape
+    with_t = variance == "hc3-t" or (variance == "model-r" and fit.family == "linear")
+    return Covariance(coefficient_covariance(fit, variance), coefficient_variance_name(variance), n - p if with_t else np.inf)
+
+
+def _coefficients(data: TrialData, fit: Fit, covariance: Covariance, settings: Settings) -> tuple[Contrast, ...]:
+    return tuple(
+        wald(
+            float(fit.coefficients[index]),
+            float(np.sqrt(max(covariance.matrix[index, index], 0.0))),
+            log=settings.measure.is_ratio,
+            level=settings.level,
+            degrees_of_freedom=covariance.degrees_of_freedom,
+        )
+        for index in range(1, len(data.arms))
+    )
+
+
+def _estimand(data: TrialData, settings: Settings, outcome: str, arm: str, population: str, intercurrent_events: str) -> Estimand:
+    variable = outcome
+    summary = settings.measure.name
+    if settings.measure.kind == "risk":
+        variable = f"any {outcome}" if any("read as any" in note for note in data.notes) else outcome
+    elif settings.measure.kind == "rate":
+        variable = f"{outcome} per unit of exposure" if data.has_exposure else outcome
+    if settings.estimator in ("negbin", "conditional"):
+        summary = f"conditional {summary} given covariates" if data.covariate_names else f"model-based {summary}"
+    elif data.has_exposure:
+        per = (
+            "every patient counted for one unit of exposure" if settings.rate == "unit" else "every unit of exposure counted once"
+        )
+        summary = f"marginal {summary} ({per})"
+    else:
+        summary = f"marginal {summary}"
+    return Estimand(population, f"{arm} against {data.arms[0]}", variable, intercurrent_events, summary)
+
+
+def _estimator_name(data: TrialData, settings: Settings) -> str:
+    model = MODEL_NAMES[settings.family]
+    covariates = f"adjusted for {', '.join(data.covariate_names)}" if data.covariate_names else "no covariate"
+    if settings.estimator == "unadjusted":
+        return "unadjusted (arm means)"
+    if settings.estimator in ("negbin", "conditional"):
+        return f"conditional ({model} regression coefficient, {covariates})"
+    each = ", each by arm" if settings.interaction and data.covariate_names else ""
+    return f"standardized ({model} working model, {covariates}{each})"
+
+
+def _notes(data: TrialData, settings: Settings, fit: Fit) -> tuple[str, ...]:
+    notes: list[str] = []
+    if fit.at_poisson_boundary:
+        notes.append("no overdispersion: the negative-binomial fit is at its Poisson boundary (alpha = 0)")
+    if settings.randomization == "simple" and data.strata is not None:
+        notes.append("strata are not used under simple randomisation; --randomization permuted-block uses them")
+    if (
+        data.sizes.min() < 50
+        and settings.estimator != "negbin"
+        and settings.variance in ("influence", "hc0", "hc1", "model-r", "model-sas")
+    ):
+        notes.append(
+            f"the smallest arm has {data.sizes.min()} patients: intervals may be short; see --variance hc3-t or leave-one-out-t"
+        )
+    if data.has_exposure and _exposure_differs(data):
+        notes.append(
+            "mean exposure differs between arms: it may be shortened by the treatment itself; "
+            "a rate then mixes efficacy with drop-out (compare --rate exposure-weighted and a missing-data strategy)"
+        )
+    for index in range(1, len(data.arms)):
+        if not data.in_one_trial(0, index):
+            notes.append(
+                f"{data.arms[index]} and {data.arms[0]} were never randomised in one trial: this contrast is not randomised"
+            )
+    return tuple(notes)
+
+
+def _exposure_differs(data: TrialData) -> bool:
+    """Whether mean exposure differs between arms beyond chance (Welch's z above 2.58) and by more than 2%."""
+    means, errors = np.empty(len(data.arms)), np.empty(len(data.arms))
+    for index in range(len(data.arms)):
+        time = data.exposure[data.arm == index]
+        means[index], errors[index] = time.mean(), time.var(ddof=1) / len(time)
+    gap = np.abs(means[1:] - means[0])
+    return bool(np.any((gap > 0.02 * means[0]) & (gap > 2.58 * np.sqrt(errors[1:] + errors[0]))))

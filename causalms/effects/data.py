@@ -1,0 +1,225 @@
+"""From a table to the arrays an analysis needs: checked, complete rows only, covariates by formula."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from causalms.effects import columns
+from causalms.effects.models import Array
+from causalms.errors import InputError, RefusalError
+
+
+@dataclass(frozen=True)
+class TrialData:
+    """One row a patient, complete.
+
+    Attributes
+    ----------
+    outcome : array (n,)
+    arm : integer array (n,)
+        Index into ``arms``; 0 is the reference.
+    arms : tuple of str
+    exposure : array (n,)
+        Time at risk; ones where the table gives none.
+    covariates : array (n, q)
+        Centred and scaled columns of the adjustment formula, without intercept, full rank beside the arms.
+    covariate_names : tuple of str
+    rows : integer array (n,)
+        Row numbers of the table that are used.
+    has_exposure : bool
+    strata, cluster : integer array (n,), optional
+    trial : array of str, optional
+    notes : tuple of str
+        What was left out or recoded, for the reader.
+    """
+
+    outcome: Array
+    arm: np.ndarray
+    arms: tuple[str, ...]
+    exposure: Array
+    covariates: Array
+    covariate_names: tuple[str, ...]
+    rows: np.ndarray
+    has_exposure: bool = False
+    strata: np.ndarray | None = None
+    cluster: np.ndarray | None = None
+    trial: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def n(self) -> int:
+        """Number of patients."""
+        return len(self.outcome)
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Number of patients an arm, shape (K,)."""
+        return np.bincount(self.arm, minlength=len(self.arms))
+
+    def in_one_trial(self, arm: int, other: int) -> bool:
+        """True where both arms were randomised within one trial (taken as so if the table has no trial column)."""
+        if self.trial is None:
+            return True
+        return bool(set(self.trial[self.arm == arm]) & set(self.trial[self.arm == other]))
+
+    def take(self, rows: np.ndarray) -> TrialData:
+        """The same analysis on chosen patients (a bootstrap or leave-one-out sample)."""
+
+        def pick(values: np.ndarray | None) -> np.ndarray | None:
+            return None if values is None else values[rows]
+
+        return replace(
+            self,
+            outcome=self.outcome[rows],
+            arm=self.arm[rows],
+            exposure=self.exposure[rows],
+            covariates=self.covariates[rows],
+            rows=self.rows[rows],
+            strata=pick(self.strata),
+            cluster=pick(self.cluster),
+            trial=pick(self.trial),
+        )
+
+
+def trial_data(
+    table: pd.DataFrame,
+    *,
+    outcome: str,
+    arm: str,
+    reference: str,
+    kind: str = "count",
+    exposure: str | None = None,
+    adjust: str | None = None,
+    prognostic: Sequence[str] = (),
+    log_prognostic: bool = True,
+    strata: str | None = None,
+    cluster: str | None = None,
+    source: str = "table",
+) -> TrialData:
+    """Check a table and take from it what an analysis needs; rows with a missing value are left out, counted and named.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row a patient.
+    outcome, arm : str
+        Columns.
+    reference : str
+        The arm that every other arm is compared with.
+    kind : {"count", "binary", "number"}
+        Counts must be whole and not negative; for ``binary`` an outcome other than 0/1 is read as any (> 0) against none.
+    exposure : str, optional
+        Column of time at risk, above zero.
+    adjust : str, optional
+        Right-hand side of a formula, such as ``"age + C(site)"``.
+    prognostic : sequence of str
+        Columns of expected outcomes; they enter as logarithms when ``log_prognostic``.
+    log_prognostic : bool
+    strata, cluster : str, optional
+        Columns of the randomisation strata and of the clusters.
+    source : str
+        Name of the table in messages.
+
+    Raises
+    ------
+    InputError
+        Naming the column and row at fault.
+    RefusalError
+        Fewer than two arms, or an arm with fewer than two patients.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> table = pd.DataFrame({"y": [0, 2, 1, 4], "drug": ["a", "a", "b", "b"]})
+    >>> trial_data(table, outcome="y", arm="drug", reference="a").arms
+    ('a', 'b')
+    """
+    if table.empty:
+        raise InputError(f"{source}: holds no rows; give a table with at least two patients an arm")
+    columns.one_row_a_patient(table, source)
+    wanted = [outcome, arm, *(name for name in (exposure, strata, cluster, *prognostic) if name)]
+    used = pd.DataFrame({name: columns.column(table, name, source) for name in dict.fromkeys(wanted)})
+    formula = columns.Covariates.of(table, adjust, source)
+    complete = used.notna().all(axis=1).to_numpy() & formula.complete
+    rows = np.flatnonzero(complete)
+    if not len(rows):
+        raise RefusalError(f"{source}: no row is complete in {', '.join(used.columns)}; nothing can be estimated")
+    codes, arms = _arms(used[arm].iloc[rows], reference, arm, source)
+    values = columns.numbers(used[outcome], rows, outcome, source)
+    notes = _left_out(pd.concat([used, formula.table], axis=1), complete)
+    if kind == "count":
+        columns.counts(values, outcome, rows, source)
+    elif kind == "binary":
+        values, recoded = columns.activity(values, outcome, rows, source)
+        notes += recoded
+    matrix, names = formula.matrix(rows)
+    expected, expected_names = _prognostic(used, rows, prognostic, log_prognostic, source)
+    indicators = np.eye(len(arms))[codes]
+    matrix, names, dropped = columns.independent_columns(indicators, np.column_stack([matrix, expected]), names + expected_names)
+    time = np.ones(len(rows))
+    if exposure is not None:
+        time = columns.times_at_risk(columns.numbers(used[exposure], rows, exposure, source), exposure, rows, source)
+    return TrialData(
+        outcome=values,
+        arm=codes,
+        arms=arms,
+        exposure=time,
+        covariates=matrix,
+        covariate_names=names,
+        rows=rows,
+        has_exposure=exposure is not None,
+        strata=None if strata is None else pd.factorize(used[strata].iloc[rows])[0],
+        cluster=None if cluster is None else pd.factorize(used[cluster].iloc[rows])[0],
+        trial=table["trial"].iloc[rows].astype(str).to_numpy() if "trial" in table and arm != "trial" else None,
+        notes=notes + dropped,
+    )
+
+
+def _arms(values: pd.Series, reference: str, name: str, source: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Integer codes and arm names, the reference first, the others in alphabetical order."""
+    distinct, inverse = np.unique([columns.label(value) for value in values.unique()], return_inverse=True)
+    found = [str(arm) for arm in distinct]
+    if str(reference) not in found:
+        raise InputError(f"{source}: column {name!r} has no arm {reference!r}; its arms are {', '.join(found[:12])}")
+    if len(found) < 2:
+        raise RefusalError(f"{source}: column {name!r} holds one arm only ({found[0]}); an effect needs two")
+    order = [str(reference), *(arm for arm in found if arm != str(reference))]
+    position = np.array([order.index(arm) for arm in found])[inverse]
+    codes = position[pd.factorize(values)[0]]
+    sizes = np.bincount(codes, minlength=len(order))
+    if sizes.min() < 2:
+        lonely = order[int(sizes.argmin())]
+        raise RefusalError(
+            f"{source}: arm {lonely!r} has one patient with complete data; at least two are needed, or leave it out"
+        )
+    return codes, tuple(order)
+
+
+def _left_out(used: pd.DataFrame, complete: np.ndarray) -> tuple[str, ...]:
+    """Say how many rows are left out, for which columns and which rows."""
+    if complete.all():
+        return ()
+    rows = np.flatnonzero(~complete)
+    used = used.loc[:, ~used.columns.duplicated()]
+    missing = [f"{name} ({int(used[name].isna().sum())})" for name in used.columns if used[name].isna().any()]
+    shown = ", ".join(str(row + 1) for row in rows[:10]) + (", ..." if len(rows) > 10 else "")
+    return (f"{len(rows)} of {len(complete)} rows left out for a missing value in {', '.join(missing)}: row {shown}",)
+
+
+def _prognostic(
+    used: pd.DataFrame, rows: np.ndarray, names: Sequence[str], as_log: bool, source: str
+) -> tuple[Array, tuple[str, ...]]:
+    """Expected outcomes as covariates, logarithms for a log link."""
+    matrix = np.empty((len(rows), len(names)))
+    for index, name in enumerate(names):
+        matrix[:, index] = columns.numbers(used[name], rows, name, source)
+        if as_log and (matrix[:, index] <= 0).any():
+            at = int(np.flatnonzero(matrix[:, index] <= 0)[0])
+            raise InputError(
+                f"{source}: column {name!r}, row {rows[at] + 1}: found {matrix[at, index]:g}, expected a count above 0; mend it"
+            )
+    return (np.log(matrix), tuple(f"log({name})" for name in names)) if as_log else (matrix, tuple(names))

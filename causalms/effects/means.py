@@ -1,0 +1,161 @@
+"""Step 2, counterfactual means: what every patient would have under every arm, corrected by the arm's own residuals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from causalms.effects.data import TrialData
+from causalms.effects.models import Array, Family, Fit, fit_model, inverse_link
+from causalms.errors import RefusalError
+
+#: What a rate is averaged over: patients, each for a unit of exposure, or units of exposure.
+RATES = ("unit", "exposure-weighted")
+
+
+@dataclass(frozen=True)
+class ArmMeans:
+    """Mean outcome (or rate) of the whole population under each arm.
+
+    Attributes
+    ----------
+    data : TrialData
+    fit : Fit
+        The working model behind the means.
+    rate : {"unit", "exposure-weighted"}
+    estimates : array (K,)
+        Counterfactual mean or rate of every arm.
+    predictions : array (n, K)
+        Patient i's contribution to the mean of arm a; its average over patients is the estimate.
+    residuals : array (n,)
+        Own-arm residual on the scale of the mean; its average within each arm is zero.
+    gradient : array (K, p)
+        Derivative of each estimate by the working model's coefficients, with outcomes held fixed.
+    drift : array (K, p)
+        What remains of the gradient in large samples: zero unless exposure goes with the covariates.
+    """
+
+    data: TrialData
+    fit: Fit
+    rate: str
+    estimates: Array
+    predictions: Array
+    residuals: Array
+    gradient: Array
+    drift: Array
+
+    @property
+    def shares(self) -> Array:
+        """Share of the patients in each arm, shape (K,)."""
+        return self.data.sizes / self.data.n
+
+
+def design(data: TrialData, interaction: bool, arm: int | None = None) -> Array:
+    """Design matrix: intercept, arms, covariates and, when asked, arm x covariate; every patient set to ``arm`` if given.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rows = np.arange(2)
+    >>> data = TrialData(np.array([1., 2.]), np.array([0, 1]), ("a", "b"), np.ones(2), np.array([[-1.], [1.]]), ("x",), rows)
+    >>> design(data, interaction=False)
+    array([[ 1.,  0., -1.],
+           [ 1.,  1.,  1.]])
+    """
+    codes = data.arm if arm is None else np.full(data.n, arm)
+    arms = np.eye(len(data.arms))[codes][:, 1:]
+    blocks = [np.ones((data.n, 1)), arms, data.covariates]
+    if interaction and data.covariates.shape[1]:
+        blocks.append((arms[:, :, None] * data.covariates[:, None, :]).reshape(data.n, -1))
+    return np.column_stack(blocks)
+
+
+def fit_working_model(data: TrialData, family: Family, interaction: bool = False) -> Fit:
+    """Fit the working model to a trial; refuses more coefficients than patients and, for a log link, an arm without events."""
+    X = design(data, interaction)
+    if X.shape[1] >= data.n:
+        raise RefusalError(f"the working model has {X.shape[1]} coefficients for {data.n} patients; adjust for fewer covariates")
+    if family != "linear":
+        events = np.bincount(data.arm, weights=data.outcome, minlength=len(data.arms))
+        for arm, total, size in zip(data.arms, events, data.sizes, strict=True):
+            if total == 0 or (family == "logistic" and total == size):
+                what = "no event" if total == 0 else "an event in every patient"
+                raise RefusalError(
+                    f"outcome: arm {arm!r} has {what}, so the {family} working model has no finite fit; "
+                    "use the unadjusted estimator with a difference measure"
+                )
+    return fit_model(family, X, data.outcome, data.exposure)
+
+
+def counterfactual_means(data: TrialData, fit: Fit, interaction: bool = False, rate: str = "unit") -> ArmMeans:
+    r"""Standardise a fitted working model over all patients of the table, with the arm-wise bias correction (AIPW).
+
+    With time at risk :math:`E_i`, predicted rate :math:`r_i(a)` and arm :math:`A_i`,
+
+    .. math::
+        c_a = \frac{\sum_{A_i=a} Y_i - E_i r_i(a)}{\sum_{A_i=a} E_i}, \qquad
+        \theta_a = \frac{1}{n}\sum_i r_i(a) + c_a \;\text{(unit)}, \qquad
+        \theta_a = \frac{\sum_i E_i r_i(a)}{\sum_i E_i} + c_a \;\text{(exposure-weighted)}.
+
+    Without exposure both are the mean outcome.  ``unit`` counts every patient for one unit of exposure and needs exposure that
+    tells nothing of the rate beyond the covariates; ``exposure-weighted`` counts every unit of exposure once.
+
+    Returns
+    -------
+    ArmMeans
+
+    References
+    ----------
+    Ye, Shao, Yi, Zhao (2023), JASA 118:2370-2382; Bannick, Shao, Liu, Du, Yi, Ye (2025), Biometrika.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from causalms.effects.data import trial_data
+    >>> table = pd.DataFrame({"y": [2, 4, 1, 1], "t": [1, 2, 1, 1], "arm": ["a", "a", "b", "b"]})
+    >>> data = trial_data(table, outcome="y", arm="arm", reference="a", exposure="t")
+    >>> counterfactual_means(data, fit_working_model(data, "poisson")).estimates.round(6)
+    array([2., 1.])
+    """
+    arms = len(data.arms)
+    time, weight = data.exposure, data.exposure if rate == "exposure-weighted" else np.ones(data.n)
+    rates, sums = np.empty((data.n, arms)), np.empty((arms, fit.X.shape[1]))
+    correction, inside = np.empty(arms), np.empty((arms, fit.X.shape[1]))
+    overall = np.empty((arms, fit.X.shape[1]))
+    for arm in range(arms):
+        X = design(data, interaction, arm)
+        rates[:, arm] = inverse_link(fit.family, X @ fit.coefficients)
+        slope = X * _slope(fit.family, rates[:, arm])[:, None]
+        own = data.arm == arm
+        sums[arm] = weight @ slope / weight.sum()
+        inside[arm] = time[own] @ slope[own] / time[own].sum()
+        overall[arm] = time @ slope / time.sum()
+        correction[arm] = (data.outcome[own] - time[own] * rates[own, arm]).sum() / time[own].sum()
+    estimates = weight @ rates / weight.sum() + correction
+    corrected = rates + correction
+    predictions = estimates + weight[:, None] / weight.mean() * (corrected - estimates)
+    mean_time = np.array([time[data.arm == arm].mean() for arm in range(arms)])[data.arm]
+    residuals = (data.outcome - time * corrected[np.arange(data.n), data.arm]) / mean_time
+    return ArmMeans(data, fit, rate, estimates, predictions, residuals, sums - inside, sums - overall)
+
+
+def unadjusted_means(data: TrialData) -> ArmMeans:
+    """Observed mean (or events per unit of exposure) of each arm, with no model and no covariate."""
+    arms = len(data.arms)
+    events = np.bincount(data.arm, weights=data.outcome, minlength=arms)
+    time = np.bincount(data.arm, weights=data.exposure, minlength=arms)
+    estimates = events / time
+    mean_time = (time / data.sizes)[data.arm]
+    residuals = (data.outcome - data.exposure * estimates[data.arm]) / mean_time
+    fit = Fit("linear", np.eye(arms)[data.arm], data.outcome, data.exposure, estimates)
+    return ArmMeans(
+        data, fit, "unit", estimates, np.tile(estimates, (data.n, 1)), residuals, np.zeros((arms, arms)), np.zeros((arms, arms))
+    )
+
+
+def _slope(family: Family, mean: Array) -> Array:
+    """Derivative of the mean by the linear predictor, given the mean."""
+    if family == "linear":
+        return np.ones_like(mean)
+    return mean * (1 - mean) if family == "logistic" else mean

@@ -1,0 +1,109 @@
+"""An analysis as a plain-text page: arms, contrasts, estimand, notes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from causalms.effects.analysis import Analysis
+
+_HEADS = {"rate": "rate", "risk": "risk", "mean": "mean"}
+
+
+def page(analysis: Analysis) -> str:
+    """The whole page that the command line prints.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from causalms.effects.analysis import analyse
+    >>> table = pd.DataFrame({"relapses": [2, 4, 3, 1, 0, 2], "arm": ["placebo"] * 3 + ["drug"] * 3})
+    >>> print(page(analyse(table, outcome="relapses", reference="placebo")).splitlines()[0])
+    arm      n  events  rate  95% CI
+    """
+    blocks = [arm_lines(analysis), contrast_lines(analysis), estimand_lines(analysis)]
+    if analysis.notes:
+        blocks.append([f"note: {note}" for note in analysis.notes])
+    return "\n\n".join("\n".join(block) for block in blocks)
+
+
+def arm_lines(analysis: Analysis) -> list[str]:
+    """Patients, events, exposure and estimated rate of each arm."""
+    level = f"{100 * analysis.settings.level:g}% CI"
+    total = "total" if analysis.settings.measure.kind == "mean" else "events"
+    rows = [["arm", "n", total, "exposure", _HEADS[analysis.settings.measure.kind], level]]
+    for row in analysis.arms.to_dict("records"):
+        value = row["crude"] if np.isnan(row["estimate"]) else row["estimate"]
+        counts = [str(row["n"]), number(row["events"]), number(row["exposure"])]
+        rows.append([str(row["arm"]), *counts, number(value), interval(row["lower"], row["upper"])])
+    if not analysis.data.has_exposure:
+        rows = [[*row[:3], *row[4:]] for row in rows]
+    return columns(rows)
+
+
+def contrast_lines(analysis: Analysis) -> list[str]:
+    """Each contrast with its interval and p-value."""
+    measure = analysis.settings.measure
+    level = f"{100 * analysis.settings.level:g}% CI"
+    rows = [[measure.name, "estimate", level, "se(log)" if measure.is_ratio else "se", "p"]]
+    for name, contrast in zip(analysis.data.arms[1:], analysis.contrasts, strict=True):
+        pair = f"{name} vs {analysis.data.arms[0]}"
+        rows.append(
+            [
+                pair,
+                number(contrast.estimate),
+                interval(contrast.lower, contrast.upper),
+                number(contrast.se),
+                p_value(contrast.p_value),
+            ]
+        )
+    return columns(rows)
+
+
+def estimand_lines(analysis: Analysis) -> list[str]:
+    """The estimand record, the estimator and the variance."""
+    first = analysis.estimands[0]
+    lines = [f"  {line}" for line in first.lines()]
+    if len(analysis.estimands) > 1:
+        lines[1] = f"  treatment            {', '.join(analysis.data.arms[1:])}, each against {analysis.data.arms[0]}"
+    return ["estimand (ICH E9(R1))", *lines, f"estimator  {analysis.estimator_name}", f"variance   {analysis.covariance.name}"]
+
+
+def columns(rows: list[list[str]]) -> list[str]:
+    """Left-aligned first column, right-aligned others, two spaces between; trailing interval columns stay left-aligned."""
+    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.ljust(width) if index == 0 or "CI" in rows[0][index] else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def number(value: float) -> str:
+    """Four significant digits, whole numbers in full.
+
+    Examples
+    --------
+    >>> number(1234.0), number(0.123456), number(float("nan"))
+    ('1234', '0.1235', '-')
+    """
+    if pd.isna(value):
+        return "-"
+    if value == int(value) and abs(value) < 1e12:
+        return str(int(value))
+    return f"{value:.4g}" if 1e-4 <= abs(value) < 1e4 else f"{value:.6g}"
+
+
+def interval(lower: float, upper: float) -> str:
+    """An interval as ``0.41 to 0.80``."""
+    return "-" if pd.isna(lower) else f"{number(lower)} to {number(upper)}"
+
+
+def p_value(value: float) -> str:
+    """A p-value: four decimals, or ``<0.0001``."""
+    if pd.isna(value):
+        return "-"
+    return "<0.0001" if value < 0.0001 else f"{value:.4f}"

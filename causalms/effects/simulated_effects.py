@@ -1,0 +1,237 @@
+"""Simulated effects: g-computation over patients from a draws table, with three errors apart.
+
+The patients' error says how the average effect would change with other patients, the generator's how it would change with another
+trained model, the Monte-Carlo error how it would change with other draws.  Only the last one shrinks with more draws.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from causalms.effects.contrasts import transformed, wald
+from causalms.effects.estimands import Estimand, Measure, measure_named
+from causalms.effects.models import Array
+from causalms.effects.simulated import RUNG, SimulatedOutcomes, default_outcome, simulated_outcomes
+from causalms.errors import InputError, RefusalError, UsageError
+from causalms.tables import results_table
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Variances of a contrast on the scale of inference: patients, generator (NaN with one model), Monte Carlo."""
+
+    patient: float
+    generator: float
+    monte_carlo: float
+    generators: int
+
+    @property
+    def total(self) -> float:
+        """Standard error of the contrast."""
+        return float(np.sqrt(np.nansum([self.patient, self.generator, self.monte_carlo])))
+
+    @property
+    def degrees_of_freedom(self) -> float:
+        """Satterthwaite: finite when few generators carry much of the variance."""
+        if not self.generator > 0:
+            return np.inf
+        return float((self.generators - 1) * (self.total**2 / self.generator) ** 2)
+
+
+def contrast_errors(
+    outcomes: SimulatedOutcomes, arm: int, measure: Measure, weights: Array | None = None
+) -> tuple[float, Errors]:
+    r"""A simulated contrast with the reference on the scale of inference, and its three variances.
+
+    With patient means :math:`\bar m_i(a)` over D draws and G generators and influence
+    :math:`\psi_i = g'(\theta_a)(\bar m_i(a)-\theta_a) - g'(\theta_0)(\bar m_i(0)-\theta_0)`:
+    Monte Carlo :math:`\sum_i w_i^2 s_i^2/(GD)` with :math:`s_i^2` the variance of the paired draws; patients
+    :math:`\sum_i w_i^2\psi_i^2` less the Monte-Carlo part; generator :math:`(1 + 1/G)` times the variance between generators,
+    less the Monte-Carlo part of one generator.
+
+    References
+    ----------
+    Rubin (1987), Multiple Imputation for Nonresponse in Surveys, on (1 + 1/G); Robins (1986) on g-computation.
+    """
+    count = len(outcomes.values)
+    w = np.full(count, 1 / count) if weights is None else weights / weights.sum()
+    pair = outcomes.values[:, [0, arm]]
+    means = w @ pair.mean(axis=(2, 3))
+    transformed_means, slopes = transformed(means, measure.scale, (outcomes.arms[0], outcomes.arms[arm]))
+    gradient = slopes * np.array([-1.0, 1.0])
+    effect = np.einsum("a,iagd->igd", gradient, pair)  # first order in each draw, paired by patient and draw
+    generators, draws = effect.shape[1:]
+    influence = effect.mean(axis=(1, 2)) - gradient @ means
+    together = float((w**2) @ influence**2) * count / (count - 1)
+    monte_carlo = 0.0 if not outcomes.sampled else np.nan
+    if outcomes.sampled and draws > 1:
+        monte_carlo = float((w**2) @ effect.var(axis=2, ddof=1).mean(axis=1)) / (generators * draws)
+    known = 0.0 if np.isnan(monte_carlo) else monte_carlo
+    between = np.nan
+    if generators > 1:
+        each = np.array(
+            [np.diff(transformed(w @ pair[:, :, g].mean(axis=2), measure.scale, outcomes.arms)[0])[0] for g in range(generators)]
+        )
+        between = (1 + 1 / generators) * max(float(each.var(ddof=1)) - generators * known, 0.0)
+    errors = Errors(max(together - known, 0.0), between, monte_carlo, generators)
+    return float(transformed_means[1] - transformed_means[0]), errors
+
+
+def analyse_draws(
+    draws: pd.DataFrame,
+    *,
+    reference: str,
+    measure: str = "rate-ratio",
+    outcome: str | None = None,
+    week: float | None = None,
+    population: str = "all",
+    weights: pd.Series | None = None,
+    weights_name: str = "",
+    level: float = 0.95,
+    subgroup: str = "all",
+    source: str = "draws",
+) -> pd.DataFrame:
+    """Average simulated effects of every arm against a reference, paired within patients.
+
+    Parameters
+    ----------
+    draws : DataFrame
+        A draws table, sampled or expected; an optional column ``generator`` names the member of an ensemble.
+    reference : str
+    measure : str
+        Rates are a year; risks are of any lesion; means are of ``outcome``.
+    outcome : str, optional
+        Default: net2_lesions, or net2_volume_ml for means.
+    week : float, optional
+        One visit; default all, a row each.
+    population : {"all", "treated"}
+        ``treated``: the patients randomised to the arm in question.
+    weights : Series, optional
+        Weight of each participant_id, such as :func:`causalms.effects.transport.transport_weights` gives.
+    weights_name : str
+        What the weighted population is called.
+    level : float
+    subgroup, source : str
+
+    Returns
+    -------
+    DataFrame
+        In the schema of the results table; ``se`` is the root of the sum of squares of se_patient, se_generator and
+        se_monte_carlo. ``randomised`` tells whether both arms were randomised within one trial of the population.
+
+    Raises
+    ------
+    InputError, RefusalError, UsageError
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> keys = ["participant_id", "trial", "arm_randomised", "visit_week", "query", "query_id"]
+    >>> counts = [("p1", "placebo", 5), ("p1", "drug", 2), ("p2", "placebo", 3), ("p2", "drug", 2)]
+    >>> rows = [(patient, "t", "placebo", 48, "interventional", "q", arm, 0, count) for patient, arm, count in counts]
+    >>> draws = pd.DataFrame(rows, columns=[*keys, "arm", "draw", "net2_lesions"])
+    >>> analyse_draws(draws, reference="placebo")[["arm", "estimate", "randomised"]]
+        arm  estimate  randomised
+    0  drug       0.5       False
+    """
+    if population not in ("all", "treated"):
+        raise UsageError(f"population: found {population!r}, expected 'all' or 'treated'")
+    chosen = measure_named(measure)
+    outcome = outcome or default_outcome(chosen)
+    rows = []
+    for outcomes in simulated_outcomes(draws, reference=reference, measure=measure, outcome=outcome, week=week, source=source):
+        for arm in range(1, len(outcomes.arms)):
+            part = outcomes
+            if population == "treated":
+                treated = (outcomes.patients["arm_randomised"] == outcomes.arms[arm]).to_numpy()
+                if treated.sum() < 2:
+                    continue
+                part = outcomes.where(treated)
+            share = None if weights is None else _weights(part, weights, source)
+            value, errors = contrast_errors(part, arm, chosen, share)
+            interval = wald(
+                value, errors.total, log=chosen.is_ratio, level=level, degrees_of_freedom=errors.degrees_of_freedom, exact=True
+            )
+            who = weights_name if weights is not None and weights_name else _population(part, population, arm)
+            rows.append(
+                {
+                    "analysis": f"simulated {outcome}, week {part.week:g}",
+                    "population": who,
+                    "subgroup": subgroup,
+                    "arm": part.arms[arm],
+                    "reference": part.arms[0],
+                    "measure": chosen.name,
+                    "estimand": _estimand(part, arm, chosen, outcome, who).sentence,
+                    "estimator": _estimator(part),
+                    "variance": _variance(errors, weights is not None),
+                    "estimate": interval.estimate,
+                    "se": interval.se,
+                    "lower": interval.lower,
+                    "upper": interval.upper,
+                    "level": level,
+                    "p_value": interval.p_value,
+                    "n": len(part.values),
+                    "n_reference": len(part.values),
+                    "se_patient": np.sqrt(errors.patient),
+                    "se_generator": np.sqrt(errors.generator),
+                    "se_monte_carlo": np.sqrt(errors.monte_carlo),
+                    "randomised": outcomes.randomised(arm),
+                    "rung": RUNG[part.query],
+                }
+            )
+    if not rows:
+        raise RefusalError(
+            f"{source}: no arm other than {reference!r} has two randomised patients, so there is no effect in the treated"
+        )
+    return results_table(rows)
+
+
+def _weights(part: SimulatedOutcomes, weights: pd.Series, source: str) -> Array:
+    lookup = pd.Series(weights.to_numpy(dtype=float), index=weights.index.astype(str))
+    found = lookup.reindex(part.patients["participant_id"]).to_numpy()
+    if np.isnan(found).any():
+        missing = part.patients["participant_id"][np.isnan(found)].iloc[0]
+        raise InputError(f"{source}: patient {missing!r} has no weight; give one for every patient of the draws")
+    if (found < 0).any() or found.sum() <= 0:
+        raise InputError(f"{source}: weights must be at least 0 and not all 0; correct them")
+    return np.asarray(found)
+
+
+def _population(part: SimulatedOutcomes, population: str, arm: int) -> str:
+    trials = ", ".join(sorted(part.patients["trial"].unique()))
+    who = "all patients" if population == "all" else f"the patients randomised to {part.arms[arm]}"
+    return f"{who} of {trials}"
+
+
+def _estimand(part: SimulatedOutcomes, arm: int, measure: Measure, outcome: str, who: str) -> Estimand:
+    variable = {
+        "rate": f"{outcome} a year, from baseline to week {part.week:g}",
+        "risk": f"any {outcome} from baseline to week {part.week:g}",
+        "mean": f"{outcome} from baseline to week {part.week:g}",
+    }[measure.kind]
+    given = ", given each patient's observed outcome" if part.query == "counterfactual" else ""
+    treatment = f"every patient under {part.arms[arm]} against the same patients under {part.arms[0]}{given}"
+    return Estimand(
+        who, treatment, variable, "hypothetical strategy (drug taken to the visit, nobody drops out)", f"simulated {measure.name}"
+    )
+
+
+def _estimator(part: SimulatedOutcomes) -> str:
+    generators, draws = part.values.shape[2:]
+    what = f"{draws} draws a patient and arm" if part.sampled else "expected outcomes, no draws"
+    return f"g-computation over patients ({what}{f', {generators} generators' if generators > 1 else ''})"
+
+
+def _variance(errors: Errors, weighted: bool) -> str:
+    parts = ["influence function over patients" + (", weights as given" if weighted else "")]
+    if errors.generators > 1:
+        parts.append(f"between {errors.generators} generators")
+    if np.isnan(errors.monte_carlo):
+        parts[0] += " (Monte-Carlo error of the single draw included)"
+    elif errors.monte_carlo > 0:
+        parts.append("Monte Carlo")
+    left = "" if errors.generators > 1 else "; generator error not included (one model)"
+    return " + ".join(parts) + left
