@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from causalms.errors import UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _MEASURES = ("rate-ratio", "rate-difference", "risk-ratio", "risk-difference", "odds-ratio", "mean-ratio", "mean-difference")
 _VARIANCES = ("influence", "leave-one-out", "leave-one-out-t", "hc0", "hc1", "hc2", "hc3", "hc3-t", "model-sas", "model-r")
@@ -13,7 +18,7 @@ _VARIANCES = ("influence", "leave-one-out", "leave-one-out-t", "hc0", "hc1", "hc
 
 @click.command()
 @click.argument("table", type=click.Path(path_type=Path))
-@click.option("--outcome", required=True, help="Column of counts, of 0/1, or of numbers.")
+@click.option("--outcome", help="Column of counts, of 0/1, or of numbers; may be left out for a draws table.")
 @click.option("--arm", default="arm", show_default=True, help="Column of the randomised arm.")
 @click.option("--reference", required=True, help="The arm to compare with.")
 @click.option("--exposure", help="Column of time at risk (not its logarithm), for rates.")
@@ -52,13 +57,40 @@ def command(table: Path, out: Path | None, **options: Any) -> None:
       causalms effects participants.tsv --outcome net2_lesions_week48 --arm arm --reference placebo \
         --exposure exposure_years --adjust "age + gd_lesions" --measure rate-ratio --out results.csv
     """
-    from causalms.effects.analysis import analyse
-    from causalms.effects.printing import page
+    from causalms.effects.draws import is_draws_table
     from causalms.tables import read_table, write_table
 
-    analysis = analyse(read_table(table), source=table.name, **options)
+    patients = read_table(table)
+    text, results = (
+        _simulated(patients, table.name, options) if is_draws_table(patients) else _observed(patients, table.name, options)
+    )
     if out is not None:
-        write_table(analysis.results, out)
-    click.echo(page(analysis))
-    if out is not None:
-        click.echo(f"\nresults written to {out}")
+        write_table(results, out)
+        text += f"\n\nresults written to {out}"
+    click.echo(text)
+
+
+def _observed(patients: pd.DataFrame, source: str, options: dict[str, Any]) -> tuple[str, pd.DataFrame]:
+    """Effects on observed outcomes, one row a patient."""
+    from causalms.effects.analysis import analyse
+    from causalms.effects.printing import page
+
+    if not options["outcome"]:
+        raise UsageError("--outcome is missing: name the column of counts, of 0/1 or of numbers")
+    analysis = analyse(patients, source=source, **options)
+    return page(analysis), analysis.results
+
+
+def _simulated(draws: pd.DataFrame, source: str, options: dict[str, Any]) -> tuple[str, pd.DataFrame]:
+    """Effects on a draws table: g-computation over patients."""
+    from causalms.effects.printing import simulated_page
+    from causalms.effects.simulated import analyse_draws
+
+    for name in ("exposure", "adjust", "interaction", "strata", "prognostic", "cluster"):
+        if options[name]:
+            raise UsageError(
+                f"--{name} has no meaning for a draws table ({source}), whose arms share their patients; leave it out"
+            )
+    kept = {name: options[name] for name in ("outcome", "reference", "measure", "level")}
+    results = analyse_draws(draws, source=source, **kept)
+    return simulated_page(results), results

@@ -4,55 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import pandas as pd
 
 from causalms.effects.contrasts import Contrast, contrast_with_reference, wald
 from causalms.effects.data import TrialData, trial_data
-from causalms.effects.estimands import Estimand, Measure, measure_named
-from causalms.effects.means import RATES, ArmMeans, counterfactual_means, fit_working_model, unadjusted_means
-from causalms.effects.models import FAMILIES, LOG_LINK, Family, Fit
+from causalms.effects.estimands import Estimand
+from causalms.effects.means import ArmMeans, counterfactual_means, fit_working_model, unadjusted_means
+from causalms.effects.models import Fit
+from causalms.effects.settings import Settings, checked_settings
 from causalms.effects.variance import (
-    HC,
-    MODEL,
-    VARIANCES,
     Covariance,
     cluster_coefficient_covariance,
     coefficient_covariance,
     coefficient_variance_name,
     means_covariance,
 )
-from causalms.errors import UsageError
 from causalms.tables import results_table
 
-ESTIMATORS = ("standardized", "negbin", "conditional", "unadjusted")
-RANDOMIZATIONS = ("simple", "permuted-block")
 POPULATION = "all randomised patients with complete data"
 TREATMENT_POLICY = "treatment policy (outcomes used as observed, whatever followed randomisation)"
-_DEFAULT_MODEL: dict[str, Family] = {"rate": "poisson", "risk": "logistic", "mean": "linear"}
-_MODELS: dict[str, tuple[Family, ...]] = {
-    "rate": LOG_LINK,
-    "risk": ("logistic", "linear", "poisson"),
-    "mean": ("linear", "poisson"),
-}
-_CONDITIONAL = {"poisson": "rate-ratio", "negbin": "rate-ratio", "logistic": "odds-ratio", "linear": "mean-difference"}
 MODEL_NAMES = {"poisson": "Poisson", "negbin": "negative-binomial", "logistic": "logistic", "linear": "linear"}
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The choices of an analysis, each with its default filled in and checked against the others."""
-
-    measure: Measure
-    estimator: str
-    family: Family
-    variance: str
-    rate: str
-    randomization: str
-    interaction: bool
-    level: float
 
 
 @dataclass(frozen=True)
@@ -227,7 +200,7 @@ def analyse(
     >>> result[["estimate", "se"]].round(4).values.tolist()
     [[0.3333, 0.6086]]
     """
-    settings = _settings(
+    settings = checked_settings(
         measure,
         estimator,
         working_model,
@@ -298,62 +271,6 @@ def estimate_means(data: TrialData, settings: Settings) -> ArmMeans:
         return unadjusted_means(data)
     fit = fit_working_model(data, settings.family, settings.interaction)
     return counterfactual_means(data, fit, settings.interaction, settings.rate)
-
-
-def _settings(
-    measure: str,
-    estimator: str,
-    working_model: str | None,
-    variance: str | None,
-    rate: str,
-    randomization: str | None,
-    interaction: bool,
-    level: float,
-    exposure: str | None,
-    adjust: str | None,
-    strata: str | None,
-    cluster: str | None,
-    prognostic: Sequence[str],
-) -> Settings:
-    """Fill in defaults and refuse choices that contradict each other."""
-    chosen = measure_named(measure)
-    _known("--estimator", estimator, ESTIMATORS)
-    _known("--rate", rate, RATES)
-    randomization = randomization or ("permuted-block" if strata else "simple")
-    _known("--randomization", randomization, RANDOMIZATIONS)
-    conditional = estimator in ("negbin", "conditional")
-    family = working_model or ("negbin" if estimator == "negbin" else _DEFAULT_MODEL[chosen.kind])
-    _known("--working-model", family, FAMILIES)
-    variance = variance or ("model-sas" if conditional else "influence")
-    _known("--variance", variance, VARIANCES)
-    if not 0 < level < 1:
-        raise UsageError(f"--level: found {level:g}, expected a number between 0 and 1 such as 0.95")
-    if estimator == "negbin" and family != "negbin":
-        raise UsageError(
-            f"--estimator negbin is the negative-binomial coefficient; for the {family} one use --estimator conditional"
-        )
-    if estimator != "unadjusted" and family not in _MODELS[chosen.kind]:
-        raise UsageError(f"--working-model {family} cannot give a {chosen.name}; use {' or '.join(_MODELS[chosen.kind])}")
-    if conditional and _CONDITIONAL[family] != chosen.option:
-        raise UsageError(f"--estimator {estimator} with the {family} model gives a {_CONDITIONAL[family]}, not a {chosen.option}")
-    if conditional and interaction:
-        raise UsageError("--interaction leaves no single arm coefficient; use --estimator standardized")
-    if conditional and variance not in (*HC, *MODEL):
-        raise UsageError(f"--variance {variance} is for means; with --estimator {estimator} use {', '.join((*HC, *MODEL))}")
-    if estimator == "unadjusted" and (adjust or prognostic or interaction):
-        raise UsageError("--estimator unadjusted takes no --adjust, --prognostic or --interaction; use --estimator standardized")
-    if estimator == "unadjusted" and variance in MODEL:
-        raise UsageError("--estimator unadjusted has no model behind it; use --variance influence, leave-one-out or hc0 to hc3")
-    if exposure and chosen.kind != "rate":
-        raise UsageError(f"--exposure has no meaning for a {chosen.name}; leave it out or ask for a rate-ratio")
-    if cluster and strata:
-        raise UsageError("--cluster and --strata contradict each other; name one of them")
-    return Settings(chosen, estimator, cast(Family, family), variance, rate, randomization, interaction, level)
-
-
-def _known(option: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise UsageError(f"{option}: found {value!r}, expected one of {', '.join(choices)}")
 
 
 def _conditional_covariance(data: TrialData, fit: Fit, variance: str) -> Covariance:

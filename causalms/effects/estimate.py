@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 
 from causalms.effects.analysis import analyse
-from causalms.effects.simulated import is_draws_table
-from causalms.effects.simulated_effects import analyse_draws
+from causalms.effects.draws import is_draws_table
+from causalms.effects.simulated import analyse_draws
 
 
 def estimate(table: pd.DataFrame, *, reference: str, measure: str = "rate-ratio", **options: Any) -> pd.DataFrame:

@@ -69,6 +69,24 @@ def estimand_lines(analysis: Analysis) -> list[str]:
     return ["estimand (ICH E9(R1))", *lines, f"estimator  {analysis.estimator_name}", f"variance   {analysis.covariance.name}"]
 
 
+def simulated_page(results: pd.DataFrame) -> str:
+    """Simulated effects with their three errors apart, as the command line prints them."""
+    ratio = results["measure"].iloc[0].endswith("ratio")
+    level = f"{100 * results['level'].iloc[0]:g}% CI"
+    rows = [["effect", results["measure"].iloc[0], level, "p", "patients", "generator", "Monte Carlo", "randomised", "rung"]]
+    for row in results.to_dict("records"):
+        errors = [number(row[name]) for name in ("se_patient", "se_generator", "se_monte_carlo")]
+        name = f"{row['arm']} vs {row['reference']}, {row['analysis'].rsplit(', ', 1)[-1]}"
+        ends = interval(row["lower"], row["upper"])
+        known = "yes" if row["randomised"] else "no"
+        rows.append([name, number(row["estimate"]), ends, p_value(row["p_value"]), *errors, known, f"{row['rung']:g}"])
+    scale = "of the logarithm" if ratio else "of the difference"
+    first = results.iloc[0]
+    lines = [f"standard errors {scale}: patients, generator, Monte Carlo", f"estimand   {first.estimand}"]
+    lines += [f"estimator  {first.estimator}", f"variance   {first.variance}", f"patients   {first.n:g}"]
+    return "\n".join([*columns(rows), "", *lines])
+
+
 def columns(rows: list[list[str]]) -> list[str]:
     """Left-aligned first column, right-aligned others, two spaces between; trailing interval columns stay left-aligned."""
     widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]

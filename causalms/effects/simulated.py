@@ -1,207 +1,237 @@
-"""A draws table, sampled or expected, as complete arrays: patients x arms x generators x draws."""
+"""Simulated effects: g-computation over patients from a draws table, with three errors apart.
+
+The patients' error says how the average effect would change with other patients, the generator's how it would change with another
+trained model, the Monte-Carlo error how it would change with other draws.  Only the last one shrinks with more draws.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from causalms.effects.estimands import Measure, measure_named
+from causalms.effects.contrasts import transformed, wald
+from causalms.effects.draws import RUNG, SimulatedOutcomes, default_outcome, simulated_outcomes
+from causalms.effects.estimands import Estimand, Measure, measure_named
 from causalms.effects.models import Array
-from causalms.errors import InputError, RefusalError
-from causalms.tables import DRAWS_KEYS
-
-WEEKS_PER_YEAR = 52.1775
-RUNG = {"interventional": 2, "counterfactual": 3}
-_EXPECTED = {
-    ("rate", "net2_lesions"): "expected_net2_lesions",
-    ("mean", "net2_lesions"): "expected_net2_lesions",
-    ("mean", "net2_volume_ml"): "expected_net2_volume_ml",
-    ("risk", "net2_lesions"): "activity_probability",
-}
+from causalms.errors import InputError, RefusalError, UsageError
+from causalms.tables import results_table
 
 
 @dataclass(frozen=True)
-class SimulatedOutcomes:
-    """Simulated outcomes of one query at one visit, complete over patients x arms x generators x draws.
+class Errors:
+    """Variances of a contrast on the scale of inference: patients, generator (NaN with one model), Monte Carlo."""
 
-    Attributes
-    ----------
-    values : array (N, K, G, D)
-        Outcomes on the scale that is averaged (lesions a year, activity 0/1, volume); D = 1 for an expected table.
-    arms : tuple of str
-        The reference first.
-    patients : DataFrame
-        participant_id, trial and arm_randomised of each patient, N rows.
-    week : float
-    query : {"interventional", "counterfactual"}
-    sampled : bool
-        False for expected outcomes, which have no Monte-Carlo error.
-    """
-
-    values: Array
-    arms: tuple[str, ...]
-    patients: pd.DataFrame
-    week: float
-    query: str
-    sampled: bool
+    patient: float
+    generator: float
+    monte_carlo: float
+    generators: int
 
     @property
-    def patient_means(self) -> Array:
-        """Mean outcome of every patient under every arm, shape (N, K)."""
-        return np.asarray(self.values.mean(axis=(2, 3)))
+    def total(self) -> float:
+        """Standard error of the contrast."""
+        return float(np.sqrt(np.nansum([self.patient, self.generator, self.monte_carlo])))
 
-    def randomised(self, arm: int) -> bool:
-        """True where this arm and the reference were both randomised within one trial of the population."""
-        per_trial = self.patients.groupby("trial", observed=True)["arm_randomised"].agg(set)
-        return any({self.arms[0], self.arms[arm]} <= arms for arms in per_trial)
+    @property
+    def degrees_of_freedom(self) -> float:
+        """Satterthwaite: finite when few generators carry much of the variance."""
+        if not self.generator > 0:
+            return np.inf
+        return float((self.generators - 1) * (self.total**2 / self.generator) ** 2)
 
-    def where(self, chosen: np.ndarray) -> SimulatedOutcomes:
-        """The same outcomes for chosen patients only."""
-        return SimulatedOutcomes(
-            self.values[chosen], self.arms, self.patients[chosen].reset_index(drop=True), self.week, self.query, self.sampled
+
+def contrast_errors(
+    outcomes: SimulatedOutcomes, arm: int, measure: Measure, weights: Array | None = None
+) -> tuple[float, Errors]:
+    r"""A simulated contrast with the reference on the scale of inference, and its three variances.
+
+    With patient means :math:`\bar m_i(a)` over D draws and G generators and influence
+    :math:`\psi_i = g'(\theta_a)(\bar m_i(a)-\theta_a) - g'(\theta_0)(\bar m_i(0)-\theta_0)`:
+    Monte Carlo :math:`\sum_i w_i^2 s_i^2/(GD)` with :math:`s_i^2` the variance of the paired draws; patients
+    :math:`\sum_i w_i^2\psi_i^2` less the Monte-Carlo part; generator :math:`(1 + 1/G)` times the variance between generators,
+    less the Monte-Carlo part of one generator.
+
+    References
+    ----------
+    Rubin (1987), Multiple Imputation for Nonresponse in Surveys, on (1 + 1/G); Robins (1986) on g-computation.
+    """
+    count = len(outcomes.values)
+    w = np.full(count, 1 / count) if weights is None else weights / weights.sum()
+    pair = outcomes.values[:, [0, arm]]
+    means = w @ pair.mean(axis=(2, 3))
+    transformed_means, slopes = transformed(means, measure.scale, (outcomes.arms[0], outcomes.arms[arm]))
+    gradient = slopes * np.array([-1.0, 1.0])
+    effect = np.einsum("a,iagd->igd", gradient, pair)  # first order in each draw, paired by patient and draw
+    generators, draws = effect.shape[1:]
+    influence = effect.mean(axis=(1, 2)) - gradient @ means
+    together = float((w**2) @ influence**2) * count / (count - 1)
+    monte_carlo = 0.0 if not outcomes.sampled else np.nan
+    if outcomes.sampled and draws > 1:
+        monte_carlo = float((w**2) @ effect.var(axis=2, ddof=1).mean(axis=1)) / (generators * draws)
+    known = 0.0 if np.isnan(monte_carlo) else monte_carlo
+    between = np.nan
+    if generators > 1:
+        each = np.array(
+            [np.diff(transformed(w @ pair[:, :, g].mean(axis=2), measure.scale, outcomes.arms)[0])[0] for g in range(generators)]
         )
+        between = (1 + 1 / generators) * max(float(each.var(ddof=1)) - generators * known, 0.0)
+    errors = Errors(max(together - known, 0.0), between, monte_carlo, generators)
+    return float(transformed_means[1] - transformed_means[0]), errors
 
 
-def default_outcome(measure: Measure) -> str:
-    """Volume for means, lesion counts for rates and risks."""
-    return "net2_volume_ml" if measure.kind == "mean" else "net2_lesions"
-
-
-def is_draws_table(table: pd.DataFrame) -> bool:
-    """True for a draws table, sampled or expected."""
-    return "query" in table and "arm_randomised" in table and ("draw" in table or "expected_net2_lesions" in table)
-
-
-def simulated_outcomes(
+def analyse_draws(
     draws: pd.DataFrame,
     *,
     reference: str,
     measure: str = "rate-ratio",
     outcome: str | None = None,
     week: float | None = None,
+    population: str = "all",
+    weights: pd.Series | None = None,
+    weights_name: str = "",
+    level: float = 0.95,
+    subgroup: str = "all",
     source: str = "draws",
-) -> Iterator[SimulatedOutcomes]:
-    """Read a draws table into complete arrays, one for each query and visit week.
+) -> pd.DataFrame:
+    """Average simulated effects of every arm against a reference, paired within patients.
 
     Parameters
     ----------
     draws : DataFrame
-        Sampled or expected, in the schema of :mod:`causalms.tables`; an optional column ``generator`` names the
-        member of an ensemble.
+        A draws table, sampled or expected; an optional column ``generator`` names the member of an ensemble.
     reference : str
     measure : str
+        Rates are a year; risks are of any lesion; means are of ``outcome``.
     outcome : str, optional
-        Default: net2_lesions for rates and risks, net2_volume_ml for means.
+        Default: net2_lesions, or net2_volume_ml for means.
     week : float, optional
-        One visit; default all.
-    source : str
+        One visit; default all, a row each.
+    population : {"all", "treated"}
+        ``treated``: the patients randomised to the arm in question.
+    weights : Series, optional
+        Weight of each participant_id, such as :func:`causalms.effects.transport.transport_weights` gives.
+    weights_name : str
+        What the weighted population is called.
+    level : float
+    subgroup, source : str
+
+    Returns
+    -------
+    DataFrame
+        In the schema of the results table; ``se`` is the root of the sum of squares of se_patient, se_generator and
+        se_monte_carlo. ``randomised`` tells whether both arms were randomised within one trial of the population.
 
     Raises
     ------
-    InputError
-        A column is missing, or a patient lacks an arm or a draw that others have.
-    """
-    chosen = measure_named(measure)
-    outcome = outcome or default_outcome(chosen)
-    for name in DRAWS_KEYS:
-        if name not in draws:
-            raise InputError(
-                f"{source}: no column {name!r}; give a draws table (columns found: {', '.join(map(str, draws.columns[:12]))})"
-            )
-    sampled = "draw" in draws
-    name = outcome if sampled else _EXPECTED.get((chosen.kind, outcome), "")
-    if name not in draws:
-        raise InputError(
-            f"{source}: no column for a {chosen.name} of {outcome!r}; columns are {', '.join(map(str, draws.columns))}"
-        )
-    table = draws[draws["query"].astype(str).isin(list(RUNG))]
-    if week is not None:
-        table = table[table["visit_week"] == week]
-    if table.empty:
-        raise RefusalError(
-            f"{source}: no simulated outcome{f' at week {week:g}' if week is not None else ''}; weeks and queries differ"
-        )
-    keys = table[["query", "visit_week"]].drop_duplicates()
-    for query, at in sorted({(str(query), float(at)) for query, at in keys.itertuples(index=False)}):
-        part = table[(table["query"].astype(str) == query) & (table["visit_week"] == at)]
-        yield _complete(part, name, chosen, str(reference), query, at, sampled, source)
-
-
-def _complete(
-    part: pd.DataFrame, name: str, measure: Measure, reference: str, query: str, week: float, sampled: bool, source: str
-) -> SimulatedOutcomes:
-    arms_found = sorted(map(str, part["arm"].unique()))
-    if reference not in arms_found:
-        raise InputError(f"{source}: no draws under arm {reference!r} at week {week:g}; arms are {', '.join(arms_found)}")
-    if len(arms_found) < 2:
-        raise RefusalError(f"{source}: draws under one arm only ({reference}); query at least two arms")
-    arms = (reference, *(arm for arm in arms_found if arm != reference))
-    values = pd.to_numeric(part[name], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
-    if not np.isfinite(values).all() or (values < 0).any():
-        row = int(np.flatnonzero(~np.isfinite(values) | (values < 0))[0])
-        raise InputError(
-            f"{source}: column {name!r}: found {part[name].iloc[row]!r}, expected a number of at least 0; correct it"
-        )
-    patient, patients = pd.factorize(pd.MultiIndex.from_frame(part[["trial", "participant_id"]].astype(str)))
-    arm = np.array([arms.index(label) for label in arms_found])[
-        pd.Categorical(part["arm"].astype(str), categories=arms_found).codes
-    ]
-    generator = pd.factorize(part["generator"])[0] if "generator" in part else np.zeros(len(part), dtype=int)
-    draw = pd.factorize(part["draw"])[0] if sampled else np.zeros(len(part), dtype=int)
-    shape = (len(patients), len(arms), int(generator.max()) + 1, int(draw.max()) + 1)
-    if shape[0] < 2:
-        raise RefusalError(f"{source}: simulated outcomes of one patient only; an average effect needs at least two")
-    cell = np.ravel_multi_index((patient, arm, generator, draw), shape)
-    filled = np.bincount(cell, minlength=int(np.prod(shape)))
-    if (filled != 1).any():
-        first_wrong = int(np.flatnonzero(filled != 1)[0])
-        at = [int(index) for index in np.unravel_index(first_wrong, shape)]
-        what = "no row" if filled[first_wrong] == 0 else "more than one row"
-        raise InputError(
-            f"{source}: {what} for patient {patients[at[0]][1]!r} under arm {arms[at[1]]!r}, draw {at[3]}, week {week:g}; "
-            "give every patient the same arms and draws once"
-        )
-    cube = np.empty(len(filled))
-    cube[cell] = _scaled(values, measure, week, sampled, source)
-    first = pd.DataFrame({"patient": patient, "arm_randomised": part["arm_randomised"].astype(str).to_numpy()}).drop_duplicates(
-        "patient"
-    )
-    people = pd.DataFrame({"trial": patients.get_level_values(0), "participant_id": patients.get_level_values(1)})
-    people["arm_randomised"] = first.sort_values("patient")["arm_randomised"].to_numpy()
-    return SimulatedOutcomes(cube.reshape(shape), arms, people, week, query, sampled)
-
-
-def _scaled(values: Array, measure: Measure, week: float, sampled: bool, source: str) -> Array:
-    """Lesions a year for rates, activity for risks, the outcome itself for means."""
-    if measure.kind == "rate":
-        if week <= 0:
-            raise InputError(f"{source}: visit_week {week:g} gives no time at risk; rates need a week above 0")
-        return values * (WEEKS_PER_YEAR / week)
-    return (values > 0).astype(float) if measure.kind == "risk" and sampled else values
-
-
-def patient_means(
-    draws: pd.DataFrame, *, reference: str, measure: str = "rate-ratio", outcome: str | None = None, week: float | None = None
-) -> pd.DataFrame:
-    """Mean simulated outcome of every patient under every arm, one row a patient, query and week, one column an arm.
+    InputError, RefusalError, UsageError
 
     Examples
     --------
     >>> import pandas as pd
-    >>> keys = ["participant_id", "trial", "arm", "arm_randomised", "visit_week", "query", "query_id"]
-    >>> counts = [(1, "a", 2), (1, "b", 1), (2, "a", 4), (2, "b", 0)]
-    >>> rows = [(p, "t", arm, "a", 48, "interventional", "q", 0, y) for p, arm, y in counts]
-    >>> draws = pd.DataFrame(rows, columns=[*keys, "draw", "net2_lesions"])
-    >>> means = patient_means(draws, reference="a", measure="mean-difference", outcome="net2_lesions")
-    >>> means[["a", "b"]].values.tolist()
-    [[2.0, 1.0], [4.0, 0.0]]
+    >>> keys = ["participant_id", "trial", "arm_randomised", "visit_week", "query", "query_id"]
+    >>> counts = [("p1", "placebo", 5), ("p1", "drug", 2), ("p2", "placebo", 3), ("p2", "drug", 2)]
+    >>> rows = [(patient, "t", "placebo", 48, "interventional", "q", arm, 0, count) for patient, arm, count in counts]
+    >>> draws = pd.DataFrame(rows, columns=[*keys, "arm", "draw", "net2_lesions"])
+    >>> analyse_draws(draws, reference="placebo")[["arm", "estimate", "randomised"]]
+        arm  estimate  randomised
+    0  drug       0.5       False
     """
-    parts = []
-    for outcomes in simulated_outcomes(draws, reference=reference, measure=measure, outcome=outcome, week=week):
-        means = pd.DataFrame(outcomes.patient_means, columns=list(outcomes.arms))
-        keys = outcomes.patients.assign(query=outcomes.query, visit_week=outcomes.week)
-        parts.append(pd.concat([keys, means], axis=1))
-    return pd.concat(parts, ignore_index=True)
+    if population not in ("all", "treated"):
+        raise UsageError(f"population: found {population!r}, expected 'all' or 'treated'")
+    chosen = measure_named(measure)
+    outcome = outcome or default_outcome(chosen)
+    rows = []
+    for outcomes in simulated_outcomes(draws, reference=reference, measure=measure, outcome=outcome, week=week, source=source):
+        for arm in range(1, len(outcomes.arms)):
+            part = outcomes
+            if population == "treated":
+                treated = (outcomes.patients["arm_randomised"] == outcomes.arms[arm]).to_numpy()
+                if treated.sum() < 2:
+                    continue
+                part = outcomes.where(treated)
+            share = None if weights is None else _weights(part, weights, source)
+            value, errors = contrast_errors(part, arm, chosen, share)
+            interval = wald(
+                value, errors.total, log=chosen.is_ratio, level=level, degrees_of_freedom=errors.degrees_of_freedom, exact=True
+            )
+            who = weights_name if weights is not None and weights_name else _population(part, population, arm)
+            rows.append(
+                {
+                    "analysis": f"simulated {outcome}, week {part.week:g}",
+                    "population": who,
+                    "subgroup": subgroup,
+                    "arm": part.arms[arm],
+                    "reference": part.arms[0],
+                    "measure": chosen.name,
+                    "estimand": _estimand(part, arm, chosen, outcome, who).sentence,
+                    "estimator": _estimator(part),
+                    "variance": _variance(errors, weights is not None),
+                    "estimate": interval.estimate,
+                    "se": interval.se,
+                    "lower": interval.lower,
+                    "upper": interval.upper,
+                    "level": level,
+                    "p_value": interval.p_value,
+                    "n": len(part.values),
+                    "n_reference": len(part.values),
+                    "se_patient": np.sqrt(errors.patient),
+                    "se_generator": np.sqrt(errors.generator),
+                    "se_monte_carlo": np.sqrt(errors.monte_carlo),
+                    "randomised": outcomes.randomised(arm),
+                    "rung": RUNG[part.query],
+                }
+            )
+    if not rows:
+        raise RefusalError(
+            f"{source}: no arm other than {reference!r} has two randomised patients, so there is no effect in the treated"
+        )
+    return results_table(rows)
+
+
+def _weights(part: SimulatedOutcomes, weights: pd.Series, source: str) -> Array:
+    lookup = pd.Series(weights.to_numpy(dtype=float), index=weights.index.astype(str))
+    found = lookup.reindex(part.patients["participant_id"]).to_numpy()
+    if np.isnan(found).any():
+        missing = part.patients["participant_id"][np.isnan(found)].iloc[0]
+        raise InputError(f"{source}: patient {missing!r} has no weight; give one for every patient of the draws")
+    if (found < 0).any() or found.sum() <= 0:
+        raise InputError(f"{source}: weights must be at least 0 and not all 0; correct them")
+    return np.asarray(found)
+
+
+def _population(part: SimulatedOutcomes, population: str, arm: int) -> str:
+    trials = ", ".join(sorted(part.patients["trial"].unique()))
+    who = "all patients" if population == "all" else f"the patients randomised to {part.arms[arm]}"
+    return f"{who} of {trials}"
+
+
+def _estimand(part: SimulatedOutcomes, arm: int, measure: Measure, outcome: str, who: str) -> Estimand:
+    variable = {
+        "rate": f"{outcome} a year, from baseline to week {part.week:g}",
+        "risk": f"any {outcome} from baseline to week {part.week:g}",
+        "mean": f"{outcome} from baseline to week {part.week:g}",
+    }[measure.kind]
+    given = ", given each patient's observed outcome" if part.query == "counterfactual" else ""
+    treatment = f"every patient under {part.arms[arm]} against the same patients under {part.arms[0]}{given}"
+    return Estimand(
+        who, treatment, variable, "hypothetical strategy (drug taken to the visit, nobody drops out)", f"simulated {measure.name}"
+    )
+
+
+def _estimator(part: SimulatedOutcomes) -> str:
+    generators, draws = part.values.shape[2:]
+    what = f"{draws} draws a patient and arm" if part.sampled else "expected outcomes, no draws"
+    return f"g-computation over patients ({what}{f', {generators} generators' if generators > 1 else ''})"
+
+
+def _variance(errors: Errors, weighted: bool) -> str:
+    parts = ["influence function over patients" + (", weights as given" if weighted else "")]
+    if errors.generators > 1:
+        parts.append(f"between {errors.generators} generators")
+    if np.isnan(errors.monte_carlo):
+        parts[0] += " (Monte-Carlo error of the single draw included)"
+    elif errors.monte_carlo > 0:
+        parts.append("Monte Carlo")
+    left = "" if errors.generators > 1 else "; generator error not included (one model)"
+    return " + ".join(parts) + left

@@ -1,0 +1,207 @@
+"""A draws table, sampled or expected, as complete arrays: patients x arms x generators x draws."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from causalms.effects.estimands import Measure, measure_named
+from causalms.effects.models import Array
+from causalms.errors import InputError, RefusalError
+from causalms.tables import DRAWS_KEYS
+
+WEEKS_PER_YEAR = 52.1775
+RUNG = {"interventional": 2, "counterfactual": 3}
+_EXPECTED = {
+    ("rate", "net2_lesions"): "expected_net2_lesions",
+    ("mean", "net2_lesions"): "expected_net2_lesions",
+    ("mean", "net2_volume_ml"): "expected_net2_volume_ml",
+    ("risk", "net2_lesions"): "activity_probability",
+}
+
+
+@dataclass(frozen=True)
+class SimulatedOutcomes:
+    """Simulated outcomes of one query at one visit, complete over patients x arms x generators x draws.
+
+    Attributes
+    ----------
+    values : array (N, K, G, D)
+        Outcomes on the scale that is averaged (lesions a year, activity 0/1, volume); D = 1 for an expected table.
+    arms : tuple of str
+        The reference first.
+    patients : DataFrame
+        participant_id, trial and arm_randomised of each patient, N rows.
+    week : float
+    query : {"interventional", "counterfactual"}
+    sampled : bool
+        False for expected outcomes, which have no Monte-Carlo error.
+    """
+
+    values: Array
+    arms: tuple[str, ...]
+    patients: pd.DataFrame
+    week: float
+    query: str
+    sampled: bool
+
+    @property
+    def patient_means(self) -> Array:
+        """Mean outcome of every patient under every arm, shape (N, K)."""
+        return np.asarray(self.values.mean(axis=(2, 3)))
+
+    def randomised(self, arm: int) -> bool:
+        """True where this arm and the reference were both randomised within one trial of the population."""
+        per_trial = self.patients.groupby("trial", observed=True)["arm_randomised"].agg(set)
+        return any({self.arms[0], self.arms[arm]} <= arms for arms in per_trial)
+
+    def where(self, chosen: np.ndarray) -> SimulatedOutcomes:
+        """The same outcomes for chosen patients only."""
+        return SimulatedOutcomes(
+            self.values[chosen], self.arms, self.patients[chosen].reset_index(drop=True), self.week, self.query, self.sampled
+        )
+
+
+def default_outcome(measure: Measure) -> str:
+    """Volume for means, lesion counts for rates and risks."""
+    return "net2_volume_ml" if measure.kind == "mean" else "net2_lesions"
+
+
+def is_draws_table(table: pd.DataFrame) -> bool:
+    """True for a draws table, sampled or expected."""
+    return "query" in table and "arm_randomised" in table and ("draw" in table or "expected_net2_lesions" in table)
+
+
+def simulated_outcomes(
+    draws: pd.DataFrame,
+    *,
+    reference: str,
+    measure: str = "rate-ratio",
+    outcome: str | None = None,
+    week: float | None = None,
+    source: str = "draws",
+) -> Iterator[SimulatedOutcomes]:
+    """Read a draws table into complete arrays, one for each query and visit week.
+
+    Parameters
+    ----------
+    draws : DataFrame
+        Sampled or expected, in the schema of :mod:`causalms.tables`; an optional column ``generator`` names the
+        member of an ensemble.
+    reference : str
+    measure : str
+    outcome : str, optional
+        Default: net2_lesions for rates and risks, net2_volume_ml for means.
+    week : float, optional
+        One visit; default all.
+    source : str
+
+    Raises
+    ------
+    InputError
+        A column is missing, or a patient lacks an arm or a draw that others have.
+    """
+    chosen = measure_named(measure)
+    outcome = outcome or default_outcome(chosen)
+    for name in DRAWS_KEYS:
+        if name not in draws:
+            raise InputError(
+                f"{source}: no column {name!r}; give a draws table (columns found: {', '.join(map(str, draws.columns[:12]))})"
+            )
+    sampled = "draw" in draws
+    name = outcome if sampled else _EXPECTED.get((chosen.kind, outcome), "")
+    if name not in draws:
+        raise InputError(
+            f"{source}: no column for a {chosen.name} of {outcome!r}; columns are {', '.join(map(str, draws.columns))}"
+        )
+    table = draws[draws["query"].astype(str).isin(list(RUNG))]
+    if week is not None:
+        table = table[table["visit_week"] == week]
+    if table.empty:
+        raise RefusalError(
+            f"{source}: no simulated outcome{f' at week {week:g}' if week is not None else ''}; weeks and queries differ"
+        )
+    keys = table[["query", "visit_week"]].drop_duplicates()
+    for query, at in sorted({(str(query), float(at)) for query, at in keys.itertuples(index=False)}):
+        part = table[(table["query"].astype(str) == query) & (table["visit_week"] == at)]
+        yield _complete(part, name, chosen, str(reference), query, at, sampled, source)
+
+
+def _complete(
+    part: pd.DataFrame, name: str, measure: Measure, reference: str, query: str, week: float, sampled: bool, source: str
+) -> SimulatedOutcomes:
+    arms_found = sorted(map(str, part["arm"].unique()))
+    if reference not in arms_found:
+        raise InputError(f"{source}: no draws under arm {reference!r} at week {week:g}; arms are {', '.join(arms_found)}")
+    if len(arms_found) < 2:
+        raise RefusalError(f"{source}: draws under one arm only ({reference}); query at least two arms")
+    arms = (reference, *(arm for arm in arms_found if arm != reference))
+    values = pd.to_numeric(part[name], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+    if not np.isfinite(values).all() or (values < 0).any():
+        row = int(np.flatnonzero(~np.isfinite(values) | (values < 0))[0])
+        raise InputError(
+            f"{source}: column {name!r}: found {part[name].iloc[row]!r}, expected a number of at least 0; correct it"
+        )
+    patient, patients = pd.factorize(pd.MultiIndex.from_frame(part[["trial", "participant_id"]].astype(str)))
+    arm = np.array([arms.index(label) for label in arms_found])[
+        pd.Categorical(part["arm"].astype(str), categories=arms_found).codes
+    ]
+    generator = pd.factorize(part["generator"])[0] if "generator" in part else np.zeros(len(part), dtype=int)
+    draw = pd.factorize(part["draw"])[0] if sampled else np.zeros(len(part), dtype=int)
+    shape = (len(patients), len(arms), int(generator.max()) + 1, int(draw.max()) + 1)
+    if shape[0] < 2:
+        raise RefusalError(f"{source}: simulated outcomes of one patient only; an average effect needs at least two")
+    cell = np.ravel_multi_index((patient, arm, generator, draw), shape)
+    filled = np.bincount(cell, minlength=int(np.prod(shape)))
+    if (filled != 1).any():
+        first_wrong = int(np.flatnonzero(filled != 1)[0])
+        at = [int(index) for index in np.unravel_index(first_wrong, shape)]
+        what = "no row" if filled[first_wrong] == 0 else "more than one row"
+        raise InputError(
+            f"{source}: {what} for patient {patients[at[0]][1]!r} under arm {arms[at[1]]!r}, draw {at[3]}, week {week:g}; "
+            "give every patient the same arms and draws once"
+        )
+    cube = np.empty(len(filled))
+    cube[cell] = _scaled(values, measure, week, sampled, source)
+    first = pd.DataFrame({"patient": patient, "arm_randomised": part["arm_randomised"].astype(str).to_numpy()}).drop_duplicates(
+        "patient"
+    )
+    people = pd.DataFrame({"trial": patients.get_level_values(0), "participant_id": patients.get_level_values(1)})
+    people["arm_randomised"] = first.sort_values("patient")["arm_randomised"].to_numpy()
+    return SimulatedOutcomes(cube.reshape(shape), arms, people, week, query, sampled)
+
+
+def _scaled(values: Array, measure: Measure, week: float, sampled: bool, source: str) -> Array:
+    """Lesions a year for rates, activity for risks, the outcome itself for means."""
+    if measure.kind == "rate":
+        if week <= 0:
+            raise InputError(f"{source}: visit_week {week:g} gives no time at risk; rates need a week above 0")
+        return values * (WEEKS_PER_YEAR / week)
+    return (values > 0).astype(float) if measure.kind == "risk" and sampled else values
+
+
+def patient_means(
+    draws: pd.DataFrame, *, reference: str, measure: str = "rate-ratio", outcome: str | None = None, week: float | None = None
+) -> pd.DataFrame:
+    """Mean simulated outcome of every patient under every arm, one row a patient, query and week, one column an arm.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> keys = ["participant_id", "trial", "arm", "arm_randomised", "visit_week", "query", "query_id"]
+    >>> counts = [(1, "a", 2), (1, "b", 1), (2, "a", 4), (2, "b", 0)]
+    >>> rows = [(p, "t", arm, "a", 48, "interventional", "q", 0, y) for p, arm, y in counts]
+    >>> draws = pd.DataFrame(rows, columns=[*keys, "draw", "net2_lesions"])
+    >>> means = patient_means(draws, reference="a", measure="mean-difference", outcome="net2_lesions")
+    >>> means[["a", "b"]].values.tolist()
+    [[2.0, 1.0], [4.0, 0.0]]
+    """
+    parts = []
+    for outcomes in simulated_outcomes(draws, reference=reference, measure=measure, outcome=outcome, week=week):
+        means = pd.DataFrame(outcomes.patient_means, columns=list(outcomes.arms))
+        keys = outcomes.patients.assign(query=outcomes.query, visit_week=outcomes.week)
+        parts.append(pd.concat([keys, means], axis=1))
+    return pd.concat(parts, ignore_index=True)
