@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from causalms.calibration.laws import CountLaw, DrawsLaw, Floats, NegativeBinomialLaw
 from causalms.errors import InputError, RefusalError, UsageError
+from causalms.groups import grouping, participant_key
 from causalms.tables import net2_column
 
 
@@ -53,26 +54,11 @@ class Pairs:
         )
 
     def groups(self, by: str | None = None) -> list[tuple[str, Pairs]]:
-        """Split by a column (each of its values) or by a condition such as ``"age >= 40"`` (true, then false)."""
+        """Split by a column, a condition such as ``"age >= 40"`` or ``"quantiles(age, 3)"``; see :mod:`causalms.groups`."""
         if by is None:
             return [("all", self)]
-        keys = group_labels(self.frame, by)
-        return [(label, self.take(np.flatnonzero(keys == label))) for label in sorted(set(keys) - {""})]
-
-
-def group_labels(frame: pd.DataFrame, by: str) -> NDArray[np.str_]:
-    """Label of each row: ``arm = placebo`` for a column, ``age >= 40`` or ``not (age >= 40)`` for a condition; "" if missing."""
-    if by in frame.columns:
-        values = frame[by]
-        return np.array(["" if pd.isna(value) else f"{by} = {value}" for value in values])
-    try:
-        met = frame.eval(by, engine="python")
-    except Exception as error:  # pandas raises many classes here; all mean that the text is no condition on these columns
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"--by {by!r}: neither a column nor a condition on the columns ({reason})") from None
-    if not (isinstance(met, pd.Series) and met.dtype == bool):
-        raise UsageError(f'--by {by!r}: gives no true or false for each patient; write a condition such as "age >= 40"')
-    return np.where(met, by, f"not ({by})")
+        division = grouping(self.frame, by)
+        return [(group, self.take(division.rows(group))) for group in division.groups]
 
 
 def pair(draws: pd.DataFrame, participants: pd.DataFrame, week: float | None = None, outcome: str = "net2_lesions") -> Pairs:
@@ -164,11 +150,6 @@ def observed_counts(participants: pd.DataFrame, week: float, outcome: str = "net
         found = participants["participant_id"][twice].iloc[0]
         raise InputError(f"observed table: participant {found!r} has two rows, expected one a patient; remove one")
     return keyed
-
-
-def participant_key(identifiers: pd.Series) -> pd.Series:
-    """Identifiers without the BIDS prefix ``sub-`` and without leading zeros, both of which tables lose on their way."""
-    return identifiers.astype(str).str.removeprefix("sub-").str.replace(r"^0+(?=\d+$)", "", regex=True)
 
 
 def _forecasts(draws: pd.DataFrame) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import click
 @click.command()
 @click.argument("draws", type=click.Path(dir_okay=False))
 @click.option("--observed", required=True, type=click.Path(), help="BIDS folder or participants table with observed counts.")
-@click.option("--by", multiple=True, help='A column (arm, trial, site) or a condition ("age >= 40"); may be given again.')
+@click.option("--by", multiple=True, help='Column, condition ("age >= 40") or "quantiles(age, 3)"; may be given again.')
 @click.option("--week", type=float, help="Visit week; needed when the draws hold several.")
 @click.option("--outcome", default="net2_lesions", show_default=True, help="Count that is judged, also by region.")
 @click.option("--level", default=0.95, show_default=True, help="Level of intervals and bands.")

@@ -1,0 +1,90 @@
+"""Tests that an effect is the same in every subgroup, and their correction for how many were asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Interaction:
+    """A test of equal effects over independent subgroups.
+
+    Attributes
+    ----------
+    statistic : float
+        Welch's F.
+    df_between, df_within : float
+        Its degrees of freedom; ``df_within`` is infinite when the subgroup intervals are normal.
+    p_value : float
+    """
+
+    statistic: float
+    df_between: float
+    df_within: float
+    p_value: float
+
+
+def interaction_test(effects: Floats, ses: Floats, dfs: Floats | float = np.inf) -> Interaction:
+    r"""Test that independent subgroups share one effect.
+
+    With weights :math:`w_g = 1 / se_g^2` the statistic is :math:`Q = \sum_g w_g (\hat\theta_g - \bar\theta)^2`, referred to
+    Welch's F so that small subgroups, whose standard errors are themselves uncertain, do not raise the type I error; with
+    infinite degrees of freedom it is the usual chi-squared test, and for two subgroups the (Welch) test of their difference.
+
+    Parameters
+    ----------
+    effects : array (g,)
+        On the scale of inference: logarithms of ratios.
+    ses : array (g,)
+    dfs : array (g,) or float
+        Degrees of freedom of each standard error.
+
+    Returns
+    -------
+    Interaction
+
+    References
+    ----------
+    Welch (1951), Biometrika 38:330.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> round(interaction_test(np.array([0.0, 1.0]), np.array([0.3, 0.4])).p_value, 4)
+    0.0455
+    """
+    effects, ses = np.asarray(effects, float), np.asarray(ses, float)
+    dfs = np.broadcast_to(np.asarray(dfs, float), effects.shape)
+    groups, weights = len(effects), 1 / ses**2
+    centre = np.sum(weights * effects) / weights.sum()
+    between = float(np.sum(weights * (effects - centre) ** 2)) / (groups - 1)
+    uncertainty = float(np.sum((1 - weights / weights.sum()) ** 2 / dfs))
+    if uncertainty == 0:
+        return Interaction(between, groups - 1, np.inf, float(stats.chi2.sf(between * (groups - 1), groups - 1)))
+    statistic = between / (1 + 2 * (groups - 2) * uncertainty / (groups**2 - 1))
+    df_within = (groups**2 - 1) / (3 * uncertainty)
+    return Interaction(statistic, groups - 1, df_within, float(stats.f.sf(statistic, groups - 1, df_within)))
+
+
+def holm(p_values: Floats) -> Floats:
+    """Holm's step-down adjusted p-values; missing ones stay missing and do not count.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> holm(np.array([0.01, 0.04, 0.03])).round(3).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    p = np.asarray(p_values, float)
+    adjusted = np.full(p.shape, np.nan)
+    known = np.flatnonzero(~np.isnan(p))
+    order = known[np.argsort(p[known], kind="stable")]
+    steps = np.minimum((len(order) - np.arange(len(order))) * p[order], 1.0)
+    adjusted[order] = np.maximum.accumulate(steps)
+    return adjusted

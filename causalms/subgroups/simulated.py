@@ -1,0 +1,84 @@
+"""Simulated effects in the same prespecified subgroups, from a draws table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from causalms.effects import analyse_draws
+from causalms.errors import InputError, RefusalError
+from causalms.groups import participant_key
+from causalms.subgroups.forest import Forest, assemble
+
+
+def simulated_forest(
+    draws: pd.DataFrame,
+    people: pd.DataFrame,
+    by: Sequence[str],
+    *,
+    reference: str,
+    measure: str = "rate-ratio",
+    outcome: str | None = None,
+    week: float | None = None,
+    level: float = 0.95,
+) -> Forest:
+    """Simulated effect of every arm in every prespecified subgroup of the patients of a draws table.
+
+    Every patient counts under every arm, so a subgroup's ``n`` is the same in both arms.
+
+    Parameters
+    ----------
+    draws : DataFrame
+        Draws table, sampled or expected, interventional, of one visit week.
+    people : DataFrame
+        Participants with the columns that ``by`` names.
+    by : sequence of str
+        As for :func:`causalms.subgroups.forest`.
+    reference, measure, outcome, level
+        As for :func:`causalms.effects.analyse_draws`.
+    week : float, optional
+        Needed when the draws hold several.
+
+    Returns
+    -------
+    Forest
+        ``events`` are missing: nobody was observed.
+
+    Raises
+    ------
+    InputError
+        If patients of the draws are not among the participants.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> rows = [(p, arm, 1 + p % 3 + (arm == "a") * (1 + p % 2)) for p in range(8) for arm in "ab"]
+    >>> draws = pd.DataFrame(rows, columns=["participant_id", "arm", "expected_net2_lesions"])
+    >>> draws = draws.assign(trial="T", arm_randomised="a", visit_week=48.0, query="interventional", query_id="q")
+    >>> people = pd.DataFrame({"participant_id": range(8), "sex": ["F"] * 4 + ["M"] * 4})
+    >>> found = simulated_forest(draws, people, ["sex"], reference="a")
+    >>> found.table[["subgroup", "n", "estimate"]].round(3).values.tolist()
+    [['all', 8.0, 0.556], ['sex = F', 4.0, 0.538], ['sex = M', 4.0, 0.571]]
+    """
+    rows = draws[draws["query"] == "interventional"]
+    if week is not None:
+        rows = rows[rows["visit_week"] == week]
+    if rows.empty:
+        raise RefusalError("draws: no interventional rows of this week; a subgroup effect is of rung 2 (query with --do)")
+    if rows["visit_week"].nunique() > 1:
+        found = ", ".join(f"{at:g}" for at in sorted(rows["visit_week"].unique()))
+        raise RefusalError(f"draws: weeks {found}; choose one with --week")
+    keyed = rows.assign(key=participant_key(rows["participant_id"]))
+    members = people.assign(key=participant_key(people["participant_id"]))
+    members = members[members["key"].isin(set(keyed["key"]))].reset_index(drop=True)
+    if lost := set(keyed["key"]) - set(members["key"]):
+        raise InputError(f"draws: participant {min(lost)} is not among the participants; give the trial that was queried")
+
+    def effects_of(part: pd.DataFrame) -> pd.DataFrame:
+        chosen = keyed[keyed["key"].isin(set(part["key"]))].drop(columns="key")
+        effects = analyse_draws(chosen, reference=reference, measure=measure, outcome=outcome, level=level)
+        return effects.assign(df=np.inf, note="", events=np.nan, events_reference=np.nan)
+
+    return assemble(members, by, effects_of, source="simulated", level=level)
