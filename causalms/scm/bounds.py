@@ -114,8 +114,8 @@ def frechet_hoeffding(p: npt.ArrayLike, q: npt.ArrayLike) -> tuple[FloatArray, F
 
     Examples
     --------
-    >>> [float(b) for b in frechet_hoeffding(0.7, 0.4)]
-    [0.09999999999999998, 0.4]
+    >>> [round(float(b), 6) for b in frechet_hoeffding(0.7, 0.4)]
+    [0.1, 0.4]
     """
     p, q = np.asarray(p, dtype=float), np.asarray(q, dtype=float)
     if np.any((p < 0) | (p > 1) | (q < 0) | (q > 1)):

@@ -255,6 +255,10 @@ def poisson_score(n: int, mean: float, uniform: float) -> float:
             return float(z)
     above = special.pdtrc(n, mean)
     until = special.pdtrc(n - 1, mean) if n > 0 else 1.0
+    if until < 1e-300:
+        raise RefusalError(
+            f"a count of {n} where {mean:.3g} are expected has no explanation in this model; fit one that allows it"
+        )
     return float(-special.ndtri(until + inside * (above - until)))
 
 

@@ -23,7 +23,7 @@ import pyro.distributions as dist
 import torch
 from pyro import poutine
 
-from causalms.errors import InputError
+from causalms.errors import InputError, UsageError
 from causalms.scm.mechanism import Mechanism, Noise, Outcome, Subject
 
 
@@ -107,6 +107,12 @@ class Exogenous(dist.TorchDistribution):
     def __init__(self, values: torch.Tensor) -> None:
         self.values = values
         super().__init__(values.shape[:1], values.shape[1:], validate_args=False)
+
+    def expand(self, batch_shape: torch.Size, _instance: Any = None) -> Exogenous:
+        """Itself: one value a draw is already there."""
+        if tuple(batch_shape) != tuple(self.batch_shape):
+            raise UsageError(f"noise of {tuple(self.batch_shape)} draws cannot be asked for {tuple(batch_shape)}")
+        return self
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> torch.Tensor:  # noqa: B008 - torch's signature
         """The keyed values."""
