@@ -1,1 +1,5 @@
-"""Evidence."""
+"""Does the simulator agree with randomised arms, those at hand and those that were published?"""
+
+from causalms.evidence.agreement import Agreement, agree
+
+__all__ = ["Agreement", "agree"]
