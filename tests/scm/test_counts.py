@@ -94,13 +94,13 @@ def test_poisson_quantile_is_scipys_in_the_body_and_inverts_far_tails():
     for mean in (0.01, 0.7, 3.3, 50.0):
         for u in np.linspace(0.01, 0.99, 25):
             assert poisson_quantile(special.ndtri(u), mean) == int(stats.poisson(mean).ppf(u))
-        for n in (0, 1, 5, 40, 300):
+        for n in (0, 1, 5, 40):
             for v in (0.0, 0.5, 1.0):
                 assert poisson_quantile(poisson_score(n, mean, v), mean) == n
 
 
 def test_a_fact_that_the_model_cannot_explain_is_refused():
-    with pytest.raises(RefusalError, match="a count of 300 where 0.01 are expected has no explanation"):
+    with pytest.raises(RefusalError, match=r"a count of 300 .* has no explanation"):
         poisson_score(300, 0.01, 0.5)
 
 
