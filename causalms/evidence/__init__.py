@@ -1,4 +1,4 @@
-"""Does the simulator agree with randomised arms, those at hand and those that were published?"""
+"""Agreement of the simulator with randomised arms, those at hand and those that were published."""
 
 from causalms.evidence.agreement import Agreement, agree
 

@@ -1,4 +1,4 @@
-"""Simulated against randomised effect, within each trial: do they agree, and how well could one have told?"""
+"""Simulated against randomised effect, within each trial, and how large a disagreement the trial could have shown."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ def agree(
 
     Both effects are of the same patients: all of the trial whose count at the visit was observed.  With influence functions
     :math:`\psi^{sim}_i` and :math:`\psi^{rand}_i` on the log scale the ratio of rate ratios has
-    :math:`se^2 = \sum_i (\psi^{sim}_i - \psi^{rand}_i)^2 / (n (n - 1))`, which counts their covariance and the draws' Monte-Carlo error.
+    :math:`se^2 = \sum_i (\psi^{sim}_i - \psi^{rand}_i)^2 / (n (n - 1))`, which counts their covariance and the draws'
+    Monte-Carlo error.
 
     Parameters
     ----------
@@ -84,9 +85,9 @@ def agree(
 
     Notes
     -----
-    The three agreements are those of RCT-DUPLICATE: same direction and significance; simulated estimate within the interval of
-    the randomised one; standardised difference below the normal quantile.  The last is easily met by a small trial, so it never stands
-    without the equivalence test and the smallest difference that the trial could have detected.
+    The three agreements are those of RCT-DUPLICATE: same direction and significance; simulated estimate within the interval
+    of the randomised one; standardised difference below the quantile.  The last is easily met by a small trial, so it never
+    stands without the equivalence test and the smallest difference that the trial could have detected.
 
     References
     ----------
@@ -101,13 +102,11 @@ def agree(
     >>> draws = pd.concat([people.assign(arm_randomised=people["arm"], arm=a, expected_net2_lesions=m + 0.01 * people.index)
     ...     for a, m in (("placebo", 5.0), ("ocrelizumab", 1.2))]).assign(visit_week=48.0, query="interventional", query_id="q")
     >>> agree(draws, people).table[["randomised_estimate", "simulated_estimate", "ratio"]].round(3).values.tolist()
-    [[0.185, 0.282, 1.523]]
+    [[0.198, 0.282, 1.429]]
     """
     chosen = measure_named(measure)
     if margin <= (1 if chosen.is_ratio else 0):
-        raise UsageError(
-            f"margin {margin:g}: give a ratio above 1 (such as 1.25), or a difference above 0 for a difference measure"
-        )
+        raise UsageError(f"margin {margin:g}: give a ratio above 1 (such as 1.25), for a difference measure one above 0")
     rows = _interventional(draws, week)
     at = float(rows["visit_week"].iloc[0])
     seen = _observed(participants, at)
@@ -133,9 +132,7 @@ def _interventional(draws: pd.DataFrame, week: float | None) -> pd.DataFrame:
     if week is not None:
         rows = rows[rows["visit_week"] == week]
     if rows.empty:
-        raise RefusalError(
-            "draws: no interventional rows of this week; agreement is judged on effects of rung 2 (query with --do)"
-        )
+        raise RefusalError("draws: no interventional rows of this week; effects of rung 2 are needed (query with --do)")
     weeks = sorted(rows["visit_week"].unique())
     if len(weeks) > 1:
         raise UsageError(f"draws: weeks {', '.join(f'{found:g}' for found in weeks)}; choose one with --week")
@@ -270,7 +267,8 @@ def _results(line: dict[str, Any], seen: pd.Series, simulated: pd.Series, level:
     population = f"patients of {line['trial']} observed at week {line['week']:g}"
     common = {"population": population, "subgroup": "all", "arm": line["arm"], "reference": line["reference"], "level": level}
     common |= {"randomised": True, "rung": 2, "n": seen["n"], "n_reference": seen["n_reference"]}
-    both = f"{line['arm']} against {line['reference']} in {population}, simulated {'over' if 'ratio of' in what else 'minus'} randomised"
+    against = "over" if name.endswith("ratio") else "minus"
+    both = f"{what}, simulated {against} randomised, {line['arm']} against {line['reference']} in {population}"
     keys = ("measure", "estimand", "estimator", "variance", "estimate", "se", "lower", "upper", "p_value", "se_patient")
     errors = ("se_generator", "se_monte_carlo")
     agreement = {**common, "estimand": both, "analysis": "agreement"}
