@@ -1,1 +1,21 @@
-"""Generator."""
+"""The treatment-conditioned diffusion model of new and enlarging T2 lesion masks."""
+
+from __future__ import annotations
+
+from causalms.generator.config import CONFIGS, ModelConfig, TrainingConfig, config
+from causalms.generator.model import Abduction, ExpectedOutcome, Generator, Scan
+from causalms.generator.noise import DiffusionNoise
+from causalms.generator.sampler import SAMPLERS
+
+__all__ = [
+    "CONFIGS",
+    "SAMPLERS",
+    "Abduction",
+    "DiffusionNoise",
+    "ExpectedOutcome",
+    "Generator",
+    "ModelConfig",
+    "Scan",
+    "TrainingConfig",
+    "config",
+]

@@ -1,0 +1,113 @@
+"""Checkpoints: safetensors with a JSON header, loaded only if version, schema and checksum match; nothing is unpickled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from causalms.errors import InputError
+from causalms.files import whole_file
+
+#: Raised by one whenever the tensors or the meaning of the header change.
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Tensors by name and the header: config, arms, weeks, lesion rule, recipe, scores."""
+
+    tensors: Mapping[str, Tensor]
+    header: Mapping[str, Any]
+    checksum: str
+
+
+def checksum(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, shapes and bytes, in the order of names.
+
+    Examples
+    --------
+    >>> checksum({"a": torch.zeros(2)})[:8] == checksum({"a": torch.zeros(2)})[:8]
+    True
+    """
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name}|{tuple(tensor.shape)}|{tensor.dtype}".encode())
+        digest.update(
+            tensor.view(torch.uint8).numpy().tobytes() if tensor.dim() else tensor.reshape(1).view(torch.uint8).numpy().tobytes()
+        )
+    return digest.hexdigest()
+
+
+def write_checkpoint(path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> str:
+    """Write tensors and header, whole or not at all; returns the checksum."""
+    ready = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    digest = checksum(ready)
+    metadata = {"causalms": json.dumps({"schema_version": SCHEMA_VERSION, "checksum": digest, **header})}
+    with whole_file(path) as beside:
+        save_file(ready, beside, metadata=metadata)
+    return digest
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, is not safetensors, was written by another schema version, or its checksum does not match.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise InputError(f"{file}: no such checkpoint; give a .safetensors file made by 'causalms train', or 'reference'")
+    try:
+        with safe_open(file, framework="pt") as opened:
+            metadata = opened.metadata() or {}
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a dictionary
+    except (SafetensorError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{file}: not a readable safetensors checkpoint ({reason}); train or copy it again") from error
+    if "causalms" not in metadata:
+        raise InputError(f"{file}: a safetensors file without a causalms header; give one made by 'causalms train'")
+    header = json.loads(metadata["causalms"])
+    if header.get("schema_version") != SCHEMA_VERSION:
+        raise InputError(
+            f"{file}: checkpoint schema {header.get('schema_version')}, this version reads {SCHEMA_VERSION}; "
+            "train it again with this version"
+        )
+    found = checksum(tensors)
+    if header.get("checksum") != found:
+        raise InputError(
+            f"{file}: checksum {found[:12]} instead of {str(header.get('checksum'))[:12]}; the file is damaged, copy it again"
+        )
+    return Checkpoint(tensors, header, found)
+
+
+def load_tensors(module: torch.nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Put tensors into a module after checking names and shapes.
+
+    Raises
+    ------
+    InputError
+        If a tensor is missing, extra or of another shape; the first one is named.
+    """
+    own = module.state_dict()
+    for name in sorted(own.keys() - tensors.keys()):
+        raise InputError(f"{source}: tensor {name!r} is missing; the checkpoint is of another model, train it again")
+    for name in sorted(tensors.keys() - own.keys()):
+        raise InputError(f"{source}: extra tensor {name!r}; the checkpoint is of another model, train it again")
+    for name, value in own.items():
+        if tuple(tensors[name].shape) != tuple(value.shape):
+            raise InputError(
+                f"{source}: tensor {name!r} has shape {tuple(tensors[name].shape)}, expected {tuple(value.shape)}; train it again"
+            )
+    module.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})

@@ -1,0 +1,122 @@
+"""Sizes of the model and of its training, by name."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from causalms.errors import UsageError
+
+#: Participants' columns that condition the model, in the order of the covariate vector; ``log1p`` where counts are skewed.
+COVARIATES = (
+    "age",
+    "sex",
+    "edss",
+    "disease_duration",
+    "relapses_prior_year",
+    "gd_lesions",
+    "t2_lesions",
+    "t2_volume_ml",
+)
+MODALITIES = ("T1w", "T2w", "FLAIR", "ceT1w")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Architecture of one generator.
+
+    Parameters
+    ----------
+    name : str
+        ``tiny``, ``small`` or ``base``.
+    grid : str
+        Name of the MNI grid the network works on.
+    channels : int
+        Width of the scan encoder and of the denoiser at full resolution.
+    hidden : int
+        Width of the fully connected rate head.
+    denoiser_layers : int
+        3x3x3 convolutions of the local denoiser; its field of view is ``2 * layers + 1`` voxels.
+    sigma_min, sigma_max : float
+        Range of the noise level (masks are coded -1 / +1).
+    steps : int
+        Default number of sampler steps.
+    """
+
+    name: str
+    grid: str
+    channels: int = 16
+    hidden: int = 32
+    denoiser_layers: int = 3
+    sigma_min: float = 0.2
+    sigma_max: float = 8.0
+    steps: int = 12
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain dictionary for the checkpoint's metadata."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Recipe of one training run; two stages, the risk head first and the local denoiser second.
+
+    Parameters
+    ----------
+    risk_epochs, denoiser_steps : int
+        Length of the two stages, unless ``budget_minutes`` ends them earlier.
+    batch_patients : int
+        Patients a step of the first stage.
+    batch_masks : int
+        Masks a step of the second stage.
+    learning_rate : float
+        Peak of the one-cycle schedule of AdamW.
+    weight_decay : float
+    modality_dropout : float
+        Probability that one modality of a patient is masked in a training step.
+    validation_share : float
+        Share of patients kept for early stopping.
+    calibration_patients : int
+        Patients of the simulation that matches sampled to expected counts after training.
+    """
+
+    risk_epochs: int = 20
+    denoiser_steps: int = 3000
+    batch_patients: int = 8
+    batch_masks: int = 4
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.02
+    modality_dropout: float = 0.05
+    validation_share: float = 0.1
+    calibration_patients: int = 150
+
+
+CONFIGS: dict[str, tuple[ModelConfig, TrainingConfig]] = {
+    "tiny": (
+        ModelConfig("tiny", "4mm", channels=16, hidden=16, denoiser_layers=2, steps=8),
+        TrainingConfig(risk_epochs=2, denoiser_steps=60, batch_patients=4, calibration_patients=8),
+    ),
+    "small": (ModelConfig("small", "4mm"), TrainingConfig()),
+    "base": (
+        ModelConfig("base", "3mm", channels=32, hidden=64, denoiser_layers=4, steps=16),
+        TrainingConfig(risk_epochs=40, denoiser_steps=10000),
+    ),
+}
+
+
+def config(name: str) -> tuple[ModelConfig, TrainingConfig]:
+    """Model and recipe of a named configuration.
+
+    Raises
+    ------
+    UsageError
+        If the name is unknown.
+
+    Examples
+    --------
+    >>> config("small")[0].grid
+    '4mm'
+    """
+    if name not in CONFIGS:
+        raise UsageError(f"no configuration is called {name!r}; choose one of {', '.join(CONFIGS)}")
+    return CONFIGS[name]

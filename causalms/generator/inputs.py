@@ -1,0 +1,173 @@
+"""From a patient of a Trial to the tensors the network reads: sixteen volumes, region-pooled signals, standardised columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from causalms.errors import InputError
+from causalms.generator.config import COVARIATES, MODALITIES
+from causalms.trials import Space, Trial, template_anatomy
+
+#: Region pools: four anatomical regions, T2 lesions, their surroundings, enhancing lesions.
+POOLS = 7
+#: Signals averaged in every pool: four modalities and the enhancement ceT1w - T1w; then seven volumes.
+POOLED = 5 * POOLS + 7
+
+
+@dataclass(frozen=True)
+class PatientArrays:
+    """One patient's baseline on the model's grid, compact enough to keep thousands in memory.
+
+    Parameters
+    ----------
+    images : float16 array (4, X, Y, Z)
+        Modalities of :data:`MODALITIES`, brain median 0 and interquartile range 1; zeros where a modality is missing.
+    masks : bool array (3, X, Y, Z)
+        Brain, T2 lesions, enhancing lesions.
+    covariates : float32 array (Q,)
+        NaN where missing.
+    missing : tuple of str
+        Modalities and columns that were not there.
+    """
+
+    participant_id: str
+    images: np.ndarray
+    masks: np.ndarray
+    covariates: np.ndarray
+    missing: tuple[str, ...] = field(default=())
+
+
+def covariate_vector(row: pd.Series) -> np.ndarray:
+    """The columns of :data:`COVARIATES` as numbers (female = 1), counts and volumes as ``log(1 + x)``; NaN where missing."""
+    values = []
+    for name in COVARIATES:
+        value = row.get(name)
+        if value is None or pd.isna(value):
+            values.append(np.nan)
+        elif name == "sex":
+            values.append(float(value == "F"))
+        elif name in ("gd_lesions", "t2_lesions", "t2_volume_ml", "relapses_prior_year", "disease_duration"):
+            values.append(float(np.log1p(float(value))))
+        else:
+            values.append(float(value))
+    return np.asarray(values, dtype=np.float32)
+
+
+def patient_arrays(trial: Trial, participant_id: str) -> PatientArrays:
+    """Read one patient's baseline; the trial must already be on the model's grid.
+
+    Raises
+    ------
+    InputError
+        If neither a brain mask nor any modality is there.
+    """
+    found = {name: trial.image(participant_id, name) for name in MODALITIES}
+    missing = [name for name, image in found.items() if image is None]
+    if len(missing) == len(MODALITIES):
+        raise InputError(f"{participant_id}: no baseline image of {', '.join(MODALITIES)}; add at least one of them")
+    brain = trial.mask(participant_id, "brain")
+    if brain is None:
+        present = np.stack([image for image in found.values() if image is not None])
+        brain = (np.abs(present) > 1e-6).any(axis=0)
+        if brain.mean() > 0.9:  # not brain-extracted: fall back to the template, and say so
+            brain = template_anatomy(trial.space).brain > 0
+        missing.append("brain mask")
+    shape = trial.space.shape
+    images = np.zeros((len(MODALITIES), *shape), dtype=np.float16)
+    for index, name in enumerate(MODALITIES):
+        image = found[name]
+        if image is not None:
+            images[index] = robust_scale(image, brain)
+    masks = [np.asarray(brain, dtype=bool)]
+    for kind in ("T2", "Gd"):
+        mask = trial.mask(participant_id, kind)
+        if mask is None:
+            missing.append(f"{kind} lesion mask")
+            mask = np.zeros(shape, dtype=bool)
+        masks.append(mask)
+    row = trial.participants.set_index("participant_id").loc[participant_id]
+    columns = covariate_vector(row)
+    missing += [name for name, value in zip(COVARIATES, columns, strict=True) if np.isnan(value)]
+    return PatientArrays(participant_id, images, np.stack(masks), columns, tuple(missing))
+
+
+def robust_scale(image: np.ndarray, brain: np.ndarray) -> np.ndarray:
+    """Median 0 and interquartile range 1 in the brain, clipped to +-6, zero outside."""
+    values = image[brain]
+    low, middle, high = np.percentile(values, [25, 50, 75])
+    scaled = np.clip((image - middle) / max(high - low, 1e-6), -6, 6)
+    return np.where(brain, scaled, 0).astype(np.float16)
+
+
+@lru_cache(maxsize=8)
+def _template_planes(space_key: tuple[tuple[int, ...], tuple[float, ...]]) -> tuple[Tensor, Tensor]:
+    """Four anatomical planes (near ventricles, white matter, near cortex, height) and four one-hot regions."""
+    shape, affine = space_key
+    anatomy = template_anatomy(Space(shape, np.asarray(affine).reshape(4, 4)))
+    near_ventricles = np.exp(-np.asarray(anatomy.distance_to_ventricles_mm) / 10)
+    near_cortex = np.exp(-np.asarray(anatomy.distance_to_cortex_mm) / 5)
+    height = np.broadcast_to(np.linspace(-1, 1, shape[2]), shape)
+    planes = np.stack([near_ventricles, np.asarray(anatomy.white), near_cortex, height]).astype(np.float32)
+    regions = np.stack([np.asarray(anatomy.regions) == label for label in (1, 2, 3, 4)]).astype(np.float32)
+    return torch.from_numpy(planes), torch.from_numpy(regions)
+
+
+def template_planes(space: Space) -> tuple[Tensor, Tensor]:
+    """Anatomical planes (4, X, Y, Z) and one-hot regions (4, X, Y, Z) of a space."""
+    return _template_planes((tuple(space.shape), tuple(np.asarray(space.affine).ravel().tolist())))
+
+
+def volumes(images: Tensor, masks: Tensor, planes: Tensor) -> Tensor:
+    """The sixteen input volumes, (B, 16, X, Y, Z), from images (B, 4, ...), masks (B, 3, ...) and planes (4, ...)."""
+    brain, lesions, enhancing = masks[:, :1], masks[:, 1:2], masks[:, 2:3]
+    enhancement = (images[:, 3:4] - images[:, 0:1]) * brain
+    near = _blur(lesions, 1)
+    far = _blur(near, 2)
+    around_enhancing = _blur(_blur(enhancing, 1), 2)
+    anatomy = planes.unsqueeze(0).expand(images.shape[0], -1, -1, -1, -1)
+    stack = [images, enhancement, brain, lesions, enhancing, 4 * near, 10 * far, 10 * around_enhancing, anatomy]
+    joined = torch.cat(stack, dim=1)
+    blank = joined.new_zeros(joined.shape[0], 16 - joined.shape[1], *joined.shape[2:])
+    return torch.cat([joined, blank], dim=1).contiguous(memory_format=torch.channels_last_3d)
+
+
+def pooled_signals(images: Tensor, masks: Tensor, planes: Tensor, regions: Tensor, voxel_volume_ml: float) -> Tensor:
+    """Mean signal of five images in seven regions and seven log volumes, (B, :data:`POOLED`).
+
+    A pool that is empty in a patient (no enhancing lesion, say) gives 0, the brain median.
+    """
+    brain, lesions, enhancing = masks[:, :1], masks[:, 1:2], masks[:, 2:3]
+    enhancement = (images[:, 3:4] - images[:, 0:1]) * brain
+    signals = torch.cat([images, enhancement], dim=1)
+    normal = brain * (1 - lesions)
+    anatomical = regions.unsqueeze(0) * (planes[1] > 0.5) * normal
+    rim = _blur(lesions, 1) * normal
+    pools = torch.cat([anatomical, lesions, rim, enhancing], dim=1)
+    weight = pools.flatten(2)
+    means = torch.einsum("bsv,bpv->bsp", signals.flatten(2), weight) / weight.sum(-1).clamp(min=1e-3).unsqueeze(1)
+    means = torch.where(weight.sum(-1).unsqueeze(1) > 0, means, torch.zeros_like(means))
+    by_region = (regions.unsqueeze(0) * lesions).flatten(2).sum(-1)
+    sizes = torch.cat([by_region, lesions.flatten(1).sum(1, keepdim=True), enhancing.flatten(1).sum(1, keepdim=True)], dim=1)
+    logs = torch.log1p(sizes * voxel_volume_ml * 10)
+    brain_size = torch.log(brain.flatten(1).sum(1, keepdim=True) * voxel_volume_ml)
+    return torch.cat([means.flatten(1), logs, brain_size], dim=1)
+
+
+def _blur(volume: Tensor, radius: int) -> Tensor:
+    width = 2 * radius + 1
+    return F.avg_pool3d(volume, width, stride=1, padding=radius)
+
+
+def stack(patients: list[PatientArrays], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Images, masks and covariates of several patients as float tensors on a device."""
+    images = torch.from_numpy(np.stack([p.images for p in patients])).to(device).float()
+    masks = torch.from_numpy(np.stack([p.masks for p in patients])).to(device).float()
+    covariates = torch.from_numpy(np.stack([p.covariates for p in patients])).to(device)
+    return images, masks, covariates

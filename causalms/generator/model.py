@@ -1,0 +1,348 @@
+"""The trained generator: encode a scan once, then expect, sample and abduct for any arm, week and draw."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from causalms.errors import InputError, RefusalError, UsageError
+from causalms.generator import noise as exogenous
+from causalms.generator import sampler as samplers
+from causalms.generator.checkpoint import load_tensors, read_checkpoint, write_checkpoint
+from causalms.generator.config import COVARIATES, ModelConfig
+from causalms.generator.inputs import POOLED, PatientArrays, patient_arrays, pooled_signals, template_planes, volumes
+from causalms.generator.network import Encoded, Network, channels_last
+from causalms.generator.noise import DiffusionNoise
+from causalms.lesions import LesionRule
+from causalms.trials import Space, Trial, mni_space
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One encoded patient: made once, used for every arm, week and draw."""
+
+    participant_id: str
+    encoded: Encoded = field(repr=False)
+    rate: Tensor = field(repr=False)
+    brain: Tensor = field(repr=False)
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ExpectedOutcome:
+    """The outcome's law by one evaluation.
+
+    Parameters
+    ----------
+    lesions, volume_ml : float
+        Expected count by the lesion rule, and expected volume.
+    activity_probability : float
+        P(at least one lesion).
+    dispersion : float
+        Negative-binomial alpha, variance = m + alpha m^2.
+    risk : array, shape of the grid, or None
+        Probability that a voxel lies in a new or enlarging lesion.
+    """
+
+    lesions: float
+    volume_ml: float
+    activity_probability: float
+    dispersion: float
+    risk: np.ndarray | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Abduction:
+    """One particle of the posterior of U given a factual mask.
+
+    ``residual`` is the number of voxels in which replaying the particle differs from the factual mask.
+    """
+
+    noise: DiffusionNoise
+    residual: float
+
+
+class Generator:
+    """A treatment-conditioned diffusion model of NET2 masks.
+
+    Parameters
+    ----------
+    network : Network
+    config : ModelConfig
+    arms : tuple of str
+    weeks : (float, float)
+        Trained range of follow-up weeks.
+    rule : LesionRule
+        The counting rule the expected counts speak of.
+    header : dict
+        What the checkpoint says of itself.
+    checksum : str
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        config: ModelConfig,
+        arms: tuple[str, ...],
+        weeks: tuple[float, float],
+        rule: LesionRule,
+        header: dict[str, Any] | None = None,
+        checksum: str = "",
+    ) -> None:
+        self.network = channels_last(network.eval())
+        self.config, self.arms, self.weeks, self.rule = config, arms, weeks, rule
+        self.header, self.checksum = header or {}, checksum
+        self.space: Space = mni_space(config.grid)
+        self.sigmas = exogenous.sigma_ladder(config.sigma_min, config.sigma_max, config.steps)
+
+    @classmethod
+    def load(cls, path: str | Path = "reference") -> Generator:
+        """Load a checkpoint, or ``reference``, the one that ships with the package.
+
+        Raises
+        ------
+        InputError
+            If the file is missing, damaged, of another version, or holds other tensors than the model.
+        """
+        file = Path(str(files("causalms.generator") / "reference.safetensors")) if str(path) == "reference" else Path(path)
+        if str(path) == "reference" and not file.is_file():
+            raise InputError(
+                "the reference checkpoint is not part of this installation; "
+                "train one with 'causalms train' and name it with --model"
+            )
+        checkpoint = read_checkpoint(file)
+        header = dict(checkpoint.header)
+        try:
+            config = ModelConfig(**header["config"])
+            arms, weeks = tuple(header["arms"]), (float(header["weeks"][0]), float(header["weeks"][1]))
+            rule = LesionRule(**header["lesion_rule"])
+        except (KeyError, TypeError) as error:
+            raise InputError(
+                f"{file}: incomplete header ({error}); the checkpoint is of another version, train it again"
+            ) from error
+        network = Network(config, len(arms), len(COVARIATES), POOLED, weeks[1])
+        load_tensors(network, checkpoint.tensors, str(file))
+        return cls(network, config, arms, weeks, rule, header, checkpoint.checksum)
+
+    def save(self, path: str | Path, half: bool = True) -> str:
+        """Write the checkpoint (half precision unless told otherwise); returns its checksum."""
+        tensors = {name: tensor.half() if half else tensor for name, tensor in self.network.state_dict().items()}
+        header = {
+            **{key: value for key, value in self.header.items() if key not in ("checksum", "schema_version")},
+            "config": self.config.as_dict(),
+            "arms": list(self.arms),
+            "weeks": list(self.weeks),
+            "lesion_rule": asdict(self.rule),
+        }
+        return write_checkpoint(path, tensors, header)
+
+    @property
+    def parameters(self) -> int:
+        """Number of trained parameters."""
+        return sum(parameter.numel() for parameter in self.network.parameters())
+
+    def encode(self, trial: Trial, participant_id: str) -> Scan:
+        """Encode one patient's baseline; the trial must be on the model's grid.
+
+        Raises
+        ------
+        InputError
+            If the trial is on another grid.
+        """
+        if not trial.space.same_as(self.space):
+            raise InputError(
+                f"{trial.name}: images on {trial.space.describe()}, the model works on {self.space.describe()}; "
+                "resample them explicitly with Trial.resample_to (causalms forecast does)"
+            )
+        return self.encode_arrays(patient_arrays(trial, participant_id))
+
+    @torch.no_grad()
+    def encode_arrays(self, patient: PatientArrays) -> Scan:
+        """Encode a patient already read."""
+        device = next(self.network.parameters()).device
+        images = torch.from_numpy(patient.images[None]).to(device).float()
+        masks = torch.from_numpy(patient.masks[None]).to(device).float()
+        covariates = torch.from_numpy(patient.covariates[None]).to(device)
+        planes, regions = (part.to(device) for part in template_planes(self.space))
+        pooled = pooled_signals(images, masks, planes, regions, self.space.voxel_volume_mm3 / 1000)
+        covariates, pooled = self.network.standardise(covariates, pooled)
+        encoded, rate = self.network.encoder(volumes(images, masks, planes), pooled, covariates, masks[:, :1])
+        return Scan(patient.participant_id, encoded, rate, masks[:, 0] > 0, patient.missing)
+
+    def arm_index(self, arm: str) -> int:
+        """Position of an arm.
+
+        Raises
+        ------
+        RefusalError
+            If the model was not trained on it.
+        """
+        if arm not in self.arms:
+            raise RefusalError(f"the model knows no arm {arm!r}; it was trained on {', '.join(self.arms)}")
+        return self.arms.index(arm)
+
+    def check_week(self, week: float) -> float:
+        """Return the week if it lies in the trained range.
+
+        Raises
+        ------
+        RefusalError
+            If it does not.
+        """
+        if not self.weeks[0] <= week <= self.weeks[1]:
+            raise RefusalError(
+                f"week {week:g} is outside the trained range {self.weeks[0]:g}-{self.weeks[1]:g}; ask for a week inside it"
+            )
+        return float(week)
+
+    def _head(self, scan: Scan, arm: str, week: float) -> tuple[Tensor, Tensor, float]:
+        device = scan.rate.device
+        index = torch.tensor([self.arm_index(arm)], device=device)
+        weeks = torch.tensor([self.check_week(week)], device=device)
+        log_mean = self.network.risk.log_expected_count(scan.rate, scan.encoded.state, index, weeks)
+        log_place = self.network.risk.log_place(scan.encoded.features, scan.brain, index)
+        return log_mean[0], log_place, float(self.network.risk.size(index)[0])
+
+    @torch.no_grad()
+    def expect(self, scan: Scan, arm: str, week: float, risk: bool = False) -> ExpectedOutcome:
+        """Expected count and volume, activity probability and, if asked for, the risk map, by one evaluation.
+
+        The count is negative binomial with mean ``Lambda(a, w)`` and size ``k_a``;
+        ``P(any) = 1 - (k / (k + Lambda))^k``; the risk map is
+        ``1 - E_U exp(-U r_v) = 1 - (k / (k + r_v))^k`` with ``r`` of equation 5 of the network at U = 1.
+        """
+        index = torch.tensor([self.arm_index(arm)], device=scan.rate.device)
+        weeks = torch.tensor([self.check_week(week)], device=scan.rate.device)
+        mean = float(torch.exp(self.network.risk.log_expected_count(scan.rate, scan.encoded.state, index, weeks))[0])
+        size = float(self.network.risk.size(index)[0])
+        volume = mean * float(torch.exp(self.network.risk.log_mean_volume[index[0]]))
+        risk_map = None
+        if risk:
+            intensity = mean * torch.exp(self.network.risk.log_place(scan.encoded.features, scan.brain, index))
+            covered = torch.log1p(torch.exp(self.network.denoiser.prior_logit(intensity[:, None])))[0, 0]
+            risk_map = (1 - (size / (size + covered)) ** size).mul(scan.brain[0]).cpu().numpy()
+        return ExpectedOutcome(mean, volume, 1 - (size / (size + mean)) ** size, 1 / size, risk_map)
+
+    def noise(self, participant_id: str, draw: int, seed: int) -> DiffusionNoise:
+        """Exogenous noise of a patient and draw; the same for every arm and week."""
+        return exogenous.draw_noise(participant_id, draw, seed, tuple(self.space.shape))
+
+    def _denoise(self, scan: Scan, arm: str, week: float, frailty_normal: float, sampler: str) -> samplers.Denoise:
+        log_mean, log_place, size = self._head(scan, arm, week)
+        frailty = float(exogenous.frailty_from_normal(frailty_normal, size))
+        wanted = float(torch.exp(log_mean)) * frailty
+        intensity = self.sampler_intensity(wanted, sampler) * torch.exp(log_place)
+        prior = self.network.denoiser.prior_logit(intensity[:, None])
+        brain = scan.brain[:, None].float()
+
+        def denoise(x: Tensor, sigma: float) -> Tensor:
+            level = torch.full((x.shape[0],), sigma, device=x.device)
+            return torch.sigmoid(self.network.denoiser(x, level, prior)) * brain
+
+        return denoise
+
+    def sampler_intensity(self, expected_lesions: float, sampler: str) -> float:
+        """Intensity at which the sampler's mean count is ``expected_lesions``: the inverse of the curve fitted after training.
+
+        ``log mean sampled = a + b log mu + c (log mu)^2`` for each sampler; identity before calibration.
+        """
+        row = self.network.count_calibration[samplers.SAMPLERS.index(sampler)].tolist()
+        target = float(np.log(max(expected_lesions, 1e-8)))
+        low, high = row[3], row[4]
+        inside = float(np.clip(target, low, high))
+        a, b, c = row[:3]
+        log_mu = (inside - a) / b if abs(c) < 1e-8 else (-b + np.sqrt(max(b * b - 4 * c * (a - inside), 1e-12))) / (2 * c)
+        return float(np.exp(log_mu + target - inside))
+
+    @torch.no_grad()
+    def sample(
+        self,
+        scan: Scan,
+        arm: str,
+        week: float,
+        noise: DiffusionNoise,
+        sampler: samplers.Sampler = "ode",
+        steps: int | None = None,
+    ) -> np.ndarray:
+        """One NET2 mask, a deterministic function of (scan, arm, week, noise).
+
+        Raises
+        ------
+        UsageError
+            If the sampler is unknown.
+        """
+        if sampler not in samplers.SAMPLERS:
+            raise UsageError(f"no sampler is called {sampler!r}; choose one of {', '.join(samplers.SAMPLERS)}")
+        sigmas = self.sigmas if steps is None else exogenous.sigma_ladder(self.config.sigma_min, self.config.sigma_max, steps)
+        denoise = self._denoise(scan, arm, week, noise.frailty_normal, sampler)
+        device = scan.rate.device
+        start = -1 + float(sigmas[0]) * torch.from_numpy(noise.field).to(device)[None, None]
+        if sampler == "ode":
+            probability = samplers.ode_first_order(denoise, start, sigmas)
+        elif sampler == "ode-2m":
+            probability = samplers.ode_second_order(denoise, start, sigmas)
+        else:
+            probability = samplers.ancestral(
+                denoise, start, sigmas, lambda i: torch.from_numpy(noise.step_noise(i, noise.field.shape)).to(device)[None, None]
+            )
+        return (probability[0, 0] > 0.5).cpu().numpy()
+
+    def count(self, mask: np.ndarray) -> int:
+        """Lesions in a mask by the model's rule."""
+        return int(self.rule.label(mask, self.space.voxel_volume_mm3).max())
+
+    @torch.no_grad()
+    def abduct(
+        self,
+        scan: Scan,
+        arm: str,
+        week: float,
+        mask: np.ndarray,
+        draw: int,
+        seed: int,
+        sampler: samplers.Sampler = "ancestral",
+        method: Literal["stochastic", "deterministic"] = "stochastic",
+    ) -> Abduction:
+        """One particle of the posterior of the exogenous noise given a factual mask.
+
+        The frailty is drawn from ``U | N ~ Gamma(k + N, k + Lambda)`` (deterministic: its median).  ``ancestral``: the
+        noising path is drawn from its forward
+        law given the mask and every step's noise is solved.  ``ode``: the mask is dequantised at the smallest noise
+        level  and the sampler is inverted by fixed-point refinement.
+        """
+        if mask.shape != tuple(self.space.shape):
+            raise InputError(
+                f"factual mask of shape {mask.shape}; the model's grid is {tuple(self.space.shape)}, resample it first"
+            )
+        log_mean, _, size = self._head(scan, arm, week)
+        stream = exogenous.stream("abduct", scan.participant_id, draw, seed)
+        posterior = (size + self.count(mask), size + float(torch.exp(log_mean)))
+        if method == "deterministic":
+            from scipy.stats import gamma
+
+            frailty = float(gamma.median(posterior[0]) / posterior[1])
+        else:
+            frailty = float(stream.gamma(posterior[0]) / posterior[1])
+        z = float(exogenous.normal_from_frailty(max(frailty, 1e-12), size))
+        denoise = self._denoise(scan, arm, week, z, sampler)
+        clean = torch.from_numpy(np.where(mask, 1.0, -1.0).astype(np.float32))[None, None].to(scan.rate.device)
+        shape = mask.shape
+        count = len(self.sigmas) if sampler == "ancestral" else 1
+        fields = stream.standard_normal((count, *shape), dtype=np.float32)
+        if sampler == "ancestral":
+            start, noises = samplers.abduct_ancestral(denoise, clean, self.sigmas, fields)
+            path = torch.cat([part[:, 0] for part in noises]).cpu().numpy()
+        else:
+            end = clean + float(self.sigmas[-1]) * torch.from_numpy(fields[0]).to(clean)
+            start, _ = samplers.invert_ode(denoise, end, self.sigmas)
+            path = None
+        field_ = ((start + 1) / float(self.sigmas[0]))[0, 0].cpu().numpy()
+        noise = DiffusionNoise(z, field_, path, (scan.participant_id, draw, seed))
+        replay = self.sample(scan, arm, week, noise, sampler)
+        return Abduction(noise, float((replay != mask).sum()))
