@@ -65,7 +65,8 @@ def _page(lines: Any) -> str:
             f"detectable with 80% power: {row['smallest_detectable']:.2f}",
             f"  agreement: significance {_yes(row, 'significance')}, estimate {_yes(row, 'estimate')}, "
             f"standardised difference {row['standardised_difference']:.2f} {_yes(row, 'difference')}; "
-            f"equivalent within {row['margin']:g}: {'yes' if row['equivalent'] else 'not shown'} (p = {row['equivalence_p']:.4f})",
+            f"equivalent within {row['margin']:g}: {'yes' if row['equivalent'] else 'not shown'} "
+            f"(p = {row['equivalence_p']:.4f})",
         ]
     return "\n".join(text)
 

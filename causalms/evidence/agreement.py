@@ -32,8 +32,8 @@ class Agreement:
         ``simulated_`` ``estimate``, ``lower``, ``upper``, ``p_value``; ``ratio`` (simulated / randomised, or the difference for a
         difference measure) with ``lower``, ``upper``, ``se``, ``p_value``, ``level``; ``standardised_difference``;
         ``significance_agreement``, ``estimate_agreement``, ``difference_agreement``; ``margin``, ``equivalence_lower``,
-        ``equivalence_upper``, ``equivalence_p``, ``equivalent``; ``smallest_detectable``: the ratio (or difference) that this trial
-        could have told from agreement with 80% power.
+        ``equivalence_upper``, ``equivalence_p``, ``equivalent``; ``smallest_detectable``: the ratio (or difference) that
+        this trial could have told from agreement with 80% power.
     results : DataFrame
         The same in the schema of the results table.
     """
@@ -121,9 +121,7 @@ def agree(
             lines.append(line)
             results += told
     if not lines:
-        raise RefusalError(
-            "no trial randomised two arms that the draws also hold; query --do for the arms of the trial, and give its participants"
-        )
+        raise RefusalError("no trial randomised two arms that the draws also hold; query --do for the arms of the trial")
     return Agreement(pd.DataFrame(lines), results_table(results))
 
 
@@ -210,12 +208,11 @@ def _contrast(
 
 def _simulated_influence(draws: pd.DataFrame, keys: pd.Series, reference: str, arm: str, measure: Measure) -> Floats:
     means = patient_means(draws.drop(columns="key"), reference=reference, measure=measure.option)
-    means = (
-        means.assign(key=participant_key(means["participant_id"])).set_index("key").loc[keys, [reference, arm]].to_numpy(float)
-    )
-    average = means.mean(axis=0)
+    keyed = means.assign(key=participant_key(means["participant_id"])).set_index("key")
+    values = keyed.loc[keys, [reference, arm]].to_numpy(float)
+    average = values.mean(axis=0)
     _, slopes = transformed(average, measure.scale, (reference, arm))
-    return (means - average) @ (slopes * np.array([-1.0, 1.0]))
+    return np.asarray((values - average) @ (slopes * np.array([-1.0, 1.0])))
 
 
 def _randomised_influence(found: Any, which: int, measure: Measure) -> Floats:
