@@ -1,0 +1,114 @@
+"""A trial in memory: one table of participants, one grid, images that are read when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+
+from causalms.errors import InputError, UsageError
+from causalms.trials.space import Space
+
+#: Baseline images, by BIDS suffix; ``ceT1w`` is the T1-weighted image with gadolinium.
+MODALITIES = ("T1w", "T2w", "FLAIR", "ceT1w")
+#: Masks: brain, T2 lesions and enhancing lesions at baseline; new and enlarging T2 lesions at follow-up.
+MASKS = ("brain", "T2", "Gd", "NET2")
+
+
+class ImageSource(Protocol):
+    """Where a trial's images come from: a BIDS folder, or a simulator."""
+
+    def image(self, participant_id: str, modality: str) -> np.ndarray | None:
+        """Baseline image on the trial's grid, float32, or None if it was not acquired."""
+
+    def mask(self, participant_id: str, kind: str, week: int) -> np.ndarray | None:
+        """Mask on the trial's grid, bool, or None if there is none."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """A trial, or several pooled.
+
+    Parameters
+    ----------
+    name : str
+    participants : DataFrame
+        The participants table with observed outcomes as ``net2_lesions_week48`` and the like.
+    space : Space
+        The grid all images share.
+    weeks : tuple of int
+        Follow-up weeks that have NET2 masks.
+    source : ImageSource
+    notes : tuple of str
+        What had to be filled in or derived on reading, in words.
+    """
+
+    name: str
+    participants: pd.DataFrame
+    space: Space
+    weeks: tuple[int, ...]
+    source: ImageSource = field(repr=False)
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.participants)
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Arms that somebody was given, in order of first appearance."""
+        return tuple(self.participants["arm"].dropna().unique())
+
+    def image(self, participant_id: str, modality: str) -> np.ndarray | None:
+        """Baseline image, float32 on the trial's grid; None if it was not acquired.
+
+        Raises
+        ------
+        UsageError
+            If the modality is not one of :data:`MODALITIES`.
+        InputError
+            If the participant is unknown or the file cannot be read.
+        """
+        if modality not in MODALITIES:
+            raise UsageError(f"no modality is called {modality!r}; choose one of {', '.join(MODALITIES)}")
+        self._known(participant_id)
+        return self.source.image(participant_id, modality)
+
+    def mask(self, participant_id: str, kind: str, week: int = 0) -> np.ndarray | None:
+        """Mask, bool on the trial's grid; None if there is none.
+
+        Raises
+        ------
+        UsageError
+            If the kind is not one of :data:`MASKS`.
+        InputError
+            If the participant is unknown or the file cannot be read.
+        """
+        if kind not in MASKS:
+            raise UsageError(f"no mask is called {kind!r}; choose one of {', '.join(MASKS)}")
+        self._known(participant_id)
+        return self.source.mask(participant_id, kind, week)
+
+    def subset(self, participant_ids: Sequence[str]) -> Trial:
+        """The same trial with some of its participants, in the order given.
+
+        Raises
+        ------
+        InputError
+            If one of them is unknown.
+        """
+        for participant_id in participant_ids:
+            self._known(participant_id)
+        rows = self.participants.set_index("participant_id", drop=False).loc[list(participant_ids)].reset_index(drop=True)
+        return replace(self, participants=rows)
+
+    def _known(self, participant_id: str) -> None:
+        if participant_id not in self._ids():
+            raise InputError(f"{self.name}: no participant {participant_id!r}; participants.tsv names them")
+
+    def _ids(self) -> frozenset[str]:
+        if "_id_cache" not in self.__dict__:
+            object.__setattr__(self, "_id_cache", frozenset(self.participants["participant_id"]))
+        return self.__dict__["_id_cache"]
