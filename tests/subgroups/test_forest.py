@@ -1,0 +1,130 @@
+"""Subgroup effects, interaction tests and their levels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from causalms.effects import analyse
+from causalms.errors import InputError, RefusalError
+from causalms.subgroups import forest, holm, interaction_test, simulated_forest
+
+SIZE = 0.5  # negative-binomial size of lesion counts: variance = mean + 2 mean^2
+
+
+def made(seed: int, per_cell: int, modification: float = 1.0, groups: int = 2) -> pd.DataFrame:
+    """A trial with ``per_cell`` patients an arm and group; the rate ratio 0.4 is multiplied by ``modification`` a group."""
+    rng = np.random.default_rng(seed)
+    arm = np.repeat(["placebo", "drug"], per_cell * groups)
+    group = np.tile(np.arange(groups), 2 * per_cell)
+    mean = 2 * np.exp(0.5 * group) * np.where(arm == "drug", 0.4 * modification**group, 1.0)
+    lesions = rng.negative_binomial(SIZE, SIZE / (SIZE + mean))
+    return pd.DataFrame({"participant_id": np.arange(len(arm)), "arm": arm, "group": group, "lesions": lesions})
+
+
+def test_each_subgroup_is_a_trial_of_its_own() -> None:
+    people = made(1, 60)
+    found = forest(people, ["group"], outcome="lesions", reference="placebo").table.set_index("subgroup")
+    for group in (0, 1):
+        part = people[people["group"] == group]
+        alone = analyse(part, outcome="lesions", reference="placebo", variance="leave-one-out-t").results.iloc[0]
+        line = found.loc[f"group = {group}"]
+        assert line["estimate"] == pytest.approx(alone["estimate"], rel=1e-12)
+        assert line["se"] == pytest.approx(alone["se"], rel=1e-12)
+        assert line["events"] == part.loc[part["arm"] == "drug", "lesions"].sum()
+        assert line["events_reference"] == part.loc[part["arm"] == "placebo", "lesions"].sum()
+
+
+def test_ratio_of_rate_ratios_and_its_p_value_agree() -> None:
+    results = forest(made(2, 60, 2.0), ["group"], outcome="lesions", reference="placebo").results
+    by = results.set_index(["analysis", "subgroup"])["estimate"]
+    row = results[results["analysis"] == "observed interaction"].iloc[0]
+    expected = by["observed effect by subgroup", "group = 0"] / by["observed effect by subgroup", "group = 1"]
+    assert row["estimate"] == pytest.approx(expected, rel=1e-12)
+    assert (row["p_value"] < 0.05) == (not row["lower"] < 1 < row["upper"])
+    assert row["measure"] == "ratio of rate ratios"
+
+
+def test_interaction_of_two_groups_is_the_welch_test_of_their_difference() -> None:
+    rng = np.random.default_rng(3)
+    a, b = rng.normal(0, 1, 7), rng.normal(0.4, 3, 12)
+    ses = np.array([a.std(ddof=1) / np.sqrt(7), b.std(ddof=1) / np.sqrt(12)])
+    ours = interaction_test(np.array([a.mean(), b.mean()]), ses, np.array([6.0, 11.0]))
+    assert ours.p_value == pytest.approx(stats.ttest_ind(a, b, equal_var=False).pvalue, rel=1e-10)
+
+
+def test_interaction_of_three_groups_is_the_welch_anova() -> None:
+    from statsmodels.stats.oneway import anova_oneway
+
+    rng = np.random.default_rng(4)
+    samples = [rng.normal(0, 1, 6), rng.normal(0.5, 2, 9), rng.normal(1, 1, 14)]
+    means = np.array([sample.mean() for sample in samples])
+    ses = np.array([sample.std(ddof=1) / np.sqrt(len(sample)) for sample in samples])
+    ours = interaction_test(means, ses, np.array([len(sample) - 1.0 for sample in samples]))
+    assert ours.p_value == pytest.approx(anova_oneway(samples, use_var="unequal", welch_correction=True).pvalue, rel=1e-10)
+
+
+def test_holm_matches_statsmodels() -> None:
+    from statsmodels.stats.multitest import multipletests
+
+    p = np.random.default_rng(5).uniform(0, 0.2, 9)
+    np.testing.assert_allclose(holm(p), multipletests(p, method="holm")[1], rtol=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("groups", [2, 3])
+def test_interaction_test_holds_its_level_without_interaction(groups: int) -> None:
+    # 300 trials at 5%: the 0.0005 and 0.9995 quantiles of a binomial are 5 and 29.
+    rejected = 0
+    for seed in range(300):
+        table = forest(made(seed, 50, groups=groups), ["group"], outcome="lesions", reference="placebo").table
+        rejected += bool(table["interaction_p"].iloc[-1] <= 0.05)
+    assert 5 <= rejected <= 29
+
+
+def test_a_true_interaction_is_found() -> None:
+    table = forest(made(6, 400, 3.0), ["group"], outcome="lesions", reference="placebo").table
+    assert table["interaction_p"].iloc[-1] < 0.01
+
+
+def test_a_subgroup_without_events_says_so_instead_of_vanishing() -> None:
+    people = made(7, 30)
+    people.loc[(people["group"] == 1) & (people["arm"] == "drug"), "lesions"] = 0
+    table = forest(people, ["group"], outcome="lesions", reference="placebo").table.set_index("subgroup")
+    assert np.isnan(table.loc["group = 1", "estimate"])
+    assert "no event" in table.loc["group = 1", "note"]
+    assert table.loc["group = 0", "note"] == ""
+
+
+def test_a_factor_that_divides_nobody_is_refused() -> None:
+    with pytest.raises(RefusalError, match="all patients are in one group"):
+        forest(made(8, 20), ["group >= 0"], outcome="lesions", reference="placebo")
+
+
+def expected_table(people: pd.DataFrame, effect: pd.Series) -> pd.DataFrame:
+    """Expected outcomes of every patient under both arms; ``effect`` is the patient's rate ratio."""
+    base = 2 * np.exp(0.5 * people["group"])
+    keys = {"trial": "T", "arm_randomised": people["arm"], "visit_week": 48.0, "query": "interventional", "query_id": "q"}
+    rows = [
+        people[["participant_id"]].assign(**keys, arm=arm, expected_net2_lesions=base * share)
+        for arm, share in (("placebo", 1.0), ("drug", effect))
+    ]
+    return pd.concat(rows, ignore_index=True)
+
+
+def test_simulated_subgroup_effects_are_those_that_were_put_in() -> None:
+    people = made(9, 40)
+    draws = expected_table(people, 0.4 * 1.5 ** people["group"])
+    table = simulated_forest(draws, people, ["group"], reference="placebo").table.set_index("subgroup")
+    assert table.loc["group = 0", "estimate"] == pytest.approx(0.4, rel=1e-9)
+    assert table.loc["group = 1", "estimate"] == pytest.approx(0.6, rel=1e-9)
+    assert set(table["source"]) == {"simulated"}
+
+
+def test_draws_of_strangers_are_refused() -> None:
+    people = made(10, 10)
+    draws = expected_table(people, pd.Series(0.4, index=people.index))
+    with pytest.raises(InputError, match="is not among the participants"):
+        simulated_forest(draws, people.iloc[:5], ["group"], reference="placebo")
