@@ -13,7 +13,19 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _MEASURES = ("rate-ratio", "rate-difference", "risk-ratio", "risk-difference", "odds-ratio", "mean-ratio", "mean-difference")
-_VARIANCES = ("influence", "leave-one-out", "leave-one-out-t", "hc0", "hc1", "hc2", "hc3", "hc3-t", "model-sas", "model-r")
+_VARIANCES = (
+    "influence",
+    "small-sample",
+    "leave-one-out",
+    "leave-one-out-t",
+    "hc0",
+    "hc1",
+    "hc2",
+    "hc3",
+    "hc3-t",
+    "model-sas",
+    "model-r",
+)
 
 
 @click.command()

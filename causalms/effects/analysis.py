@@ -109,11 +109,11 @@ class Analysis:
             if log:
                 value, slope = np.log(value), 1 / value
             se = float(np.sqrt(max(self.covariance.matrix[index, index], 0)) * slope)
+            own = self.covariance.arm_degrees
+            degrees = self.covariance.degrees_of_freedom if own is None else float(own[index])
             table.loc[index, "estimate"] = self.means.estimates[index]
             if se > 0:
-                interval = wald(
-                    value, se, log=log, level=self.settings.level, degrees_of_freedom=self.covariance.degrees_of_freedom
-                )
+                interval = wald(value, se, log=log, level=self.settings.level, degrees_of_freedom=degrees)
                 table.loc[index, ["lower", "upper"]] = interval.lower, interval.upper
         return table
 
@@ -251,11 +251,10 @@ def analyse_data(
         contrasts = tuple(
             contrast_with_reference(
                 means.estimates,
-                covariance.matrix,
+                covariance,
                 index,
                 scale=settings.measure.scale,
                 level=settings.level,
-                degrees_of_freedom=covariance.degrees_of_freedom,
                 arms=data.arms,
             )
             for index in range(1, len(data.arms))
@@ -268,7 +267,7 @@ def analyse_data(
 def estimate_means(data: TrialData, settings: Settings) -> ArmMeans:
     """Steps 1 and 2: working model and bias-corrected means, or the plain arm means."""
     if settings.estimator == "unadjusted":
-        return unadjusted_means(data)
+        return unadjusted_means(data, counts=settings.measure.kind == "rate")
     fit = fit_working_model(data, settings.family, settings.interaction)
     return counterfactual_means(data, fit, settings.interaction, settings.rate)
 
@@ -335,9 +334,7 @@ def _notes(data: TrialData, settings: Settings, fit: Fit) -> tuple[str, ...]:
         and settings.estimator != "negbin"
         and settings.variance in ("influence", "hc0", "hc1", "model-r", "model-sas")
     ):
-        notes.append(
-            f"the smallest arm has {data.sizes.min()} patients: intervals may be short; see --variance hc3-t or leave-one-out-t"
-        )
+        notes.append(f"the smallest arm has {data.sizes.min()} patients: intervals may be short; see --variance small-sample")
     if data.has_exposure and _exposure_differs(data):
         notes.append(
             "mean exposure differs between arms: it may be shortened by the treatment itself; "

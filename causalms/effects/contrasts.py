@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from causalms.effects.models import Array
 from causalms.errors import RefusalError, UsageError
+
+if TYPE_CHECKING:
+    from causalms.effects.variance import Covariance
 
 
 @dataclass(frozen=True)
@@ -117,13 +121,12 @@ def transformed(means: Array, scale: str, arms: tuple[str, ...] = ()) -> tuple[A
 
 
 def contrast_with_reference(
-    means: Array, covariance: Array, arm: int, *, scale: str, level: float, degrees_of_freedom: float, arms: tuple[str, ...] = ()
+    means: Array, covariance: Covariance, arm: int, *, scale: str, level: float, arms: tuple[str, ...] = ()
 ) -> Contrast:
     """Contrast of arm ``arm`` with arm 0 by the delta method."""
     pair = np.array([0, arm])
     names = tuple(arms[index] for index in pair) if arms else ()
     values, slopes = transformed(means[pair], scale, names)
-    gradient = slopes * np.array([-1.0, 1.0])
-    variance = float(gradient @ covariance[np.ix_(pair, pair)] @ gradient)
+    variance, degrees = covariance.of_contrast(pair, slopes * np.array([-1.0, 1.0]))
     se = float(np.sqrt(max(variance, 0.0)))
-    return wald(float(values[1] - values[0]), se, log=scale != "identity", level=level, degrees_of_freedom=degrees_of_freedom)
+    return wald(float(values[1] - values[0]), se, log=scale != "identity", level=level, degrees_of_freedom=degrees)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from causalms.effects.data import TrialData
-from causalms.effects.models import Array, Family, Fit, fit_model, inverse_link
+from causalms.effects.models import LOG_LINK, Array, Family, Fit, fit_model, inverse_link
 from causalms.errors import RefusalError
 
 #: What a rate is averaged over: patients, each for a unit of exposure, or units of exposure.
@@ -34,6 +34,8 @@ class ArmMeans:
         Derivative of each estimate by the working model's coefficients, with outcomes held fixed.
     drift : array (K, p)
         What remains of the gradient in large samples: zero unless exposure goes with the covariates.
+    counts : bool
+        Whether outcomes are counts, whose law can hold up a variance.
     """
 
     data: TrialData
@@ -44,6 +46,7 @@ class ArmMeans:
     residuals: Array
     gradient: Array
     drift: Array
+    counts: bool = False
 
     @property
     def shares(self) -> Array:
@@ -137,10 +140,10 @@ def counterfactual_means(data: TrialData, fit: Fit, interaction: bool = False, r
     predictions = estimates + weight[:, None] / weight.mean() * (corrected - estimates)
     mean_time = np.array([time[data.arm == arm].mean() for arm in range(arms)])[data.arm]
     residuals = (data.outcome - time * corrected[np.arange(data.n), data.arm]) / mean_time
-    return ArmMeans(data, fit, rate, estimates, predictions, residuals, sums - inside, sums - overall)
+    return ArmMeans(data, fit, rate, estimates, predictions, residuals, sums - inside, sums - overall, fit.family in LOG_LINK)
 
 
-def unadjusted_means(data: TrialData) -> ArmMeans:
+def unadjusted_means(data: TrialData, counts: bool = False) -> ArmMeans:
     """Observed mean (or events per unit of exposure) of each arm, with no model and no covariate."""
     arms = len(data.arms)
     events = np.bincount(data.arm, weights=data.outcome, minlength=arms)
@@ -149,9 +152,8 @@ def unadjusted_means(data: TrialData) -> ArmMeans:
     mean_time = (time / data.sizes)[data.arm]
     residuals = (data.outcome - data.exposure * estimates[data.arm]) / mean_time
     fit = Fit("linear", np.eye(arms)[data.arm], data.outcome, data.exposure, estimates)
-    return ArmMeans(
-        data, fit, "unit", estimates, np.tile(estimates, (data.n, 1)), residuals, np.zeros((arms, arms)), np.zeros((arms, arms))
-    )
+    none = np.zeros((arms, arms))
+    return ArmMeans(data, fit, "unit", estimates, np.tile(estimates, (data.n, 1)), residuals, none, none, counts)
 
 
 def _slope(family: Family, mean: Array) -> Array:

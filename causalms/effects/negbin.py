@@ -151,12 +151,12 @@ def _alpha_derivatives(fit: Fit, tail: CountTail) -> tuple[float, float]:
     """First and second derivative of the log likelihood by alpha."""
     mean, alpha, y = fit.mean, fit.alpha, fit.y
     x = alpha * mean
-    first = mean**2 * _log_remainder(x) - y * mean / (1 + x)
-    second = mean**3 * _log_remainder_slope(x) + y * (mean / (1 + x)) ** 2
+    first = mean**2 * log_remainder(x) - y * mean / (1 + x)
+    second = mean**3 * log_remainder_slope(x) + y * (mean / (1 + x)) ** 2
     return float(first.sum()) + tail.slope(alpha), float(second.sum()) + tail.curvature(alpha)
 
 
-def _log_remainder(x: Array) -> Array:
+def log_remainder(x: Array) -> Array:
     """(log(1 + x) - x / (1 + x)) / x^2 without cancellation near zero."""
     small = x < 1e-3
     safe = np.where(small, 1.0, x)
@@ -164,13 +164,13 @@ def _log_remainder(x: Array) -> Array:
     return np.where(small, series, (np.log1p(safe) - safe / (1 + safe)) / safe**2)
 
 
-def _log_remainder_slope(x: Array) -> Array:
-    """Derivative of :func:`_log_remainder`."""
+def log_remainder_slope(x: Array, remainder: Array | None = None) -> Array:
+    """Derivative of :func:`log_remainder`, which may be handed over where it is known."""
     small = x < 1e-3
     safe = np.where(small, 1.0, x)
     series = -2 / 3 + x * (3 / 2 - x * (12 / 5 - x * 10 / 3))
-    exact = (1 / (1 + safe) ** 2) / safe - 2 * (np.log1p(safe) - safe / (1 + safe)) / safe**3
-    return np.where(small, series, exact)
+    remainder = log_remainder(x) if remainder is None else remainder
+    return np.where(small, series, 1 / (safe * (1 + safe) ** 2) - 2 * remainder / safe)
 
 
 def _derivatives(fit: Fit, tail: CountTail) -> tuple[Array, Array]:

@@ -6,23 +6,41 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from causalms.effects.dispersion import adjusted_alpha
 from causalms.effects.means import ArmMeans
 from causalms.effects.models import Array, Fit
 from causalms.effects.negbin import observed_information
 from causalms.errors import UsageError
 
+#: Arm size up to which the counts' own law holds up a variance in full, and above which it is not looked at.
+FULL_WEIGHT, LARGEST_HELD_UP = 50, 20_000
 HC = ("hc0", "hc1", "hc2", "hc3", "hc3-t")
 MODEL = ("model-sas", "model-r")
-VARIANCES = ("influence", "leave-one-out", "leave-one-out-t", *HC, *MODEL)
+VARIANCES = ("influence", "small-sample", "leave-one-out", "leave-one-out-t", *HC, *MODEL)
 
 
 @dataclass(frozen=True)
 class Covariance:
-    """Covariance of the arms' means (or coefficients), its name and its degrees of freedom (infinite for the normal law)."""
+    """Covariance of the arms' means (or coefficients), its name and its degrees of freedom (infinite for the normal law).
+
+    ``arm_variances`` and ``arm_degrees`` give each arm's own part and its degrees of freedom, which a contrast combines by Welch
+    and Satterthwaite.
+    """
 
     matrix: Array
     name: str
     degrees_of_freedom: float = np.inf
+    arm_variances: Array | None = None
+    arm_degrees: Array | None = None
+
+    def of_contrast(self, pair: np.ndarray, gradient: Array) -> tuple[float, float]:
+        """Variance and degrees of freedom of a contrast of two arms."""
+        variance = float(gradient @ self.matrix[np.ix_(pair, pair)] @ gradient)
+        if self.arm_degrees is None or self.arm_variances is None:
+            return variance, self.degrees_of_freedom
+        parts = gradient**2 * self.arm_variances[pair]
+        weight = float((parts**2 / self.arm_degrees[pair]).sum())
+        return variance, float(parts.sum() ** 2 / weight) if weight > 0 else np.inf
 
 
 def influence_values(means: ArmMeans, residuals: Array | None = None) -> Array:
@@ -41,8 +59,13 @@ def influence_values(means: ArmMeans, residuals: Array | None = None) -> Array:
     e = means.residuals if residuals is None else residuals
     values = means.predictions - means.estimates + own * (e / means.shares[means.data.arm])[:, None]
     if np.any(means.drift):
-        values = values + means.fit.scores @ np.linalg.inv(means.fit.information) @ means.drift.T
+        values = values + drift_influence(means)
     return np.asarray(values)
+
+
+def drift_influence(means: ArmMeans) -> Array:
+    """What estimating the coefficients adds to the influence where exposure goes with the covariates, shape (n, K)."""
+    return np.asarray(means.data.n * means.fit.scores @ np.linalg.inv(means.fit.information) @ means.drift.T)
 
 
 def influence_covariance(means: ArmMeans, randomization: str = "simple", residuals: Array | None = None) -> Array:
@@ -75,8 +98,8 @@ def influence_covariance(means: ArmMeans, randomization: str = "simple", residua
     if randomization == "permuted-block":
         matrix = matrix - _blocked(means)
     if np.any(means.drift):
-        plain = influence_values(means) - means.fit.scores @ np.linalg.inv(means.fit.information) @ means.drift.T
         full = influence_values(means)
+        plain = full - drift_influence(means)
         matrix = matrix + (full.T @ full - plain.T @ plain) / data.n
     return np.asarray(matrix / data.n)
 
@@ -95,6 +118,44 @@ def _blocked(means: ArmMeans) -> Array:
 
 def _mean(values: Array) -> float:
     return float(values.mean()) if len(values) else 0.0
+
+
+def small_sample_covariance(means: ArmMeans, randomization: str, scheme: str) -> Covariance:
+    r"""Leave-one-out influence function whose arm variances are held up by the counts' own law, with Welch's t.
+
+    In small arms of overdispersed counts the empirical variance is too small just when the mean is.  Each arm's residual variance
+    :math:`S_a` (leave-one-out) is therefore replaced by
+
+    .. math:: \lambda_a \max(S_a, P_a) + (1-\lambda_a) S_a, \qquad
+              P_a = \frac{n_a}{n_a-1}\,\frac{1}{n_a}\sum_{A_i=a} \frac{\mu_i + \hat\alpha_a\mu_i^2}{\bar E_a^2}, \qquad
+              \lambda_a = \min(1, \sqrt{50/n_a}),
+
+    with :math:`\hat\alpha_a` the arm's own dispersion by adjusted profile likelihood.  As arms grow it
+    becomes the influence function.  For risks and means :math:`P_a = 0`.
+    """
+    data = means.data
+    left = means.residuals / np.clip(1 - means.fit.leverage, 1e-8, None)
+    matrix = influence_covariance(means, randomization, left)
+    gains = np.array([_held_up(means, left, arm) if means.counts else 0.0 for arm in range(len(data.arms))])
+    own = np.array([left[data.arm == arm].var(ddof=1) for arm in range(len(data.arms))]) / data.sizes + gains
+    name = f"small-sample influence function (arm dispersion, Welch t), {scheme}"
+    return Covariance(matrix + np.diag(gains), name, arm_variances=own, arm_degrees=(data.sizes - 1).astype(float))
+
+
+def _held_up(means: ArmMeans, left: Array, arm: int) -> float:
+    """What the small-sample variance adds to an arm's variance."""
+    rows = means.data.arm == arm
+    size = int(rows.sum())
+    if size > LARGEST_HELD_UP:
+        return 0.0
+    corrected = means.data.outcome[rows] - means.residuals[rows] * means.data.exposure[rows].mean()
+    mean = np.clip(corrected, 1e-8 * max(float(corrected.mean()), 1e-8), None)
+    covariates = means.data.covariates[rows]
+    X = np.column_stack([np.ones(size), covariates]) if 2 * (covariates.shape[1] + 1) < size else np.ones((size, 1))
+    alpha = adjusted_alpha(means.data.outcome[rows], mean, X)
+    law = float((mean + alpha * mean**2).sum()) / (size - 1) / means.data.exposure[rows].mean() ** 2
+    weight = min(1.0, float(np.sqrt(FULL_WEIGHT / size)))
+    return weight * max(law - float(left[rows].var(ddof=1)), 0.0) / size
 
 
 def cluster_covariance(means: ArmMeans) -> Array:
@@ -204,6 +265,8 @@ def means_covariance(means: ArmMeans, variance: str, randomization: str = "simpl
         return Covariance(cluster_covariance(means), f"influence function, clustered ({groups} clusters, t)", groups - 1)
     if variance == "influence":
         return Covariance(influence_covariance(means, randomization), f"influence function, {scheme}")
+    if variance == "small-sample":
+        return small_sample_covariance(means, randomization, scheme)
     if variance.startswith("leave-one-out"):
         left = means.residuals / np.clip(1 - means.fit.leverage, 1e-8, None)
         law, degrees = ("t", n - p) if variance.endswith("-t") else ("normal", np.inf)
