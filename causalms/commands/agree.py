@@ -10,6 +10,7 @@ import click
 @click.command()
 @click.argument("draws", type=click.Path(dir_okay=False))
 @click.option("--observed", required=True, type=click.Path(), help="BIDS folder or participants table with observed counts.")
+@click.option("--published", is_flag=True, help="Also against published contrasts of the six arms, verified numbers only.")
 @click.option("--margin", default=1.25, show_default=True, help="Equivalence margin, fixed before the results are seen.")
 @click.option(
     "--measure",
@@ -25,6 +26,7 @@ import click
 def command(
     draws: str,
     observed: str,
+    published: bool,
     margin: float,
     measure: str,
     week: float | None,
@@ -39,18 +41,58 @@ def command(
     Example:
       causalms agree draws.parquet --observed trial/ --margin 1.25 --out agreement.csv
     """  # noqa: D301
+    import pandas as pd
+
     from causalms.commands.judged import read_draws, read_observed
-    from causalms.evidence import agree
+    from causalms.evidence import agree, agree_published, compare_arms, correlate
     from causalms.tables import write_table
 
-    found = agree(
-        read_draws(draws), read_observed(observed), measure=measure, week=week, reference=reference, margin=margin, level=level
-    )
+    simulated, seen = read_draws(draws), read_observed(observed)
+    found = agree(simulated, seen, measure=measure, week=week, reference=reference, margin=margin, level=level)
+    results, table = [found.results], [found.table]
+    text = [_page(found.table)]
+    if len(found.table) >= 3:
+        across = correlate(found.table, level)
+        results.append(across)
+        text += [_across(across), *([SAME_ARM] if found.table.duplicated(["trial", "reference"]).any() else [])]
+    if "draw" in simulated and week is None and simulated["visit_week"].nunique() == 1:
+        results.append(compare_arms(simulated, seen, week))
+    if published:
+        printed = agree_published(simulated, seen, margin=margin, level=level)
+        results.append(printed.results)
+        table.append(printed.table)
+        text.append(_published(printed.table))
     if out:
-        write_table(found.results, out)
+        write_table(pd.concat(results, ignore_index=True), out)
     if table_out:
-        write_table(found.table, table_out)
-    click.echo(_page(found.table))
+        write_table(pd.concat(table, ignore_index=True), table_out)
+    click.echo("\n".join(text))
+
+
+SAME_ARM = "  contrasts of one trial share its reference arm, so the interval of the correlation is too short"
+
+
+def _across(lines: Any) -> str:
+    """Correlation and concordance."""
+    text = []
+    for row in lines.to_dict("records"):
+        interval = f" ({row['lower']:.3f} to {row['upper']:.3f})" if row["lower"] == row["lower"] else ""
+        text.append(f"{row['measure']} over {row['n']:.0f} contrasts: {row['estimate']:.3f}{interval}")
+    return "\n".join(text)
+
+
+def _published(lines: Any) -> str:
+    """Two lines a published contrast: effects, and where the number was read."""
+    text = ["published contrasts (transported, not randomised here):"]
+    for row in lines.to_dict("records"):
+        text.append(
+            f"{row['label']}: {row['measure']}, week {row['published_week']:g}: published {_interval(row, 'randomised_')}, "
+            f"simulated at week {row['week']:g} {_interval(row, 'simulated_')}, ratio {row['ratio']:.3f}"
+            + (f" ({row['lower']:.3f} to {row['upper']:.3f})" if row["lower"] == row["lower"] else "; no published interval")
+        )
+        text.append(f"  matched on: {row['matched_on']} (effective size {row['effective_size']:.0f} of {row['n']})")
+        text.append(f"  source: {row['source_title']}; {row['how']}" + ("" if row["target"] else "; UNVERIFIED, no target"))
+    return "\n".join(text)
 
 
 def _page(lines: Any) -> str:
@@ -72,7 +114,8 @@ def _page(lines: Any) -> str:
 
 
 def _interval(row: dict[str, Any], who: str) -> str:
-    return f"{row[f'{who}estimate']:.3f} ({row[f'{who}lower']:.3f} to {row[f'{who}upper']:.3f})"
+    limits = f" ({row[f'{who}lower']:.3f} to {row[f'{who}upper']:.3f})" if row[f"{who}lower"] == row[f"{who}lower"] else ""
+    return f"{row[f'{who}estimate']:.3f}{limits}"
 
 
 def _yes(row: dict[str, Any], which: str) -> str:

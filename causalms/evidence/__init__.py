@@ -1,5 +1,21 @@
 """Agreement of the simulator with randomised arms, those at hand and those that were published."""
 
+from causalms.evidence.across import correlate
 from causalms.evidence.agreement import Agreement, agree
+from causalms.evidence.distributions import compare_arms
+from causalms.evidence.matching import Matching, match_baseline
+from causalms.evidence.published import published_baseline, published_contrasts, published_numbers
+from causalms.evidence.published_agreement import agree_published
 
-__all__ = ["Agreement", "agree"]
+__all__ = [
+    "Agreement",
+    "Matching",
+    "agree",
+    "agree_published",
+    "compare_arms",
+    "correlate",
+    "match_baseline",
+    "published_baseline",
+    "published_contrasts",
+    "published_numbers",
+]
