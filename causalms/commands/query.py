@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @click.option("--rho", type=float, help="Correlation of the two worlds' noise, with --coupling rho.")
 @click.option("--abduction", default="stochastic", show_default=True, help="stochastic or deterministic.")
 @click.option("--skip-missing", is_flag=True, help="With --given-factual: leave out patients whose visit was missed.")
+@click.option("--checked-patients", default=40, show_default=True, help="Patients that the rung-3 diagnostics look at.")
 @click.option("--expected", is_flag=True, help="Expected outcomes by one evaluation a patient and arm, no sampling.")
 @click.option("--draws", default=64, show_default=True, help="Draws (particles) a patient.")
 @click.option("--week", "weeks", multiple=True, type=float, help="Visit week; repeat for several.  [default: 48]")
@@ -41,6 +42,7 @@ def command(
     rho: float | None,
     abduction: str,
     skip_missing: bool,
+    checked_patients: int,
     expected: bool,
     draws: int,
     weeks: tuple[float, ...],
@@ -51,8 +53,10 @@ def command(
 ) -> None:
     """Ask what each patient of the trial DIR would have had under another arm.
 
-    Writes the draws table and, beside it, its record (OUT with the suffix .queries.json). A killed run that is asked again
-    goes on where it stopped (finished patients are kept in OUT.parts until the end).
+    Writes the draws table and, beside it, its record (OUT with the suffix .queries.json). With --given-factual also a results
+    table (.results.csv): probabilities of benefit and harm with the sharp bounds that hold under every coupling, and the
+    diagnostics of the run. A killed run that is asked again goes on where it stopped (finished patients are kept in OUT.parts
+    until the end).
 
     --model counts fits a negative-binomial regression to the participants table of DIR itself (a folder, or the table as
     .csv, .tsv or .parquet): no images are read.
@@ -62,7 +66,9 @@ def command(
       causalms query trial --do placebo --do ocrelizumab --draws 64 --seed 0 --out draws.parquet
       causalms query trial --do ocrelizumab --given-factual --coupling monotone --out twins.parquet
     """  # noqa: D301 - the backspace is the character that click looks for
+    from causalms.scm.individual import rung_three_results
     from causalms.scm.model import write_draws
+    from causalms.tables import write_table
 
     if out.suffix not in (".parquet", ".csv", ".tsv"):
         raise UsageError(f"--out {out}: tables are written as .parquet, .csv or .tsv; choose one of these suffixes")
@@ -79,7 +85,10 @@ def command(
                 raise UsageError("--expected is rung 2 and --given-factual rung 3; choose one")
             missing = "skip" if skip_missing else "refuse"
             ties: dict[str, Any] = {"coupling": coupling, "rho": rho, "abduction": abduction, "missing": missing}
+            ties["checked_patients"] = checked_patients
             table = causal_model.counterfactual(trial, particles=draws, **ties, **shared, **running)
+            results = rung_three_results(causal_model, trial, table, workers)
+            write_table(results, out.with_suffix(".results.csv"))
         else:
             table = causal_model.do(trial, draws=draws, expected=expected, coupling=coupling, **shared, **running)
         write_draws(table, out)

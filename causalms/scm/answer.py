@@ -155,14 +155,11 @@ def mixture(parts: Sequence[tuple[float, Expected]]) -> Expected:
     means = np.array([e.lesions for _, e in parts])
     mean = float(weights @ means)
     variance = float(weights @ [e.lesions + e.dispersion * e.lesions**2 + (e.lesions - mean) ** 2 for _, e in parts])
-    risks = [e.risk for _, e in parts]
-    known = [r for r in risks if r is not None]
     return Expected(
         mean,
         float(weights @ [e.volume_ml for _, e in parts]),
         float(weights @ [e.activity_probability for _, e in parts]),
         max((variance - mean) / mean**2, 0.0) if mean > 0 else 0.0,
-        np.tensordot(weights, np.stack(known), axes=1) if len(known) == len(risks) else None,
     )
 
 

@@ -134,15 +134,12 @@ class Expected:
         P(at least one lesion).
     dispersion : float
         Negative-binomial alpha of the count: variance = m + alpha m^2; 0 is Poisson.
-    risk : float array or None
-        P(voxel is in a NET2 lesion) on the model's grid.
     """
 
     lesions: float
     volume_ml: float
     activity_probability: float
     dispersion: float
-    risk: npt.NDArray[np.floating[Any]] | None = field(default=None, repr=False)
 
 
 @runtime_checkable
@@ -211,6 +208,9 @@ class Mechanism(Protocol):
     ) -> Noise:
         """One particle of the posterior of U given that the patient had ``outcome`` under ``arm`` at ``week``."""
 
+    def risk_map(self, subject: Subject, arm: str, week: float) -> npt.NDArray[np.floating[Any]]:
+        """P(voxel is in a NET2 lesion) on the model's grid (mechanisms with masks only)."""
+
     def measure(self, mask: npt.NDArray[np.bool_]) -> Outcome:
         """Count and volume of a mask by the mechanism's lesion rule (mechanisms with masks only)."""
 
@@ -263,9 +263,13 @@ class MechanismBase:
         """Refuse: no posterior of the noise."""
         raise RefusalError(f"mechanism {self.name!r} has no abduct; counterfactual queries need one, interventional ones do not")
 
+    def risk_map(self, subject: Subject, arm: str, week: float) -> npt.NDArray[np.floating[Any]]:
+        """Refuse: no place."""
+        raise RefusalError(f"mechanism {self.name!r} gives counts without place; use a mechanism with masks")
+
     def measure(self, mask: npt.NDArray[np.bool_]) -> Outcome:
         """Refuse: no masks."""
-        raise RefusalError(f"mechanism {self.name!r} knows no masks; give counts and volumes")
+        raise RefusalError(f"mechanism {self.name!r} gives counts without masks; use a mechanism with masks")
 
     def for_coupling(self, coupling: str) -> Mechanism:
         """Give this mechanism itself, if it serves the coupling."""

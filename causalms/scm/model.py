@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from causalms.errors import UsageError
+from causalms.errors import RefusalError, UsageError
 from causalms.files import whole_file
-from causalms.scm.answer import answer_all, expect_patient, sample_patient
+from causalms.scm.answer import answer_all, sample_patient
 from causalms.scm.counts import NegativeBinomialMechanism
+from causalms.scm.diagnostics import act_on, diagnose
 from causalms.scm.graph import Randomisation
 from causalms.scm.interventions import Intervention, as_intervention, read_policy
 from causalms.scm.mechanism import Mechanism
@@ -159,6 +160,7 @@ class CausalModel:
         participants: Sequence[str] | None = None,
         parts: str | os.PathLike[str] | None = None,
         progress: bool = False,
+        checked_patients: int = 40,
     ) -> pd.DataFrame:
         """Rung 3: outcomes of every patient had the arm been another, given the outcome that was seen.
 
@@ -176,16 +178,24 @@ class CausalModel:
             Visit of the factual outcome; the last of ``week`` by default.
         missing : {"refuse", "skip"}
             Patients without a factual outcome.
+        checked_patients : int
+            How many patients the diagnostics of :mod:`causalms.scm.diagnostics` look at; 0 leaves them out.
 
         Returns
         -------
         DataFrame
-            Draws table: one row of query ``observed`` a patient, then ``counterfactual`` ones.
+            Draws table: one row of query ``observed`` a patient, then ``counterfactual`` ones; ``attrs["diagnostics"]`` holds
+            the diagnostics as records.
+
+        Warns
+        -----
+        UserWarning
+            For every diagnostic beyond its warning threshold.
 
         Raises
         ------
         RefusalError
-            If the mechanism cannot abduct, or evidence is missing.
+            If the mechanism cannot abduct, evidence is missing, or a diagnostic is beyond its refusal threshold.
         """
         weeks = _weeks(week)
         query = Query(
@@ -199,7 +209,12 @@ class CausalModel:
             abduction=abduction,
             missing=missing,
         )
-        return self.ask(trial, query, workers, participants, parts, progress)
+        twins = self.ask(trial, query, workers, participants, parts, progress)
+        if checked_patients > 0:
+            found = diagnose(self.mechanism, as_trial(trial), query, _answered(twins), checked_patients, workers=workers)
+            act_on(found)
+            twins.attrs["diagnostics"] = found.to_dict("records")
+        return twins
 
     def ask(
         self,
@@ -230,12 +245,10 @@ class CausalModel:
         RefusalError
             If the mechanism knows no masks.
         """
-        query = Query(_interventions(arm, None), (float(week),), 1, 0, True)
+        query = Query(_interventions(arm, None), (float(week),), 1, 0)
         refuse_if_unanswerable(query, self.mechanism)
-        risk = expect_patient(self.mechanism, as_trial(trial), query, participant_id)[1][0].risk
-        if risk is None:
-            raise UsageError(f"mechanism {self.mechanism.name!r} gives counts without place; use a mechanism with masks")
-        return risk
+        subject = self.mechanism.prepare(as_trial(trial), participant_id)
+        return self.mechanism.risk_map(subject, arm, float(week))
 
     def masks(
         self,
@@ -264,7 +277,7 @@ class CausalModel:
         randomisation = Randomisation.of(trial.participants, self.mechanism.arms)
         answer = sample_patient(self.mechanism, trial, randomisation, query, participant_id, masks=True)
         if answer is None or answer.masks is None:
-            raise UsageError(f"mechanism {self.mechanism.name!r} gives counts without masks; use a mechanism with masks")
+            raise RefusalError(f"mechanism {self.mechanism.name!r} gives counts without masks; use a mechanism with masks")
         return {world: answer.masks[k] for k, world in enumerate(answer.worlds)}
 
 
@@ -288,6 +301,10 @@ def _interventions(arm: Arms, policy: str | os.PathLike[str] | Intervention | No
 
 def _weeks(week: Weeks) -> tuple[float, ...]:
     return (float(week),) if isinstance(week, int | float) else tuple(float(w) for w in week)
+
+
+def _answered(table: pd.DataFrame) -> list[str]:
+    return [str(p) for p in table["participant_id"].unique()]
 
 
 def _chosen(trial: Any, participants: Sequence[str] | None) -> list[str]:
