@@ -1,7 +1,20 @@
 """Trials on disk and in memory: one participants table, one grid, images that are read when asked for."""
 
 from causalms.trials.anatomy import Anatomy, template_anatomy
+from causalms.trials.folder import load_trial
 from causalms.trials.space import Space, mni_space
 from causalms.trials.trial import MASKS, MODALITIES, ImageSource, Trial
+from causalms.trials.writer import TrialWriter
 
-__all__ = ["MASKS", "MODALITIES", "Anatomy", "ImageSource", "Space", "Trial", "mni_space", "template_anatomy"]
+__all__ = [
+    "MASKS",
+    "MODALITIES",
+    "Anatomy",
+    "ImageSource",
+    "Space",
+    "Trial",
+    "TrialWriter",
+    "load_trial",
+    "mni_space",
+    "template_anatomy",
+]

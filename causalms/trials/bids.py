@@ -1,0 +1,129 @@
+"""Where a file of a trial stands in its BIDS folder, and what stands there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from causalms.errors import InputError
+
+#: Folder of the masks inside a trial, a BIDS derivative dataset of its own.
+LESIONS = Path("derivatives") / "lesions"
+
+_IMAGE_NAME = {"T1w": "T1w", "T2w": "T2w", "FLAIR": "FLAIR", "ceT1w": "ce-gadolinium_T1w"}
+_MASK_NAME = {"brain": "desc-brain", "T2": "label-L_desc-T2", "Gd": "label-L_desc-Gd", "NET2": "label-L_desc-NET2"}
+_WEEK = re.compile(r"^ses-w(\d+)$")
+
+
+def session_of_week(week: int) -> str:
+    """Session label of a visit week; week 0 is baseline.
+
+    Examples
+    --------
+    >>> session_of_week(0), session_of_week(48)
+    ('ses-w00', 'ses-w48')
+    """
+    return f"ses-w{week:02d}"
+
+
+def week_of_session(session: str) -> int | None:
+    """Visit week of a session label, or None if the label tells none.
+
+    Examples
+    --------
+    >>> week_of_session("ses-w48"), week_of_session("ses-02")
+    (48, None)
+    """
+    found = _WEEK.match(session)
+    return int(found.group(1)) if found else None
+
+
+def image_path(participant_id: str, modality: str, session: str | None = "ses-w00") -> Path:
+    """Path of a baseline image inside the trial.
+
+    Examples
+    --------
+    >>> image_path("sub-01", "ceT1w").as_posix()
+    'sub-01/ses-w00/anat/sub-01_ses-w00_ce-gadolinium_T1w.nii.gz'
+    """
+    return _anat(participant_id, session) / f"{_stem(participant_id, session)}_{_IMAGE_NAME[modality]}.nii.gz"
+
+
+def mask_path(participant_id: str, kind: str, session: str | None) -> Path:
+    """Path of a mask inside the trial.
+
+    Examples
+    --------
+    >>> mask_path("sub-01", "NET2", "ses-w48").as_posix()
+    'derivatives/lesions/sub-01/ses-w48/anat/sub-01_ses-w48_label-L_desc-NET2_mask.nii.gz'
+    """
+    return LESIONS / _anat(participant_id, session) / f"{_stem(participant_id, session)}_{_MASK_NAME[kind]}_mask.nii.gz"
+
+
+def sessions(root: Path, participant_id: str) -> frozenset[str]:
+    """Session labels of a participant, images and masks together; empty if there are no session folders."""
+    found: set[str] = set()
+    for base in (root / participant_id, root / LESIONS / participant_id):
+        if base.is_dir():
+            found |= {entry.name for entry in base.iterdir() if entry.name.startswith("ses-") and entry.is_dir()}
+    return frozenset(found)
+
+
+def baseline_session(found: Iterable[str]) -> str | None:
+    """Which of a trial's sessions is baseline: ``ses-w00``, else the first whose name tells no follow-up week.
+
+    It is one for the whole trial: a participant who lacks it has no baseline. None if there are no session folders.
+
+    Examples
+    --------
+    >>> baseline_session(["ses-w48", "ses-w00"]), baseline_session(["ses-02", "ses-01"]), baseline_session([])
+    ('ses-w00', 'ses-01', None)
+    """
+    names = sorted(set(found))
+    if "ses-w00" in names or not names:
+        return "ses-w00" if names else None
+    return next((name for name in names if not week_of_session(name)), "ses-w00")
+
+
+def find(root: Path, expected: Path) -> Path | None:
+    """The file at a path, or the one file that says the same with more BIDS entities (``acq-``, ``run-``, ``space-``).
+
+    Raises
+    ------
+    InputError
+        If several files fit.
+    """
+    exact = root / expected
+    if exact.is_file():
+        return exact
+    folder = exact.parent
+    if not folder.is_dir():
+        return None
+    wanted = _entities(expected.name)
+    fits = [entry for entry in sorted(folder.iterdir()) if _says_same(entry.name, wanted)]
+    if len(fits) > 1:
+        names = " and ".join(entry.name for entry in fits[:2])
+        raise InputError(f"{folder}: {names} both fit {exact.name}; keep one or name it exactly so")
+    return fits[0] if fits else None
+
+
+def _says_same(name: str, wanted: tuple[str, frozenset[str]]) -> bool:
+    if not name.endswith((".nii", ".nii.gz")):
+        return False
+    suffix, entities = _entities(name)
+    telling = {entity for entity in entities - wanted[1] if entity.split("-")[0] in ("sub", "ses", "ce", "label", "desc")}
+    return suffix == wanted[0] and wanted[1] <= entities and not telling
+
+
+def _entities(name: str) -> tuple[str, frozenset[str]]:
+    *entities, suffix = name.removesuffix(".gz").removesuffix(".nii").split("_")
+    return suffix, frozenset(entities)
+
+
+def _anat(participant_id: str, session: str | None) -> Path:
+    return Path(participant_id) / session / "anat" if session else Path(participant_id) / "anat"
+
+
+def _stem(participant_id: str, session: str | None) -> str:
+    return f"{participant_id}_{session}" if session else participant_id

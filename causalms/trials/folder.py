@@ -1,0 +1,201 @@
+"""Read a BIDS folder as a Trial: the table at once, images when they are asked for."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from causalms.errors import InputError
+from causalms.trials.bids import (
+    baseline_session,
+    find,
+    image_path,
+    mask_path,
+    session_of_week,
+    sessions,
+    week_of_session,
+)
+from causalms.trials.derived import fill_from_masks
+from causalms.trials.dictionary import outcome_week
+from causalms.trials.nifti import read_space, read_volume
+from causalms.trials.participants import dataset_name, read_participants
+from causalms.trials.space import Space
+from causalms.trials.trial import MASKS, MODALITIES, Trial
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """Images of a BIDS folder that must all lie on one grid.
+
+    Parameters
+    ----------
+    root : Path
+    space : Space
+        The trial's grid; an image on another is refused, never resampled.
+    baseline : str or None
+        The session that is baseline.
+    """
+
+    root: Path
+    space: Space
+    baseline: str | None
+
+    def image(self, participant_id: str, modality: str) -> np.ndarray | None:
+        """Baseline image, float32; None if there is none."""
+        path = image_file(self.root, participant_id, modality, self.baseline)
+        if path is None:
+            return None
+        values, space = read_volume(path)
+        self._same_grid(participant_id, path, space)
+        numbers = values.astype(np.float32, copy=False)
+        check_finite(path, numbers)
+        return numbers
+
+    def mask(self, participant_id: str, kind: str, week: int) -> np.ndarray | None:
+        """Mask, bool; None if there is none."""
+        path = mask_file(self.root, participant_id, kind, week, self.baseline)
+        if path is None:
+            return None
+        values, space = read_volume(path)
+        self._same_grid(participant_id, path, space)
+        return binary(path, values)
+
+    def _same_grid(self, participant_id: str, path: Path, space: Space) -> None:
+        if self.space.same_as(space):
+            return
+        own = grids(self.root, participant_id, self.baseline)
+        first, *others = own.items()
+        for other in others:
+            if not first[1].same_as(other[1]):
+                raise InputError(
+                    f"{participant_id}: {first[0].name} has {first[1].describe()}, {other[0].name} has {other[1].describe()}; "
+                    "register and resample the patient's images onto one grid (FSL FLIRT, ANTs)"
+                )
+        raise InputError(
+            f"{path}: has {space.describe()}, the trial {self.space.describe()}; load this participant alone or bring all "
+            "participants onto one grid"
+        )
+
+
+def load_trial(path: str | os.PathLike[str], participants: Sequence[str] | None = None) -> Trial:
+    """Read a trial from a BIDS folder.
+
+    The folder holds ``participants.tsv``, baseline images under ``sub-*/ses-*/anat`` and masks under
+    ``derivatives/lesions``. Sessions named ``ses-w00``, ``ses-w48`` tell their week; without ``ses-w00`` a participant's
+    first session is baseline. Columns of the participants table that are missing are filled with missing values, or
+    from the masks where they can be, and :attr:`Trial.notes` says so.
+
+    Parameters
+    ----------
+    path : path-like
+    participants : sequence of str, optional
+        Read only these; the trial's grid is then theirs.
+
+    Returns
+    -------
+    Trial
+
+    Raises
+    ------
+    InputError
+        If the folder has no readable participants table, a column does not fit its schema, a participant is unknown or
+        no image is there to give the grid. Images are not read here, except masks for the columns that are missing.
+
+    See Also
+    --------
+    causalms.trials.check_trial : every problem of a folder at once.
+
+    Examples
+    --------
+    See :class:`causalms.trials.TrialWriter`.
+    """
+    root = Path(path)
+    table, notes = read_participants(root)
+    of_participant = {participant_id: sessions(root, participant_id) for participant_id in table["participant_id"]}
+    baseline = baseline_session(itertools.chain.from_iterable(of_participant.values()))
+    if participants is not None:
+        known = set(table["participant_id"])
+        for participant_id in participants:
+            if participant_id not in known:
+                raise InputError(f"{root / 'participants.tsv'}: no participant {participant_id!r}; check the name (sub-...)")
+        table = table.set_index("participant_id", drop=False).loc[list(participants)].reset_index(drop=True)
+    ids = table["participant_id"].tolist()
+    space = _first_space(root, ids, baseline)
+    later = Counter(session for name in ids for session in of_participant[name] if session != baseline)
+    weeks = {week for week in (*map(week_of_session, later), *map(outcome_week, table.columns)) if week}
+    notes += [
+        f"session {session} of {patients} participants names no week, its NET2 masks are not read; name it after its week "
+        "(ses-w48)"
+        for session, patients in sorted(later.items())
+        if week_of_session(session) is None
+    ]
+    ordered = tuple(sorted(weeks))
+    table, derived = fill_from_masks(table, ordered, lambda pid, kind, week: own_mask(root, pid, kind, week, baseline))
+    return Trial(dataset_name(root), table, space, ordered, FolderSource(root, space, baseline), (*notes, *derived))
+
+
+def image_file(root: Path, participant_id: str, modality: str, baseline: str | None) -> Path | None:
+    """File of a baseline image, or None."""
+    return find(root, image_path(participant_id, modality, baseline))
+
+
+def mask_file(root: Path, participant_id: str, kind: str, week: int, baseline: str | None) -> Path | None:
+    """File of a mask at a week (0 is baseline), or None."""
+    return find(root, mask_path(participant_id, kind, session_of_week(week) if week else baseline))
+
+
+def own_mask(root: Path, participant_id: str, kind: str, week: int, baseline: str | None) -> tuple[np.ndarray, Space] | None:
+    """A mask on its own grid, whatever the trial's, or None."""
+    path = mask_file(root, participant_id, kind, week, baseline)
+    if path is None:
+        return None
+    values, space = read_volume(path)
+    return binary(path, values), space
+
+
+def grids(root: Path, participant_id: str, baseline: str | None) -> dict[Path, Space]:
+    """Grid of every baseline file of a participant: images first, then masks."""
+    files = [image_file(root, participant_id, modality, baseline) for modality in MODALITIES]
+    files += [mask_file(root, participant_id, kind, 0, baseline) for kind in MASKS]
+    return {file: read_space(file) for file in files if file is not None}
+
+
+def check_finite(path: Path, values: np.ndarray) -> None:
+    """Refuse an image with a value that is not finite."""
+    if not np.isfinite(values.sum(dtype=np.float64)):
+        wrong = int((~np.isfinite(values)).sum())
+        raise InputError(f"{path}: {wrong} voxels are not finite (NaN or infinite); set them to 0 or export the image again")
+
+
+def binary(path: Path, values: np.ndarray) -> np.ndarray:
+    """A mask as bool; refused if it holds anything but 0 and 1."""
+    inside = values == 1
+    if np.count_nonzero(values) != np.count_nonzero(inside):
+        found = np.unique(values[~inside & (values != 0)])[:3]
+        shown = ", ".join(f"{value:g}" for value in found)
+        raise InputError(f"{path}: a mask holds only 0 and 1, found also {shown}; threshold it and save it as integers")
+    return inside
+
+
+def _first_space(root: Path, participant_ids: Sequence[str], baseline: str | None) -> Space:
+    """Grid of the first image, or, where nobody has one, of the first mask."""
+    for participant_id in participant_ids:
+        for modality in MODALITIES:
+            file = image_file(root, participant_id, modality, baseline)
+            if file is not None:
+                return read_space(file)
+    for participant_id in participant_ids:
+        for kind in MASKS:
+            file = mask_file(root, participant_id, kind, 0, baseline)
+            if file is not None:
+                return read_space(file)
+    raise InputError(
+        f"{root}: no image or mask of any participant found; expected for example "
+        f"{image_path(participant_ids[0], 'FLAIR', baseline).as_posix()} (tables alone go to causalms effects)"
+    )
