@@ -25,6 +25,8 @@ _VARIANCES = (
     "hc3-t",
     "model-sas",
     "model-r",
+    "bootstrap",
+    "bootstrap-percentile",
 )
 
 
@@ -60,6 +62,15 @@ _VARIANCES = (
     "--randomization", type=click.Choice(("simple", "permuted-block")), help="Default: simple; permuted-block with --strata."
 )
 @click.option("--level", type=float, default=0.95, show_default=True, help="Level of the intervals.")
+@click.option(
+    "--test",
+    type=click.Choice(("wald", "score", "permutation")),
+    default="wald",
+    show_default=True,
+    help="Where the p-value comes from.",
+)
+@click.option("--replicates", type=int, default=10_000, show_default=True, help="Bootstrap replicates or permutations.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap and of the permutations.")
 @click.option("--out", type=click.Path(path_type=Path), help="Where to write the results table (.csv, .tsv or .parquet).")
 def command(table: Path, out: Path | None, **options: Any) -> None:
     r"""Estimate treatment effects from TABLE (CSV, TSV, Parquet, SAS XPT or sas7bdat), one row a patient.

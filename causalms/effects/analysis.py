@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from causalms.effects.data import TrialData, trial_data
 from causalms.effects.estimands import Estimand
 from causalms.effects.means import ArmMeans, counterfactual_means, fit_working_model, unadjusted_means
 from causalms.effects.models import Fit
-from causalms.effects.settings import Settings, checked_settings
+from causalms.effects.settings import BOOTSTRAPS, Settings, checked_settings
 from causalms.effects.variance import (
     Covariance,
     cluster_coefficient_covariance,
@@ -21,11 +21,8 @@ from causalms.effects.variance import (
     coefficient_variance_name,
     means_covariance,
 )
+from causalms.effects.wording import POPULATION, TEST_NAMES, TREATMENT_POLICY, estimand_of, estimator_name, notes_of
 from causalms.tables import results_table
-
-POPULATION = "all randomised patients with complete data"
-TREATMENT_POLICY = "treatment policy (outcomes used as observed, whatever followed randomisation)"
-MODEL_NAMES = {"poisson": "Poisson", "negbin": "negative-binomial", "logistic": "logistic", "linear": "linear"}
 
 
 @dataclass(frozen=True)
@@ -137,6 +134,9 @@ def analyse(
     rate: str = "unit",
     randomization: str | None = None,
     level: float = 0.95,
+    test: str = "wald",
+    replicates: int = 10_000,
+    seed: int = 0,
     population: str = POPULATION,
     intercurrent_events: str = TREATMENT_POLICY,
     source: str = "table",
@@ -174,6 +174,10 @@ def analyse(
     randomization : {"simple", "permuted-block"}, optional
         Default: permuted blocks when ``strata`` is given.
     level : float
+    test : {"wald", "score", "permutation"}
+        Where the p-value comes from; intervals stay those of ``variance``.
+    replicates, seed : int
+        Of the bootstrap and of the permutations.
     population, intercurrent_events : str
         Attributes of the estimand that a table cannot tell.
     source : str
@@ -214,6 +218,9 @@ def analyse(
         strata,
         cluster,
         prognostic,
+        test,
+        replicates,
+        seed,
     )
     data = trial_data(
         table,
@@ -240,6 +247,7 @@ def analyse_data(
     intercurrent_events: str = TREATMENT_POLICY,
 ) -> Analysis:
     """The four steps on checked data; see :func:`analyse`."""
+    more: tuple[str, ...] = ()
     if settings.estimator in ("negbin", "conditional"):
         fit, means = fit_working_model(data, settings.family), None
         covariance = _conditional_covariance(data, fit, settings.variance)
@@ -247,21 +255,59 @@ def analyse_data(
     else:
         means = estimate_means(data, settings)
         fit = means.fit
-        covariance = means_covariance(means, settings.variance, settings.randomization)
+        variance = "influence" if settings.variance in BOOTSTRAPS else settings.variance
+        covariance = means_covariance(means, variance, settings.randomization)
         contrasts = tuple(
             contrast_with_reference(
-                means.estimates,
-                covariance,
-                index,
-                scale=settings.measure.scale,
-                level=settings.level,
-                arms=data.arms,
+                means.estimates, covariance, index, scale=settings.measure.scale, level=settings.level, arms=data.arms
             )
             for index in range(1, len(data.arms))
         )
-    estimands = tuple(_estimand(data, settings, outcome, arm, population, intercurrent_events) for arm in data.arms[1:])
-    notes = data.notes + _notes(data, settings, fit)
-    return Analysis(data, settings, fit, means, covariance, contrasts, estimands, outcome, _estimator_name(data, settings), notes)
+        if settings.variance in BOOTSTRAPS:
+            contrasts, covariance, more = _bootstrapped(means, covariance, settings)
+    if settings.test != "wald":
+        contrasts = _tested(data, contrasts, settings)
+        covariance = replace(covariance, name=f"{covariance.name}; p: {TEST_NAMES[settings.test]}")
+    estimands = tuple(estimand_of(data, settings, outcome, arm, population, intercurrent_events) for arm in data.arms[1:])
+    notes = data.notes + more + notes_of(data, settings, fit)
+    return Analysis(data, settings, fit, means, covariance, contrasts, estimands, outcome, estimator_name(data, settings), notes)
+
+
+def _bootstrapped(
+    means: ArmMeans, covariance: Covariance, settings: Settings
+) -> tuple[tuple[Contrast, ...], Covariance, tuple[str, ...]]:
+    """Bootstrap contrasts in place of the Wald ones."""
+    from causalms.effects.bootstrap import bootstrap
+
+    interval = "percentile" if settings.variance == "bootstrap-percentile" else "bca"
+    log = settings.measure.is_ratio
+    drawn = bootstrap(
+        means,
+        scale=settings.measure.scale,
+        replicates=settings.replicates,
+        seed=settings.seed,
+        interaction=settings.interaction,
+    )
+    count = range(len(means.data.arms) - 1)
+    contrasts = tuple(drawn.contrast(index, log=log, level=settings.level, interval=interval) for index in count)
+    kind = "percentile" if interval == "percentile" else "BCa"
+    name = f"bootstrap of patients within trial and arm ({settings.replicates} replicates, {kind})"
+    notes = (f"{drawn.failed} bootstrap replicates without a finite fit are left out",) if drawn.failed else ()
+    return contrasts, replace(covariance, name=name), notes
+
+
+def _tested(data: TrialData, contrasts: tuple[Contrast, ...], settings: Settings) -> tuple[Contrast, ...]:
+    """The same contrasts with the p-value of the named test."""
+    from causalms.effects.hypothesis_tests import permutation_test, score_test
+
+    tested = []
+    for arm, contrast in enumerate(contrasts, start=1):
+        if settings.test == "score":
+            p_value = score_test(data, settings.family, arm)[1]
+        else:
+            p_value = permutation_test(data, settings.family, arm, settings.replicates - 1, settings.seed)[1]
+        tested.append(replace(contrast, p_value=p_value))
+    return tuple(tested)
 
 
 def estimate_means(data: TrialData, settings: Settings) -> ArmMeans:
@@ -291,68 +337,3 @@ def _coefficients(data: TrialData, fit: Fit, covariance: Covariance, settings: S
         )
         for index in range(1, len(data.arms))
     )
-
-
-def _estimand(data: TrialData, settings: Settings, outcome: str, arm: str, population: str, intercurrent_events: str) -> Estimand:
-    variable = outcome
-    summary = settings.measure.name
-    if settings.measure.kind == "risk":
-        variable = f"any {outcome}" if any("read as any" in note for note in data.notes) else outcome
-    elif settings.measure.kind == "rate":
-        variable = f"{outcome} per unit of exposure" if data.has_exposure else outcome
-    if settings.estimator in ("negbin", "conditional"):
-        summary = f"conditional {summary} given covariates" if data.covariate_names else f"model-based {summary}"
-    elif data.has_exposure:
-        per = (
-            "every patient counted for one unit of exposure" if settings.rate == "unit" else "every unit of exposure counted once"
-        )
-        summary = f"marginal {summary} ({per})"
-    else:
-        summary = f"marginal {summary}"
-    return Estimand(population, f"{arm} against {data.arms[0]}", variable, intercurrent_events, summary)
-
-
-def _estimator_name(data: TrialData, settings: Settings) -> str:
-    model = MODEL_NAMES[settings.family]
-    covariates = f"adjusted for {', '.join(data.covariate_names)}" if data.covariate_names else "no covariate"
-    if settings.estimator == "unadjusted":
-        return "unadjusted (arm means)"
-    if settings.estimator in ("negbin", "conditional"):
-        return f"conditional ({model} regression coefficient, {covariates})"
-    each = ", each by arm" if settings.interaction and data.covariate_names else ""
-    return f"standardized ({model} working model, {covariates}{each})"
-
-
-def _notes(data: TrialData, settings: Settings, fit: Fit) -> tuple[str, ...]:
-    notes: list[str] = []
-    if fit.at_poisson_boundary:
-        notes.append("no overdispersion: the negative-binomial fit is at its Poisson boundary (alpha = 0)")
-    if settings.randomization == "simple" and data.strata is not None:
-        notes.append("strata are not used under simple randomisation; --randomization permuted-block uses them")
-    if (
-        data.sizes.min() < 50
-        and settings.estimator != "negbin"
-        and settings.variance in ("influence", "hc0", "hc1", "model-r", "model-sas")
-    ):
-        notes.append(f"the smallest arm has {data.sizes.min()} patients: intervals may be short; see --variance small-sample")
-    if data.has_exposure and _exposure_differs(data):
-        notes.append(
-            "mean exposure differs between arms: it may be shortened by the treatment itself; "
-            "a rate then mixes efficacy with drop-out (compare --rate exposure-weighted and a missing-data strategy)"
-        )
-    for index in range(1, len(data.arms)):
-        if not data.in_one_trial(0, index):
-            notes.append(
-                f"{data.arms[index]} and {data.arms[0]} were never randomised in one trial: this contrast is not randomised"
-            )
-    return tuple(notes)
-
-
-def _exposure_differs(data: TrialData) -> bool:
-    """Whether mean exposure differs between arms beyond chance (Welch's z above 2.58) and by more than 2%."""
-    means, errors = np.empty(len(data.arms)), np.empty(len(data.arms))
-    for index in range(len(data.arms)):
-        time = data.exposure[data.arm == index]
-        means[index], errors[index] = time.mean(), time.var(ddof=1) / len(time)
-    gap = np.abs(means[1:] - means[0])
-    return bool(np.any((gap > 0.02 * means[0]) & (gap > 2.58 * np.sqrt(errors[1:] + errors[0]))))

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import cast
 
 from causalms.effects.estimands import Measure, measure_named
+from causalms.effects.hypothesis_tests import TESTS
 from causalms.effects.means import RATES
 from causalms.effects.models import FAMILIES, LOG_LINK, Family
 from causalms.effects.variance import HC, MODEL, VARIANCES
 from causalms.errors import UsageError
 
 ESTIMATORS = ("standardized", "negbin", "conditional", "unadjusted")
+BOOTSTRAPS = ("bootstrap", "bootstrap-percentile")
 RANDOMIZATIONS = ("simple", "permuted-block")
 _DEFAULT_MODEL: dict[str, Family] = {"rate": "poisson", "risk": "logistic", "mean": "linear"}
 _MODELS: dict[str, tuple[Family, ...]] = {
@@ -35,6 +37,9 @@ class Settings:
     randomization: str
     interaction: bool
     level: float
+    test: str = "wald"
+    replicates: int = 10_000
+    seed: int = 0
 
 
 def checked_settings(
@@ -51,6 +56,9 @@ def checked_settings(
     strata: str | None,
     cluster: str | None,
     prognostic: Sequence[str],
+    test: str = "wald",
+    replicates: int = 10_000,
+    seed: int = 0,
 ) -> Settings:
     """Fill in defaults and refuse choices that contradict each other."""
     chosen = measure_named(measure)
@@ -62,7 +70,8 @@ def checked_settings(
     family = working_model or ("negbin" if estimator == "negbin" else _DEFAULT_MODEL[chosen.kind])
     _known("--working-model", family, FAMILIES)
     variance = variance or ("model-sas" if conditional else "influence")
-    _known("--variance", variance, VARIANCES)
+    _known("--variance", variance, (*VARIANCES, *BOOTSTRAPS))
+    _known("--test", test, TESTS)
     if not 0 < level < 1:
         raise UsageError(f"--level: found {level:g}, expected a number between 0 and 1 such as 0.95")
     if estimator == "negbin" and family != "negbin":
@@ -77,6 +86,8 @@ def checked_settings(
         raise UsageError("--interaction leaves no single arm coefficient; use --estimator standardized")
     if conditional and variance not in (*HC, *MODEL):
         raise UsageError(f"--variance {variance} is for means; with --estimator {estimator} use {', '.join((*HC, *MODEL))}")
+    if cluster and (variance in BOOTSTRAPS or test != "wald"):
+        raise UsageError("--cluster has its own variance; leave out --variance bootstrap and --test")
     if estimator == "unadjusted" and (adjust or prognostic or interaction):
         raise UsageError("--estimator unadjusted takes no --adjust, --prognostic or --interaction; use --estimator standardized")
     if estimator == "unadjusted" and variance in MODEL:
@@ -85,7 +96,9 @@ def checked_settings(
         raise UsageError(f"--exposure has no meaning for a {chosen.name}; leave it out or ask for a rate-ratio")
     if cluster and strata:
         raise UsageError("--cluster and --strata contradict each other; name one of them")
-    return Settings(chosen, estimator, cast(Family, family), variance, rate, randomization, interaction, level)
+    return Settings(
+        chosen, estimator, cast(Family, family), variance, rate, randomization, interaction, level, test, replicates, seed
+    )
 
 
 def _known(option: str, value: str, choices: Sequence[str]) -> None:

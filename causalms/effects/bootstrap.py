@@ -1,0 +1,167 @@
+"""Bootstrap of patients, stratified by trial and arm, with percentile and BCa intervals; all replicates at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from causalms.effects.batched import Batch, BatchFit, fit_batch
+from causalms.effects.contrasts import Contrast, transformed
+from causalms.effects.data import TrialData
+from causalms.effects.means import ArmMeans, design
+from causalms.effects.models import LOG_LINK, Array, inverse_link
+from causalms.effects.variance import influence_values
+from causalms.errors import RefusalError, UsageError
+
+_CHUNK = 250  # replicates drawn from one seed; part of the definition, so that numbers never depend on memory
+INTERVALS = ("bca", "percentile")
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    r"""Bootstrap replicates of the contrasts with the reference on the scale of inference.
+
+    Attributes
+    ----------
+    replicates : array (B, K - 1)
+        Missing where a replicate has no finite fit (an arm drawn without events).
+    observed : array (K - 1,)
+    acceleration : array (K - 1,)
+        From the influence function: :math:`\sum\psi^3 / 6(\sum\psi^2)^{3/2}`.
+    """
+
+    replicates: Array
+    observed: Array
+    acceleration: Array
+
+    @property
+    def failed(self) -> int:
+        """Number of replicates without a finite contrast."""
+        return int((~np.isfinite(self.replicates).all(axis=1)).sum())
+
+    def contrast(self, index: int, *, log: bool, level: float = 0.95, interval: str = "bca") -> Contrast:
+        """Interval and p-value of one contrast; the p-value is the level at which the interval touches no effect."""
+        from scipy.special import ndtr, ndtri
+
+        if interval not in INTERVALS:
+            raise UsageError(f"interval: found {interval!r}, expected one of {', '.join(INTERVALS)}")
+        values = np.sort(self.replicates[np.isfinite(self.replicates[:, index]), index])
+        count = len(values)
+        if count < 0.9 * len(self.replicates):
+            raise RefusalError(
+                f"bootstrap: {len(self.replicates) - count} of {len(self.replicates)} replicates have an arm without events; "
+                "use --variance small-sample"
+            )
+        shift = acceleration = 0.0
+        if interval == "bca":
+            ends_of_ties = [np.searchsorted(values, self.observed[index], side) for side in ("left", "right")]
+            below = sum(int(end) for end in ends_of_ties) / 2
+            shift = float(ndtri(np.clip(below / count, 1 / count, 1 - 1 / count)))
+            acceleration = float(self.acceleration[index])
+        z = ndtri((1 + level) / 2)
+        tails = [ndtr(shift + (shift + side) / (1 - acceleration * (shift + side))) for side in (-z, z)]
+        lower, upper = np.quantile(values, tails)
+        null = float(ndtri(np.clip((values < 0).mean(), 1 / (count + 1), count / (count + 1)))) - shift
+        tail = float(ndtr(null / (1 + acceleration * null) - shift))
+        p_value = min(1.0, 2 * min(tail, 1 - tail))
+        se = float(values.std(ddof=1))
+        ends = (float(self.observed[index]), float(lower), float(upper))
+        estimate, low, high = (float(np.exp(end)) for end in ends) if log else ends
+        return Contrast(estimate, se, low, high, p_value, level)
+
+
+def bootstrap(means: ArmMeans, *, scale: str, replicates: int = 10_000, seed: int = 0, interaction: bool = False) -> Bootstrap:
+    """Resample patients within trial and arm, refit the working model and standardise anew, for all replicates together.
+
+    Parameters
+    ----------
+    means : ArmMeans
+        The analysis of the whole sample.
+    scale : {"log", "identity", "logit"}
+    replicates : int
+    seed : int
+    interaction : bool
+        As in the analysis.
+
+    References
+    ----------
+    Efron (1987), JASA 82:171-185.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from causalms.effects.data import trial_data
+    >>> from causalms.effects.means import unadjusted_means
+    >>> table = pd.DataFrame({"y": [1, 5, 3, 4, 2, 2, 0, 1], "arm": list("aaaabbbb")})
+    >>> data = trial_data(table, outcome="y", arm="arm", reference="a")
+    >>> result = bootstrap(unadjusted_means(data, counts=True), scale="log", replicates=500, seed=1)
+    >>> round(result.contrast(0, log=True).estimate, 4)
+    0.3846
+    """
+    if replicates < 100:
+        raise UsageError(f"--replicates: found {replicates}, expected at least 100")
+    data = means.data
+    groups = _groups(data)
+    chunks = []
+    seeds = np.random.SeedSequence(seed).spawn(-(-replicates // _CHUNK))
+    for number, child in enumerate(seeds):
+        weights = resampling_weights(groups, data.n, min(_CHUNK, replicates - number * _CHUNK), np.random.default_rng(child))
+        chunks.append(_replicate(means, weights, interaction))
+    theta = np.concatenate(chunks)
+    observed, slopes = transformed(means.estimates, scale, data.arms)
+    with np.errstate(all="ignore"):
+        values = {"identity": theta, "log": np.log(theta), "logit": np.log(theta) - np.log1p(-theta)}[scale]
+    influence = influence_values(means) * slopes
+    psi = influence[:, 1:] - influence[:, :1]
+    acceleration = (psi**3).sum(axis=0) / (6 * (psi**2).sum(axis=0) ** 1.5)
+    return Bootstrap(values[:, 1:] - values[:, :1], observed[1:] - observed[0], acceleration)
+
+
+def resampling_weights(groups: list[np.ndarray], n: int, replicates: int, rng: np.random.Generator) -> Array:
+    """How often each patient is drawn in each replicate, shape (replicates, n); patients are drawn within their group."""
+    weights = np.empty((replicates, n))
+    for rows in groups:
+        size = len(rows)
+        drawn = rng.integers(0, size, (replicates, size), dtype=np.int32) + np.arange(replicates, dtype=np.int32)[:, None] * size
+        weights[:, rows] = np.bincount(drawn.ravel(), minlength=replicates * size).reshape(replicates, size)
+    return weights
+
+
+def _groups(data: TrialData) -> list[np.ndarray]:
+    """Patients by trial and arm."""
+    trial = np.zeros(data.n, dtype=int) if data.trial is None else np.unique(data.trial, return_inverse=True)[1]
+    label = trial * len(data.arms) + data.arm
+    return [np.flatnonzero(label == value) for value in np.unique(label)]
+
+
+def _replicate(means: ArmMeans, weights: Array, interaction: bool) -> Array:
+    """Counterfactual means of weighted samples, shape (replicates, K)."""
+    data, fit = means.data, means.fit
+    arms = len(data.arms)
+    own = np.eye(arms)[data.arm]
+    events, time = weights @ (own * data.outcome[:, None]), weights @ (own * data.exposure[:, None])
+    if not np.any(means.gradient) and len(fit.coefficients) == arms and fit.family == "linear":
+        return np.asarray(events / time)  # unadjusted arm means
+    start = BatchFit(fit.coefficients[None], np.array([fit.alpha]), np.array([True]))
+    batch = fit_batch(fit.family, Batch(fit.X, data.outcome[None], data.exposure[None], weights), start)
+    omega = data.exposure if means.rate == "exposure-weighted" else np.ones(data.n)
+    theta = np.empty((len(weights), arms))
+    with np.errstate(all="ignore"):
+        shared = None if interaction or fit.family not in LOG_LINK else _weighted_rates(means, batch, weights, 0, interaction)
+        for arm in range(arms):
+            if shared is None:
+                rates = _weighted_rates(means, batch, weights, arm, interaction)
+            else:  # without interaction every patient's rate moves by the same factor
+                rates = shared if arm == 0 else shared * np.exp(batch.coefficients[:, arm])[:, None]
+            inside = (events[:, arm] - rates @ (own[:, arm] * data.exposure)) / time[:, arm]
+            theta[:, arm] = rates @ omega / (weights @ omega) + inside
+        if fit.family in LOG_LINK:
+            theta[events.min(axis=1) <= 0] = np.nan
+    return theta
+
+
+def _weighted_rates(means: ArmMeans, batch: BatchFit, weights: Array, arm: int, interaction: bool) -> Array:
+    """Weights times the predicted rates under an arm, shape (replicates, n)."""
+    X = design(means.data, interaction, arm)
+    return np.asarray(weights * inverse_link(means.fit.family, batch.coefficients @ X.T))

@@ -1,0 +1,85 @@
+"""The words that travel with an estimate: estimand, estimator, notes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from causalms.effects.data import TrialData
+from causalms.effects.estimands import Estimand
+from causalms.effects.models import Fit
+from causalms.effects.settings import Settings
+
+POPULATION = "all randomised patients with complete data"
+TREATMENT_POLICY = "treatment policy (outcomes used as observed, whatever followed randomisation)"
+TEST_NAMES = {"score": "robust score test", "permutation": "studentised permutation test"}
+MODEL_NAMES = {"poisson": "Poisson", "negbin": "negative-binomial", "logistic": "logistic", "linear": "linear"}
+
+
+def estimand_of(
+    data: TrialData, settings: Settings, outcome: str, arm: str, population: str, intercurrent_events: str
+) -> Estimand:
+    """The ICH E9(R1) record of one contrast."""
+    variable = outcome
+    summary = settings.measure.name
+    if settings.measure.kind == "risk":
+        variable = f"any {outcome}" if any("read as any" in note for note in data.notes) else outcome
+    elif settings.measure.kind == "rate":
+        variable = f"{outcome} per unit of exposure" if data.has_exposure else outcome
+    if settings.estimator in ("negbin", "conditional"):
+        summary = f"conditional {summary} given covariates" if data.covariate_names else f"model-based {summary}"
+    elif data.has_exposure:
+        per = (
+            "every patient counted for one unit of exposure" if settings.rate == "unit" else "every unit of exposure counted once"
+        )
+        summary = f"marginal {summary} ({per})"
+    else:
+        summary = f"marginal {summary}"
+    return Estimand(population, f"{arm} against {data.arms[0]}", variable, intercurrent_events, summary)
+
+
+def estimator_name(data: TrialData, settings: Settings) -> str:
+    """The estimator as it is printed, with its covariates."""
+    model = MODEL_NAMES[settings.family]
+    covariates = f"adjusted for {', '.join(data.covariate_names)}" if data.covariate_names else "no covariate"
+    if settings.estimator == "unadjusted":
+        return "unadjusted (arm means)"
+    if settings.estimator in ("negbin", "conditional"):
+        return f"conditional ({model} regression coefficient, {covariates})"
+    each = ", each by arm" if settings.interaction and data.covariate_names else ""
+    return f"standardized ({model} working model, {covariates}{each})"
+
+
+def notes_of(data: TrialData, settings: Settings, fit: Fit) -> tuple[str, ...]:
+    """What a reader must know beside the numbers."""
+    notes: list[str] = []
+    if fit.at_poisson_boundary:
+        notes.append("no overdispersion: the negative-binomial fit is at its Poisson boundary (alpha = 0)")
+    if settings.randomization == "simple" and data.strata is not None:
+        notes.append("strata are not used under simple randomisation; --randomization permuted-block uses them")
+    if (
+        data.sizes.min() < 50
+        and settings.estimator != "negbin"
+        and settings.variance in ("influence", "hc0", "hc1", "model-r", "model-sas")
+    ):
+        notes.append(f"the smallest arm has {data.sizes.min()} patients: intervals may be short; see --variance small-sample")
+    if data.has_exposure and _exposure_differs(data):
+        notes.append(
+            "mean exposure differs between arms: it may be shortened by the treatment itself; "
+            "a rate then mixes efficacy with drop-out (compare --rate exposure-weighted and a missing-data strategy)"
+        )
+    for index in range(1, len(data.arms)):
+        if not data.in_one_trial(0, index):
+            notes.append(
+                f"{data.arms[index]} and {data.arms[0]} were never randomised in one trial: this contrast is not randomised"
+            )
+    return tuple(notes)
+
+
+def _exposure_differs(data: TrialData) -> bool:
+    """Whether mean exposure differs between arms beyond chance (Welch's z above 2.58) and by more than 2%."""
+    means, errors = np.empty(len(data.arms)), np.empty(len(data.arms))
+    for index in range(len(data.arms)):
+        time = data.exposure[data.arm == index]
+        means[index], errors[index] = time.mean(), time.var(ddof=1) / len(time)
+    gap = np.abs(means[1:] - means[0])
+    return bool(np.any((gap > 0.02 * means[0]) & (gap > 2.58 * np.sqrt(errors[1:] + errors[0]))))
