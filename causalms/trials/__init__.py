@@ -2,6 +2,7 @@
 
 from causalms.trials.anatomy import Anatomy, template_anatomy
 from causalms.trials.folder import load_trial
+from causalms.trials.resample import resample_back, resample_trial
 from causalms.trials.space import Space, mni_space
 from causalms.trials.trial import MASKS, MODALITIES, ImageSource, Trial
 from causalms.trials.writer import TrialWriter
@@ -16,5 +17,7 @@ __all__ = [
     "TrialWriter",
     "load_trial",
     "mni_space",
+    "resample_back",
+    "resample_trial",
     "template_anatomy",
 ]

@@ -1,0 +1,248 @@
+"""From a trial's own grid to a model's and back: only when asked for, and said in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import ndimage
+
+from causalms.errors import RefusalError, UsageError
+from causalms.lesions import LesionRule
+from causalms.trials.space import Space
+from causalms.trials.trial import MODALITIES, ImageSource, Trial
+
+#: Least share of the model's grid that the images must cover.
+_LEAST_COVER = 0.5
+_RULE = LesionRule.default()
+
+
+@dataclass(frozen=True)
+class ResampledSource:
+    """Another source's images and masks on another grid.
+
+    Parameters
+    ----------
+    source : ImageSource
+    own_space, space : Space
+        The grid the source gives, and the grid wanted.
+    """
+
+    source: ImageSource
+    own_space: Space
+    space: Space
+
+    def image(self, participant_id: str, modality: str) -> np.ndarray | None:
+        """Baseline image, averaged over the voxels of the wanted grid; None if there is none."""
+        image = self.source.image(participant_id, modality)
+        return None if image is None else resample_image(image, self.own_space, self.space)
+
+    def mask(self, participant_id: str, kind: str, week: int) -> np.ndarray | None:
+        """Mask on the wanted grid; a missing brain mask is taken from brain-extracted images."""
+        mask = self.source.mask(participant_id, kind, week)
+        if mask is not None and kind != "brain":
+            return resample_lesions(mask, self.own_space, self.space)
+        if mask is None and kind == "brain" and week == 0:
+            mask = self._extracted_brain(participant_id)
+        return None if mask is None else resample_image(mask.astype(np.float32), self.own_space, self.space) >= 0.5
+
+    def _extracted_brain(self, participant_id: str) -> np.ndarray | None:
+        inside = np.zeros(self.own_space.shape, dtype=bool)
+        for modality in MODALITIES:
+            image = self.source.image(participant_id, modality)
+            if image is not None:
+                inside |= image != 0
+        return inside if 0 < inside.mean() < 0.9 else None
+
+
+def resample_trial(trial: Trial, space: Space) -> Trial:
+    """The same trial with its images and masks on another grid, resampled when they are asked for.
+
+    Both grids must be of one world: images in MNI152 coordinates for a model in MNI152 coordinates. Nothing is registered
+    here. The participants table stays as it is: its counts are those on the trial's own grid.
+
+    Parameters
+    ----------
+    trial : Trial
+    space : Space
+
+    Returns
+    -------
+    Trial
+        With what was done in :attr:`Trial.notes`. The trial itself, unchanged, if the grids are the same.
+
+    Raises
+    ------
+    RefusalError
+        If the images cover less than half of the wanted grid.
+
+    See Also
+    --------
+    resample_back : the way back for maps and masks.
+    """
+    if trial.space.same_as(space):
+        return trial
+    covered = _covered(trial.space, space)
+    if covered < _LEAST_COVER:
+        raise RefusalError(
+            f"{trial.name}: the images ({trial.space.describe()}) cover {covered:.0%} of the grid asked for "
+            f"({space.describe()}); register them to MNI152 first"
+        )
+    notes = (
+        f"resampled from {trial.space.describe()} to {space.describe()}: images averaged over the new voxels (Gaussian, "
+        "linear interpolation), brain where at least half a voxel is brain",
+        "each lesion of at least 3 mm3 keeps its volume to the nearest voxel and at least one voxel; lesions closer than a voxel "
+        "may merge; counts and volumes in the participants table are those of the original grid",
+        "where a participant has no brain mask and the images are zero outside the brain, brain is where any image is not zero",
+    )
+    return replace(trial, space=space, source=ResampledSource(trial.source, trial.space, space), notes=(*trial.notes, *notes))
+
+
+def resample_back(array: np.ndarray, model_space: Space, own_space: Space, order: int | None = None) -> np.ndarray:
+    """A map or mask on a model's grid brought onto a patient's own grid.
+
+    Parameters
+    ----------
+    array : array of the shape of ``model_space``
+        Bool for a mask, float for a map.
+    model_space, own_space : Space
+    order : {0, 1}, optional
+        0 takes the value of the nearest voxel, 1 interpolates linearly (a mask is then where that gives at least one half).
+        By default 0 for masks, so that volumes stay, and 1 for maps.
+
+    Returns
+    -------
+    array of the shape of ``own_space``
+        Bool for a mask, float32 for a map; 0 outside the model's grid.
+
+    Raises
+    ------
+    UsageError
+        If the array does not have the shape of ``model_space``, or order is neither 0 nor 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> coarse, fine = Space((2, 2, 2), np.diag([4.0, 4, 4, 1])), Space((8, 8, 8), _fine_affine(4.0, 4))
+    >>> mask = np.zeros(coarse.shape, dtype=bool)
+    >>> mask[1, 1, 1] = True
+    >>> int(resample_back(mask, coarse, fine).sum())  # one voxel of 64 mm3 is 64 voxels of 1 mm3
+    64
+    """
+    values = np.asarray(array)
+    if values.shape != model_space.shape:
+        raise UsageError(f"the array has shape {values.shape}, its grid {model_space.shape}; give both of one grid")
+    if order not in (None, 0, 1):
+        raise UsageError(f"order {order!r} is neither 0 (nearest) nor 1 (linear); choose one of them")
+    is_mask = values.dtype == bool
+    chosen = (0 if is_mask else 1) if order is None else order
+    if model_space.same_as(own_space):
+        return values.copy() if is_mask else values.astype(np.float32)
+    moved = _transformed(values.astype(np.float32), model_space, own_space, chosen)
+    return moved >= 0.5 if is_mask else moved
+
+
+def resample_image(image: np.ndarray, own_space: Space, space: Space) -> np.ndarray:
+    """An image on another grid: smoothed to the size of the new voxels, then interpolated linearly; 0 outside.
+
+    Parameters
+    ----------
+    image : array of the shape of ``own_space``
+    own_space, space : Space
+
+    Returns
+    -------
+    array of float32, of the shape of ``space``
+    """
+    to_own = np.linalg.inv(own_space.affine) @ space.affine
+    width = np.sqrt((to_own[:3, :3] ** 2).sum(axis=1))  # of a new voxel along each old axis, in old voxels
+    sigma = np.maximum(width - 1.0, 0.0) / 2.5
+    values = np.asarray(image, dtype=np.float32)
+    if sigma.any():
+        values = ndimage.gaussian_filter(values, sigma, mode="constant", truncate=3.0)
+    return _transformed(values, own_space, space, 1)
+
+
+def resample_lesions(mask: np.ndarray, own_space: Space, space: Space) -> np.ndarray:
+    """A lesion mask on another grid; no lesion is lost and none changes its volume by more than rounding.
+
+    A lesion of volume V becomes max(1, round(V / v)) voxels of volume v: those of which it covers most. Components that are
+    no lesion by the default rule (less than 3 mm3) are left out, for a coarse voxel would make lesions of them.
+
+    Parameters
+    ----------
+    mask : array of bool, of the shape of ``own_space``
+    own_space, space : Space
+
+    Returns
+    -------
+    array of bool, of the shape of ``space``
+        A lesion that lies outside ``space`` altogether has no voxel.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> fine, coarse = Space((8, 8, 8), _fine_affine(4.0, 4)), Space((2, 2, 2), np.diag([4.0, 4, 4, 1]))
+    >>> mask = np.zeros(fine.shape, dtype=bool)
+    >>> mask[6, 6, 5:8] = True  # 3 mm3
+    >>> np.argwhere(resample_lesions(mask, fine, coarse)).tolist()
+    [[1, 1, 1]]
+    """
+    labels = _RULE.label(mask, own_space.voxel_volume_mm3)
+    out = np.zeros(space.shape, dtype=bool)
+    if not labels.any():
+        return out
+    lesion, target = _points(labels, own_space, space)
+    lesions = int(labels.max())
+    cells = out.size
+    pairs, covered = np.unique(lesion * np.int64(cells) + target, return_counts=True)
+    lesion_of, cell_of = pairs // cells, pairs % cells
+    volume = np.bincount(labels.ravel(), minlength=lesions + 1) * own_space.voxel_volume_mm3
+    wanted = np.maximum(1, np.floor(volume / space.voxel_volume_mm3 + 0.5)).astype(np.int64)
+    order = np.lexsort((cell_of, -covered, lesion_of))
+    lesion_of, cell_of = lesion_of[order], cell_of[order]
+    first = np.searchsorted(lesion_of, lesion_of)
+    taken = np.arange(len(lesion_of)) - first < wanted[lesion_of]
+    out.ravel()[cell_of[taken]] = True
+    return out
+
+
+def _points(labels: np.ndarray, own_space: Space, space: Space) -> tuple[np.ndarray, np.ndarray]:
+    """Lesion and new voxel (flat index) of points spread evenly over the lesions' old voxels."""
+    inside = np.flatnonzero(labels)
+    index = np.stack(np.unravel_index(inside, labels.shape), axis=1).astype(float)
+    to_new = np.linalg.inv(space.affine) @ own_space.affine
+    width = np.sqrt((to_new[:3, :3] ** 2).sum(axis=0))  # of an old voxel, in new voxels
+    counts = np.maximum(1, np.ceil(2 * width)).astype(int)
+    steps = [(np.arange(n) + 0.5) / n - 0.5 for n in counts]
+    offsets = np.stack(np.meshgrid(*steps, indexing="ij"), axis=-1).reshape(-1, 3)
+    points = (index[:, None] + offsets[None]).reshape(-1, 3)
+    voxel = np.floor(np.round(points @ to_new[:3, :3].T + to_new[:3, 3] + 0.5, 6)).astype(np.int64)
+    lesion = np.repeat(labels.ravel()[inside].astype(np.int64), len(offsets))
+    within = ((voxel >= 0) & (voxel < np.asarray(space.shape))).all(axis=1)
+    return lesion[within], np.ravel_multi_index(tuple(voxel[within].T), space.shape).astype(np.int64)
+
+
+def _transformed(values: np.ndarray, source: Space, target: Space, order: int) -> np.ndarray:
+    to_source = np.round(np.linalg.inv(source.affine) @ target.affine, 9)
+    linear, offset = to_source[:3, :3], to_source[:3, 3]
+    moved = ndimage.affine_transform(
+        values, linear, offset, output_shape=target.shape, output=np.float32, order=order, mode="grid-constant", cval=0.0
+    )
+    return np.asarray(moved)
+
+
+def _covered(own_space: Space, space: Space) -> float:
+    """Share of the wanted grid's voxels whose middle lies in the own grid's field of view (every third voxel is asked)."""
+    axes = [np.arange(0, n, 3) for n in space.shape]
+    index = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+    to_own = np.linalg.inv(own_space.affine) @ space.affine
+    at = index @ to_own[:3, :3].T + to_own[:3, 3]
+    return float(((at > -0.5) & (at < np.asarray(own_space.shape) - 0.5)).all(axis=1).mean())
+
+
+def _fine_affine(size_mm: float, parts: int) -> np.ndarray:
+    """Affine of the grid that cuts voxels of a grid at the origin into ``parts`` along each axis."""
+    affine = np.diag([size_mm / parts] * 3 + [1.0])
+    affine[:3, 3] = -size_mm / 2 + size_mm / (2 * parts)
+    return affine
