@@ -94,7 +94,8 @@ def _patient(
     probability, pooled = [], []
     for rho in rhos:
         tie = Tie("rho", rho, factual_arm=reference)
-        blocks = [range(d, min(d + 8, draws)) for d in range(0, draws, 8)]
+        size = 2 if "mask" in mechanism.capabilities else 256
+        blocks = [range(d, min(d + size, draws)) for d in range(0, draws, size)]
         found = [run(model, mechanism, subject, randomisation, block, seed, tie)["net2_lesions"].numpy() for block in blocks]
         zero, one = np.concatenate(found, axis=1)
         pooled.append(np.stack([zero, one]))

@@ -67,7 +67,7 @@ def support(participants: pd.DataFrame, arm: str, reference: str) -> Support:
         words = f"none beyond randomisation within {', '.join(both)}"
     else:
         words = (
-            f"{arm} was randomised in {', '.join(trials[arm])} and {reference} in {', '.join(trials[reference])}, never together: "
+            f"{arm} was randomised in {', '.join(trials[arm])} and {reference} in {', '.join(trials[reference])}, never both: "
             "the contrast assumes that, given the measured baseline covariates, patients of those trials would have had the "
             "same outcome under the same arm (no unmeasured trial effect), and that covariates overlap"
         )
@@ -79,15 +79,15 @@ def covariate_overlap(
 ) -> pd.DataFrame:
     r"""Overlap of the patients of two arms in their baseline covariates.
 
-    The propensity :math:`e(x) = P(\text{arm} \mid x,\ \text{arm or reference})` is a logistic regression on the columns (skewed ones
-    as log(1 + x)).
+    The propensity :math:`e(x) = P(\text{arm} \mid x,\ \text{arm or reference})` is a logistic regression on the columns
+    (skewed ones as log(1 + x)).
 
     Returns
     -------
     DataFrame
-        One row a covariate (standardised mean difference), then the propensity: its standardised difference, the share of patients
-        inside the range that both arms hold (``share_in_common``), and the effective sample size of each arm after weighting by
-        inverse propensity, as a share of n (``effective_share``).
+        One row a covariate (standardised mean difference), then the propensity: its standardised difference, the share of
+        patients inside the range that both arms hold (``share_in_common``), and the effective sample size of the smaller
+        arm after weighting by inverse propensity, as a share of its n (``effective_share``).
 
     Raises
     ------
@@ -148,20 +148,20 @@ class Sensitivity:
         """The same in a sentence."""
         text = (
             f"an unmeasured trial effect would have to multiply the rate by {self.erases_estimate:.2f} to erase the estimate "
-            f"and by {self.erases_interval:.2f} to bring the interval to 1; E-value {self.e_value:.2f} ({self.e_value_interval:.2f})"
+            f"and by {self.erases_interval:.2f} to bring the interval to 1; E-value {self.e_value:.2f} "
+            f"({self.e_value_interval:.2f} for the interval)"
         )
         if np.isfinite(self.benchmark):
-            text += (
-                f"; the largest difference between trials on an arm they share, given covariates, is {self.benchmark:.2f}-fold"
-            )
+            text += f"; the largest difference between trials on an arm they share, given covariates, is {self.benchmark:.2f}"
         return text
 
 
 def unmeasured_trial_effect(ratio: float, lower: float, upper: float, benchmark: float = np.nan) -> Sensitivity:
     r"""Sensitivity of a transported rate ratio to an unmeasured difference between trials.
 
-    If patients of one trial have rates :math:`\delta` times those of the other at equal covariates and arm, the transported ratio is
-    biased by :math:`\delta`; it is erased at :math:`\delta = \max(RR, 1/RR)`.  The E-value is :math:`RR + \sqrt{RR(RR-1)}` for RR > 1.
+    If patients of one trial have rates :math:`\delta` times those of the other at equal covariates and arm, the transported
+    ratio is biased by :math:`\delta`; it is erased at :math:`\delta = \max(RR, 1/RR)`.  The E-value is
+    :math:`RR + \sqrt{RR(RR-1)}` for RR > 1.
 
     References
     ----------
