@@ -10,10 +10,16 @@ import click
 from causalms.commands.effects import command as effects_command
 
 
+_ANALYSIS = {
+    *("arm", "reference", "exposure", "adjust", "interaction", "strata", "prognostic", "cluster", "measure", "estimator"),
+    *("working_model", "variance", "rate", "randomization", "level"),
+}
+
+
 def _as_for_effects(function: Any) -> Any:
-    """Take over the options of ``causalms effects``; the outcome becomes optional, because draws name theirs themselves."""
+    """Take over the options of ``causalms effects`` that say how one trial is analysed."""
     for option in reversed([found for found in effects_command.params if isinstance(found, click.Option)]):
-        if option.name not in ("out", "outcome"):
+        if option.name in _ANALYSIS:
             function.__click_params__ = [*getattr(function, "__click_params__", []), option]
     return function
 
@@ -24,6 +30,12 @@ def _as_for_effects(function: Any) -> Any:
 @click.option("--outcome", help="Column of the outcome; for draws net2_lesions unless given.")
 @click.option("--participants", type=click.Path(path_type=Path), help="For draws: BIDS folder or table with the covariates.")
 @click.option("--beside-observed", is_flag=True, help="For draws: also the randomised comparison of the participants.")
+@click.option(
+    "--shrinkage",
+    type=click.Choice(("half-normal", "horseshoe")),
+    help="Also effects shrunk by a Bayesian global model (observed counts, rate ratio).",
+)
+@click.option("--seed", default=0, show_default=True, help="Of the shrinkage draws.")
 @click.option("--trial", help="Only the patients of this trial.")
 @click.option("--week", type=float, help="For draws of several visits: the visit week.")
 @click.option("--out", type=click.Path(path_type=Path), help="Results table (.csv, .tsv or .parquet).")
@@ -35,6 +47,8 @@ def command(
     outcome: str | None,
     participants: Path | None,
     beside_observed: bool,
+    shrinkage: str | None,
+    seed: int,
     trial: str | None,
     week: float | None,
     out: Path | None,
@@ -57,22 +71,31 @@ def command(
     from causalms.tables import net2_column, read_table, write_table
 
     rows = read_table(table)
-    if {"query", "arm_randomised"} <= set(rows.columns):
+    drawn = {"query", "arm_randomised"} <= set(rows.columns)
+    found: list[Any] = []
+    if drawn:
         if participants is None:
             raise UsageError(f"{table}: is a draws table without covariates; name the trial with --participants")
         draws, people = _of_trial(read_draws(str(table)), trial), read_observed(str(participants))
         shared = {key: options[key] for key in ("reference", "measure", "level")}
-        found = [simulated_forest(draws, people, by, outcome=outcome, week=week, **shared)]
-        if beside_observed:
-            at = int(week if week is not None else draws["visit_week"].iloc[0])
-            column = net2_column(at, outcome or "net2_lesions")
-            arms = [options["reference"], *found[0].table["arm"].unique()]
-            seen = _of_trial(people, trial)
-            found.append(forest(seen[seen[options["arm"]].isin(arms)], by, outcome=column, **options))
+        found.append(simulated_forest(draws, people, by, outcome=outcome, week=week, **shared))
+        at = int(week if week is not None else draws["visit_week"].iloc[0])
+        arms = [options["reference"], *found[0].table["arm"].unique()]
+        seen = _of_trial(people, trial)
+        seen, outcome = seen[seen[options["arm"]].isin(arms)], net2_column(at, outcome or "net2_lesions")
     else:
         if outcome is None:
             raise UsageError(f"{table}: name the column of the outcome with --outcome")
-        found = [forest(_of_trial(rows, trial), by, outcome=outcome, source=table.name, **options)]
+        seen = _of_trial(rows, trial)
+    if beside_observed or not drawn:
+        found.append(forest(seen, by, outcome=outcome, source=table.name, **options))
+    if shrinkage is not None:
+        if options["measure"] != "rate-ratio":
+            raise UsageError(f"--shrinkage is of rate ratios, not of a {options['measure']}")
+        from causalms.subgroups.shrinkage import shrink
+
+        same = {key: options[key] for key in ("reference", "arm", "exposure", "level")}
+        found.append(shrink(seen, by, outcome=outcome, prior=shrinkage, seed=seed, **same))
     if out is not None:
         write_table(pd.concat([one.results for one in found], ignore_index=True), out)
     lines = pd.concat([one.table for one in found], ignore_index=True)
@@ -114,8 +137,8 @@ def _line(row: dict[str, Any], told: bool) -> str:
 
     n = "" if math.isnan(row["n"]) else f"{row['n']:.0f}/{row['n_reference']:.0f}"
     events = "" if math.isnan(row["events"]) else f"{row['events']:.6g}/{row['events_reference']:.6g}"
-    if row["note"]:
+    if isinstance(row["note"], str) and row["note"]:
         return f"  {row['subgroup']:28.28s}{n:>11s}{events:>13s}  not estimable: {row['note']}"
     interval = f"{row['lower']:.3f} to {row['upper']:.3f}"
-    p = f"{row['interaction_p']:>15.4f}{row['interaction_p_holm']:>8.4f}" if told else ""
+    p = f"{row['interaction_p']:>15.4f}{row['interaction_p_holm']:>8.4f}" if told and not math.isnan(row["interaction_p"]) else ""
     return f"  {row['subgroup']:28.28s}{n:>11s}{events:>13s}{row['estimate']:>10.3f}{interval:>18s}{p}"

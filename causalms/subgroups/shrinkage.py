@@ -1,0 +1,324 @@
+"""Bayesian shrinkage of subgroup effects in Pyro: the only file of the statistics that loads it, and only when it is called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from causalms.effects.negbin import fit_negbin
+from causalms.effects.variance import coefficient_covariance
+from causalms.errors import ConvergenceError, RefusalError, UsageError
+from causalms.groups import Grouping, grouping
+from causalms.tables import results_table
+
+Floats = NDArray[np.float64]
+PRIORS = ("half-normal", "horseshoe")
+
+
+@dataclass(frozen=True)
+class Shrinkage:
+    """Shrunken subgroup effects.
+
+    Attributes
+    ----------
+    table : DataFrame
+        As the table of :class:`causalms.subgroups.Forest`, with ``source`` = shrinkage; ``estimate`` is the posterior median.
+    results : DataFrame
+        The same in the schema of the results table.
+    draws : DataFrame
+        Posterior draws of the logarithm of every standardised subgroup effect, one column a subgroup, of each arm.
+    diagnostics : DataFrame
+        Of the scales: ``arm``, ``worst_r_hat``, ``least_effective_draws``, ``divergences``.
+    """
+
+    table: pd.DataFrame
+    results: pd.DataFrame
+    draws: pd.DataFrame
+    diagnostics: pd.DataFrame
+
+
+def shrink(
+    people: pd.DataFrame,
+    by: Sequence[str],
+    *,
+    outcome: str,
+    reference: str,
+    arm: str = "arm",
+    exposure: str | None = None,
+    prior: str = "half-normal",
+    scale: float = 0.35,
+    level: float = 0.95,
+    draws: int = 1000,
+    warmup: int = 500,
+    seed: int = 0,
+) -> Shrinkage:
+    r"""Subgroup rate ratios from one global model whose treatment interactions are shrunk towards none.
+
+    A negative-binomial regression with every factor's main effect and its interaction with treatment is fitted by maximum
+    likelihood.  Its treatment coefficients :math:`\hat\gamma`, with their HC3 covariance :math:`V`, are the data of the model
+
+    .. math::
+        \hat\gamma \sim N(A b, V), \quad b = (\beta, \delta_{11}, \delta_{12}, \ldots), \quad \beta \sim N(0, 2.5^2),
+
+    in which every level of every factor has its own deviation :math:`\delta` (no level is the reference; :math:`A` turns
+    them into the fitted coding).  ``half-normal``: :math:`\delta \sim N(0, \tau^2)`, :math:`\tau \sim N^+(0, scale^2)`.
+    ``horseshoe``: the regularised horseshoe with global scale 0.3 scale and a slab of four degrees of freedom and scale 1.
+    Effects are standardised: a subgroup's rate ratio averages over the other factors as they occur in its patients,
+    :math:`\theta_g = \log \sum_{i \in g} w_i e^{\beta + \sum_f \delta_{f(i)}} - \log \sum_{i \in g} w_i`, with :math:`w_i` the
+    fitted rate under the reference.
+
+    Parameters
+    ----------
+    people : DataFrame
+        One row a patient.
+    by : sequence of str
+        Prespecified factors, as for :func:`causalms.subgroups.forest`; patients of no group in any of them are left out.
+    outcome, reference, arm, exposure : str
+    prior : {"half-normal", "horseshoe"}
+    scale : float
+        Of deviations on the log scale; 0.35 makes a deviation by a factor above 2 in a subgroup a rarity beforehand.
+    level : float
+        Of the credible intervals (equal tails).
+    draws, warmup : int
+        Of one NUTS chain.
+    seed : int
+
+    Returns
+    -------
+    Shrinkage
+
+    Raises
+    ------
+    RefusalError
+        If a subgroup has no event in an arm, so that the global model has no finite fit.
+    ConvergenceError
+        If the chain did not mix (split R-hat above 1.05).
+
+    References
+    ----------
+    Wolbers et al. (2025), Stat Biopharm Res (bonsaiforest2).  Piironen, Vehtari (2017), Electron J Stat 11:5018.
+    """
+    if prior not in PRIORS:
+        raise UsageError(f"prior {prior!r}; known are {', '.join(PRIORS)}")
+    if not scale > 0:
+        raise UsageError(f"scale {scale:g} of the prior; give a number above 0, such as 0.35")
+    factors = [grouping(people, name) for name in by]
+    told = np.all([factor.labels != "" for factor in factors], axis=0)
+    told &= people[[name for name in (outcome, arm, exposure) if name]].notna().all(axis=1).to_numpy()
+    others = [name for name in sorted(people.loc[told, arm].astype(str).unique()) if name != reference]
+    if reference not in set(people.loc[told, arm].astype(str)) or not others:
+        raise RefusalError(f"column {arm!r}: needs {reference!r} and another arm among the {int(told.sum())} complete patients")
+    tables, kept, checks = [], [], []
+    for number, other in enumerate(others):
+        rows = told & people[arm].astype(str).isin([reference, other]).to_numpy()
+        part = _Part.of(people[rows], [_cut(factor, rows) for factor in factors], outcome, arm, other, exposure)
+        posterior, check = _sample(part, prior, scale, draws, warmup, seed + number)
+        effects = part.standardised(posterior)
+        tables.append(_lines(part, effects, other, reference, level, prior))
+        kept.append(pd.DataFrame(effects, columns=part.names).assign(arm=other))
+        checks.append({"arm": other, **check})
+    table = pd.concat(tables, ignore_index=True)
+    return Shrinkage(table, _results(table), pd.concat(kept, ignore_index=True), pd.DataFrame(checks))
+
+
+def _cut(factor: Grouping, rows: NDArray[np.bool_]) -> Grouping:
+    return Grouping(factor.name, factor.labels[rows], factor.groups)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Two arms, their global fit, and the map from deviations to its treatment coefficients."""
+
+    treated: NDArray[Any]
+    events: NDArray[Any]
+    levels: list[NDArray[np.intp]]
+    factors: list[Grouping]
+    estimate: Floats
+    covariance: Floats
+    coding: Floats
+    weights: Floats
+
+    @classmethod
+    def of(cls, part: pd.DataFrame, factors: list[Grouping], outcome: str, arm: str, other: str, exposure: str | None) -> _Part:
+        treated = (part[arm].astype(str) == other).to_numpy(float)
+        events = part[outcome].to_numpy(float)
+        time = part[exposure].to_numpy(float) if exposure else np.ones(len(part))
+        for factor in factors:
+            for group in factor.groups:
+                for side in (0, 1):
+                    if events[(factor.labels == group) & (treated == side)].sum() == 0:
+                        raise RefusalError(f"{group}: no event in one arm: the global model has no finite fit; merge subgroups")
+        levels = [np.array([factor.groups.index(label) for label in factor.labels]) for factor in factors]
+        dummies = [np.eye(len(factor.groups))[level][:, 1:] for factor, level in zip(factors, levels, strict=True)]
+        mains = np.column_stack([np.ones(len(part)), *dummies])
+        X = np.column_stack([mains, treated[:, None] * mains])
+        fit = fit_negbin(X, events, time)
+        width = mains.shape[1]
+        covariance = coefficient_covariance(fit, "hc3")[width:, width:]
+        rate = np.exp(mains @ fit.coefficients[:width])
+        return cls(treated, events, levels, factors, fit.coefficients[width:], covariance, _coding(factors), rate)
+
+    @property
+    def names(self) -> list[str]:
+        return ["all", *(group for factor in self.factors for group in factor.groups)]
+
+    def members(self) -> list[NDArray[np.bool_]]:
+        """Who is in "all" and in each subgroup."""
+        groups = [factor.labels == group for factor in self.factors for group in factor.groups]
+        return [np.ones(len(self.treated), bool), *groups]
+
+    def standardised(self, posterior: Floats) -> Floats:
+        """Log rate ratio of every subgroup in every posterior draw; posterior (draws, 1 + levels)."""
+        combos = np.column_stack(self.levels)
+        distinct, place = np.unique(combos, axis=0, return_inverse=True)
+        starts = 1 + np.concatenate([[0], np.cumsum([len(factor.groups) for factor in self.factors])[:-1]]).astype(int)
+        effect = np.exp(posterior[:, [0]] + posterior[:, distinct + starts].sum(axis=2))
+        columns = []
+        for member in self.members():
+            share = np.bincount(place[member], weights=self.weights[member], minlength=len(distinct))
+            columns.append(np.log(effect @ (share / share.sum())))
+        return np.column_stack(columns)
+
+
+def _coding(factors: list[Grouping]) -> Floats:
+    """Matrix from (overall, deviation of every level) to (treatment at first levels, interactions against them)."""
+    sizes = [len(factor.groups) for factor in factors]
+    total = 1 + sum(sizes)
+    first = np.zeros(total)
+    first[0] = 1
+    rows, start = [first], 1
+    for size in sizes:
+        first[start] = 1
+        for level in range(1, size):
+            row = np.zeros(total)
+            row[start + level], row[start] = 1, -1
+            rows.append(row)
+        start += size
+    return np.array(rows)
+
+
+def _sample(part: _Part, prior: str, scale: float, draws: int, warmup: int, seed: int) -> tuple[Floats, dict[str, float]]:
+    """One NUTS chain over the scales of the deviations, then exact Gaussian draws of the coefficients given them.
+
+    Coefficients are integrated out of the sampled model, because given the scales everything is Gaussian: what is left has
+    no funnel and few dimensions.
+    """
+    import pyro
+    import pyro.distributions as dist
+    import torch
+    from pyro.infer import MCMC, NUTS
+
+    estimate, noise, coding = (torch.tensor(x) for x in (part.estimate, part.covariance, part.coding))
+    count = part.coding.shape[1] - 1
+    one = torch.tensor(1.0, dtype=torch.float64)
+
+    def prior_variances() -> Any:
+        if prior == "half-normal":
+            variances = (pyro.sample("spread", dist.HalfNormal(scale * one)) ** 2).expand(count)
+        else:
+            wide = pyro.sample("global", dist.HalfCauchy(0.3 * scale * one))
+            local = pyro.sample("local", dist.HalfCauchy(torch.ones(count).double()).to_event(1))
+            slab = pyro.sample("slab", dist.InverseGamma(2 * one, 2 * one))
+            heavy = (wide * local) ** 2
+            variances = slab * heavy / (slab + heavy)
+        return pyro.deterministic("variances", torch.cat([6.25 * one[None], variances]))
+
+    def model() -> None:
+        covariance = coding @ (prior_variances()[:, None] * coding.T) + noise
+        pyro.sample("fitted", dist.MultivariateNormal(torch.zeros_like(estimate), covariance), obs=estimate)
+
+    threads = torch.get_num_threads()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        torch.set_num_threads(1)
+        try:
+            kernel = NUTS(model, target_accept_prob=0.95, jit_compile=True, ignore_jit_warnings=True)
+            chain = MCMC(kernel, num_samples=draws, warmup_steps=warmup, disable_progbar=True)
+            chain.run()
+            samples = chain.get_samples()
+            divergent = len(chain.diagnostics()["divergences"]["chain 0"])
+            found = pyro.infer.Predictive(model, posterior_samples=samples, return_sites=["variances"])()["variances"]
+        finally:
+            torch.set_num_threads(threads)
+    variances = found.reshape(draws, -1).numpy()
+    return _coefficients(part, variances, np.random.default_rng(seed)), _mixing(variances[:, 1:], divergent)
+
+
+def _coefficients(part: _Part, variances: Floats, rng: np.random.Generator) -> Floats:
+    """Exact draws of the coefficients given the fit and each draw of the prior variances; shape (draws, 1 + levels)."""
+    gain = variances[:, :, None] * part.coding.T  # (draws, b, gamma)
+    total = part.coding @ gain + part.covariance
+    weight = np.linalg.solve(total, np.swapaxes(gain, 1, 2))  # (draws, gamma, b)
+    prior_draw = np.sqrt(variances) * rng.standard_normal(variances.shape)
+    noise = rng.standard_normal((len(variances), len(part.estimate))) @ np.linalg.cholesky(part.covariance).T
+    # Matheron's rule: a prior draw, moved by what it and a noise draw miss of the fitted coefficients.
+    missed = part.estimate - prior_draw @ part.coding.T - noise
+    return prior_draw + np.einsum("dg,dgb->db", missed, weight)
+
+
+def _mixing(variances: Floats, divergent: int) -> dict[str, float]:
+    import torch
+    from pyro.ops.stats import effective_sample_size, split_gelman_rubin
+
+    logs = torch.tensor(np.log(variances + 1e-300))[None]
+    worst = float(split_gelman_rubin(logs, chain_dim=0, sample_dim=1).max())
+    least = float(effective_sample_size(logs, chain_dim=0, sample_dim=1).min())
+    if not worst < 1.05:
+        raise ConvergenceError(
+            f"shrinkage: the chain did not mix (R-hat {worst:.2f}, not below 1.05); take more draws and warm-up"
+        )
+    return {"worst_r_hat": worst, "least_effective_draws": least, "divergences": divergent}
+
+
+def _lines(part: _Part, effects: Floats, arm: str, reference: str, level: float, prior: str) -> pd.DataFrame:
+    tail = (1 - level) / 2
+    low, middle, high = np.exp(np.quantile(effects, [tail, 0.5, 1 - tail], axis=0))
+    factor_of = ["all", *(factor.name for factor in part.factors for _ in factor.groups)]
+    rows = []
+    for number, (name, member) in enumerate(zip(part.names, part.members(), strict=True)):
+        mine, theirs = member & (part.treated == 1), member & (part.treated == 0)
+        rows.append(
+            {
+                "source": "shrinkage",
+                "factor": factor_of[number],
+                "subgroup": name,
+                "arm": arm,
+                "reference": reference,
+                "measure": "rate ratio",
+                "estimator": f"global negative-binomial model, {prior} shrinkage of interactions, standardised",
+                "variance": "posterior, equal tails (Pyro, NUTS)",
+                "estimate": middle[number],
+                "se": float(effects[:, number].std(ddof=1)),
+                "lower": low[number],
+                "upper": high[number],
+                "level": level,
+                "n": int(mine.sum()),
+                "n_reference": int(theirs.sum()),
+                "events": part.events[mine].sum(),
+                "events_reference": part.events[theirs].sum(),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _results(table: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    keys = ("subgroup", "arm", "reference", "measure", "estimator", "variance", "estimate", "se", "lower", "upper", "level")
+    for line in table.to_dict("records"):
+        rows.append(
+            {
+                "analysis": "shrunken effect by subgroup",
+                "population": "all randomised patients with complete data",
+                "estimand": f"rate ratio of {line['arm']} against {line['reference']} in {line['subgroup']}",
+                **{key: line[key] for key in (*keys, "n", "n_reference")},
+                "se_patient": line["se"],
+                "randomised": True,
+                "rung": 2,
+            }
+        )
+    return results_table(rows)

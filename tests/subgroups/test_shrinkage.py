@@ -1,0 +1,102 @@
+"""Bayesian shrinkage: its posterior by quadrature, its collapse without interaction, its honesty with one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from causalms.errors import RefusalError, UsageError
+from causalms.subgroups import forest
+from causalms.subgroups.shrinkage import _Part, shrink
+
+FACTORS = ["gd > 0", "age >= 40", "sex"]
+
+
+def made(seed: int, patients: int, modification: float = 1.0) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    people = pd.DataFrame(
+        {
+            "arm": rng.permutation(np.repeat(["placebo", "drug"], patients // 2)),
+            "age": rng.uniform(20, 55, patients),
+            "gd": rng.poisson(0.8, patients),
+            "sex": rng.choice(["F", "M"], patients),
+        }
+    )
+    ratio = 0.4 * np.where(people["gd"] > 0, modification, 1.0)
+    mean = 3 * np.exp(0.4 * (people["gd"] > 0)) * np.where(people["arm"] == "drug", ratio, 1.0)
+    return people.assign(lesions=rng.negative_binomial(0.6, 0.6 / (0.6 + mean)))
+
+
+def by_quadrature(part: _Part, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """Posterior mean and variance of overall + deviation of each level of one factor under the half-normal prior."""
+    grid = np.linspace(1e-4, 2.5, 2000)
+    pick = np.column_stack([np.ones(2), np.eye(2)])
+    logs, means, variances = [], [], []
+    for spread in grid:
+        prior = np.diag([6.25, spread**2, spread**2])
+        total = part.coding @ prior @ part.coding.T + part.covariance
+        gain = prior @ part.coding.T @ np.linalg.inv(total)
+        logs.append(stats.halfnorm.logpdf(spread, scale=scale) + stats.multivariate_normal.logpdf(part.estimate, cov=total))
+        means.append(pick @ gain @ part.estimate)
+        variances.append(np.diag(pick @ (prior - gain @ part.coding @ prior) @ pick.T))
+    weight = np.exp(np.array(logs) - max(logs))
+    weight /= weight.sum()
+    mean = weight @ np.array(means)
+    return mean, weight @ (np.array(variances) + np.array(means) ** 2) - mean**2
+
+
+@pytest.mark.slow
+def test_posterior_of_the_half_normal_prior_matches_quadrature() -> None:
+    from causalms.groups import grouping
+
+    people = made(1, 300, 1.8)
+    found = shrink(people, ["gd > 0"], outcome="lesions", reference="placebo", draws=2000, warmup=300)
+    part = _Part.of(people, [grouping(people, "gd > 0")], "lesions", "arm", "drug", None)
+    mean, variance = by_quadrature(part, 0.35)
+    logs = found.draws[["gd > 0", "gd <= 0"]].to_numpy()
+    # At least 200 effective draws: 4 standard errors of a mean are 0.28 standard deviations.
+    np.testing.assert_allclose(logs.mean(axis=0), mean, atol=0.28 * np.sqrt(variance.max()))
+    np.testing.assert_allclose(logs.std(axis=0), np.sqrt(variance), rtol=0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prior", ["half-normal", "horseshoe"])
+def test_shrinkage_collapses_without_interaction_and_keeps_a_strong_one(prior: str) -> None:
+    def spread(table: pd.DataFrame) -> float:
+        return float(np.log(table.loc[table["factor"] == "gd > 0", "estimate"]).diff().abs().max())
+
+    settings = {"outcome": "lesions", "reference": "placebo"}
+    none = made(4, 600)
+    shrunk = shrink(none, FACTORS, prior=prior, draws=400, warmup=300, **settings)
+    raw = forest(none, FACTORS, **settings).table
+    subgroups = raw["factor"] != "all"
+    gaps = [np.log(table.loc[subgroups, "estimate"] / table["estimate"].iloc[0]).abs().mean() for table in (shrunk.table, raw)]
+    assert gaps[0] < 0.5 * gaps[1]
+    assert (shrunk.table["upper"] / shrunk.table["lower"]).iloc[1:].mean() < (raw["upper"] / raw["lower"]).iloc[1:].mean()
+    strong = made(4, 1200, 4.0)
+    kept = shrink(strong, FACTORS, prior=prior, draws=400, warmup=300, **settings)
+    assert spread(kept.table) > 0.6 * spread(forest(strong, FACTORS, **settings).table)
+
+
+def test_same_seed_same_posterior_and_no_global_seed_is_touched() -> None:
+    import torch
+
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state().clone()
+    settings = {"outcome": "lesions", "reference": "placebo", "draws": 50, "warmup": 50, "seed": 3}
+    people = made(2, 200)
+    first = shrink(people, ["sex"], **settings).table
+    second = shrink(people, ["sex"], **settings).table
+    pd.testing.assert_frame_equal(first, second)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_a_subgroup_without_events_has_no_global_model() -> None:
+    people = made(3, 100)
+    people.loc[(people["sex"] == "M") & (people["arm"] == "drug"), "lesions"] = 0
+    with pytest.raises(RefusalError, match="sex = M: no event"):
+        shrink(people, ["sex"], outcome="lesions", reference="placebo")
+    with pytest.raises(UsageError, match="prior 'lasso'"):
+        shrink(people, ["sex"], outcome="lesions", reference="placebo", prior="lasso")
