@@ -9,7 +9,6 @@ import click
 
 from causalms.commands.effects import command as effects_command
 
-
 _ANALYSIS = {
     *("arm", "reference", "exposure", "adjust", "interaction", "strata", "prognostic", "cluster", "measure", "estimator"),
     *("working_model", "variance", "rate", "randomization", "level"),
