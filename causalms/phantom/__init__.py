@@ -1,7 +1,7 @@
 """Simulated trials whose potential outcomes are all known."""
 
-from __future__ import annotations
-
 from causalms.phantom.design import Design, load_design
+from causalms.phantom.trial import PhantomTrial, simulate_trial
+from causalms.phantom.truth import PhantomTruth
 
-__all__ = ["Design", "load_design"]
+__all__ = ["Design", "PhantomTrial", "PhantomTruth", "load_design", "simulate_trial"]

@@ -137,7 +137,7 @@ class Missing(_Part):
     T1w: BelowOne = 0.0
     T2w: BelowOne = 0.0
     FLAIR: BelowOne = 0.0
-    ceT1w: BelowOne = 0.0
+    ceT1w: BelowOne = 0.0  # noqa: N815 (the BIDS name of the modality)
 
 
 class Assignment(_Part):

@@ -98,9 +98,7 @@ def simulate_patient(design: Design, enrolled: Enrolled, seed: int, space: Space
     values |= {"dirty_white_matter": baseline.dirty_white_matter, "black_holes": baseline.black_holes}
     rng = generator(seed, OUTCOMES, index)
     rates = realise(design, log_rates(design, enrolled.trial, values, enrolled.site_log_rate), rng)
-    density = net2_density(
-        anatomy, mask_of(t2_lesions, space.shape), mask_of(gd_lesions, space.shape), design.lesions.placement
-    )
+    density = net2_density(anatomy, mask_of(t2_lesions, space.shape), mask_of(gd_lesions, space.shape), design.lesions.placement)
     potential = _potential(design, rates, density, anatomy, t2_lesions, space.voxel_volume_mm3, rng)
     last_week, missing = _follow_up(design, arm, generator(seed, FOLLOW_UP, index))
     return PhantomPatient(
