@@ -2,10 +2,12 @@
 
 from causalms.calibration.assessment import Assessment, assess
 from causalms.calibration.bands import Band, simultaneous_band
+from causalms.calibration.conformal import ConformalSets, conformal
 from causalms.calibration.coverage import coverage_table
 from causalms.calibration.laws import CountLaw, DrawsLaw, NegativeBinomialLaw
 from causalms.calibration.pairs import Pairs, pair
 from causalms.calibration.pit import Pit, pit_curve, pit_ends, pit_histogram, randomised_pit
+from causalms.calibration.recalibration import Recalibration, recalibrate, split
 from causalms.calibration.reliability import Reliability, brier_parts, reliability
 from causalms.calibration.rootogram import Rootogram, rootogram
 from causalms.calibration.scores import SCORES, score
@@ -16,24 +18,29 @@ __all__ = [
     "Assessment",
     "Band",
     "CalibrationTest",
+    "ConformalSets",
     "CountLaw",
     "DrawsLaw",
     "NegativeBinomialLaw",
     "Pairs",
     "Pit",
+    "Recalibration",
     "Reliability",
     "Rootogram",
     "assess",
     "brier_parts",
     "calibration_test",
+    "conformal",
     "coverage_table",
     "pair",
     "pit_curve",
     "pit_ends",
     "pit_histogram",
     "randomised_pit",
+    "recalibrate",
     "reliability",
     "rootogram",
     "score",
     "simultaneous_band",
+    "split",
 ]

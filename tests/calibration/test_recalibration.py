@@ -1,0 +1,115 @@
+"""Recalibration and conformal sets: fitted on one half, judged on the other."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from causalms.calibration import (
+    DrawsLaw,
+    NegativeBinomialLaw,
+    Pairs,
+    assess,
+    conformal,
+    pit_histogram,
+    recalibrate,
+    split,
+)
+from causalms.calibration.laws import CountLaw
+from causalms.effects import analyse_draws
+from causalms.errors import RefusalError
+
+EFFECT = {"placebo": 1.0, "ocrelizumab": 0.15}
+
+
+def made(seed: int, per_arm: int, bias: float = 1.0, size: float = 0.5, draws: int | None = None) -> Pairs:
+    """Counts of size 0.5; forecasts with ``bias`` times the mean and another ``size``."""
+    rng = np.random.default_rng(seed)
+    arm = np.repeat(list(EFFECT), per_arm)
+    mean = np.exp(rng.normal(0.8, 0.7, len(arm))) * np.array([EFFECT[name] for name in arm])
+    y = NegativeBinomialLaw(mean, np.full(len(arm), 0.5)).sample(rng, 1)[:, 0]
+    law: CountLaw = NegativeBinomialLaw(mean * bias, np.full(len(arm), size))
+    if draws is not None:
+        law = DrawsLaw(NegativeBinomialLaw(mean * bias, np.full(len(arm), size)).sample(rng, draws))
+    frame = pd.DataFrame({"participant_id": np.arange(len(arm)), "trial": "T", "arm": arm, "observed": y})
+    return Pairs(frame, law, law.activity, 48.0)
+
+
+def test_split_is_disjoint_and_even_in_every_arm() -> None:
+    first, second = split(made(1, 50), 0.5, seed=3)
+    assert not set(first.frame["participant_id"]) & set(second.frame["participant_id"])
+    assert first.frame["arm"].value_counts().tolist() == [25, 25] == second.frame["arm"].value_counts().tolist()
+
+
+@pytest.mark.parametrize("draws", [None, 32], ids=["formula", "draws"])
+def test_recalibration_mends_bias_and_dispersion_on_patients_it_has_not_seen(draws: int | None) -> None:
+    fitted_on, judged_on = split(made(2, 1500, bias=2.5, size=4.0, draws=draws))
+    assert pit_histogram(judged_on.law, judged_on.observed, repetitions=99).p_value <= 0.01
+    mended = recalibrate(fitted_on).apply(judged_on)
+    ratio = mended.observed.mean() / mended.law.mean.mean()
+    # Standard error of the ratio with 1,500 patients of size 0.5: about 0.05.
+    assert ratio == pytest.approx(1, abs=0.15)
+    results = assess(mended, repetitions=99).results.set_index("measure")
+    assert (
+        results.loc["CRPS", "estimate"] < assess(judged_on, repetitions=99).results.set_index("measure").loc["CRPS", "estimate"]
+    )
+    # From a formula the recalibrated law is the true one; draws add their own noise to the predicted mean.
+    if draws is None:
+        assert results.loc["largest deviation of the PIT histogram from 1", "p_value"] > 0.02
+
+
+def test_recalibrated_expected_table_moves_the_simulated_effect() -> None:
+    fit = recalibrate(made(4, 3000, bias=1.0))
+    people = made(5, 100, bias=1.0)
+    tables = []
+    for arm in EFFECT:
+        mean = np.exp(np.linspace(-0.5, 1.5, people.n)) * EFFECT[arm] * (2.0 if arm == "placebo" else 1.0)
+        keys = {"trial": "T", "arm": arm, "arm_randomised": people.frame["arm"], "visit_week": 48.0, "query": "interventional"}
+        one = pd.DataFrame({"participant_id": np.arange(people.n), **keys, "query_id": "q", "expected_net2_lesions": mean})
+        tables.append(one.assign(expected_net2_volume_ml=0.1, activity_probability=0.5, dispersion=0.1))
+    draws = pd.concat(tables, ignore_index=True)
+    after = fit.expected(draws)
+    np.testing.assert_allclose(after["dispersion"], 2.0, rtol=0.2)
+    for arm, rows in after.groupby("arm"):
+        line = fit.table.set_index("arm").loc[arm]
+        before = draws.loc[rows.index, "expected_net2_lesions"]
+        np.testing.assert_allclose(rows["expected_net2_lesions"], np.exp(line["intercept"]) * before ** line["slope"], rtol=1e-9)
+    assert len(analyse_draws(after, reference="placebo")) == 1
+    with pytest.raises(RefusalError, match="'laquinimod' was not among"):
+        fit.expected(draws.assign(arm="laquinimod"))
+
+
+@pytest.mark.parametrize("draws", [None, 99], ids=["formula", "draws"])
+def test_conformal_sets_cover_in_every_arm_though_the_forecasts_are_wrong(draws: int | None) -> None:
+    # Average over 60 trials of 100 + 100 patients an arm: coverage at least 0.8, its standard error below 0.007 an arm.
+    shares = []
+    for seed in range(60):
+        calibrated_on, judged_on = split(made(seed, 200, bias=0.5, size=2.0, draws=draws), seed=seed)
+        shares.append(conformal(calibrated_on, 0.8).judge(judged_on).set_index("arm")["coverage"])
+    mean = pd.concat(shares, axis=1).mean(axis=1)
+    assert mean.min() > 0.8 - 3 * 0.007
+
+
+def test_conformal_set_is_all_counts_whose_score_is_small_enough() -> None:
+    from causalms.calibration.conformal import _ends, _score
+
+    for law in (made(1, 10).law, made(1, 10, draws=19).law):
+        for threshold in (0.0, 0.3, 0.77, 0.89):
+            lower, upper = _ends(law, threshold)
+            for count in range(60):
+                counts = np.full(law.n, count)
+                if isinstance(law, DrawsLaw):
+                    ends = (law.draws < count).sum(axis=1) / 20, ((law.draws <= count).sum(axis=1) + 1) / 20
+                else:
+                    ends = law.cdf(counts - 1), law.cdf(counts)
+                inside = _score(*ends) <= threshold + 1e-9
+                # A set is the hull of its counts: between its ends the scores may only exceed q where the law puts nothing.
+                assert np.all(inside <= ((lower <= count) & (count <= upper)))
+
+
+def test_too_few_patients_promise_nothing() -> None:
+    with pytest.raises(RefusalError, match="8 patients cannot promise 90% coverage; at least 9 are needed"):
+        conformal(made(1, 8), 0.9)
+    with pytest.raises(RefusalError, match="too few to recalibrate"):
+        recalibrate(made(1, 8))
