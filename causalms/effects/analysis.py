@@ -22,6 +22,7 @@ from causalms.effects.variance import (
     means_covariance,
 )
 from causalms.effects.wording import POPULATION, TEST_NAMES, TREATMENT_POLICY, estimand_of, estimator_name, notes_of
+from causalms.errors import InputError
 from causalms.tables import results_table
 
 
@@ -236,6 +237,8 @@ def analyse(
         cluster=cluster,
         source=source,
     )
+    if settings.family == "poisson" and (data.outcome < 0).any():
+        raise InputError(f"{source}: column {outcome!r} holds negative values; use --working-model linear")
     return analyse_data(data, settings, outcome, population, intercurrent_events)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from causalms.effects.counts import CountSums
 from causalms.effects.models import Array, Family
 from causalms.effects.negbin import log_remainder, log_remainder_slope
 
@@ -200,10 +201,10 @@ def _negbin(batch: Batch, poisson: BatchFit, alpha: Array | None) -> BatchFit:
         alpha = np.clip(excess / batch.weighted(mean**2).sum(axis=1), 1e-3, 50.0)
     log_alpha = np.log(np.maximum(np.broadcast_to(alpha, (len(beta),)), 1e-3))[rows]
     part, now = batch.take(rows), beta[rows]
-    more, j = tails(part)
+    sums = CountSums.of(part.y, part.weights)
     converged[rows] = False
     for _ in range(_ITERATIONS):
-        step, size = _joint_step(part, now, log_alpha, more, j)
+        step, size = _joint_step(part, now, log_alpha, sums)
         now, log_alpha = now + step[:, :-1], np.clip(log_alpha + step[:, -1], *_LOG_ALPHA_RANGE)
         bounded = log_alpha <= _LOG_ALPHA_RANGE[0]
         done = (size < 1e-6) | bounded
@@ -211,26 +212,15 @@ def _negbin(batch: Batch, poisson: BatchFit, alpha: Array | None) -> BatchFit:
         converged[rows[done]] = True
         stay = ~done & np.isfinite(size)
         if not stay.all():
-            rows, now, log_alpha, more, part = rows[stay], now[stay], log_alpha[stay], more[stay], part.take(stay)
+            rows, now, log_alpha = rows[stay], now[stay], log_alpha[stay]
+            sums, part = sums.take(stay), part.take(stay)
         if not len(rows):
             break
     beta[~converged] = np.nan
     return BatchFit(beta, out_alpha, converged)
 
 
-def tails(batch: Batch) -> tuple[Array, Array]:
-    """Weighted number of patients with more than j events, shape (R, J), and j."""
-    j = np.arange(max(float(batch.y.max()), 1.0)) if batch.y.size else np.arange(1.0)
-    if len(batch.y) == 1 and batch.weights is not None:
-        return np.asarray(batch.weights @ (batch.y[0][:, None] > j)), j
-    replicates, n = batch.y.shape
-    cell = np.repeat(np.arange(replicates), n) * (len(j) + 1) + batch.y.ravel().astype(int)
-    weights = None if batch.weights is None else batch.weights.ravel()
-    histogram = np.bincount(cell, weights=weights, minlength=replicates * (len(j) + 1)).reshape(replicates, -1)
-    return np.asarray(histogram[:, ::-1].cumsum(axis=1)[:, ::-1][:, 1:].astype(float)), j
-
-
-def _joint_step(batch: Batch, beta: Array, log_alpha: Array, more: Array, j: Array) -> tuple[Array, Array]:
+def _joint_step(batch: Batch, beta: Array, log_alpha: Array, sums: CountSums) -> tuple[Array, Array]:
     """One Newton step on (coefficients, log alpha) and the length of the undamped step."""
     mean = _mean("poisson", batch.linear(beta), batch.time)[0]
     alpha = np.exp(log_alpha)[:, None]
@@ -239,11 +229,10 @@ def _joint_step(batch: Batch, beta: Array, log_alpha: Array, more: Array, j: Arr
     gradient = batch.project(batch.weighted((batch.y - mean) * shrink))
     mu_shrink = mean * shrink
     remainder = log_remainder(x)
-    ratio = j / (1 + alpha * j)
     y_part = batch.y * mu_shrink
-    first = batch.weighted(mean * mean * remainder - y_part).sum(axis=1) + (more * ratio).sum(axis=1)
+    first = batch.weighted(mean * mean * remainder - y_part).sum(axis=1) + sums.slope(alpha[:, 0])
     second = batch.weighted(mean * mean * mean * log_remainder_slope(x, remainder) + y_part * mu_shrink).sum(axis=1)
-    second -= (more * ratio**2).sum(axis=1)
+    second += sums.curvature(alpha[:, 0])
     flat = alpha[:, 0]
     p = beta.shape[1]
     matrix = np.empty((len(beta), p + 1, p + 1))

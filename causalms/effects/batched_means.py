@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from causalms.effects.batched import Batch, BatchFit
+from causalms.effects.counts import CountSums
 from causalms.effects.models import LOG_LINK, Array, Family, inverse_link
 
 
@@ -236,7 +237,6 @@ def coefficient_variance(means: BatchMeans, variance: str, position: int = 1) ->
 
 def _observed_variance(means: BatchMeans, position: int) -> Array:
     """Inverse of the observed information jointly with alpha (SAS); at the Poisson boundary alpha plays no part."""
-    from causalms.effects.batched import tails
     from causalms.effects.negbin import log_remainder, log_remainder_slope
 
     mean, y, alpha = means.mean, means.batch.y, means.fit.alpha[:, None]
@@ -245,10 +245,10 @@ def _observed_variance(means: BatchMeans, position: int) -> Array:
     matrix = np.zeros((len(mean), p + 1, p + 1))
     matrix[:, :p, :p] = means.batch.gram(mean * (1 + alpha * y) * shrink**2)
     cross = means.batch.project(mean * (y - mean) * shrink**2)
-    more, j = tails(means.batch)
+    sums = CountSums.of(y)
     remainder = log_remainder(alpha * mean)
     second = (mean**3 * log_remainder_slope(alpha * mean, remainder) + y * (mean * shrink) ** 2).sum(axis=1)
-    second -= (more * (j / (1 + alpha * j)) ** 2).sum(axis=1)
+    second += sums.curvature(np.maximum(alpha[:, 0], 1e-12))
     boundary = means.fit.alpha == 0
     matrix[:, :p, p] = matrix[:, p, :p] = np.where(boundary[:, None], 0, cross)
     matrix[:, p, p] = np.where(boundary, 1, -second)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from causalms.effects.models import Array
 from causalms.errors import InputError
 
 _IDENTIFIERS = ("participant_id", "USUBJID", "usubjid")
-_LARGEST = 1e12
+_LARGEST, _LARGEST_COVARIATE = 1e12, 1e100
 
 
 def column(table: pd.DataFrame, name: str, source: str) -> pd.Series:
@@ -52,7 +53,7 @@ def numbers(values: pd.Series, rows: np.ndarray, name: str, source: str) -> Arra
     wrong = ~np.isfinite(array) | (np.abs(array) > _LARGEST)
     if wrong.any():
         at = int(np.flatnonzero(wrong)[0])
-        found = values.iloc[rows[at]]
+        found = label(values.iloc[rows[at]])
         raise InputError(f"{source}: column {name!r}, row {rows[at] + 1}: found {found!r}, expected a number < 1e12; correct it")
     return np.asarray(array)
 
@@ -94,7 +95,7 @@ def times_at_risk(values: Array, name: str, rows: np.ndarray, source: str) -> Ar
 
 def label(value: object) -> str:
     """An arm's name as text: 1.0 reads '1'."""
-    return f"{value:g}" if isinstance(value, float) and value == int(value) else str(value).strip()
+    return f"{value:g}" if isinstance(value, float) and value.is_integer() else str(value).strip()
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class Covariates:
             ) from error
         for name in names:
             column(table, name, source)
-        return cls(table[names], text, source)
+        return cls(table[names].apply(_as_numbers), text, source)
 
     @property
     def complete(self) -> np.ndarray:
@@ -144,7 +145,9 @@ class Covariates:
         import formulaic
 
         try:
-            built = formulaic.model_matrix(f"~ {self.formula}", self.table.iloc[rows])
+            with np.errstate(all="ignore"), warnings.catch_warnings():  # what is not finite is found and named below
+                warnings.simplefilter("ignore")
+                built = formulaic.model_matrix(f"~ {self.formula}", self.table.iloc[rows], na_action="ignore")
             frame = pd.DataFrame(built).astype(float)
         except Exception as error:
             raise InputError(
@@ -176,6 +179,8 @@ def independent_columns(base: Array, matrix: Array, names: tuple[str, ...]) -> t
     >>> independent_columns(np.ones((3, 1)), x, ("a", "twice_a"))[1:]
     (('a',), ("covariate 'twice_a' is constant or repeats others and is left out",))
     """
+    if matrix.size and np.abs(matrix).max() > _LARGEST_COVARIATE:
+        raise InputError(f"covariate {names[int(np.abs(matrix).max(axis=0).argmax())]!r} is above 1e100; rescale it")
     kept: list[int] = []
     orthonormal = np.linalg.qr(base)[0]
     scaled = np.empty_like(matrix)
@@ -193,6 +198,14 @@ def independent_columns(base: Array, matrix: Array, names: tuple[str, ...]) -> t
     dropped = [names[index] for index in range(len(names)) if index not in kept]
     notes = tuple(f"covariate {name!r} is constant or repeats others and is left out" for name in dropped)
     return scaled[:, kept], tuple(names[index] for index in kept), notes
+
+
+def _as_numbers(values: pd.Series) -> pd.Series:
+    """Numbers that a reader kept as objects, as numbers; text stays text and becomes levels."""
+    if values.dtype != object:
+        return values
+    converted = pd.to_numeric(values, errors="coerce")
+    return converted if (converted.notna() | values.isna()).all() else values
 
 
 def _first_line(error: Exception) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from causalms.effects.counts import CountSums
 from causalms.effects.models import Array
 
 _LOG_ALPHA = np.linspace(-7.0, 5.0, 97)
@@ -41,14 +42,12 @@ def adjusted_alpha(y: Array, mean: Array, X: Array) -> float:
 
 def adjusted_alphas(y: Array, mean: Array, X: Array) -> Array:
     """:func:`adjusted_alpha` for R replicates: counts and means (R, m), designs (R, m, k); returns shape (R,)."""
-    from causalms.effects.batched import Batch, tails
-
-    more, j = tails(Batch(X, y, np.ones((1, 1))))
+    sums = CountSums.of(y)
     values = np.empty((len(y), len(_LOG_ALPHA)))
     for index, alpha in enumerate(np.exp(_LOG_ALPHA)):
         log_variance = np.log1p(alpha * mean)
         information = np.matmul((X * (mean / (1 + alpha * mean))[:, :, None]).transpose(0, 2, 1), X)
-        likelihood = more @ np.log1p(alpha * j) - ((y + 1 / alpha) * log_variance).sum(axis=1)
+        likelihood = sums.value(np.full(len(y), alpha)) - ((y + 1 / alpha) * log_variance).sum(axis=1)
         values[:, index] = likelihood - np.linalg.slogdet(information)[1] / 2
     at = values.argmax(axis=1)
     inner = np.clip(at, 1, len(_LOG_ALPHA) - 2)

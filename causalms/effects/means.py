@@ -81,6 +81,8 @@ def fit_working_model(data: TrialData, family: Family, interaction: bool = False
         raise RefusalError(f"the working model has {X.shape[1]} coefficients for {data.n} patients; adjust for fewer covariates")
     if family != "linear":
         events = np.bincount(data.arm, weights=data.outcome, minlength=len(data.arms))
+        if not events.any():
+            raise RefusalError("outcome: no patient has an event, so arms cannot be compared; choose another outcome or visit")
         for arm, total, size in zip(data.arms, events, data.sizes, strict=True):
             if total == 0 or (family == "logistic" and total == size):
                 what = "no event" if total == 0 else "an event in every patient"

@@ -200,7 +200,8 @@ def newton_step(information: Array, gradient: Array) -> Array:
         step = np.full_like(gradient, np.nan)
     if not np.isfinite(step).all():
         raise ConvergenceError(
-            "the working model's covariates are collinear or too large to fit; leave out or rescale covariates"
+            "the working model has no finite fit: covariates are collinear, too large, "
+            "or single out patients without events; leave these out"
         )
     return step
 

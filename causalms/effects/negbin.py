@@ -2,54 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
+from causalms.effects.counts import CountSums
 from causalms.effects.models import Array, Fit, fit_model, newton_step
 from causalms.errors import ConvergenceError
 
 _ITERATIONS = 200
 _TOLERANCE = 1e-10
-_LONGEST_SUM = 200_000
 _LOG_ALPHA_RANGE = (-25.0, 12.0)
-
-
-@dataclass(frozen=True)
-class CountTail:
-    """How many patients have more than j events, for j = 0, 1, ...: the data's part of the alpha likelihood.
-
-    Because ``log Gamma(y + 1/alpha) - log Gamma(1/alpha)`` is a sum over j < y of ``log(1/alpha + j)``, sums over patients are
-    sums over j of these counts; they stay exact as alpha goes to 0, where differences of gamma functions lose every digit.
-    """
-
-    j: Array
-    more: Array
-
-    @classmethod
-    def of(cls, y: Array) -> CountTail:
-        """Build from counts; above 200,000 events the sum is taken over bins of j, whose width is far below any mean."""
-        largest = int(y.max())
-        j = (
-            np.arange(largest, dtype=float)
-            if largest <= _LONGEST_SUM
-            else np.unique(np.geomspace(1, largest, _LONGEST_SUM).round()) - 1
-        )
-        more = len(y) - np.searchsorted(np.sort(y), j, side="right")
-        width = np.diff(np.append(j, largest)) if largest > _LONGEST_SUM else np.ones(len(j))
-        return cls(j + (width - 1) / 2, more * width)
-
-    def value(self, alpha: float) -> float:
-        """Sum over patients and j < y of log(1 + alpha j)."""
-        return float(self.more @ np.log1p(alpha * self.j))
-
-    def slope(self, alpha: float) -> float:
-        """First derivative of :meth:`value` by alpha."""
-        return float(self.more @ (self.j / (1 + alpha * self.j)))
-
-    def curvature(self, alpha: float) -> float:
-        """Second derivative of :meth:`value` by alpha."""
-        return float(-self.more @ (self.j / (1 + alpha * self.j)) ** 2)
 
 
 def fit_negbin(X: Array, y: Array, exposure: Array) -> Fit:
@@ -95,10 +58,10 @@ def fit_negbin(X: Array, y: Array, exposure: Array) -> Fit:
     excess = ((fit.y - fit.mean) ** 2 - fit.y).sum() / 2
     if excess <= 0:
         return replace(fit, at_poisson_boundary=True)
-    tail = CountTail.of(fit.y)
+    tail = CountSums.of(fit.y[None])
     log_alpha = np.log(max(2 * excess / (fit.mean**2).sum(), 1e-4))
     fit = replace(fit, alpha=float(np.exp(log_alpha)))
-    value = log_likelihood(fit, tail)
+    value, before = log_likelihood(fit, tail), np.inf
     for _ in range(_ITERATIONS):
         gradient, curvature = _derivatives(fit, tail)
         step = _ascent(curvature, gradient)
@@ -113,14 +76,17 @@ def fit_negbin(X: Array, y: Array, exposure: Array) -> Fit:
         fit, value = candidate, new_value
         if np.log(fit.alpha) <= _LOG_ALPHA_RANGE[0]:
             return replace(fit_model("poisson", X, y, exposure), family="negbin", at_poisson_boundary=True)
-        if np.abs(step).max() < _TOLERANCE * (1 + np.abs(fit.coefficients).max()):
+        size = float(np.abs(step).max())
+        # Newton doubles the digits at every step, so a small step that no longer shrinks has met the rounding of huge counts.
+        if size < _TOLERANCE * (1 + np.abs(fit.coefficients).max()) or (size < 1e-4 and size > before / 2):
             return fit
+        before = size
     raise ConvergenceError(
         "the negative-binomial working model did not converge; use the Poisson working model or fewer covariates"
     )
 
 
-def log_likelihood(fit: Fit, tail: CountTail | None = None) -> float:
+def log_likelihood(fit: Fit, tail: CountSums | None = None) -> float:
     """Full negative-binomial (or Poisson, at alpha = 0) log likelihood, constants included.
 
     Examples
@@ -138,22 +104,24 @@ def log_likelihood(fit: Fit, tail: CountTail | None = None) -> float:
     constant = float(y @ log_mean - gammaln(y + 1).sum())
     if alpha == 0:
         return constant - float(mean.sum())
-    tail = CountTail.of(y) if tail is None else tail
-    return constant + tail.value(alpha) - float(((y + 1 / alpha) * np.log1p(alpha * mean)).sum())
+    tail = CountSums.of(y[None]) if tail is None else tail
+    return constant + float(tail.value(np.array([alpha]))[0]) - float(((y + 1 / alpha) * np.log1p(alpha * mean)).sum())
 
 
 def observed_information(fit: Fit) -> Array:
     """Negative second derivatives of the log likelihood by (coefficients, alpha), shape (p + 1, p + 1)."""
-    return _information(fit, -_alpha_derivatives(fit, CountTail.of(fit.y))[1])
+    return _information(fit, -_alpha_derivatives(fit, CountSums.of(fit.y[None]))[1])
 
 
-def _alpha_derivatives(fit: Fit, tail: CountTail) -> tuple[float, float]:
+def _alpha_derivatives(fit: Fit, tail: CountSums) -> tuple[float, float]:
     """First and second derivative of the log likelihood by alpha."""
     mean, alpha, y = fit.mean, fit.alpha, fit.y
     x = alpha * mean
     first = mean**2 * log_remainder(x) - y * mean / (1 + x)
     second = mean**3 * log_remainder_slope(x) + y * (mean / (1 + x)) ** 2
-    return float(first.sum()) + tail.slope(alpha), float(second.sum()) + tail.curvature(alpha)
+    return float(first.sum()) + float(tail.slope(np.array([alpha]))[0]), float(second.sum()) + float(
+        tail.curvature(np.array([alpha]))[0]
+    )
 
 
 def log_remainder(x: Array) -> Array:
@@ -173,7 +141,7 @@ def log_remainder_slope(x: Array, remainder: Array | None = None) -> Array:
     return np.where(small, series, 1 / (safe * (1 + safe) ** 2) - 2 * remainder / safe)
 
 
-def _derivatives(fit: Fit, tail: CountTail) -> tuple[Array, Array]:
+def _derivatives(fit: Fit, tail: CountSums) -> tuple[Array, Array]:
     """Gradient and second derivatives by (coefficients, log alpha)."""
     first, second = _alpha_derivatives(fit, tail)
     information = _information(fit, -second)

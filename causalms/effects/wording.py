@@ -54,6 +54,8 @@ def notes_of(data: TrialData, settings: Settings, fit: Fit) -> tuple[str, ...]:
     notes: list[str] = []
     if fit.at_poisson_boundary:
         notes.append("no overdispersion: the negative-binomial fit is at its Poisson boundary (alpha = 0)")
+    if fit.X.shape[1] > data.n / 5 and settings.estimator != "unadjusted":
+        notes.append(f"{fit.X.shape[1]} coefficients for {data.n} patients: too many covariates to trust the interval")
     if settings.randomization == "simple" and data.strata is not None:
         notes.append("strata are not used under simple randomisation; --randomization permuted-block uses them")
     if (
