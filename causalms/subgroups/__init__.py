@@ -1,7 +1,29 @@
-"""For whom does treatment work?  Prespecified subgroups, interaction, shrinkage, and who benefits."""
+"""For whom treatment works: prespecified subgroups, interaction, shrinkage, and who benefits."""
 
+from causalms.subgroups.benefit import Benefit, benefit, cross_fit, predict_from_draws
+from causalms.subgroups.curves import benefit_curves
 from causalms.subgroups.forest import Forest, forest
+from causalms.subgroups.heterogeneity import benefit_groups, best_linear_predictor
 from causalms.subgroups.interaction import Interaction, holm, interaction_test
+from causalms.subgroups.policy import policy_value, who_is_treated
+from causalms.subgroups.ranking import ranking
 from causalms.subgroups.simulated import simulated_forest
 
-__all__ = ["Forest", "Interaction", "forest", "holm", "interaction_test", "simulated_forest"]
+__all__ = [
+    "Benefit",
+    "Forest",
+    "Interaction",
+    "benefit",
+    "benefit_curves",
+    "benefit_groups",
+    "best_linear_predictor",
+    "cross_fit",
+    "forest",
+    "holm",
+    "interaction_test",
+    "policy_value",
+    "predict_from_draws",
+    "ranking",
+    "simulated_forest",
+    "who_is_treated",
+]
