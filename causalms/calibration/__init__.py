@@ -12,6 +12,7 @@ from causalms.calibration.reliability import Reliability, brier_parts, reliabili
 from causalms.calibration.rootogram import Rootogram, rootogram
 from causalms.calibration.scores import SCORES, score
 from causalms.calibration.significance import CalibrationTest, calibration_test
+from causalms.calibration.spatial import RiskMap, frequency_maps, place_scores, region_calibration, voxel_reliability
 
 __all__ = [
     "SCORES",
@@ -26,21 +27,26 @@ __all__ = [
     "Pit",
     "Recalibration",
     "Reliability",
+    "RiskMap",
     "Rootogram",
     "assess",
     "brier_parts",
     "calibration_test",
     "conformal",
     "coverage_table",
+    "frequency_maps",
     "pair",
     "pit_curve",
     "pit_ends",
     "pit_histogram",
+    "place_scores",
     "randomised_pit",
     "recalibrate",
+    "region_calibration",
     "reliability",
     "rootogram",
     "score",
     "simultaneous_band",
     "split",
+    "voxel_reliability",
 ]
