@@ -71,8 +71,14 @@ _VARIANCES = (
 )
 @click.option("--replicates", type=int, default=10_000, show_default=True, help="Bootstrap replicates or permutations.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap and of the permutations.")
+@click.option(
+    "--multiplicity",
+    type=click.Choice(("holm", "hochberg", "bonferroni", "fixed-sequence")),
+    help="Adjust the p-values of several arms.",
+)
+@click.option("--publication", type=click.Path(path_type=Path), help="Write a table for a paper (.html, .tex, .csv or .docx).")
 @click.option("--out", type=click.Path(path_type=Path), help="Where to write the results table (.csv, .tsv or .parquet).")
-def command(table: Path, out: Path | None, **options: Any) -> None:
+def command(table: Path, out: Path | None, publication: Path | None, multiplicity: str | None, **options: Any) -> None:
     r"""Estimate treatment effects from TABLE (CSV, TSV, Parquet, SAS XPT or sas7bdat), one row a patient.
 
     \b
@@ -84,16 +90,21 @@ def command(table: Path, out: Path | None, **options: Any) -> None:
     from causalms.tables import read_table, write_table
 
     patients = read_table(table)
-    text, results = (
-        _simulated(patients, table.name, options) if is_draws_table(patients) else _observed(patients, table.name, options)
-    )
+    if is_draws_table(patients):
+        if publication is not None or multiplicity is not None:
+            raise UsageError("--publication and --multiplicity are for observed tables; write a draws table's results with --out")
+        text, results = _simulated(patients, table.name, options)
+    else:
+        text, results = _observed(patients, table.name, options, publication, multiplicity)
     if out is not None:
         write_table(results, out)
         text += f"\n\nresults written to {out}"
     click.echo(text)
 
 
-def _observed(patients: pd.DataFrame, source: str, options: dict[str, Any]) -> tuple[str, pd.DataFrame]:
+def _observed(
+    patients: pd.DataFrame, source: str, options: dict[str, Any], publication: Path | None, multiplicity: str | None
+) -> tuple[str, pd.DataFrame]:
     """Effects on observed outcomes, one row a patient."""
     from causalms.effects.analysis import analyse
     from causalms.effects.printing import page
@@ -101,7 +112,19 @@ def _observed(patients: pd.DataFrame, source: str, options: dict[str, Any]) -> t
     if not options["outcome"]:
         raise UsageError("--outcome is missing: name the column of counts, of 0/1 or of numbers")
     analysis = analyse(patients, source=source, **options)
-    return page(analysis), analysis.results
+    text, results, adjusted = page(analysis), analysis.results, None
+    if multiplicity is not None:
+        from causalms.effects.multiplicity import with_adjusted_p_values
+
+        results = with_adjusted_p_values(results, multiplicity)
+        adjusted = results["p_adjusted"].tolist()
+        pairs = ", ".join(f"{arm} {value:.4g}" for arm, value in zip(results["arm"], adjusted, strict=True))
+        text += f"\n\nadjusted p ({multiplicity}): {pairs}"
+    if publication is not None:
+        from causalms.effects.publication import write_publication
+
+        text += f"\n\ntable written to {write_publication(analysis, publication, adjusted)}"
+    return text, results
 
 
 def _simulated(draws: pd.DataFrame, source: str, options: dict[str, Any]) -> tuple[str, pd.DataFrame]:
