@@ -119,7 +119,9 @@ def _page(lines: Any) -> str:
     text = []
     for (source, arm), rows in lines.groupby(["source", "arm"], sort=False):
         first = rows.iloc[0]
-        text.append(f"{source}: {arm} against {first['reference']}, {first['measure']} ({first['level']:.0%} interval)")
+        origin = "" if first["randomised"] is not False and first["randomised"] == 1 else "; transported, not randomised here"
+        head = f"{source}: {arm} against {first['reference']}, {first['measure']}"
+        text.append(f"{head} ({first['level']:.0%} interval{origin})")
         text.append(
             f"  {'subgroup':28s}{'n':>11s}{'events':>13s}{'estimate':>10s}{'interval':>18s}{'interaction p':>15s}{'Holm':>8s}"
         )
