@@ -66,7 +66,7 @@ def sample_patient(
             if query.missing == "skip":
                 return None
             raise
-    assigned = np.array([[i.assign(subject, d, query.seed) for d in range(query.draws)] for i in query.interventions])
+    assigned = np.array([i.assign(subject, range(query.draws), query.seed) for i in query.interventions])
     refuse_arms(list(np.unique(assigned)), mechanism)
     assigned = np.repeat(assigned, len(query.weeks), axis=0)
     axis = tuple((i.name, w) for i in query.interventions for w in query.weeks)

@@ -147,7 +147,7 @@ def check_patient(
     scores: dict[str, np.ndarray] = {}
     for k in range(particles):
         u = mechanism.abduct(subject, own, seen, fact, k, query.seed, query.abduction)
-        arm = world.assign(subject, k, query.seed)
+        arm = world.assign(subject, [k], query.seed)[0]
         composed = mechanism.push(subject, own, seen, u)
         twin = mechanism.push(subject, arm, week, tie.noise(u, arm, _redraw(mechanism, subject, k, query.seed, arm)))
         twin_at = (
@@ -319,7 +319,7 @@ def _overlap(found: list[PatientCheck], trial: Any, randomisation: Randomisation
 
 
 def _before_treatment(mechanism: Mechanism, subject: Subject, randomisation: Randomisation, query: Query, week: float) -> float:
-    arms = torch.tensor([[randomisation.arms.index(query.interventions[0].assign(subject, 0, query.seed))]])
+    arms = torch.tensor([[randomisation.arms.index(query.interventions[0].assign(subject, [0], query.seed)[0])]])
     evidence = evidence_of(subject, randomisation)
     arguments = (mechanism, subject, randomisation, [0], query.seed)
     before = run(intervened_nowhere(evidence), *arguments)

@@ -59,7 +59,8 @@ def individual_effects(
 
     For the factual event :math:`E = \{Y_a = y\}` of probability p and an event of the other world of probability q, both from the
     patient's own marginals: :math:`\max(0, p+q-1)/p \le P(\cdot \mid E) \le \min(p, q)/p`; for the twin's mean, trimming.
-    Rare facts leave their twins nearly unbounded, and the table shows it.
+    Rare facts leave their twins nearly unbounded, and the table shows it; a fact of probability 0 (a volume, which is
+    continuous) bounds nothing: 0 to infinity.
 
     Parameters
     ----------
@@ -91,7 +92,7 @@ def individual_effects(
             "benefit": (values < fact, _given(p, float(other.below(fact)))),
             "harm": (values > fact, _given(p, 1 - float(other.at_most(fact)))),
             "active": (values > 0, _given(p, 1 - float(other.at_most(0.0)))),
-            "lesions": (values, twin_mean_bounds(other, p) if p > 0 else Bounds(other.support[0], other.support[-1])),
+            "lesions": (values, twin_mean_bounds(other, p) if p > 0 else Bounds(0.0, np.inf)),
         }
         row: dict[str, Any] = {"participant_id": participant_id, "arm_randomised": own, "arm": arm, "factual": fact}
         row |= {"factual_probability": p, "particles": len(values)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,14 +51,14 @@ class Intervention:
     kind: str = "value"
     words: Mapping[str, Any] = field(default_factory=dict)
 
-    def assign(self, subject: Subject, draw: int, seed: int) -> str:
-        """The arm of one draw: keyed by (patient, intervention, draw, seed), so never by order or worker."""
+    def assign(self, subject: Subject, draws: Sequence[int], seed: int) -> list[str]:
+        """The arm of every draw: keyed by (patient, intervention, draw, seed), so never by order or worker."""
         law = self.law(subject)
         if len(law) == 1:
-            return next(iter(law))
-        uniform = keyed_generator("assign", self.name, subject.participant_id, draw, seed).random()
-        cumulative = np.cumsum(list(law.values()))
-        return list(law)[min(int(np.searchsorted(cumulative, uniform, side="right")), len(law) - 1)]
+            return list(law) * len(draws)
+        names, cumulative = list(law), np.cumsum(list(law.values()))
+        uniforms = [keyed_generator("assign", self.name, subject.participant_id, draw, seed).random() for draw in draws]
+        return [names[min(int(np.searchsorted(cumulative, u, side="right")), len(names) - 1)] for u in uniforms]
 
 
 @dataclass(frozen=True)

@@ -117,8 +117,6 @@ class Recalibration:
         Mean of log expected counts that the slope turns about.
     level, slope, dispersion : array, shape (members,)
     arm_effects : array, shape (members, arms)
-    mode : mapping of str to float
-        Posterior mode of the scalar sites.
     """
 
     data_arms: tuple[str, ...]
@@ -127,6 +125,27 @@ class Recalibration:
     slope: FloatArray
     dispersion: FloatArray
     arm_effects: FloatArray
+
+    def means(self, log_expected: FloatArray, arm: str) -> FloatArray:
+        """Recalibrated expected counts under one arm, (members, patients), from the model's log expected counts.
+
+        Raises
+        ------
+        InputError
+            If the posterior never saw the arm.
+        """
+        if arm not in self.data_arms:
+            raise InputError(f"arm {arm!r} was not among the recalibrated ones ({', '.join(self.data_arms)}); leave it out")
+        shift = self.level + self.arm_effects[:, self.data_arms.index(arm)]
+        return np.exp(self.centre + shift[:, None] + self.slope[:, None] * (log_expected - self.centre))
+
+    def rate_ratios(self, expected: pd.DataFrame, arm: str, reference: str) -> FloatArray:
+        """Population rate ratio of every member, (members,), over the patients of an expected table at one visit."""
+        found = []
+        for name in (arm, reference):
+            m = expected.loc[expected["arm"] == name, "expected_net2_lesions"].clip(lower=1e-6).to_numpy(float)
+            found.append(self.means(np.log(m), name).mean(1))
+        return np.asarray(found[0] / found[1])
 
     def table(self, expected: pd.DataFrame) -> pd.DataFrame:
         """Every member's expected outcomes: the expected table once a member, with a column ``generator``.
@@ -138,24 +157,22 @@ class Recalibration:
         InputError
             If the table has an arm that the posterior never saw.
         """
-        unseen = sorted(set(expected["arm"]) - set(self.data_arms))
-        if unseen:
-            raise InputError(f"arm {unseen[0]!r} was not among the recalibrated ones ({', '.join(self.data_arms)}); leave it out")
         m = expected["expected_net2_lesions"].clip(lower=1e-6).to_numpy(float)
-        column = np.array([self.data_arms.index(a) for a in expected["arm"]])
-        parts = []
-        for g in range(len(self.level)):
-            log_mean = self.centre + self.level[g] + self.slope[g] * (np.log(m) - self.centre) + self.arm_effects[g, column]
-            mean, alpha = np.exp(log_mean), self.dispersion[g]
-            parts.append(
-                expected.assign(
-                    expected_net2_lesions=mean,
-                    expected_net2_volume_ml=expected["expected_net2_volume_ml"] * mean / m,
-                    activity_probability=1 - (1 + alpha * mean) ** (-1 / alpha),
-                    dispersion=alpha,
-                    generator=g,
-                )
+        means = np.empty((len(self.level), len(m)))
+        for arm in expected["arm"].unique():
+            rows = (expected["arm"] == arm).to_numpy()
+            means[:, rows] = self.means(np.log(m[rows]), str(arm))
+        volume = expected["expected_net2_volume_ml"].to_numpy(float) / m
+        parts = [
+            expected.assign(
+                expected_net2_lesions=mean,
+                expected_net2_volume_ml=volume * mean,
+                activity_probability=1 - (1 + alpha * mean) ** (-1 / alpha),
+                dispersion=alpha,
+                generator=g,
             )
+            for g, (mean, alpha) in enumerate(zip(means, self.dispersion, strict=True))
+        ]
         return pd.concat(parts, ignore_index=True)
 
 

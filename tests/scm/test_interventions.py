@@ -29,9 +29,9 @@ def test_policy_reads_text_columns():
 
 def test_stochastic_policy_assigns_by_its_probabilities_and_by_key():
     lot = distribution({"placebo": 0.3, "ocrelizumab": 0.7})
-    arms = [lot.assign(subject(), d, 0) for d in range(3000)]
+    arms = lot.assign(subject(), range(3000), 0)
     assert np.mean([a == "ocrelizumab" for a in arms]) == pytest.approx(0.7, abs=0.034)  # 4 standard errors
-    assert arms[:20] == [lot.assign(subject(), d, 0) for d in range(20)]
+    assert arms[:20] == [lot.assign(subject(), [d], 0)[0] for d in range(20)]
 
 
 def test_shift_stays_at_the_end_of_the_order():
