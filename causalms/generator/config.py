@@ -63,7 +63,7 @@ class TrainingConfig:
 
     Parameters
     ----------
-    risk_epochs, denoiser_steps : int
+    risk_steps, denoiser_steps : int
         Length of the two stages, unless ``budget_minutes`` ends them earlier.
     batch_patients : int
         Patients a step of the first stage.
@@ -80,26 +80,26 @@ class TrainingConfig:
         Patients of the simulation that matches sampled to expected counts after training.
     """
 
-    risk_epochs: int = 20
-    denoiser_steps: int = 3000
+    risk_steps: int = 2700
+    denoiser_steps: int = 2400
     batch_patients: int = 8
     batch_masks: int = 4
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     weight_decay: float = 0.02
     modality_dropout: float = 0.05
     validation_share: float = 0.1
-    calibration_patients: int = 150
+    calibration_patients: int = 100
 
 
 CONFIGS: dict[str, tuple[ModelConfig, TrainingConfig]] = {
     "tiny": (
         ModelConfig("tiny", "4mm", channels=16, hidden=16, denoiser_layers=2, steps=8),
-        TrainingConfig(risk_epochs=2, denoiser_steps=60, batch_patients=4, calibration_patients=8),
+        TrainingConfig(risk_steps=40, denoiser_steps=60, batch_patients=4, calibration_patients=8),
     ),
     "small": (ModelConfig("small", "4mm"), TrainingConfig()),
     "base": (
         ModelConfig("base", "3mm", channels=32, hidden=64, denoiser_layers=4, steps=16),
-        TrainingConfig(risk_epochs=40, denoiser_steps=10000),
+        TrainingConfig(risk_steps=20000, denoiser_steps=10000),
     ),
 }
 

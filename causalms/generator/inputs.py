@@ -92,7 +92,7 @@ def patient_arrays(trial: Trial, participant_id: str) -> PatientArrays:
             missing.append(f"{kind} lesion mask")
             mask = np.zeros(shape, dtype=bool)
         masks.append(mask)
-    row = trial.participants.set_index("participant_id").loc[participant_id]
+    row = trial.participants.loc[trial.participants["participant_id"] == participant_id].iloc[0]
     columns = covariate_vector(row)
     missing += [name for name, value in zip(COVARIATES, columns, strict=True) if np.isnan(value)]
     return PatientArrays(participant_id, images, np.stack(masks), columns, tuple(missing))
@@ -107,21 +107,15 @@ def robust_scale(image: np.ndarray, brain: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=8)
-def _template_planes(space_key: tuple[tuple[int, ...], tuple[float, ...]]) -> tuple[Tensor, Tensor]:
-    """Four anatomical planes (near ventricles, white matter, near cortex, height) and four one-hot regions."""
-    shape, affine = space_key
-    anatomy = template_anatomy(Space(shape, np.asarray(affine).reshape(4, 4)))
+def template_planes(space: Space) -> tuple[Tensor, Tensor]:
+    """Four anatomical planes (near ventricles, white matter, near cortex, height) and four one-hot regions, (4, X, Y, Z)."""
+    shape, anatomy = space.shape, template_anatomy(space)
     near_ventricles = np.exp(-np.asarray(anatomy.distance_to_ventricles_mm) / 10)
     near_cortex = np.exp(-np.asarray(anatomy.distance_to_cortex_mm) / 5)
     height = np.broadcast_to(np.linspace(-1, 1, shape[2]), shape)
     planes = np.stack([near_ventricles, np.asarray(anatomy.white), near_cortex, height]).astype(np.float32)
     regions = np.stack([np.asarray(anatomy.regions) == label for label in (1, 2, 3, 4)]).astype(np.float32)
     return torch.from_numpy(planes), torch.from_numpy(regions)
-
-
-def template_planes(space: Space) -> tuple[Tensor, Tensor]:
-    """Anatomical planes (4, X, Y, Z) and one-hot regions (4, X, Y, Z) of a space."""
-    return _template_planes((tuple(space.shape), tuple(np.asarray(space.affine).ravel().tolist())))
 
 
 def volumes(images: Tensor, masks: Tensor, planes: Tensor) -> Tensor:
@@ -161,8 +155,13 @@ def pooled_signals(images: Tensor, masks: Tensor, planes: Tensor, regions: Tenso
 
 
 def _blur(volume: Tensor, radius: int) -> Tensor:
+    """Mean over a cube, one axis at a time (a quarter of the time of a cubic pool)."""
     width = 2 * radius + 1
-    return F.avg_pool3d(volume, width, stride=1, padding=radius)
+    for axis in range(3):
+        kernel = [width if a == axis else 1 for a in range(3)]
+        margin = [radius if a == axis else 0 for a in range(3)]
+        volume = F.avg_pool3d(volume, kernel, stride=1, padding=margin)
+    return volume
 
 
 def stack(patients: list[PatientArrays], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:

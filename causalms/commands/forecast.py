@@ -1,0 +1,81 @@
+"""``causalms forecast``: risk maps, sampled masks and expected counts of single patients under each arm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("trial", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="New folder for tables, maps, masks and figures.")
+@click.option("--model", default="reference", show_default=True, help="Checkpoint, or the one that ships.")
+@click.option("--participant", "participants", multiple=True, metavar="ID", help="Repeat for several; default: everyone.")
+@click.option("--arm", "arms", multiple=True, metavar="ARM", help="Repeat for several; default: every arm of the model.")
+@click.option("--week", default=48.0, show_default=True, help="Follow-up week.")
+@click.option("--draws", default=8, show_default=True, type=click.IntRange(min=0), help="Sampled masks an arm.")
+@click.option("--masks", is_flag=True, help="Write the sampled masks too (risk maps are always written).")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+def command(
+    trial: Path,
+    out: Path,
+    model: str,
+    participants: tuple[str, ...],
+    arms: tuple[str, ...],
+    week: float,
+    draws: int,
+    masks: bool,
+    seed: int,
+) -> None:
+    """Forecast new and enlarging T2 lesions of patients in DIR (a BIDS folder in MNI152 space) under each arm.
+
+    Not for clinical use. Images are resampled to the model's grid and maps back to the patient's own grid; the output
+    says so. A forecast is of rung 2: what the patient would have if the arm were set, given the baseline.
+
+    \b
+    Example:
+      causalms forecast my_study --out forecast --participant sub-01 --arm placebo --arm ocrelizumab --week 96 --masks
+    """  # noqa: D301
+    import pandas as pd
+
+    from causalms.files import whole_folder
+    from causalms.generator import Generator
+    from causalms.generator.forecast import forecast_patient
+    from causalms.report.figures import risk_maps
+    from causalms.tables import write_table
+    from causalms.trials import load_trial
+
+    generator = Generator.load(model)
+    loaded = load_trial(trial)
+    chosen = participants or tuple(loaded.participants["participant_id"])
+    loaded = loaded.subset(chosen)
+    wanted = arms or generator.arms
+    tables: list[pd.DataFrame] = []
+    notes: list[str] = []
+    with whole_folder(out) as folder:
+        for participant_id in chosen:
+            into = folder / participant_id
+            into.mkdir()
+            own = loaded.subset([participant_id])
+            found = forecast_patient(generator, own, participant_id, wanted, week, draws, seed, maps_into=into, masks=masks)
+            flair = own.image(participant_id, "FLAIR")
+            background = flair if flair is not None else own.image(participant_id, "T1w")
+            if background is not None:
+                sizes = own.space.voxel_sizes_mm[:2]
+                figure = risk_maps(
+                    background, found.risks, voxel_mm=(sizes[0], sizes[1]), title=f"{participant_id}, week {week:g}"
+                )
+                figure.savefig(into / f"{participant_id}_risk.png", dpi=130)
+            tables.append(found.table)
+            notes += [note for note in found.notes if note not in notes]
+        table = pd.concat(tables, ignore_index=True)
+        write_table(table, folder / "forecast.csv")
+        (folder / "notes.txt").write_text("\n".join(["Not for clinical use.", *notes]) + "\n")
+    for note in notes:
+        click.echo(f"note: {note}")
+    shown = table[
+        ["participant_id", "arm", "expected_net2_lesions", "lower", "upper", "activity_probability", "expected_net2_volume_ml"]
+    ]
+    click.echo(shown.to_string(index=False, float_format=lambda value: f"{value:.2f}"))
+    click.echo(f"90% prediction intervals of the count at week {week:g}; maps, tables and figures in {out}")

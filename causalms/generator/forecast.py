@@ -1,0 +1,135 @@
+"""What one patient may develop under each arm: risk maps, sampled masks and counts on the patient's own grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from tqdm import tqdm
+
+from causalms.generator.model import Generator
+from causalms.trials import Trial, resample_back, resample_trial
+from causalms.trials.nifti import write_map, write_mask
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """One patient's forecast.
+
+    Attributes
+    ----------
+    table : DataFrame
+        One row an arm: expected lesions with a prediction interval of the count, expected volume, activity probability.
+    risks : dict of arm to array
+        Probability that a voxel lies in a new or enlarging lesion, on the patient's own grid.
+    notes : tuple of str
+        What was resampled, filled in or missing, in words.
+    """
+
+    participant_id: str
+    table: pd.DataFrame
+    risks: dict[str, np.ndarray] = field(repr=False)
+    notes: tuple[str, ...] = ()
+
+
+def forecast_patient(
+    generator: Generator,
+    trial: Trial,
+    participant_id: str,
+    arms: Sequence[str],
+    week: float,
+    draws: int = 0,
+    seed: int = 0,
+    level: float = 0.9,
+    maps_into: Path | None = None,
+    masks: bool = False,
+) -> Forecast:
+    """Forecast one patient under several arms.
+
+    Parameters
+    ----------
+    generator : Generator
+    trial : Trial
+        On any grid in MNI152 coordinates; resampled to the model's grid, and maps back, explicitly.
+    participant_id : str
+    arms : sequence of str
+    week : float
+        Follow-up week.
+    draws : int
+        Sampled masks an arm; the noise of a draw is the same for every arm.
+    seed : int
+    level : float
+        Of the equal-tailed prediction interval of the negative-binomial count.
+    maps_into : Path, optional
+        Folder for risk maps as NIfTI on the patient's own grid.
+    masks : bool
+        Write the sampled masks there too.
+
+    Returns
+    -------
+    Forecast
+
+    Raises
+    ------
+    RefusalError
+        If an arm or the week is outside the model's support, or the images are elsewhere than MNI152.
+    InputError
+        If an image cannot be read.
+    """
+    on_grid = resample_trial(trial, generator.space)
+    scan = generator.encode(on_grid, participant_id)
+    rows, risks = [], {}
+    for arm in tqdm(arms, desc=participant_id, unit="arm", disable=None, leave=False):
+        expected = generator.expect(scan, arm, week, risk=True)
+        size = 1 / expected.dispersion
+        law = stats.nbinom(size, size / (size + expected.lesions))
+        sampled = []
+        for draw in range(draws):
+            mask = generator.sample(scan, arm, week, generator.noise(participant_id, draw, seed))
+            sampled.append(generator.count(mask))
+            if maps_into is not None and masks:
+                own = resample_back(mask, generator.space, trial.space)
+                write_mask(maps_into / mask_name(participant_id, arm, week, draw), own, trial.space)
+        if expected.risk is not None:
+            risks[arm] = np.clip(resample_back(expected.risk.astype(np.float32), generator.space, trial.space), 0, 1)
+            if maps_into is not None:
+                write_map(maps_into / risk_name(participant_id, arm, week), risks[arm], trial.space)
+        rows.append(
+            {
+                "participant_id": participant_id,
+                "arm": arm,
+                "visit_week": week,
+                "expected_net2_lesions": expected.lesions,
+                "lower": float(law.ppf((1 - level) / 2)),
+                "upper": float(law.ppf((1 + level) / 2)),
+                "level": level,
+                "expected_net2_volume_ml": expected.volume_ml,
+                "activity_probability": expected.activity_probability,
+                "dispersion": expected.dispersion,
+                "draws": draws,
+                "mean_sampled_lesions": float(np.mean(sampled)) if sampled else np.nan,
+                "se_monte_carlo": float(np.std(sampled, ddof=1) / np.sqrt(draws)) if draws > 1 else np.nan,
+            }
+        )
+    notes = [*on_grid.notes]
+    if scan.missing:
+        notes.append(f"{participant_id}: not available and masked in the model: {', '.join(scan.missing)}")
+    return Forecast(participant_id, pd.DataFrame(rows), risks, tuple(notes))
+
+
+def risk_name(participant_id: str, arm: str, week: float) -> str:
+    """File name of a risk map, in the manner of BIDS derivatives."""
+    return f"{participant_id}_ses-w{week:02.0f}_desc-{_camel(arm)}_probseg.nii.gz"
+
+
+def mask_name(participant_id: str, arm: str, week: float, draw: int) -> str:
+    """File name of a sampled mask, in the manner of BIDS derivatives."""
+    return f"{participant_id}_ses-w{week:02.0f}_label-L_desc-{_camel(arm)}Draw{draw:03d}NET2_mask.nii.gz"
+
+
+def _camel(arm: str) -> str:
+    return "".join(part[:1].upper() + part[1:] for part in arm.split("-"))
