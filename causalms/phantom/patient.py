@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -116,6 +117,7 @@ def simulate_patient(design: Design, enrolled: Enrolled, seed: int, space: Space
     )
 
 
+@lru_cache(maxsize=2)  # a patient's lesions and images are made from the same anatomy, one after the other
 def patient_anatomy(seed: int, index: int, space: Space) -> PatientAnatomy:
     """The anatomy of the patient with this place in the roster."""
     return draw_anatomy(space, generator(seed, ANATOMY, index))
