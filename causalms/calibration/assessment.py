@@ -126,15 +126,20 @@ def _group(
             "measure": "miscalibration of activity (Brier)",
             "estimand": "part of the Brier score of any new lesion that isotonic recalibration would remove",
             "estimator": "isotonic regression (CORP)",
-            "variance": "simulation under calibration",
+            "variance": "percentile bootstrap of patients; p by simulation under calibration",
             "estimate": curve.miscalibration,
+            "lower": curve.intervals["miscalibration"][0],
+            "upper": curve.intervals["miscalibration"][1],
             "p_value": curve.p_miscalibration,
         },
         {
             "measure": "discrimination of activity (Brier)",
             "estimand": "part of the Brier score of any new lesion that the ranking of patients explains",
             "estimator": "isotonic regression (CORP)",
+            "variance": "percentile bootstrap of patients",
             "estimate": curve.discrimination,
+            "lower": curve.intervals["discrimination"][0],
+            "upper": curve.intervals["discrimination"][1],
         },
     ]
     return [{**common, **row} for row in [*rows, *_coverage_rows(covered)]]

@@ -25,6 +25,9 @@ class Reliability:
         as a whole with probability ``level`` if the forecasts are calibrated; ``n``: patients at or nearest to the point.
     brier, miscalibration, discrimination, uncertainty : float
         Mean Brier score = miscalibration - discrimination + uncertainty.
+    intervals : dict
+        Percentile bootstrap interval (over patients) of miscalibration and discrimination at ``level``.  Miscalibration is
+        never negative and is overestimated in small samples, in the bootstrap again: judge it by ``p_miscalibration``.
     p_value : float
         Of calibration, by the whole curve.
     p_miscalibration : float
@@ -37,6 +40,7 @@ class Reliability:
     miscalibration: float
     discrimination: float
     uncertainty: float
+    intervals: dict[str, tuple[float, float]]
     p_value: float
     p_miscalibration: float
     n: int
@@ -146,8 +150,15 @@ def reliability(
             "n": np.bincount(nearest, minlength=len(at)),
         }
     )
+    rng = np.random.default_rng(seed + 1)
+    resampled = []
+    for _ in range(min(repetitions, 499)):
+        rows = rng.integers(0, len(event), len(event))
+        resampled.append(brier_parts(chance[rows], event[rows])[1:3])
+    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    intervals = {"miscalibration": (float(low[0]), float(high[0])), "discrimination": (float(low[1]), float(high[1]))}
     p_mcb = (1 + int((null_mcb >= mcb).sum())) / (1 + repetitions)
-    return Reliability(table, score, mcb, dsc, unc, band.p_value, p_mcb, len(event))
+    return Reliability(table, score, mcb, dsc, unc, intervals, band.p_value, p_mcb, len(event))
 
 
 def _curve(probability: Floats, event: Floats, at: NDArray[np.float64]) -> Floats:

@@ -97,6 +97,8 @@ def replicates(law: CountLaw, observed: object, repetitions: int = 999, seed: in
     >>> again.counts.tolist()
     [[2, 2, 5, 5]]
     """
+    if repetitions < 1:
+        raise UsageError(f"{repetitions} repetitions simulate nothing; ask for at least 19, better 999")
     rng = np.random.default_rng(seed)
     if isinstance(law, DrawsLaw):
         pool = np.sort(np.column_stack([law.draws, np.asarray(observed, np.int64)]), axis=1)

@@ -11,7 +11,7 @@ import pandas as pd
 from scipy import stats
 
 from causalms.effects import Analysis, analyse
-from causalms.errors import CausalmsError, InputError, RefusalError
+from causalms.errors import CausalmsError, ConvergenceError, InputError, RefusalError
 from causalms.groups import Grouping, grouping
 from causalms.subgroups.interaction import holm, interaction_test
 from causalms.tables import results_table
@@ -44,7 +44,8 @@ def forest(
     """Estimate the effect of every arm in every prespecified subgroup.
 
     Each subgroup is analysed by itself, as a small trial of its own, so subgroups are independent and their
-    effects may be compared by their standard errors alone.
+    effects may be compared by their standard errors alone.  In a table of several trials an arm is compared with the
+    reference patients of the trials that randomised both.
 
     Parameters
     ----------
@@ -85,9 +86,24 @@ def forest(
     """
     variance = options.pop("variance", None) or (None if options.get("estimator") in ("negbin", "conditional") else VARIANCE)
 
+    arm = options.get("arm", "arm")
+
     def effects_of(part: pd.DataFrame) -> pd.DataFrame:
-        found = analyse(part, outcome=outcome, reference=reference, level=level, variance=variance, **options)
-        return _rows(found)
+        rows, refusals = [], {}
+        for other, chosen in _randomised_together(part, arm, reference):
+            try:
+                rows.append(
+                    _rows(analyse(chosen, outcome=outcome, reference=reference, level=level, variance=variance, **options))
+                )
+            except (RefusalError, ConvergenceError) as refusal:
+                if other is None:
+                    raise
+                refusals[other] = refusal
+        if not rows:
+            raise next(iter(refusals.values()))
+        together = pd.concat(rows, ignore_index=True)
+        together.attrs["refusals"] = {other: str(refusal) for other, refusal in refusals.items()}
+        return together
 
     return assemble(people, by, effects_of, source="observed", level=level)
 
@@ -124,6 +140,23 @@ def _rows(found: Analysis) -> pd.DataFrame:
     return rows
 
 
+def _randomised_together(part: pd.DataFrame, arm: str, reference: str) -> list[tuple[str | None, pd.DataFrame]]:
+    """The table as it is if it is of one trial; else, arm by arm, the trials that randomised it against the reference.
+
+    A pooled table would compare an arm with reference patients of trials that never had it.  An arm that no trial
+    randomised against the reference is left with all patients, and its rows say that it is not randomised.
+    """
+    if "trial" not in part or part["trial"].nunique() < 2 or arm not in part:
+        return [(None, part)]
+    found: list[tuple[str | None, pd.DataFrame]] = []
+    arms = part.groupby("trial")[arm].agg(set)
+    for other in sorted(set(part[arm].dropna().astype(str)) - {reference}):
+        both = [trial for trial, held in arms.items() if {other, reference} <= set(map(str, held))]
+        rows = part[part[arm].isin([other, reference])]
+        found.append((other, (rows[rows["trial"].isin(both)] if both else rows).reset_index(drop=True)))
+    return found
+
+
 _EFFECT = ("estimate", "se", "lower", "upper", "p_value", "se_patient", "se_monte_carlo", "se_generator")
 
 
@@ -144,7 +177,8 @@ def _one(
         rows[list(_EFFECT)] = np.nan
     absent = whole[~whole["arm"].isin(rows["arm"])]
     if len(absent):
-        empty = absent.assign(n=0, events=0.0, note=f"no patient of this arm in {group}")
+        told = [rows.attrs.get("refusals", {}).get(arm, f"no patient of this arm in {group}") for arm in absent["arm"]]
+        empty = absent.assign(n=np.nan, n_reference=np.nan, events=np.nan, events_reference=np.nan, note=told)
         empty[list(_EFFECT)] = np.nan
         rows = pd.concat([rows, empty], ignore_index=True)
     return rows.assign(factor=division.name, subgroup=group)

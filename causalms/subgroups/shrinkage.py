@@ -115,15 +115,28 @@ def shrink(
         raise RefusalError(f"column {arm!r}: needs {reference!r} and another arm among the {int(told.sum())} complete patients")
     tables, kept, checks = [], [], []
     for number, other in enumerate(others):
-        rows = told & people[arm].astype(str).isin([reference, other]).to_numpy()
+        rows, randomised = _together(people, told, arm, other, reference)
         part = _Part.of(people[rows], [_cut(factor, rows) for factor in factors], outcome, arm, other, exposure)
         posterior, check = _sample(part, prior, scale, draws, warmup, seed + number)
         effects = part.standardised(posterior)
-        tables.append(_lines(part, effects, other, reference, level, prior))
+        tables.append(_lines(part, effects, other, reference, level, prior).assign(randomised=randomised))
         kept.append(pd.DataFrame(effects, columns=part.names).assign(arm=other))
         checks.append({"arm": other, **check})
     table = pd.concat(tables, ignore_index=True)
     return Shrinkage(table, _results(table), pd.concat(kept, ignore_index=True), pd.DataFrame(checks))
+
+
+def _together(
+    people: pd.DataFrame, told: NDArray[np.bool_], arm: str, other: str, reference: str
+) -> tuple[NDArray[np.bool_], bool]:
+    """Patients of two arms, of the trials that randomised both where there are such, and whether there are."""
+    arms = people[arm].astype(str)
+    rows = told & arms.isin([reference, other]).to_numpy()
+    if "trial" not in people:
+        return rows, True
+    held = arms[rows].groupby(people.loc[rows, "trial"]).agg(set)
+    both = [trial for trial, found in held.items() if {reference, other} <= found]
+    return (rows & people["trial"].isin(both).to_numpy() if both else rows), bool(both)
 
 
 def _cut(factor: Grouping, rows: NDArray[np.bool_]) -> Grouping:
@@ -297,7 +310,6 @@ def _lines(part: _Part, effects: Floats, arm: str, reference: str, level: float,
                 "lower": low[number],
                 "upper": high[number],
                 "level": level,
-                "randomised": True,
                 "n": int(mine.sum()),
                 "n_reference": int(theirs.sum()),
                 "events": part.events[mine].sum(),
@@ -318,7 +330,7 @@ def _results(table: pd.DataFrame) -> pd.DataFrame:
                 "estimand": f"rate ratio of {line['arm']} against {line['reference']} in {line['subgroup']}",
                 **{key: line[key] for key in (*keys, "n", "n_reference")},
                 "se_patient": line["se"],
-                "randomised": True,
+                "randomised": line["randomised"],
                 "rung": 2,
             }
         )

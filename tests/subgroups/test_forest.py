@@ -98,6 +98,19 @@ def test_a_subgroup_without_events_says_so_instead_of_vanishing() -> None:
     assert table.loc["group = 0", "note"] == ""
 
 
+def test_an_arm_is_compared_within_the_trials_that_randomised_it() -> None:
+    people = made(11, 60).assign(trial="A")
+    # Trial B has the same reference arm, but patients of a hundredfold risk, and another drug.
+    other = made(12, 60).assign(trial="B")
+    other["lesions"] *= 100
+    other["arm"] = other["arm"].replace({"drug": "second"})
+    pooled = forest(pd.concat([people, other], ignore_index=True), ["group"], outcome="lesions", reference="placebo").table
+    alone = forest(people, ["group"], outcome="lesions", reference="placebo").table
+    mine = pooled[pooled["arm"] == "drug"]
+    np.testing.assert_allclose(mine["estimate"], alone["estimate"], rtol=1e-12)
+    assert mine["randomised"].all()
+
+
 def test_a_factor_that_divides_nobody_is_refused() -> None:
     with pytest.raises(RefusalError, match="all patients are in one group"):
         forest(made(8, 20), ["group >= 0"], outcome="lesions", reference="placebo")
