@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import stats
+from tqdm import tqdm
 
 from causalms.calibration.coverage import LEVELS, coverage_table
 from causalms.calibration.pairs import Pairs
@@ -41,7 +42,13 @@ class Assessment:
 
 
 def assess(
-    pairs: Pairs, by: tuple[str, ...] = (), level: float = 0.95, bins: int = 10, repetitions: int = 999, seed: int = 0
+    pairs: Pairs,
+    by: tuple[str, ...] = (),
+    level: float = 0.95,
+    bins: int = 10,
+    repetitions: int = 999,
+    seed: int = 0,
+    progress: bool = False,
 ) -> Assessment:
     """Judge count forecasts over all patients and in every group.
 
@@ -57,6 +64,8 @@ def assess(
     repetitions : int
         Simulated trials under calibration for bands and Monte-Carlo p-values.
     seed : int
+    progress : bool
+        Show a progress bar on standard error.
 
     Returns
     -------
@@ -81,7 +90,8 @@ def assess(
         raise UsageError(f"level {level}; give a number between 0 and 1, for example 0.95")
     rows: list[dict[str, Any]] = []
     tables: dict[str, list[pd.DataFrame]] = {"pit": [], "reliability": [], "rootogram": [], "coverage": []}
-    for label, part in [*pairs.groups(), *(group for split in by for group in pairs.groups(split))]:
+    groups = [*pairs.groups(), *(group for split in by for group in pairs.groups(split))]
+    for label, part in tqdm(groups, desc="groups", disable=not progress):
         rows += _group(label, part, level, bins, repetitions, seed, tables)
     whole = {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}
     return Assessment(results_table(rows), **whole)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 
@@ -44,7 +46,7 @@ def command(
     from causalms.tables import write_table
 
     pairs = pair(read_draws(draws), read_observed(observed), week, outcome)
-    found = assess(pairs, by, level, bins, repetitions, seed)
+    found = assess(pairs, by, level, bins, repetitions, seed, progress=sys.stderr.isatty())
     if tables:
         with whole_folder(tables) as folder:
             for name in ("pit", "reliability", "rootogram", "coverage"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def command(
         from causalms.subgroups.shrinkage import shrink
 
         same = {key: options[key] for key in ("reference", "arm", "exposure", "level")}
-        found.append(shrink(seen, by, outcome=outcome, prior=shrinkage, seed=seed, **same))
+        found.append(shrink(seen, by, outcome=outcome, prior=shrinkage, seed=seed, progress=sys.stderr.isatty(), **same))
     if out is not None:
         write_table(pd.concat([one.results for one in found], ignore_index=True), out)
     lines = pd.concat([one.table for one in found], ignore_index=True)

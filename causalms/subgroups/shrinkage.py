@@ -56,6 +56,7 @@ def shrink(
     draws: int = 1000,
     warmup: int = 500,
     seed: int = 0,
+    progress: bool = False,
 ) -> Shrinkage:
     r"""Subgroup rate ratios from one global model whose treatment interactions are shrunk towards none.
 
@@ -87,6 +88,8 @@ def shrink(
     draws, warmup : int
         Of one NUTS chain.
     seed : int
+    progress : bool
+        Show Pyro's progress bar on standard error.
 
     Returns
     -------
@@ -117,7 +120,7 @@ def shrink(
     for number, other in enumerate(others):
         rows, randomised = _together(people, told, arm, other, reference)
         part = _Part.of(people[rows], [_cut(factor, rows) for factor in factors], outcome, arm, other, exposure)
-        posterior, check = _sample(part, prior, scale, draws, warmup, seed + number)
+        posterior, check = _sample(part, prior, scale, draws, warmup, seed + number, progress)
         effects = part.standardised(posterior)
         tables.append(_lines(part, effects, other, reference, level, prior).assign(randomised=randomised))
         kept.append(pd.DataFrame(effects, columns=part.names).assign(arm=other))
@@ -215,7 +218,9 @@ def _coding(factors: list[Grouping]) -> Floats:
     return np.array(rows)
 
 
-def _sample(part: _Part, prior: str, scale: float, draws: int, warmup: int, seed: int) -> tuple[Floats, dict[str, float]]:
+def _sample(
+    part: _Part, prior: str, scale: float, draws: int, warmup: int, seed: int, progress: bool
+) -> tuple[Floats, dict[str, float]]:
     """One NUTS chain over the scales of the deviations, then exact Gaussian draws of the coefficients given them.
 
     Coefficients are integrated out of the sampled model, because given the scales everything is Gaussian: what is left has
@@ -251,7 +256,7 @@ def _sample(part: _Part, prior: str, scale: float, draws: int, warmup: int, seed
         torch.set_num_threads(1)
         try:
             kernel = NUTS(model, target_accept_prob=0.95, jit_compile=True, ignore_jit_warnings=True)
-            chain = MCMC(kernel, num_samples=draws, warmup_steps=warmup, disable_progbar=True)
+            chain = MCMC(kernel, num_samples=draws, warmup_steps=warmup, disable_progbar=not progress)
             chain.run()
             samples = chain.get_samples()
             divergent = len(chain.diagnostics()["divergences"]["chain 0"])
