@@ -78,19 +78,23 @@ def terms(
     relapses_prior_year: float,
     gd_lesions: float,
     t2_lesions: float,
+    t2_volume_ml: float,
 ) -> dict[str, float]:
     """Centred terms of the rate from the columns as they stand in the participants table.
 
     Examples
     --------
-    >>> centred = terms(age=47, sex="F", edss=2.5, disease_duration=5, relapses_prior_year=1, gd_lesions=0, t2_lesions=40)
+    >>> centred = terms(age=47, sex="F", edss=2.5, disease_duration=5, relapses_prior_year=1, gd_lesions=0,
+    ...                 t2_lesions=40, t2_volume_ml=9)
     >>> centred["age"], centred["relapses"], round(centred["log_gd"], 2)
     (1.0, 0.0, -0.45)
     """
     return {
         "log_gd": log1p(gd_lesions) - 0.45,
+        "gd_positive": float(gd_lesions > 0) - 0.4,
         "age": (age - 37.0) / 10.0,
         "log_t2": (log1p(t2_lesions) - log(36.0)) / 0.8,
+        "log_t2_volume": log1p(t2_volume_ml) - log(10.0),
         "relapses": relapses_prior_year - 1.0,
         "edss": (edss - 2.5) / 1.3,
         "disease_duration": (log1p(disease_duration) - log(6.0)) / 0.7,

@@ -13,13 +13,27 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from causalms.errors import InputError, UsageError
 
 #: What a rate, an effect or an assignment may depend on, each centred so that 0 is a typical trial patient.
-COLUMN_TERMS = ("log_gd", "age", "log_t2", "relapses", "edss", "disease_duration", "female")
+COLUMN_TERMS = (
+    "log_gd",
+    "gd_positive",
+    "age",
+    "log_t2",
+    "log_t2_volume",
+    "relapses",
+    "edss",
+    "disease_duration",
+    "female",
+)
 #: What only the images show: standard normal in every trial, independent of every column.
 IMAGE_MARKERS = ("dirty_white_matter", "black_holes")
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 BelowOne = Annotated[float, Field(ge=0, lt=1)]
+#: Bounds that keep expected counts within what a brain can hold, and exponentials finite.
+Slope = Annotated[float, Field(ge=-3, le=3)]
+RateRatio = Annotated[float, Field(gt=0, le=20)]
+LogRate = Annotated[float, Field(ge=-10, le=5)]
 
 
 def _only(found: Any, known: tuple[str, ...], key: str) -> None:
@@ -29,7 +43,7 @@ def _only(found: Any, known: tuple[str, ...], key: str) -> None:
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class CovariateLaws(_Part):
@@ -52,10 +66,10 @@ class TrialDesign(_Part):
 
     name: Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
     arms: Annotated[dict[str, Positive], Field(min_length=1)]
-    log_rate_week96: float
+    log_rate_week96: LogRate
     sites: Annotated[int, Field(ge=1)] = 20
     baseline: CovariateLaws = CovariateLaws()
-    rate_ratio: dict[str, Positive] = {}
+    rate_ratio: dict[str, RateRatio] = {}
 
     @property
     def size(self) -> float:
@@ -66,9 +80,9 @@ class TrialDesign(_Part):
 class Rate(_Part):
     """How the expected count of new or enlarging lesions depends on the patient."""
 
-    columns: dict[str, float] = {"log_gd": 0.45, "age": -0.35, "log_t2": 0.28, "relapses": 0.15}
-    image_markers: dict[str, float] = {"dirty_white_matter": 0.34, "black_holes": 0.34}
-    site_log_sd: Annotated[float, Field(ge=0)] = 0.0
+    columns: dict[str, Slope] = {"log_gd": 0.45, "age": -0.35, "log_t2": 0.28, "relapses": 0.15}
+    image_markers: dict[str, Slope] = {"dirty_white_matter": 0.34, "black_holes": 0.34}
+    site_log_sd: Annotated[float, Field(ge=0, le=2)] = 0.0
 
     @model_validator(mode="after")
     def _known(self) -> Rate:
@@ -82,7 +96,7 @@ class Modification(_Part):
 
     arm: str
     term: str
-    log_rate_ratio: float
+    log_rate_ratio: Slope
 
     @model_validator(mode="after")
     def _known(self) -> Modification:
@@ -119,16 +133,21 @@ class Lesions(_Part):
     """Size and place of a new or enlarging lesion."""
 
     median_volume_mm3: Positive = 48.0
-    log_sd: Annotated[float, Field(ge=0)] = 1.2
+    log_sd: Annotated[float, Field(ge=0, le=3)] = 1.2
     largest_volume_mm3: Positive = 4000.0
     placement: Placement = Placement()
 
 
 class FollowUp(_Part):
-    """Dropout after the first follow-up scan: exponential, per year, with arm-specific rates where given."""
+    """Dropout after the first follow-up scan: exponential, per year, with arm-specific rates where given.
+
+    With ``shortest_planned_weeks`` planned times are unequal (one closing date for all, enrolment over time): half of the
+    patients are planned to the last week, the others uniformly between ``shortest_planned_weeks`` and it.
+    """
 
     dropout_per_year: Annotated[float, Field(ge=0)] = 0.08
     dropout_per_year_by_arm: dict[str, Annotated[float, Field(ge=0)]] = {}
+    shortest_planned_weeks: Positive | None = None
 
 
 class Missing(_Part):
@@ -144,7 +163,7 @@ class Assignment(_Part):
     """How patients come to their arms: by lot, or (registry) by a multinomial logit on measured columns."""
 
     kind: Literal["randomised", "registry"] = "randomised"
-    logits: dict[str, dict[str, float]] = {}
+    logits: dict[str, dict[str, Slope]] = {}
 
     @model_validator(mode="after")
     def _consistent(self) -> Assignment:
@@ -179,7 +198,7 @@ class Design(_Part):
     name: str
     weeks: Annotated[tuple[Annotated[int, Field(gt=0)], ...], Field(min_length=1)] = (24, 48, 96)
     trials: Annotated[tuple[TrialDesign, ...], Field(min_length=1)]
-    rate_ratio: Annotated[dict[str, Positive], Field(min_length=1)]
+    rate_ratio: Annotated[dict[str, RateRatio], Field(min_length=1)]
     modification: tuple[Modification, ...] = ()
     rate: Rate = Rate()
     counts: Counts = Counts()
@@ -204,6 +223,11 @@ class Design(_Part):
             raise ValueError("two trials share a name; give each its own")
         if list(self.weeks) != sorted(set(self.weeks)):
             raise ValueError("weeks must rise and not repeat; sort them")
+        shortest = self.follow_up.shortest_planned_weeks
+        if shortest is not None and not self.weeks[0] <= shortest <= self.weeks[-1]:
+            raise ValueError(
+                f"follow_up.shortest_planned_weeks is {shortest:g}; choose from {self.weeks[0]} to {self.weeks[-1]}, the visits"
+            )
         return self
 
     @property
@@ -213,7 +237,7 @@ class Design(_Part):
 
     @property
     def size(self) -> int:
-        """Number of patients when none is asked for."""
+        """Number of patients with the arms at their full sizes."""
         return round(sum(trial.size for trial in self.trials))
 
     def log_rate_ratio(self, arm: str, trial: TrialDesign) -> float:
@@ -227,7 +251,8 @@ def load_design(design: str | os.PathLike[str] | Design) -> Design:
     Parameters
     ----------
     design : str or path-like or Design
-        ``"pooled"``, ``"pooled-2131"``, or the path of a ``.yaml`` file.
+        ``"pooled"``, ``"pooled-2131"``, ``"pooled-trial-effect"``, ``"harmful"``, ``"registry"``, or the path of a
+        ``.yaml`` file.
 
     Raises
     ------

@@ -94,6 +94,7 @@ def simulate_patient(design: Design, enrolled: Enrolled, seed: int, space: Space
         relapses_prior_year=baseline.relapses_prior_year,
         gd_lesions=len(gd_lesions),
         t2_lesions=counted.lesions,
+        t2_volume_ml=counted.volume_ml,
     )
     arm = _assigned(design, enrolled, values, seed)
     values |= {"dirty_white_matter": baseline.dirty_white_matter, "black_holes": baseline.black_holes}
@@ -184,7 +185,11 @@ def _follow_up(design: Design, arm: str, rng: np.random.Generator) -> tuple[floa
     """Week of the last contact (never before the first follow-up scan) and the modalities not acquired at baseline."""
     hazard = design.follow_up.dropout_per_year_by_arm.get(arm, design.follow_up.dropout_per_year)
     stayed = rng.standard_exponential()
-    last = min(design.weeks[0] + stayed / hazard * _WEEKS_A_YEAR, max(design.weeks)) if hazard > 0 else float(max(design.weeks))
+    end = max(design.weeks)
+    last = min(design.weeks[0] + stayed / hazard * _WEEKS_A_YEAR, end) if hazard > 0 else float(end)
     chance = design.missing_modality.model_dump()
     missing = tuple(name for name, draw in zip(chance, rng.random(len(chance)), strict=True) if draw < chance[name])
+    shortest = design.follow_up.shortest_planned_weeks
+    if shortest is not None:
+        last = min(last, shortest + 2 * (end - shortest) * rng.random())
     return float(last), missing
