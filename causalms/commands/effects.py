@@ -113,6 +113,10 @@ def _observed(
         raise UsageError("--outcome is missing: name the column of counts, of 0/1 or of numbers")
     analysis = analyse(patients, source=source, **options)
     text, results, adjusted = page(analysis), analysis.results, None
+    if options["prognostic"] and analysis.means is not None:
+        from causalms.effects.prognostic import savings
+
+        text += "\n\n" + "\n".join(saved.sentence for saved in savings(analysis))
     if multiplicity is not None:
         from causalms.effects.multiplicity import with_adjusted_p_values
 
