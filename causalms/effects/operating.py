@@ -6,12 +6,12 @@ with Monte-Carlo errors.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtr, ndtri, stdtr, stdtrit
+from scipy.special import ndtri, stdtrit
 
 from causalms.effects.batched import Batch, fit_batch
 from causalms.effects.batched_means import (
@@ -21,6 +21,7 @@ from causalms.effects.batched_means import (
     influence_log_ratio,
     small_sample_log_ratio,
 )
+from causalms.effects.batched_tests import bootstrap_intervals, permutation_p_values, score_p_values
 from causalms.effects.models import Array, Family
 
 
@@ -128,13 +129,30 @@ HORTON_MODELS = tuple(
 
 @dataclass(frozen=True)
 class MethodResult:
-    """Log rate ratios of one method over the repetitions, with standard errors and degrees of freedom."""
+    """Log rate ratios of one method over the repetitions, with standard errors and degrees of freedom.
+
+    A resampling interval has ``lower`` and ``upper`` in place of the Wald ends; a test without an interval has ``p_value`` only.
+    """
 
     estimator: str
     variance: str
     estimate: Array
     se: Array
     degrees_of_freedom: Array
+    lower: Array | None = None
+    upper: Array | None = None
+    p_value: Array | None = None
+
+    @classmethod
+    def joined(cls, parts: Sequence[MethodResult]) -> MethodResult:
+        """One result from those of successive chunks."""
+
+        def join(name: str) -> Array | None:
+            values = [getattr(part, name) for part in parts]
+            return None if values[0] is None else np.concatenate(values)
+
+        arrays = {name: join(name) for name in ("estimate", "se", "degrees_of_freedom", "lower", "upper", "p_value")}
+        return cls(parts[0].estimator, parts[0].variance, **arrays)  # type: ignore[arg-type]
 
 
 def methods(trials: SimulatedTrials) -> Iterator[MethodResult]:
@@ -180,6 +198,26 @@ def _standardized(trials: SimulatedTrials, means: BatchMeans, label: str, full: 
         yield MethodResult(label, "small-sample, permuted-block", value, np.sqrt(variance), degrees)
 
 
+def resampling(trials: SimulatedTrials, seed: Sequence[int], replicates: int = 999) -> Iterator[MethodResult]:
+    """Score test, permutation test and bootstrap of the crude rates; the same resamples for every chunk of trials."""
+    estimate = np.log(_crude(trials, 1) / _crude(trials, 0))
+    nothing, infinite = np.ones(len(estimate)), np.full(len(estimate), np.inf)
+    score = score_p_values(trials.y, trials.time, trials.arm)
+    yield MethodResult("unadjusted", "score test", estimate, nothing, infinite, p_value=score)
+    if trials.strata is None:
+        permuted = permutation_p_values(trials.y, trials.time, trials.arm, replicates, np.random.default_rng(seed))
+        yield MethodResult("unadjusted", "permutation test", estimate, nothing, infinite, p_value=permuted)
+    drawn = bootstrap_intervals(trials.y, trials.time, trials.arm, replicates, 0.95, np.random.default_rng(seed))
+    for name, (lower, upper) in drawn.items():
+        yield MethodResult("unadjusted", name, estimate, nothing, infinite, lower=lower, upper=upper)
+
+
+def _crude(trials: SimulatedTrials, arm: int) -> Array:
+    own = trials.arm == arm
+    time = np.broadcast_to(trials.time, trials.y.shape)[:, own].sum(axis=1)
+    return np.asarray(trials.y[:, own].sum(axis=1) / time)
+
+
 def performance(results: list[MethodResult], log_ratio: float, level: float = 0.95) -> pd.DataFrame:
     r"""Bias, coverage and rejection of each method, each with its Monte-Carlo error.
 
@@ -195,13 +233,14 @@ def performance(results: list[MethodResult], log_ratio: float, level: float = 0.
     for result in results:
         good = np.isfinite(result.estimate) & np.isfinite(result.se) & (result.se > 0)
         value, se, degrees = result.estimate[good], result.se[good], result.degrees_of_freedom[good]
-        tail = (1 + level) / 2
         finite = np.where(np.isfinite(degrees), degrees, 1e9)
-        quantile = np.where(np.isfinite(degrees), stdtrit(finite, tail), ndtri(tail))
-        covered = np.abs(value - log_ratio) <= quantile * se
-        statistic = -np.abs(value) / se
-        p = 2 * np.where(np.isfinite(degrees), stdtr(finite, statistic), ndtr(statistic))
-        rejected = p < 1 - level
+        quantile = np.where(np.isfinite(degrees), stdtrit(finite, (1 + level) / 2), ndtri((1 + level) / 2))
+        lower = value - quantile * se if result.lower is None else result.lower[good]
+        upper = value + quantile * se if result.upper is None else result.upper[good]
+        covered = (lower <= log_ratio) & (log_ratio <= upper)
+        rejected = (lower > 0) | (upper < 0)
+        if result.p_value is not None:  # a test of no effect has no interval to cover
+            covered, rejected = np.full(len(value), np.nan), result.p_value[good] <= 1 - level
         count = len(value)
         rows.append(
             {
@@ -212,12 +251,12 @@ def performance(results: list[MethodResult], log_ratio: float, level: float = 0.
                 "bias": value.mean() - log_ratio,
                 "bias_mcse": value.std(ddof=1) / np.sqrt(count),
                 "empirical_se": value.std(ddof=1),
-                "mean_se": np.sqrt((se**2).mean()),
+                "mean_se": np.sqrt((se**2).mean()) if result.lower is None and result.p_value is None else np.nan,
                 "coverage": covered.mean(),
                 "coverage_mcse": np.sqrt(covered.mean() * (1 - covered.mean()) / count),
                 "rejection": rejected.mean(),
                 "rejection_mcse": np.sqrt(rejected.mean() * (1 - rejected.mean()) / count),
-                "median_width": np.median(2 * quantile * se),
+                "median_width": np.median(upper - lower) if result.p_value is None else np.nan,
             }
         )
     return pd.DataFrame(rows)
@@ -234,17 +273,9 @@ def operating_characteristics(
     pieces: list[list[MethodResult]] = []
     with np.errstate(all="ignore"):
         for start in range(0, len(usable), chunk):
-            pieces.append(list(methods(trials.take(usable[start : start + chunk]))))
-    joined = [
-        MethodResult(
-            parts[0].estimator,
-            parts[0].variance,
-            np.concatenate([part.estimate for part in parts]),
-            np.concatenate([part.se for part in parts]),
-            np.concatenate([part.degrees_of_freedom for part in parts]),
-        )
-        for parts in zip(*pieces, strict=True)
-    ]
+            part = trials.take(usable[start : start + chunk])
+            pieces.append([*methods(part), *resampling(part, [seed, per_arm])])
+    joined = [MethodResult.joined(parts) for parts in zip(*pieces, strict=True)]
     table = performance(joined, trials.log_ratio)
     table["failed"] += repetitions - len(usable)
     table.insert(0, "model", model.name)

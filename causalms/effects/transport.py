@@ -155,7 +155,7 @@ def transported_effect(
 
     Influence of patient i: :math:`n w_i(\psi_i - B'(x_i-\bar x_T))`, with B the weighted regression of the contrast on the
     covariates; the target's part of the variance is :math:`B'\,\mathrm{Cov}(\bar x_T)\,B`.  Draws are averaged first, so their
-    Monte-Carlo error is part of the patients' error here; :func:`causalms.effects.analyse_draws` shows it apart for given weights.
+    Monte-Carlo error is part of the patients' error here; :func:`causalms.effects.analyse_draws` shows it apart.
 
     Raises
     ------

@@ -48,20 +48,20 @@ def test_standard_error_does_not_shrink_with_draws() -> None:
 
 
 def test_total_error_is_the_spread_over_repeated_patients_and_draws() -> None:
-    results = [analyse_draws(draws_table(80, 5, seed), reference="placebo").iloc[0] for seed in range(200)]
+    results = [analyse_draws(draws_table(80, 5, seed), reference="placebo").iloc[0] for seed in range(80)]
     spread = np.std([np.log(row.estimate) for row in results], ddof=1)
     stated = np.sqrt(np.mean([row.se**2 for row in results]))
-    # The spread of 200 repetitions has a relative Monte-Carlo error of 1 / sqrt(400) = 5%; three of them.
-    assert stated == pytest.approx(spread, rel=0.15)
+    # The spread of 80 repetitions has a relative Monte-Carlo error of 1 / sqrt(160) = 8%; three of them.
+    assert stated == pytest.approx(spread, rel=0.24)
 
 
 def test_monte_carlo_error_is_the_spread_over_repeated_draws_of_the_same_patients() -> None:
     rng = np.random.default_rng(0)
     table = draws_table(60, 6, seed=3)
     rate = table["net2_volume_ml"] * 10  # the true rate of each row
-    results = [analyse_draws(table.assign(net2_lesions=rng.poisson(rate)), reference="placebo").iloc[0] for _ in range(200)]
+    results = [analyse_draws(table.assign(net2_lesions=rng.poisson(rate)), reference="placebo").iloc[0] for _ in range(80)]
     spread = np.std([np.log(row.estimate) for row in results], ddof=1)
-    assert np.mean([row.se_monte_carlo for row in results]) == pytest.approx(spread, rel=0.15)
+    assert np.mean([row.se_monte_carlo for row in results]) == pytest.approx(spread, rel=0.24)
 
 
 def test_generator_error_covers_a_new_generator_and_is_missing_for_one() -> None:
@@ -69,7 +69,7 @@ def test_generator_error_covers_a_new_generator_and_is_missing_for_one() -> None
     assert np.isnan(one.se_generator)
     assert "generator error not included" in one.variance
     between = [
-        analyse_draws(draws_table(150, 30, s, generators=5, generator_sd=0.3), reference="placebo").iloc[0] for s in range(40)
+        analyse_draws(draws_table(100, 20, s, generators=5, generator_sd=0.3), reference="placebo").iloc[0] for s in range(40)
     ]
     # (1 + 1/5) x 0.09; the mean of 40 variances on 4 degrees of freedom has a relative error of sqrt(2 / 160) = 11%.
     assert np.mean([row.se_generator**2 for row in between]) == pytest.approx(1.2 * 0.09, rel=0.35)
