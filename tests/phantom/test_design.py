@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from causalms.errors import InputError
+from causalms.phantom import load_design
+from causalms.phantom.design import parse_design
+from causalms.tables import ARMS
+
+DESIGNS = ("pooled", "pooled-2131", "pooled-trial-effect", "harmful", "registry")
+
+
+def design(**keys):
+    return {
+        "name": "small",
+        "rate_ratio": {"a": 1.0, "b": 0.5},
+        "trials": [{"name": "S", "arms": {"a": 10, "b": 10}, "log_rate_week96": 1.5}],
+    } | keys
+
+
+@pytest.mark.parametrize("name", DESIGNS)
+def test_a_design_survives_being_written_and_read(name):
+    law = load_design(name)
+    assert law.name == name
+    assert parse_design(yaml.safe_load(yaml.safe_dump(law.model_dump(mode="json"), sort_keys=False))) == law
+
+
+def test_pooled_2131_has_2131_patients_on_the_six_arms():
+    law = load_design("pooled-2131")
+    assert law.size == 2131
+    assert law.arms == ARMS
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (design(color="red"), "key 'color': is not known here; remove it"),
+        (design(rate_ratio={"a": 1.0}), "trials.S.arms: 'b' is not known; choose from a"),
+        (design(rate_ratio={"a": 0.9, "b": 0.5}), "set the arm of comparison to 1.0"),
+        (design(rate_ratio={"a": 1.0, "b": -0.5}), "key 'rate_ratio.b': found -0.5"),
+        (design(rate_ratio={"a": 1.0, "b": float("inf")}), "key 'rate_ratio.b': found inf"),
+        (design(counts={"size": 0}), "key 'counts.size': found 0"),
+        (design(counts={"zero_inflation": 1}), "key 'counts.zero_inflation': found 1"),
+        (design(counts={"size_by_arm": {"c": 1}}), "counts.size_by_arm: 'c' is not known; choose from a, b"),
+        (design(modification=[{"arm": "b", "term": "height", "log_rate_ratio": 1}]), "'height' is not known"),
+        (design(weeks=[48, 24]), "weeks must rise and not repeat; sort them"),
+        (design(weeks=[]), "key 'weeks'"),
+        (design(assignment={"kind": "registry"}), "needs logits"),
+        (design(assignment={"logits": {"a": {"age": 1}}}), "logits are for kind: registry"),
+        (design(assignment={"kind": "registry", "logits": {"a": {"black_holes": 1}}}), "'black_holes' is not known"),
+        (design(follow_up={"shortest_planned_weeks": 12}), "shortest_planned_weeks is 12; choose from 24 to 96"),
+        (design(lesions={"placement": dict.fromkeys(("periventricular", "juxtacortical", "white_matter"), 0)}), "somewhere"),
+        (design(trials=[{"name": "S", "arms": {"a": 1}, "log_rate_week96": 50}]), "key 'trials.0.log_rate_week96': found 50"),
+        (design(trials=[{"name": "S T", "arms": {"a": 1}, "log_rate_week96": 1}]), "key 'trials.0.name': found 'S T'"),
+        ({"name": "x"}, "key 'trials': is missing; add it"),
+        (["x"], "a design is a mapping"),
+    ],
+)
+def test_a_bad_design_is_refused_with_its_key_and_the_mend(content, said):
+    with pytest.raises(InputError) as refusal:
+        parse_design(content, "own.yaml")
+    message = str(refusal.value)
+    assert message.startswith("own.yaml: ")
+    assert said in message
+    assert "\n" not in message
+
+
+def test_two_trials_of_one_name_are_refused():
+    twice = design()
+    twice["trials"] = twice["trials"] * 2
+    with pytest.raises(InputError, match="share a name; give each its own"):
+        parse_design(twice)
+
+
+@pytest.mark.parametrize("trial", load_design("pooled").trials, ids=lambda trial: trial.name)
+def test_arm_ratios_of_a_trial_deviate_only_where_published(trial):
+    deviating = set(trial.rate_ratio)
+    assert deviating <= {"ocrelizumab"}
+    assert bool(deviating) == trial.name.startswith("OPERA")
