@@ -90,7 +90,7 @@ def diagnose(
     query: Query,
     participants: Sequence[str],
     patients: int = 40,
-    particles: int = 4,
+    particles: int | None = None,
     workers: int | None = None,
 ) -> pd.DataFrame:
     """Diagnostics of a counterfactual query on a sample of its patients, one row a check and world.
@@ -99,8 +99,8 @@ def diagnose(
     ----------
     patients : int
         How many patients, chosen by key (the same ones for the same query).
-    particles : int
-        Particles a patient.
+    particles : int, optional
+        Particles a patient; by default 4, or 1 where each is a sampled mask.
 
     Returns
     -------
@@ -109,6 +109,7 @@ def diagnose(
         threshold_refusal, words.
     """
     mechanism = mechanism.for_coupling(query.coupling)
+    particles = particles or (1 if "mask" in mechanism.capabilities else 4)
     randomisation = Randomisation.of(trial.participants, mechanism.arms)
     with_evidence = [p for p in participants if _fact(mechanism, trial, p, query) is not None]
     order = keyed_generator("diagnose", query.seed).permutation(len(with_evidence))

@@ -1,0 +1,103 @@
+"""Contrasts across trials: what supports them, what would erase them, and refusal without support."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from causalms.errors import InputError, RefusalError
+from causalms.scm.transport import (
+    covariate_overlap,
+    refuse_without_support,
+    support,
+    trial_effect_benchmark,
+    unmeasured_trial_effect,
+)
+
+
+@pytest.fixture
+def pooled(make_participants):
+    table = make_participants(900, 4, ("placebo", "interferon-beta-1a-sc", "ocrelizumab"))
+    rng = np.random.default_rng(0)
+    opera = np.isin(table["arm"], ["interferon-beta-1a-sc", "ocrelizumab"])
+    trial = np.where(opera, np.where(rng.random(900) < 0.5, "OPERA-I", "OPERA-II"), "DEFINE")
+    return table.assign(trial=trial, t2_volume_ml=rng.lognormal(1, 1, 900), edss=rng.uniform(0, 5, 900).round())
+
+
+def test_a_contrast_within_a_trial_needs_no_transport(pooled):
+    found = support(pooled, "ocrelizumab", "interferon-beta-1a-sc")
+    assert found.randomised
+    assert found.trials_of_both == ("OPERA-I", "OPERA-II")
+    assert "none beyond randomisation" in found.assumption
+
+
+def test_a_contrast_across_trials_says_its_assumption(pooled):
+    found = support(pooled, "ocrelizumab", "placebo")
+    assert not found.randomised
+    assert "never both" in found.assumption
+    assert "no unmeasured trial effect" in found.assumption
+    with pytest.raises(RefusalError, match="nobody was randomised to 'laquinimod'"):
+        support(pooled, "laquinimod", "placebo")
+
+
+def test_randomised_arms_overlap(pooled):
+    found = covariate_overlap(pooled, "ocrelizumab", "interferon-beta-1a-sc").set_index("covariate")
+    assert found["standardised_difference"].drop("propensity").abs().max() < 0.25  # 3 se of sqrt(2/300)
+    assert found.loc["propensity", "share_in_common"] > 0.95
+    assert found.loc["propensity", "effective_share"] > 0.95
+
+
+def test_a_shift_of_one_standard_deviation_is_seen(pooled):
+    older = pooled.assign(age=pooled["age"] + 8.0 * (pooled["arm"] == "ocrelizumab"))
+    found = covariate_overlap(older, "ocrelizumab", "interferon-beta-1a-sc").set_index("covariate")
+    assert found.loc["age", "standardised_difference"] == pytest.approx(1.0, abs=0.3)
+    assert found.loc["propensity", "effective_share"] < 0.9
+
+
+def test_arms_of_unlike_patients_are_refused(pooled):
+    apart = pooled.assign(age=pooled["age"] + 100.0 * (pooled["arm"] == "ocrelizumab"))
+    with pytest.raises(RefusalError, match=r"have no covariates in common .* restrict the population"):
+        covariate_overlap(apart, "ocrelizumab", "placebo")
+
+
+def test_e_value_of_the_published_example():
+    # VanderWeele and Ding 2017: a risk ratio of 3.9 (1.8 to 8.7) has E-values 7.26 and 3.0
+    found = unmeasured_trial_effect(3.9, 1.8, 8.7)
+    assert found.e_value == pytest.approx(7.26, abs=0.005)
+    assert found.e_value_interval == pytest.approx(3.0, abs=0.005)
+
+
+def test_an_interval_over_one_is_already_erased():
+    found = unmeasured_trial_effect(0.8, 0.5, 1.3, benchmark=1.2)
+    assert found.erases_interval == 1.0
+    assert found.e_value_interval == 1.0
+    assert "multiply the rate by 1.25" in found.words
+    assert "on an arm they share, given covariates, is 1.20" in found.words
+    with pytest.raises(InputError, match="give positive numbers in order"):
+        unmeasured_trial_effect(0.8, 0.9, 1.3)
+
+
+def test_a_trial_effect_of_known_size_is_its_benchmark(pooled):
+    rng = np.random.default_rng(1)
+    rate = 3.0 * np.where(pooled["trial"] == "OPERA-II", 1.5, 1.0) * np.exp(0.02 * (pooled["age"] - 37))
+    found = trial_effect_benchmark(pooled.assign(y=rng.poisson(rate)), "y")
+    assert set(found["arm"]) == {"interferon-beta-1a-sc", "ocrelizumab"}
+    assert ((found["lower"] < 1.5) & (found["upper"] > 1.5)).all()
+    assert found["ratio"].to_numpy() == pytest.approx(1.5, rel=0.15)
+    assert trial_effect_benchmark(pooled[pooled["trial"] == "DEFINE"].assign(y=1.0), "y").empty
+
+
+def test_registry_assignment_by_covariates_has_support_or_is_refused(pooled):
+    found = refuse_without_support(pooled, ["placebo", "ocrelizumab"])
+    assert (found["share_supported"] == 1.0).all()
+    strict = pooled.assign(arm=np.where(pooled["age"] > 52, "ocrelizumab", "placebo"))
+    with pytest.raises(RefusalError, match=r"'ocrelizumab': only .* could have been given it"):
+        refuse_without_support(strict, ["placebo", "ocrelizumab"])
+    with pytest.raises(RefusalError, match="arm 'laquinimod' has 0 patients"):
+        refuse_without_support(pooled, ["laquinimod"])
+
+
+def test_overlap_needs_covariates(pooled):
+    with pytest.raises(RefusalError, match="needs patients of both"):
+        covariate_overlap(pd.DataFrame(pooled)[["arm", "trial"]], "ocrelizumab", "placebo")
