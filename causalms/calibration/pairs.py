@@ -67,7 +67,8 @@ def pair(draws: pd.DataFrame, participants: pd.DataFrame, week: float | None = N
     Parameters
     ----------
     draws : DataFrame
-        Draws table, sampled or expected (schemas ``draws`` and ``expected``).  Only interventional rows are used: a
+        Draws table, sampled or expected (schemas ``draws`` and ``expected``; an expected table may hold ``zero_inflation``, the
+        probability of a zero beside the negative binomial's).  Only interventional rows are used: a
         counterfactual has seen the outcome that it would be judged by.
     participants : DataFrame
         With ``participant_id``, ``arm`` and the wide outcome columns (``net2_lesions_week48``).
@@ -218,7 +219,8 @@ def _expected(rows: pd.DataFrame):  # type: ignore[no-untyped-def]
         chosen = first.iloc[position]
         alpha = chosen["dispersion"].to_numpy(float)
         size = np.where(alpha > 0, 1 / np.where(alpha > 0, alpha, 1.0), np.inf)
-        law = NegativeBinomialLaw(chosen["expected_net2_lesions"].to_numpy(float), size)
+        zero = chosen["zero_inflation"].to_numpy(float) if "zero_inflation" in chosen else np.zeros(len(chosen))
+        law = NegativeBinomialLaw(chosen["expected_net2_lesions"].to_numpy(float), size, zero)
         return law, chosen["activity_probability"].to_numpy(float)
 
     return first[["key", "arm_randomised", "position"]], law_of

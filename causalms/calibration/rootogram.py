@@ -42,7 +42,7 @@ def rootogram(
     law : CountLaw
     observed : array (n,)
     largest : int, optional
-        First count of the last, open class; by default the smallest one with at most 2% of all patients beyond it.
+        First count of the last, open class; by default with at most 5% of the patients beyond it, and 25 at most.
     level : float
     repetitions, seed : int
 
@@ -86,7 +86,7 @@ def rootogram(
 
 
 def _open_class(y: NDArray[np.int64]) -> int:
-    return max(int(np.quantile(y, 0.98, method="higher")), 1)
+    return min(max(int(np.quantile(y, 0.95, method="higher")), 1), 25)
 
 
 def _expected(law: CountLaw, top: int) -> Floats:

@@ -8,15 +8,18 @@ from causalms.subgroups.interaction import Interaction, holm, interaction_test
 from causalms.subgroups.policy import policy_value, who_is_treated
 from causalms.subgroups.ranking import ranking
 from causalms.subgroups.simulated import simulated_forest
+from causalms.subgroups.treatment_choice import Choice, choose_treatment
 
 __all__ = [
     "Benefit",
+    "Choice",
     "Forest",
     "Interaction",
     "benefit",
     "benefit_curves",
     "benefit_groups",
     "best_linear_predictor",
+    "choose_treatment",
     "cross_fit",
     "forest",
     "holm",

@@ -74,14 +74,13 @@ def test_holm_matches_statsmodels() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("groups", [2, 3])
-def test_interaction_test_holds_its_level_without_interaction(groups: int) -> None:
-    # 300 trials at 5%: the 0.0005 and 0.9995 quantiles of a binomial are 5 and 29.
+def test_interaction_test_holds_its_level_without_interaction() -> None:
+    # 250 trials at 5%: the 0.0005 and 0.9995 quantiles of a binomial are 3 and 25.
     rejected = 0
-    for seed in range(300):
-        table = forest(made(seed, 50, groups=groups), ["group"], outcome="lesions", reference="placebo").table
+    for seed in range(250):
+        table = forest(made(seed, 50, groups=3), ["group"], outcome="lesions", reference="placebo").table
         rejected += bool(table["interaction_p"].iloc[-1] <= 0.05)
-    assert 5 <= rejected <= 29
+    assert 3 <= rejected <= 25
 
 
 def test_a_true_interaction_is_found() -> None:
