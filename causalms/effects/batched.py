@@ -16,6 +16,7 @@ from causalms.effects.negbin import log_remainder, log_remainder_slope
 
 _ITERATIONS = 60
 _LARGEST_STEP = 1.5
+_CLEARLY_OVERDISPERSED = 0.02
 _LOG_ALPHA_RANGE = (-16.0, 8.0)
 
 
@@ -54,6 +55,14 @@ class Batch:
     def weighted(self, values: Array) -> Array:
         """Values times the replicate's weights."""
         return values if self.weights is None else values * self.weights
+
+    def total(self, values: Array) -> Array:
+        """Weighted sum over patients, shape (R,)."""
+        if self.weights is None:
+            return np.asarray(values.sum(axis=1))
+        if len(values) == 1:
+            return np.asarray(self.weights @ values[0])
+        return np.asarray(np.einsum("rn,rn->r", values, self.weights))
 
     def project(self, values: Array) -> Array:
         """X' values of each replicate, shape (R, p)."""
@@ -111,19 +120,14 @@ def fit_batch(family: Family, batch: Batch, start: BatchFit | None = None) -> Ba
         coefficients = _solve(batch.gram(weights), batch.project(weights * batch.y))
         return BatchFit(coefficients, np.zeros(len(coefficients)), np.asarray(np.isfinite(coefficients).all(axis=1)))
     replicates = len(batch.y) if batch.weights is None else len(batch.weights)
-    beta = (
-        _start(family, batch, replicates)
-        if start is None
-        else np.broadcast_to(start.coefficients, (replicates, batch.X.shape[-1]))
-    )
     with np.errstate(all="ignore"):
-        if (
-            family != "logistic"
-            and start is not None
-            and len(start.coefficients) == 1
-            and batch.X.ndim == 2
-            and len(batch.y) == 1
-        ):
+        if start is None:
+            beta = _start(family, batch, replicates)
+        elif family == "logistic" or len(start.coefficients) > 1 or batch.X.ndim == 3 or len(batch.y) > 1:
+            beta = np.broadcast_to(start.coefficients, (replicates, batch.X.shape[-1]))
+        elif family == "negbin" and start.alpha[0] > _CLEARLY_OVERDISPERSED:
+            return _negbin_near(batch, start)
+        else:
             beta = _second_order_start(batch, start.coefficients[0])
         fit = _newton(family, batch, np.array(beta))
         if family == "negbin":
@@ -200,24 +204,36 @@ def _negbin(batch: Batch, poisson: BatchFit, alpha: Array | None) -> BatchFit:
     if alpha is None:
         alpha = np.clip(excess / batch.weighted(mean**2).sum(axis=1), 1e-3, 50.0)
     log_alpha = np.log(np.maximum(np.broadcast_to(alpha, (len(beta),)), 1e-3))[rows]
-    part, now = batch.take(rows), beta[rows]
-    sums = CountSums.of(part.y, part.weights)
-    converged[rows] = False
-    for _ in range(_ITERATIONS):
-        step, size = _joint_step(part, now, log_alpha, sums)
-        now, log_alpha = now + step[:, :-1], np.clip(log_alpha + step[:, -1], *_LOG_ALPHA_RANGE)
-        bounded = log_alpha <= _LOG_ALPHA_RANGE[0]
-        done = (size < 1e-6) | bounded
-        beta[rows[done]], out_alpha[rows[done]] = now[done], np.where(bounded, 0.0, np.exp(log_alpha))[done]
-        converged[rows[done]] = True
-        stay = ~done & np.isfinite(size)
-        if not stay.all():
-            rows, now, log_alpha = rows[stay], now[stay], log_alpha[stay]
-            sums, part = sums.take(stay), part.take(stay)
-        if not len(rows):
-            break
+    fitted = _joint_newton(batch.take(rows), beta[rows], log_alpha)
+    beta[rows], out_alpha[rows], converged[rows] = fitted.coefficients, fitted.alpha, fitted.converged
     beta[~converged] = np.nan
     return BatchFit(beta, out_alpha, converged)
+
+
+def _negbin_near(batch: Batch, start: BatchFit) -> BatchFit:
+    """Weighted fits near a common fit: the first step shares every patient's terms and needs matrix products alone."""
+    log_alpha = np.log(start.alpha[:1])
+    step, _ = _joint_step(batch, start.coefficients, log_alpha, CountSums.of(batch.y, batch.weights))
+    return _joint_newton(batch, start.coefficients + step[:, :-1], log_alpha + step[:, -1])
+
+
+def _joint_newton(batch: Batch, beta: Array, log_alpha: Array) -> BatchFit:
+    """Newton on (coefficients, log alpha); replicates leave the loop as they converge or reach alpha = 0."""
+    rows, sums = np.arange(len(beta)), CountSums.of(batch.y, batch.weights)
+    out, out_alpha = np.full(beta.shape, np.nan), np.zeros(len(beta))
+    for _ in range(_ITERATIONS):
+        if not len(rows):
+            break
+        step, size = _joint_step(batch, beta, log_alpha, sums)
+        beta, log_alpha = beta + step[:, :-1], np.clip(log_alpha + step[:, -1], *_LOG_ALPHA_RANGE)
+        bounded = log_alpha <= _LOG_ALPHA_RANGE[0]
+        done = (size < 1e-5) | bounded
+        out[rows[done]], out_alpha[rows[done]] = beta[done], np.where(bounded, 0.0, np.exp(log_alpha))[done]
+        stay = ~done & np.isfinite(size)
+        if not stay.all():
+            rows, beta, log_alpha = rows[stay], beta[stay], log_alpha[stay]
+            sums, batch = sums.take(stay), batch.take(stay)
+    return BatchFit(out, out_alpha, np.asarray(np.isfinite(out).all(axis=1)))
 
 
 def _joint_step(batch: Batch, beta: Array, log_alpha: Array, sums: CountSums) -> tuple[Array, Array]:
@@ -230,12 +246,12 @@ def _joint_step(batch: Batch, beta: Array, log_alpha: Array, sums: CountSums) ->
     mu_shrink = mean * shrink
     remainder = log_remainder(x)
     y_part = batch.y * mu_shrink
-    first = batch.weighted(mean * mean * remainder - y_part).sum(axis=1) + sums.slope(alpha[:, 0])
-    second = batch.weighted(mean * mean * mean * log_remainder_slope(x, remainder) + y_part * mu_shrink).sum(axis=1)
+    first = batch.total(mean * mean * remainder - y_part) + sums.slope(alpha[:, 0])
+    second = batch.total(mean * mean * mean * log_remainder_slope(x, remainder) + y_part * mu_shrink)
     second += sums.curvature(alpha[:, 0])
     flat = alpha[:, 0]
     p = beta.shape[1]
-    matrix = np.empty((len(beta), p + 1, p + 1))
+    matrix = np.empty((len(gradient), p + 1, p + 1))
     matrix[:, :p, :p] = batch.gram(batch.weighted(mu_shrink * shrink * (1 + alpha * batch.y)))
     matrix[:, :p, p] = matrix[:, p, :p] = flat[:, None] * batch.project(batch.weighted(mu_shrink * shrink * (batch.y - mean)))
     own = -(flat**2 * second + flat * first)
