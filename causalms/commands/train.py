@@ -11,7 +11,7 @@ import click
 @click.argument("trial", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Checkpoint to write (.safetensors).")
 @click.option("--config", "name", default="small", show_default=True, help="Size of the model: tiny, small or base.")
-@click.option("--budget-minutes", type=click.FloatRange(min=0.05), help="Wall-clock minutes of optimisation; the schedule is fitted to it.")
+@click.option("--budget-minutes", type=click.FloatRange(min=0.05), help="Minutes of optimisation; the schedule is fitted to it.")
 @click.option("--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda"]))
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(min=1), help="Processes that read patients.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
@@ -25,7 +25,7 @@ def command(trial: Path, out: Path, name: str, budget_minutes: float | None, dev
     Example:
       causalms simulate trial --patients 600 --seed 1
       causalms train trial --out model.safetensors --config small --budget-minutes 30
-    """
+    """  # noqa: D301
     from causalms.errors import UsageError
     from causalms.files import whole_file
     from causalms.generator.config import config
@@ -41,5 +41,6 @@ def command(trial: Path, out: Path, name: str, budget_minutes: float | None, dev
     log = out.with_suffix(".training.csv")
     with whole_file(out.with_suffix(".training.png")) as beside:
         training_log(read_table(log)).savefig(beside, dpi=120)
-    click.echo(f"{out}: {generator.parameters:,} parameters, arms {', '.join(generator.arms)}, checksum {generator.checksum[:12]}")
+    arms = ", ".join(generator.arms)
+    click.echo(f"{out}: {generator.parameters:,} parameters, arms {arms}, checksum {generator.checksum[:12]}")
     click.echo(f"log: {log} and {out.with_suffix('.training.png')}")

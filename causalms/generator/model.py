@@ -201,6 +201,7 @@ class Generator:
             )
         return float(week)
 
+    @torch.no_grad()
     def _head(self, scan: Scan, arm: str, week: float) -> tuple[Tensor, Tensor, float]:
         device = scan.rate.device
         index = torch.tensor([self.arm_index(arm)], device=device)

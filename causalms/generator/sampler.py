@@ -103,7 +103,7 @@ def abduct_ancestral(denoise: Denoise, clean: Tensor, sigmas: np.ndarray, fields
 
 
 def invert_ode(
-    denoise: Denoise, x: Tensor, sigmas: np.ndarray, iterations: int = 30, tolerance: float = 1e-4
+    denoise: Denoise, x: Tensor, sigmas: np.ndarray, iterations: int = 8, tolerance: float = 1e-4
 ) -> tuple[Tensor, float]:
     """Start field of :func:`ode_first_order` that ends in ``x``, by damped fixed-point refinement of every step.
 
