@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +87,11 @@ def command(
             missing = "skip" if skip_missing else "refuse"
             ties: dict[str, Any] = {"coupling": coupling, "rho": rho, "abduction": abduction, "missing": missing}
             ties["checked_patients"] = checked_patients
-            table = causal_model.counterfactual(trial, particles=draws, **ties, **shared, **running)
+            with warnings.catch_warnings(record=True) as doubts:
+                warnings.simplefilter("always", UserWarning)
+                table = causal_model.counterfactual(trial, particles=draws, **ties, **shared, **running)
+            for doubt in doubts:
+                click.echo(f"warning: {doubt.message}", err=True)
             results = rung_three_results(causal_model, trial, table, workers)
             write_table(results, out.with_suffix(".results.csv"))
         else:

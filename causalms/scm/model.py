@@ -22,6 +22,7 @@ from causalms.scm.interventions import Intervention, as_intervention, read_polic
 from causalms.scm.mechanism import Mechanism
 from causalms.scm.query import Query, couple, record_of, refuse_if_unanswerable
 from causalms.scm.tables_in import as_trial, participant_ids
+from causalms.scm.transport import refuse_without_support
 from causalms.tables import net2_column, validate, write_table
 
 Arms = str | Intervention | Mapping[str, float] | Sequence[str | Intervention | Mapping[str, float]]
@@ -99,6 +100,7 @@ class CausalModel:
         expected: bool = False,
         policy: str | os.PathLike[str] | Intervention | None = None,
         coupling: str = "monotone",
+        assignment: str = "randomised",
         participants: Sequence[str] | None = None,
         parts: str | os.PathLike[str] | None = None,
         progress: bool = False,
@@ -123,6 +125,9 @@ class CausalModel:
             A treatment policy (YAML), set beside the arms.
         coupling : {"monotone", "ancestral", "independent"}
             At rung 2 it changes the Monte-Carlo error of contrasts and nothing else.
+        assignment : {"randomised", "registry"}
+            How the arms of the table came about. Under ``registry`` (arms chosen by measured covariates) every arm must have
+            support among these patients; ``attrs["overlap"]`` holds what was found.
         participants : sequence of str, optional
             Only these patients.
         parts : path, optional
@@ -138,10 +143,16 @@ class CausalModel:
         RefusalError
             If the mechanism cannot answer (arm outside support, no push, guidance not 1).
         """
+        if assignment not in ("randomised", "registry"):
+            raise UsageError(f"assignment {assignment!r} is unknown; choose randomised or registry")
         query = Query(
             _interventions(arm, policy), _weeks(week), 1 if expected else draws, seed, expected, coupling, couple(coupling, None)
         )
-        return self.ask(trial, query, workers, participants, parts, progress)
+        overlap = _registry_overlap(as_trial(trial), query, self.mechanism) if assignment == "registry" else None
+        found = self.ask(trial, query, workers, participants, parts, progress)
+        if overlap is not None:
+            found.attrs["overlap"] = overlap.to_dict("records")
+        return found
 
     def counterfactual(
         self,
@@ -301,6 +312,17 @@ def _interventions(arm: Arms, policy: str | os.PathLike[str] | Intervention | No
 
 def _weeks(week: Weeks) -> tuple[float, ...]:
     return (float(week),) if isinstance(week, int | float) else tuple(float(w) for w in week)
+
+
+def _registry_overlap(trial: Any, query: Query, mechanism: Mechanism) -> pd.DataFrame:
+    refuse_if_unanswerable(query, mechanism)
+    arms: dict[str, None] = {}
+    for intervention in query.interventions:
+        for rule in intervention.words.get("rules", ({"arms": intervention.words.get("probabilities", {})},)):
+            arms |= dict.fromkeys(rule["arms"])
+        if "arm" in intervention.words:
+            arms[str(intervention.words["arm"])] = None
+    return refuse_without_support(trial.participants, list(arms))
 
 
 def _answered(table: pd.DataFrame) -> list[str]:

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalms.errors import InputError, RefusalError
+from causalms.errors import InputError, RefusalError, UsageError
+from causalms.scm import contrast, policy
 from causalms.scm.transport import (
     covariate_overlap,
     refuse_without_support,
@@ -96,6 +97,46 @@ def test_registry_assignment_by_covariates_has_support_or_is_refused(pooled):
         refuse_without_support(strict, ["placebo", "ocrelizumab"])
     with pytest.raises(RefusalError, match="arm 'laquinimod' has 0 patients"):
         refuse_without_support(pooled, ["laquinimod"])
+
+
+@pytest.fixture
+def pooled_draws(pooled, truth, make_outcomes):
+    import dataclasses
+
+    from causalms.scm import CausalModel
+
+    mechanism = dataclasses.replace(truth, arms=("placebo", "interferon-beta-1a-sc", "ocrelizumab"))
+    table = make_outcomes(pooled, mechanism, 48, 3)
+    return CausalModel(mechanism), table
+
+
+def test_a_transported_contrast_carries_assumption_overlap_and_sensitivity(pooled_draws):
+    model, table = pooled_draws
+    draws = model.do(table, ["placebo", "interferon-beta-1a-sc", "ocrelizumab"], draws=10)
+    across = contrast(draws, table, "ocrelizumab", "placebo")
+    assert not across.results["randomised"].any()
+    assert "transported: ocrelizumab was randomised in OPERA-I, OPERA-II" in across.results["estimand"].iloc[0]
+    assert across.results["measure"].tolist() == ["mean ratio", "E-value", "E-value of the interval"]
+    ratio = across.results["estimate"].iloc[0]
+    assert ratio == pytest.approx(np.exp(-1.8), rel=0.15)
+    assert across.results["estimate"].iloc[1] == pytest.approx(1 / ratio + np.sqrt(1 / ratio * (1 / ratio - 1)))
+    assert np.isfinite(across.sensitivity.benchmark)  # OPERA-I and OPERA-II share arms
+    within = contrast(draws, table, "ocrelizumab", "interferon-beta-1a-sc")
+    assert within.results["randomised"].all()
+    assert within.overlap is None
+    assert len(within.results) == 1
+
+
+def test_do_on_a_registry_needs_support(pooled_draws):
+    model, table = pooled_draws
+    found = model.do(table, ["placebo", "ocrelizumab"], draws=1, assignment="registry")
+    assert [row["arm"] for row in found.attrs["overlap"]] == ["placebo", "ocrelizumab"]
+    strict = table[(table["arm"] != "ocrelizumab") | (table["age"] > 54)]
+    rule = policy("old", [("age > 54", "ocrelizumab")], "placebo")
+    with pytest.raises(RefusalError, match="'ocrelizumab'"):
+        model.do(strict, policy=rule, draws=1, assignment="registry")
+    with pytest.raises(UsageError, match="choose randomised or registry"):
+        model.do(table, "placebo", assignment="by the stars")
 
 
 def test_overlap_needs_covariates(pooled):
