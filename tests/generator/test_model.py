@@ -1,0 +1,134 @@
+"""What a generator promises, whatever it has learned: one law by expectation and by sampling, noise that no batch changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from causalms.errors import InputError, RefusalError, UsageError
+from causalms.generator import Generator
+from causalms.generator.checkpoint import SCHEMA_VERSION, read_checkpoint, write_checkpoint
+from causalms.generator.forecast import forecast_patient
+from causalms.phantom import PhantomTrial, simulate_trial
+
+Tiny = tuple[Generator, Path]
+
+
+def test_scan_is_encoded_once_for_all_arms(tiny: Tiny, trial: PhantomTrial) -> None:
+    generator = tiny[0]
+    scan = generator.encode(trial, "sub-0001")
+    before = [part.clone() for part in scan.encoded]
+    for arm in generator.arms:
+        generator.expect(scan, arm, 48)
+    assert all(torch.equal(one, other) for one, other in zip(before, scan.encoded, strict=True))
+
+
+def test_expectation_is_a_negative_binomial_law(tiny: Tiny, trial: PhantomTrial) -> None:
+    generator = tiny[0]
+    found = generator.expect(generator.encode(trial, "sub-0002"), "placebo", 96, risk=True)
+    size = 1 / found.dispersion
+    assert found.activity_probability == pytest.approx(1 - (size / (size + found.lesions)) ** size)
+    assert found.risk is not None
+    assert found.risk.shape == trial.space.shape
+    assert 0 <= found.risk.min() <= found.risk.max() <= 1
+
+
+def test_expected_count_grows_with_the_week(tiny: Tiny, trial: PhantomTrial) -> None:
+    generator = tiny[0]
+    scan = generator.encode(trial, "sub-0001")
+    counts = [generator.expect(scan, "placebo", week).lesions for week in (24, 36, 48, 72, 96)]
+    assert counts == sorted(counts)
+
+
+def test_mask_does_not_depend_on_threads_or_on_what_was_sampled_before(tiny: Tiny, trial: PhantomTrial) -> None:
+    generator = tiny[0]
+    scan = generator.encode(trial, "sub-0003")
+    noise = generator.noise("sub-0003", 1, 5)
+    one = generator.sample(scan, "placebo", 96, noise)
+    generator.sample(generator.encode(trial, "sub-0004"), "placebo", 96, generator.noise("sub-0004", 0, 5))
+    torch.set_num_threads(2)
+    two = generator.sample(generator.encode(trial, "sub-0003"), "placebo", 96, generator.noise("sub-0003", 1, 5))
+    torch.set_num_threads(1)
+    assert np.array_equal(one, two)
+
+
+def test_ancestral_abduction_gives_back_the_factual_mask(tiny: Tiny, trial: PhantomTrial) -> None:
+    generator = tiny[0]
+    people = trial.participants
+    seen = people[people["net2_lesions_week24"] > 0].iloc[0]
+    mask = trial.mask(seen["participant_id"], "NET2", 24)
+    assert mask is not None
+    scan = generator.encode(trial, seen["participant_id"])
+    found = generator.abduct(scan, seen["arm"], 24, mask, draw=0, seed=0)
+    assert found.residual == 0
+    assert np.array_equal(generator.sample(scan, seen["arm"], 24, found.noise, "ancestral"), mask)
+
+
+def test_sampler_intensity_inverts_the_fitted_curve(tiny: Tiny) -> None:
+    generator = tiny[0]
+    a, b, c, low, high = generator.network.count_calibration[0].tolist()
+    for log_count in np.linspace(low, high, 5):
+        log_mu = np.log(generator.sampler_intensity(float(np.exp(log_count)), "ode"))
+        assert a + b * log_mu + c * log_mu**2 == pytest.approx(log_count, abs=1e-4)
+
+
+def test_refusals_name_the_reason_and_the_mend(tiny: Tiny, trial: PhantomTrial) -> None:
+    generator = tiny[0]
+    scan = generator.encode(trial, "sub-0001")
+    with pytest.raises(RefusalError, match="knows no arm 'aspirin'; it was trained on"):
+        generator.expect(scan, "aspirin", 48)
+    with pytest.raises(RefusalError, match="week 200 is outside the trained range 24-96"):
+        generator.expect(scan, "placebo", 200)
+    with pytest.raises(UsageError, match="no sampler is called 'magic'"):
+        generator.sample(scan, "placebo", 48, generator.noise("sub-0001", 0, 0), "magic")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="resample them explicitly"):
+        generator.encode(simulate_trial("pooled", patients=4, seed=1, grid="3mm"), "sub-0001")
+
+
+def test_checkpoint_round_trip_gives_the_same_numbers(tiny: Tiny, trial: PhantomTrial) -> None:
+    generator, path = tiny
+    again = Generator.load(path)
+    one, two = (g.expect(g.encode(trial, "sub-0001"), "placebo", 96).lesions for g in (generator, again))
+    assert one == two
+
+
+def test_damaged_checkpoints_are_refused_in_one_line(tiny: Tiny, tmp_path: Path) -> None:
+    _, path = tiny
+    good = read_checkpoint(path)
+    header = {key: value for key, value in good.header.items() if key not in ("checksum", "schema_version")}
+    extra = tmp_path / "extra.safetensors"
+    write_checkpoint(extra, {**good.tensors, "stray": torch.zeros(2)}, header)
+    with pytest.raises(InputError, match="extra tensor 'stray'"):
+        Generator.load(extra)
+    missing = tmp_path / "missing.safetensors"
+    write_checkpoint(missing, {k: v for k, v in good.tensors.items() if k != "risk.effect"}, header)
+    with pytest.raises(InputError, match=r"tensor 'risk\.effect' is missing"):
+        Generator.load(missing)
+    half = tmp_path / "half.safetensors"
+    half.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(InputError, match="not a readable safetensors checkpoint"):
+        Generator.load(half)
+    flipped = tmp_path / "flipped.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    flipped.write_bytes(bytes(content))
+    with pytest.raises(InputError, match="the file is damaged"):
+        Generator.load(flipped)
+    older = tmp_path / "older.safetensors"
+    older.write_bytes(path.read_bytes().replace(f'schema_version\\": {SCHEMA_VERSION}'.encode(), b'schema_version\\": 0'))
+    with pytest.raises(InputError, match="checkpoint schema 0, this version reads"):
+        Generator.load(older)
+    with pytest.raises(InputError, match="no such checkpoint"):
+        Generator.load(tmp_path / "nowhere.safetensors")
+
+
+def test_forecast_of_a_patient_on_another_grid_comes_back_on_it(tiny: Tiny, tmp_path: Path) -> None:
+    fine = simulate_trial("pooled", patients=4, seed=1, grid="3mm")
+    found = forecast_patient(tiny[0], fine, "sub-0001", ["placebo", "ocrelizumab"], 48, draws=1, maps_into=tmp_path, masks=True)
+    assert found.risks["placebo"].shape == fine.space.shape
+    assert any("resampled from" in note for note in found.notes)
+    assert len(list(tmp_path.glob("*_mask.nii.gz"))) == 2
+    assert list(found.table["arm"]) == ["placebo", "ocrelizumab"]

@@ -1,0 +1,79 @@
+"""Training writes whole checkpoints, resumes exactly and conditions only on what was observed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+
+from causalms.errors import InputError
+from causalms.generator import Generator, training
+from causalms.generator.risk_training import negative_binomial_log_likelihood
+from causalms.generator.scores import negative_binomial_crps
+from causalms.phantom import PhantomTrial
+from tests.generator.conftest import MODEL, SHORT
+
+
+def test_training_writes_checkpoint_and_log_and_leaves_no_resume_file(tiny: tuple[Generator, Path]) -> None:
+    generator, path = tiny
+    assert sorted(file.name for file in path.parent.iterdir()) == ["tiny.safetensors", "tiny.training.csv"]
+    log = pd.read_csv(path.with_suffix(".training.csv"))
+    assert {"risk", "denoiser"} == set(log["stage"])
+    assert np.isfinite(log["loss"]).all()
+    assert generator.checksum
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["risk", "denoiser"])
+def test_killed_training_resumes_to_the_same_weights(
+    stage: str, trial: PhantomTrial, tiny: tuple[Generator, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "again.safetensors"
+    saves = 0
+    save = training._save
+
+    def kill_after_save(run: training.Run, *rest: object) -> None:
+        nonlocal saves
+        save(run, *rest)  # type: ignore[arg-type]
+        saves += run.stage == stage
+        if saves == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_save", kill_after_save)
+        with pytest.raises(KeyboardInterrupt):
+            training.train(trial, path, MODEL, SHORT, seed=0)
+    assert not path.exists()
+    resumed = training.train(trial, path, MODEL, SHORT, seed=0)
+    assert resumed.checksum == tiny[0].checksum
+
+
+def test_resume_of_another_recipe_is_refused(trial: PhantomTrial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "model.safetensors"
+    save = training._save
+
+    def kill(run: training.Run, *rest: object) -> None:
+        save(run, *rest)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_save", kill)
+        with pytest.raises(KeyboardInterrupt):
+            training.train(trial, path, MODEL, SHORT, seed=0)
+    with pytest.raises(InputError, match="left by a run with other data, recipe or seed"):
+        training.train(trial, path, MODEL, SHORT, seed=1)
+
+
+def test_negative_binomial_likelihood_matches_scipy() -> None:
+    count, mean, size = np.array([0.0, 3.0, 40.0]), np.array([0.5, 2.0, 17.0]), np.array([0.5, 0.3, 5.0])
+    found = negative_binomial_log_likelihood(torch.tensor(count), torch.log(torch.tensor(mean)), torch.tensor(size))
+    assert np.allclose(found.numpy(), stats.nbinom.logpmf(count, size, size / (size + mean)), rtol=1e-9)
+
+
+def test_negative_binomial_crps_matches_r_surveillance() -> None:
+    # R surveillance 1.20.3: mu 2, size 0.8, observed 3.
+    assert negative_binomial_crps(np.array([3]), np.array([2.0]), np.array([0.8]))[0] == pytest.approx(1.0500890879, rel=1e-5)
