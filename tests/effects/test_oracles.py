@@ -101,3 +101,32 @@ def test_poisson_standardized_equals_its_coefficient_without_interaction() -> No
     conditional = analyse(table("polyps"), **POLYPS, adjust="age", estimator="conditional", variance="model-r").contrasts[0]
     assert standardized.estimate == pytest.approx(conditional.estimate, rel=1e-10)
     assert standardized.se == pytest.approx(conditional.se, rel=1e-10)
+
+
+R_TRUTH = pd.read_csv(ORACLES / "effects_r.csv", skipinitialspace=True)
+R_ADJUSTED = {"outcome": "y", "arm": "trt", "reference": "placebo", "estimator": "conditional"}
+R_CASES = {
+    "polyps-poisson": ("polyps", {**POLYPS, "adjust": "age", "estimator": "conditional"}),
+    "polyps-negbin": ("polyps", {**POLYPS, "adjust": "age", "estimator": "negbin"}),
+    "epil-poisson-offset": ("epil_totals", {**R_ADJUSTED, "adjust": "log(base) + age", "exposure": "years"}),
+    "epil-negbin-offset": (
+        "epil_totals",
+        {**R_ADJUSTED, "estimator": "negbin", "adjust": "log(base) + age", "exposure": "years"},
+    ),
+    "epil-logistic": ("epil_totals", {**R_ADJUSTED, "outcome": "active", "measure": "odds-ratio", "adjust": "log(base)"}),
+    "epil-linear": ("epil_totals", {**R_ADJUSTED, "measure": "mean-difference", "adjust": "base"}),
+}
+
+
+@pytest.mark.parametrize("row", range(len(R_TRUTH)), ids=lambda row: f"{R_TRUTH.id[row]}-{R_TRUTH.variance[row]}")
+def test_coefficients_and_their_errors_match_r(row: int) -> None:
+    truth = R_TRUTH.iloc[row]
+    name, options = R_CASES[truth.id]
+    data = table(name)
+    if name == "epil_totals":
+        data = data.assign(years=0.5 + (data["subject"] % 7) / 10, active=(data["y"] > 20).astype(int))
+    variance = "model-r" if truth.variance == "model" else truth.variance.lower()
+    contrast = analyse(data, **options, variance=variance).contrasts[0]
+    estimate = contrast.estimate if truth.id == "epil-linear" else np.log(contrast.estimate)
+    assert estimate == pytest.approx(truth.estimate, rel=1e-6)
+    assert contrast.se == pytest.approx(truth.se, rel=1e-4)
