@@ -12,6 +12,8 @@ from causalms.effects import columns
 from causalms.effects.models import Array
 from causalms.errors import InputError, RefusalError
 
+_MANY_MISSING = 0.05
+
 
 @dataclass(frozen=True)
 class TrialData:
@@ -150,7 +152,7 @@ def trial_data(
         raise RefusalError(f"{source}: no row is complete in {', '.join(used.columns)}; nothing can be estimated")
     codes, arms = _arms(used[arm].iloc[rows], reference, arm, source)
     values = columns.numbers(used[outcome], rows, outcome, source)
-    notes = _left_out(pd.concat([used, formula.table], axis=1), complete)
+    notes = _left_out(pd.concat([used, formula.table], axis=1), complete) + _missing_by_arm(used[outcome], used[arm], outcome)
     if kind == "count":
         columns.counts(values, outcome, rows, source)
     elif kind == "binary":
@@ -208,6 +210,19 @@ def _left_out(used: pd.DataFrame, complete: np.ndarray) -> tuple[str, ...]:
     missing = [f"{name} ({int(used[name].isna().sum())})" for name in used.columns if used[name].isna().any()]
     shown = ", ".join(str(row + 1) for row in rows[:10]) + (", ..." if len(rows) > 10 else "")
     return (f"{len(rows)} of {len(complete)} rows left out for a missing value in {', '.join(missing)}: row {shown}",)
+
+
+def _missing_by_arm(values: pd.Series, arms: pd.Series, name: str) -> tuple[str, ...]:
+    """Warn where more than one outcome in twenty is missing in an arm: complete cases then carry an assumption."""
+    known = arms.notna()
+    shares = values[known].isna().groupby(arms[known].map(columns.label)).mean()
+    if not (shares > _MANY_MISSING).any():
+        return ()
+    each = ", ".join(f"{share:.0%} of {arm}" for arm, share in shares.items())
+    return (
+        f"{name} is missing in {each}: complete cases are unbiased only if that tells nothing of the outcome; "
+        "compare causalms.effects.effects_with_missing_outcomes",
+    )
 
 
 def _prognostic(

@@ -131,6 +131,12 @@ def test_missing_values_are_left_out_counted_and_named(trial: pd.DataFrame) -> N
     assert analysis.contrasts == complete.contrasts
 
 
+def test_many_missing_outcomes_in_one_arm_are_warned_of(trial: pd.DataFrame) -> None:
+    holes = trial.assign(y=trial["y"].where((trial["arm"] == "drug") | (trial.index % 5 > 0)))
+    notes = analyse(holes, **BASE).notes
+    assert any("missing in 0% of drug, 20% of placebo" in note for note in notes)
+
+
 def test_all_zero_arm_still_has_a_crude_rate_difference(trial: pd.DataFrame) -> None:
     zero = trial.assign(y=np.where(trial["arm"] == "drug", 0, trial["y"]))
     contrast = analyse(zero, **{**BASE, **CRUDE}, measure="rate-difference").contrasts[0]
