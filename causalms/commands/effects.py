@@ -79,13 +79,13 @@ _VARIANCES = (
 @click.option("--publication", type=click.Path(path_type=Path), help="Write a table for a paper (.html, .tex, .csv or .docx).")
 @click.option("--out", type=click.Path(path_type=Path), help="Where to write the results table (.csv, .tsv or .parquet).")
 def command(table: Path, out: Path | None, publication: Path | None, multiplicity: str | None, **options: Any) -> None:
-    r"""Estimate treatment effects from TABLE (CSV, TSV, Parquet, SAS XPT or sas7bdat), one row a patient.
+    """Estimate treatment effects from TABLE (CSV, TSV, Parquet, SAS XPT or sas7bdat), one row a patient.
 
     \b
     Example
-      causalms effects participants.tsv --outcome net2_lesions_week48 --arm arm --reference placebo \
+      causalms effects participants.tsv --outcome net2_lesions_week48 --arm arm --reference placebo \\
         --exposure exposure_years --adjust "age + gd_lesions" --measure rate-ratio --out results.csv
-    """
+    """  # noqa: D301
     from causalms.effects.draws import is_draws_table
     from causalms.tables import read_table, write_table
 
