@@ -203,7 +203,7 @@ def validate(table: pd.DataFrame, name: str, source: str = "table") -> pd.DataFr
 
 
 def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read a table by its suffix: .csv, .tsv, .parquet, .xpt or .sas7bdat.
+    r"""Read a table by its suffix: .csv, .tsv, .parquet, .xpt or .sas7bdat.
 
     Raises
     ------
@@ -214,7 +214,7 @@ def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
     --------
     >>> import tempfile, pathlib
     >>> file = pathlib.Path(tempfile.mkdtemp()) / "a.csv"
-    >>> _ = file.write_text("x,y\\n1,2\\n")
+    >>> _ = file.write_text("x,y\n1,2\n")
     >>> read_table(file)
        x  y
     0  1  2

@@ -47,9 +47,8 @@ def command(
     from causalms.trials import load_trial
 
     generator = Generator.load(model)
-    loaded = load_trial(trial)
-    chosen = participants or tuple(loaded.participants["participant_id"])
-    loaded = loaded.subset(chosen)
+    loaded = load_trial(trial, participants or None)
+    chosen = tuple(loaded.participants["participant_id"])
     wanted = arms or generator.arms
     tables: list[pd.DataFrame] = []
     notes: list[str] = []

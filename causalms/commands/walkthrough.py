@@ -147,8 +147,8 @@ class Walkthrough:
 
     def truth(self) -> None:
         """The phantom's truth beside the estimates: only a simulated trial can show this."""
-        true = self.trial.truth.table
-        true = true[true["visit_week"] == self.week].groupby("arm")["true_rate"].mean()
+        known = self.trial.truth.table
+        true = known[known["visit_week"] == self.week].groupby("arm")["true_rate"].mean()
         mean = self.expected.groupby("arm")["expected_net2_lesions"].mean()
         table = pd.DataFrame({"true mean": true, "expected mean": mean}).loc[list(ARMS)]
         table["expected / true"] = table["expected mean"] / table["true mean"]

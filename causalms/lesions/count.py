@@ -116,7 +116,7 @@ def region_of_lesions(labels: np.ndarray, lesions: int, regions: np.ndarray, aff
     inside = np.flatnonzero(labels)
     lesion_of_voxel = labels.ravel()[inside]
     region_of_voxel = np.ascontiguousarray(regions).ravel()[inside].astype(np.int64)
-    if lesions and region_of_voxel.size and not (0 <= region_of_voxel.min() and region_of_voxel.max() < kinds):
+    if lesions and region_of_voxel.size and not (region_of_voxel.min() >= 0 and region_of_voxel.max() < kinds):
         raise UsageError(f"the anatomy map holds label {region_of_voxel.max()}; labels are 0 (unknown) and 1-{kinds - 1}")
     votes = np.bincount(lesion_of_voxel * kinds + region_of_voxel, minlength=(lesions + 1) * kinds).reshape(-1, kinds)[1:, 1:]
     region = votes.argmax(axis=1) + 1

@@ -1,6 +1,7 @@
 """Trials on disk and in memory: one participants table, one grid, images that are read when asked for."""
 
 from causalms.trials.anatomy import Anatomy, template_anatomy
+from causalms.trials.check import Problem, check_trial, summary_table
 from causalms.trials.folder import load_trial
 from causalms.trials.resample import resample_back, resample_trial
 from causalms.trials.space import Space, mni_space
@@ -12,12 +13,15 @@ __all__ = [
     "MODALITIES",
     "Anatomy",
     "ImageSource",
+    "Problem",
     "Space",
     "Trial",
     "TrialWriter",
+    "check_trial",
     "load_trial",
     "mni_space",
     "resample_back",
     "resample_trial",
+    "summary_table",
     "template_anatomy",
 ]

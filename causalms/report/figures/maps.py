@@ -99,5 +99,6 @@ def _check(flair: NDArray[np.floating], risks: Mapping[str, NDArray[np.floating]
         low, high = float(np.nanmin(risk)), float(np.nanmax(risk))
         if low < 0 or high > 1:
             raise InputError(
-                f"risk map of {arm}: found values from {low:g} to {high:g}, expected probabilities from 0 to 1; divide counts by draws"
+                f"risk map of {arm}: found values from {low:g} to {high:g}, expected probabilities from 0 to 1; "
+                "divide counts by draws"
             )

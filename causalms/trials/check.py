@@ -1,0 +1,221 @@
+"""Every problem of a trial folder at once, each in one line with its mend."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from causalms.errors import InputError
+from causalms.tables import ARMS, PARTICIPANTS_COLUMNS, net2_column, validate
+from causalms.trials.bids import baseline_session, image_path, mask_path, session_of_week, sessions, week_of_session
+from causalms.trials.dictionary import outcome_week
+from causalms.trials.folder import binary, check_finite, image_file, mask_file
+from causalms.trials.nifti import read_volume
+from causalms.trials.participants import read_raw_participants, respell_sex
+from causalms.trials.space import Space
+from causalms.trials.trial import MODALITIES
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong, where, and what to do; ``where`` is a file, a column or a participant."""
+
+    where: str
+    what: str
+    mend: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}; {self.mend}"
+
+
+def check_trial(path: str | os.PathLike[str]) -> list[Problem]:
+    """List every problem of a trial folder.
+
+    Looked for: unreadable table, missing or repeated ids, values outside a column's schema, arms that are not known or that one
+    patient has alone, missing baseline images, images that cannot be read or are not finite, grids that differ within a patient
+    or between patients, masks that hold more than 0 and 1, an empty brain or T2 lesion mask (an empty NET2 or enhancing
+    mask is normal), and NET2 masks that are missing at a visit whose count is in the table.
+
+    Parameters
+    ----------
+    path : path-like
+        BIDS folder.
+
+    Returns
+    -------
+    list of Problem
+        Empty if the folder is in order.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> str(check_trial(tempfile.mkdtemp())[0]).split(": ")[1]
+    'no such file; a trial needs a participants table (BIDS)'
+    """
+    root = Path(path)
+    try:
+        table = read_raw_participants(root)
+    except InputError as error:
+        where, _, rest = str(error).partition(": ")
+        what, _, mend = rest.partition("; ")
+        return [Problem(where, what, mend)]
+    file = str(root / "participants.tsv")
+    problems = [*_identity(table, file), *_values(table, file), *_arms(table, file)]
+    ids = [name if name.startswith("sub-") else f"sub-{name}" for name in table["participant_id"].dropna().unique()]
+    seen = {name: sessions(root, name) for name in ids}
+    baseline = baseline_session(itertools.chain.from_iterable(seen.values()))
+    grids: dict[str, Space] = {}
+    for participant_id in ids:
+        weeks = sorted(week for session in seen[participant_id] if (week := week_of_session(session)))
+        problems += _patient(root, participant_id, baseline, weeks, table, grids)
+    return [*problems, *_between(grids)]
+
+
+def summary_table(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Patients, images and follow-up masks by trial and arm, for a folder without problems."""
+    from causalms.trials.folder import load_trial
+
+    trial = load_trial(path)
+    people = trial.participants.assign(arm=trial.participants["arm"].fillna("not given"))
+    grouped = people.groupby(["trial", "arm"], sort=False)
+    table = grouped.agg(
+        patients=("participant_id", "size"), age_mean_years=("age", "mean"), gd_lesions_mean=("gd_lesions", "mean")
+    )
+    for week in trial.weeks:
+        if net2_column(week) in people:
+            table[f"seen_week{week}"] = grouped[net2_column(week)].count()
+    return table.round(1).reset_index()
+
+
+def _identity(table: pd.DataFrame, file: str) -> Iterator[Problem]:
+    ids = table["participant_id"]
+    for row in np.flatnonzero(ids.isna()):
+        yield Problem(file, f"row {row + 1} has no participant_id", "fill it in")
+    for row in np.flatnonzero(ids.duplicated() & ids.notna()):
+        yield Problem(file, f"row {row + 1}: participant {ids.iloc[row]!r} stands twice", "keep one row a participant")
+
+
+def _values(table: pd.DataFrame, file: str) -> Iterator[Problem]:
+    """One problem a column that does not fit the schema."""
+    known = table.copy()
+    if "sex" in known:
+        known["sex"] = respell_sex(known["sex"])
+    for column in [name for name in PARTICIPANTS_COLUMNS if name in known and name != "participant_id"]:
+        alone = pd.DataFrame({name: pd.Series([None] * len(known), dtype=object) for name in PARTICIPANTS_COLUMNS})
+        alone["participant_id"] = [f"sub-{row}" for row in range(len(known))]
+        alone["trial"] = "t"
+        alone[column] = known[column].fillna("t") if column == "trial" else known[column]
+        try:
+            validate(alone, "participants", file)
+        except InputError as error:
+            _, _, rest = str(error).partition(": ")
+            what, _, mend = rest.rpartition("; ")
+            yield Problem(file, what, mend)
+
+
+def _arms(table: pd.DataFrame, file: str) -> Iterator[Problem]:
+    if "arm" not in table:
+        return
+    for arm, patients in table["arm"].dropna().value_counts().items():
+        if arm not in ARMS:
+            yield Problem(file, f"arm {arm!r} is not known", f"write one of {', '.join(ARMS)}")
+        elif patients == 1:
+            yield Problem(file, f"arm {arm!r} has one patient", "an effect needs two or more; merge or leave out the arm")
+
+
+def _patient(
+    root: Path, participant_id: str, baseline: str | None, weeks: list[int], table: pd.DataFrame, grids: dict[str, Space]
+) -> list[Problem]:
+    spaces: dict[str, Space] = {}
+    problems: list[Problem] = []
+    images = [_located(partial(image_file, root, participant_id, modality, baseline), problems) for modality in MODALITIES]
+    for path in images:
+        problems += [] if path is None else _image(path, spaces)
+    if not any(images):
+        example = image_path(participant_id, "FLAIR", baseline).as_posix()
+        problems.append(Problem(participant_id, "no baseline image", f"add at least one, for example {example}"))
+    for kind in ("brain", "T2", "Gd"):
+        path = _located(partial(mask_file, root, participant_id, kind, 0, baseline), problems)
+        problems += [] if path is None else _mask(path, spaces, may_be_empty=kind == "Gd")
+    counted = {week for name in table.columns if (week := outcome_week(name)) and _has_value(table, participant_id, name)}
+    for week in sorted({*weeks, *counted}):
+        path = _located(partial(mask_file, root, participant_id, "NET2", week, baseline), problems)
+        if path is not None:
+            problems += _mask(path, spaces, may_be_empty=True)
+        elif week in counted:
+            missing = mask_path(participant_id, "NET2", session_of_week(week)).as_posix()
+            problems.append(Problem(missing, "is missing although the table has the count", "add the mask or clear the count"))
+    if spaces:
+        grids[participant_id] = next(iter(spaces.values()))
+    return [*problems, *_within(participant_id, spaces)]
+
+
+def _has_value(table: pd.DataFrame, participant_id: str, column: str) -> bool:
+    names = table["participant_id"].astype(str)
+    rows = (names == participant_id) | ("sub-" + names == participant_id)
+    return bool(table.loc[rows, column].notna().any())
+
+
+def _located(find: Callable[[], Path | None], problems: list[Problem]) -> Path | None:
+    """The file, or None after noting why it cannot be told."""
+    try:
+        return find()
+    except InputError as error:
+        problems.append(_as_problem(error))
+        return None
+
+
+def _image(path: Path, spaces: dict[str, Space]) -> Iterator[Problem]:
+    try:
+        values, space = read_volume(path)
+        spaces[path.name] = space
+        check_finite(path, values.astype(np.float32, copy=False))
+    except InputError as error:
+        yield _as_problem(error)
+
+
+def _mask(path: Path, spaces: dict[str, Space], may_be_empty: bool) -> Iterator[Problem]:
+    try:
+        values, space = read_volume(path)
+        spaces[path.name] = space
+        inside = binary(path, values)
+    except InputError as error:
+        yield _as_problem(error)
+        return
+    if not inside.any() and not may_be_empty:
+        yield Problem(str(path), "the mask is empty", "segment again, or remove the file if there is none")
+
+
+def _within(participant_id: str, spaces: dict[str, Space]) -> Iterator[Problem]:
+    items = list(spaces.items())
+    for name, space in items[1:]:
+        if not items[0][1].same_as(space):
+            yield Problem(
+                participant_id,
+                f"{items[0][0]} has {items[0][1].describe()}, {name} has {space.describe()}",
+                "register and resample the patient's images onto one grid (FSL FLIRT, ANTs)",
+            )
+
+
+def _between(grids: dict[str, Space]) -> Iterator[Problem]:
+    items = list(grids.items())
+    for name, space in items[1:]:
+        if not items[0][1].same_as(space):
+            yield Problem(
+                name,
+                f"has {space.describe()}, {items[0][0]} has {items[0][1].describe()}",
+                "bring all patients onto one grid (a forecast of one patient alone also works)",
+            )
+
+
+def _as_problem(error: InputError) -> Problem:
+    where, _, rest = str(error).partition(": ")
+    what, _, mend = rest.rpartition("; ")
+    return Problem(where, what or rest, mend if what else "correct it")
