@@ -112,8 +112,11 @@ def write_simulated_trial(
         writer = TrialWriter(beside, space, trial_name(law, patients, seed), law.weeks)
         (beside / TRUTH).mkdir(parents=True)
         made = _patients(writer, law, roster, seed, workers)
-        shown = tqdm(made, total=len(roster), desc="simulate", unit="patient", disable=None)
+        # one iterator for all batches: a progress bar closes what it walks over when its own iterator ends
+        shown = iter(tqdm(made, total=len(roster), desc="simulate", unit="patient", disable=None))
         rows, dropped = _store(beside / TRUTH, shown)
+        if len(rows) != len(roster):
+            raise RuntimeError(f"{len(rows)} of {len(roster)} patients were written")
         writer.finish(participants_table(law, rows), readme=_README.format(design=law.name, patients=len(roster), seed=seed))
         _describe(beside / TRUTH, law, {"patients": patients, "seed": seed, "grid": grid, "lesions_without_room": dropped})
     return Written(Path(out), len(roster), dropped)

@@ -29,6 +29,15 @@ def test_same_seed_gives_the_same_bytes_for_any_number_of_workers(written, tmp_p
     assert contents(written) == contents(again)
 
 
+def test_every_patient_is_written_when_there_are_many_row_groups(written, tmp_path, monkeypatch):
+    monkeypatch.setattr(folder_module, "_PATIENTS_A_ROW_GROUP", 5)
+    again = write_simulated_trial(tmp_path / "many", "pooled", patients=12, seed=5).root
+    assert len(list(again.glob("sub-*"))) == len(load_trial(again)) == 12
+    assert load_truth(again).table.equals(load_truth(written).table)
+    last = "sub-0012"
+    assert np.array_equal(load_truth(again).lesions_of(last).u, load_truth(written).lesions_of(last).u)
+
+
 def test_folder_and_memory_hold_the_same_patients(written):
     on_disk, simulated = load_trial(written), simulate_trial("pooled", patients=12, seed=5)
     pd.testing.assert_frame_equal(
