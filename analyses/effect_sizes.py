@@ -1,0 +1,52 @@
+"""Simulated effects of every arm against placebo, beside the randomised effects and the truth of a phantom trial.
+
+python analyses/effect_sizes.py --out results/effect_sizes --patients 300
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import pandas as pd
+
+import causalms as cms
+from causalms.report import figures
+from causalms.scm.recalibration import recalibrate
+from causalms.tables import ARMS, write_table
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path), required=True)
+@click.option("--model", default="reference", show_default=True)
+@click.option("--patients", default=300, show_default=True)
+@click.option("--week", default=96, show_default=True)
+@click.option("--seed", default=11, show_default=True)
+@click.option("--workers", default=2, show_default=True)
+def main(out: Path, model: str, patients: int, week: int, seed: int, workers: int) -> None:
+    """Write effects.csv (as shipped and recalibrated), truth.csv and effects.png."""
+    trial = cms.simulate_trial("pooled", patients=patients, seed=seed)
+    scm = cms.CausalModel.load(model)
+    expected = scm.do(trial, arm=list(ARMS), week=week, expected=True, workers=workers, progress=True)
+    shipped = [
+        cms.effects.estimate(expected, reference="placebo", measure=measure).assign(analysis=f"shipped model, week {week}")
+        for measure in ("rate-ratio", "risk-difference", "mean-difference")
+    ]
+    ensemble = recalibrate(expected, trial.participants, week=week, members=100, seed=seed).table(expected)
+    again = cms.effects.estimate(ensemble, reference="placebo").assign(analysis=f"recalibrated on the observed arms, week {week}")
+    effects = pd.concat([*shipped, again], ignore_index=True)
+    write_table(effects, out / "effects.csv")
+
+    rates = trial.truth.table.query("visit_week == @week").groupby("arm")["true_rate"].mean().loc[list(ARMS)]
+    means = expected.groupby("arm")["expected_net2_lesions"].mean()
+    truth = pd.DataFrame({"true_mean": rates, "expected_mean": means, "true_rate_ratio": rates / rates["placebo"]})
+    truth["simulated_rate_ratio"] = truth["expected_mean"] / truth["expected_mean"]["placebo"]
+    write_table(truth.loc[list(ARMS)].rename_axis("arm").reset_index(), out / "truth.csv")
+    figures.effect_forest(shipped[0]).savefig(out / "effects.png", dpi=130)
+    columns = ["analysis", "arm", "measure", "estimate", "lower", "upper", "randomised"]
+    print(effects[columns].round(3).to_string(index=False))
+    print(truth.round(3).to_string())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""Effects in prespecified subgroups, observed and simulated in the same patients, for one randomised comparison.
+
+python analyses/subgroups.py --out results/subgroups --patients 600
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import pandas as pd
+
+import causalms as cms
+from causalms.report import figures
+from causalms.subgroups import forest
+from causalms.subgroups.simulated import simulated_forest
+from causalms.tables import ARMS, net2_column, write_table
+
+FACTORS = ("gd_lesions > 0", "age >= 40", "sex")
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path), required=True)
+@click.option("--model", default="reference", show_default=True)
+@click.option("--patients", default=600, show_default=True)
+@click.option("--trial", "name", default="DEFINE", show_default=True)
+@click.option("--week", default=96, show_default=True)
+@click.option("--seed", default=13, show_default=True)
+@click.option("--workers", default=2, show_default=True)
+def main(out: Path, model: str, patients: int, name: str, week: int, seed: int, workers: int) -> None:
+    """Write subgroups.csv (results), forest.csv and forest.png."""
+    trial = cms.simulate_trial("pooled", patients=patients, seed=seed)
+    people = trial.participants
+    rows = people[(people["trial"] == name) & people[net2_column(week)].notna()]
+    arms = list(rows["arm"].unique())
+    reference = next(arm for arm in ARMS if arm in arms)
+    scm = cms.CausalModel.load(model)
+    chosen = list(rows["participant_id"])
+    expected = scm.do(trial, arm=arms, week=week, expected=True, participants=chosen, workers=workers, progress=True)
+    observed = forest(rows, FACTORS, outcome=net2_column(week), reference=reference)
+    simulated = simulated_forest(expected, rows, FACTORS, reference=reference, week=week)
+    write_table(pd.concat([observed.results, simulated.results], ignore_index=True), out / "subgroups.csv")
+    table = pd.concat([observed.table, simulated.table], ignore_index=True)
+    write_table(table, out / "forest.csv")
+    figures.subgroup_forest(table).savefig(out / "forest.png", dpi=130)
+    print(
+        table[["source", "subgroup", "arm", "n", "estimate", "lower", "upper", "interaction_p"]].round(3).to_string(index=False)
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""Simulated arms against randomised arms, trial by trial: ratio of rate ratios, agreement and equivalence.
+
+python analyses/trial_validation.py --out results/trial_validation --patients 600
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+import causalms as cms
+from causalms.evidence import agree
+from causalms.report import figures
+from causalms.tables import ARMS, write_table
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path), required=True)
+@click.option("--model", default="reference", show_default=True)
+@click.option("--patients", default=600, show_default=True)
+@click.option("--week", default=96, show_default=True)
+@click.option("--margin", default=1.25, show_default=True, help="Equivalence margin, fixed before the run.")
+@click.option("--seed", default=14, show_default=True)
+@click.option("--workers", default=2, show_default=True)
+def main(out: Path, model: str, patients: int, week: int, margin: float, seed: int, workers: int) -> None:
+    """Write agreement.csv (results), contrasts.csv (one row a contrast) and agreement.png."""
+    trial = cms.simulate_trial("pooled", patients=patients, seed=seed)
+    scm = cms.CausalModel.load(model)
+    expected = scm.do(trial, arm=list(ARMS), week=week, expected=True, workers=workers, progress=True)
+    found = agree(expected, trial.participants, week=week, margin=margin)
+    write_table(found.results, out / "agreement.csv")
+    write_table(found.table, out / "contrasts.csv")
+    figures.agreement_scatter(found.table).savefig(out / "agreement.png", dpi=130)
+    shown = ["label", "n", "randomised_estimate", "simulated_estimate", "ratio", "lower", "upper", "equivalent"]
+    print(found.table[shown].round(3).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
