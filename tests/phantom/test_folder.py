@@ -24,6 +24,7 @@ def contents(root: Path) -> dict[str, bytes]:
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_bytes_for_any_number_of_workers(written, tmp_path):
     again = write_simulated_trial(tmp_path / "two", "pooled", patients=12, seed=5, workers=2).root
     assert contents(written) == contents(again)
