@@ -117,7 +117,7 @@ def sigma_ladder(sigma_min: float, sigma_max: float, steps: int, rho: float = 3.
     Examples
     --------
     >>> sigma_ladder(0.2, 8.0, 2).round(2).tolist()
-    [8.0, 2.19, 0.2]
+    [8.0, 2.16, 0.2]
     """
     ramp = np.linspace(0, 1, steps + 1)
     return np.asarray((sigma_max ** (1 / rho) + ramp * (sigma_min ** (1 / rho) - sigma_max ** (1 / rho))) ** rho)
