@@ -1,0 +1,269 @@
+"""A report opens offline, says where every number comes from, and is judged by the plan written before it."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import html
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+from causalms.cli import main
+from causalms.errors import InputError, UsageError
+from causalms.report import Report, figures, judge, read_credibility
+from causalms.tables import results_table, write_table
+
+ROW = {
+    "analysis": "primary",
+    "population": "all randomised",
+    "arm": "ocrelizumab",
+    "reference": "placebo",
+    "measure": "rate ratio",
+    "estimand": "Ratio of the rates of new lesions over 48 weeks.",
+    "estimator": "standardised Poisson model",
+    "variance": "influence function",
+    "estimate": 0.5,
+    "se": 0.1,
+    "lower": 0.41,
+    "upper": 0.61,
+    "level": 0.95,
+    "p_value": 0.0001,
+    "n": 100,
+    "n_reference": 90,
+    "se_patient": 0.083,
+    "se_generator": 0.047,
+    "se_monte_carlo": 0.029,
+    "randomised": True,
+    "rung": 2,
+}
+TRANSPORTED = {**ROW, "reference": "interferon-beta-1a-sc", "estimate": 0.72, "lower": 0.5, "upper": 1.04, "randomised": False}
+COUNTERFACTUAL = {**TRANSPORTED, "measure": "probability of benefit", "rung": 3}
+GRADE = {"grade": "low", "why": "research only"}
+PLAN: dict[str, Any] = {
+    "question_of_interest": "Does the simulated effect agree with the trial?",
+    "context_of_use": "Planning of a trial.",
+    "model_influence": GRADE,
+    "decision_consequence": GRADE,
+    "written": datetime.date(2026, 1, 31),
+    "acceptance_criteria": [
+        {"name": "agrees", "measure": "rate ratio", "randomised": True, "at_least": 0.4, "at_most": 0.6},
+        {"name": "not null", "measure": "rate ratio", "statistic": "upper", "at_most": 1},
+        {"name": "covers", "measure": "coverage", "at_least": 0.9},
+    ],
+}
+
+
+class _Page(HTMLParser):
+    """What a browser would fetch, and the alternative texts."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.fetched: list[str] = []
+        self.alternatives: list[str | None] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if tag == "img":
+            self.alternatives.append(given.get("alt"))
+        self.fetched += [given.get(name) or "" for name in ("src", "srcset", "data", "poster", "action") if name in given]
+        if tag == "link":
+            self.fetched.append(given.get("href") or "")
+
+
+def _plan_file(folder: Path, **changes: Any) -> Path:
+    file = folder / "plan.yaml"
+    file.write_text(yaml.safe_dump({**PLAN, **changes}))
+    return file
+
+
+def _written(folder: Path, report: Report) -> str:
+    return report.write(folder / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("report")
+    report = Report("Effects", commands=["causalms effects trial.csv"], credibility=read_credibility(_plan_file(folder)))
+    table = results_table([ROW, TRANSPORTED, COUNTERFACTUAL])
+    report.add_section("Effects", "All patients.")
+    report.add_figure(figures.effect_forest(table[:2]), "Rate ratios")
+    report.add_results(table, "Results")
+    return _written(folder, report)
+
+
+def test_page_fetches_nothing(page: str) -> None:
+    parsed = _Page(page)
+    assert "http://" not in page and "https://" not in page
+    assert parsed.fetched and all(address.startswith("data:") for address in parsed.fetched)
+    assert not re.search(r"@import|url\((?!['\"]?data:)|\bfetch\(|XMLHttpRequest", page)
+
+
+def test_vector_figure_points_only_into_itself(page: str) -> None:
+    kind, data = _Page(page).fetched[0].split(",", 1)
+    assert kind == "data:image/svg+xml;base64"
+    addresses = re.findall(r'href="([^"]*)"', base64.b64decode(data).decode())
+    assert addresses and all(address.startswith("#") for address in addresses)
+
+
+def test_every_figure_has_its_alternative_text(page: str) -> None:
+    alternatives = _Page(page).alternatives
+    assert len(alternatives) == 1
+    assert alternatives[0] is not None and "ocrelizumab against placebo 0.500 (0.410 to 0.610, randomised)" in alternatives[0]
+
+
+def test_figure_without_alternative_text_is_refused() -> None:
+    from causalms.report.style import new_figure
+
+    report = Report("Effects")
+    report.add_section("Effects")
+    with pytest.raises(UsageError, match="'Bare': no alternative text; say in alt="):
+        report.add_figure(new_figure(2), "Bare")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "ocrelizumab against placebo",
+        "0.410 to 0.610",
+        "Ratio of the rates of new lesions over 48 weeks.",
+        "standardised Poisson model",
+        "influence function",
+        "standard error 0.083",
+        "standard error 0.047",
+        "standard error 0.029",
+        "100 in ocrelizumab, 90 in placebo",
+        "all randomised",
+        "causalms effects trial.csv",
+    ],
+)
+def test_every_number_says_where_it_comes_from(page: str, words: str) -> None:
+    assert words in html.unescape(page)
+
+
+def test_badges_tell_randomised_transported_and_rung_three(page: str) -> None:
+    badges = re.findall(r"<span class=\"badge[^>]*>\s*([^<]+?)\s*</span>", page)
+    assert {"randomised", "transported", "rung 2", "rung 3"} <= set(badges)
+    # one randomised and two transported contrasts, one of them on rung 3
+    assert (badges.count("randomised"), badges.count("transported"), badges.count("rung 3")) == (1, 2, 1)
+
+
+def test_text_from_tables_is_escaped(tmp_path: Path) -> None:
+    attack = "<script>alert(1)</script>"
+    report = Report(attack, attack)
+    report.add_section(attack, attack)
+    report.add_results(results_table([{**ROW, "subgroup": attack, "estimand": attack}]), attack)
+    report.add_table(pd.DataFrame({attack: [attack]}), attack)
+    report.add_figure(figures.effect_forest(results_table([ROW])), attack, alt=f'"{attack}')
+    written = _written(tmp_path, report)
+    assert "<script>alert" not in written
+    assert "&lt;script&gt;alert(1)" in written
+    assert f'"{attack}' in _Page(written).alternatives
+
+
+def test_plan_is_judged_line_by_line() -> None:
+    from causalms.report import Plan
+
+    plan = Plan.model_validate(PLAN)
+    verdicts = judge(plan, results_table([ROW, TRANSPORTED]))
+    assert [(verdict.criterion, verdict.found, verdict.verdict) for verdict in verdicts] == [
+        ("agrees", "0.500", "met"),
+        ("not null", "0.610", "met"),
+        ("not null", "1.04", "not met"),
+        ("covers", "no such row in the results", "not judged"),
+    ]
+
+
+def test_bound_itself_is_met_and_missing_number_is_not_judged() -> None:
+    from causalms.report import Plan
+
+    plan = Plan.model_validate(PLAN)
+    at_bound, missing = ({**ROW, "estimate": value} for value in (0.6, None))
+    assert judge(plan, results_table([at_bound]))[0].verdict == "met"
+    assert judge(plan, results_table([missing]))[0].verdict == "not judged"
+
+
+def test_page_shows_the_verdicts_and_the_checksum_of_the_plan(page: str, tmp_path: Path) -> None:
+    shown = html.unescape(page)
+    assert read_credibility(_plan_file(tmp_path)).sha256 in shown
+    for words in ("not met", "not judged", "no such row in the results", "Planning of a trial."):
+        assert words in shown
+
+
+def _criterion(**changes: Any) -> dict[str, Any]:
+    return {"acceptance_criteria": [{**PLAN["acceptance_criteria"][0], **changes}]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"context_of_use": ""}, "context_of_use: found ''"),
+        ({"contxt": "x"}, "contxt: not an entry of this file"),
+        ({"model_influence": {"grade": "huge", "why": "x"}}, "model_influence.grade: found 'huge'"),
+        ({"decision_consequence": {"grade": "low"}}, "decision_consequence.why: missing; add it"),
+        ({"written": "before"}, "written: found 'before'"),
+        ({"acceptance_criteria": []}, "acceptance_criteria: found"),
+        (_criterion(at_least=None, at_most=None), "acceptance_criteria.1: needs at_least or at_most"),
+        (_criterion(at_least=2), "at_least (2) lies above at_most (0.6)"),
+        (_criterion(at_mots=2), "acceptance_criteria.1.at_mots: not an entry"),
+        (_criterion(statistic="median"), "acceptance_criteria.1.statistic: found 'median'"),
+        ({"acceptance_criteria": PLAN["acceptance_criteria"][:1] * 2}, "two acceptance criteria are called 'agrees'"),
+    ],
+)
+def test_bad_plan_is_refused_in_one_line_naming_the_entry(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    file = _plan_file(tmp_path, **changes)
+    with pytest.raises(InputError) as refused:
+        read_credibility(file)
+    message = str(refused.value)
+    assert message.startswith(str(file)) and words in message and "\n" not in message
+
+
+@pytest.mark.parametrize(("content", "words"), [("a: [1", "line "), ("- just a list", "found list"), ("", "found NoneType")])
+def test_plan_that_is_no_plan_is_refused(tmp_path: Path, content: str, words: str) -> None:
+    file = tmp_path / "plan.yaml"
+    file.write_text(content)
+    with pytest.raises(InputError, match=words):
+        read_credibility(file)
+
+
+def _run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    captured = capsys.readouterr()
+    return int(ended.value.code or 0), captured.out, captured.err
+
+
+def test_report_command_writes_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table, out = write_table(results_table([ROW, TRANSPORTED]), tmp_path / "effects.csv"), tmp_path / "report.html"
+    plan = _plan_file(tmp_path)
+    code, printed, errors = _run(["report", str(out), str(table), "--title", "A & B", "--credibility", str(plan)], capsys)
+    assert (code, errors) == (0, "")
+    assert "2 results of 1 tables" in printed
+    written = out.read_text(encoding="utf-8")
+    assert "A &amp; B" in written and "Not for clinical use." in written and "http" not in "".join(_Page(written).fetched)
+    assert all(_Page(written).alternatives)
+
+
+@pytest.mark.parametrize(
+    ("out", "content", "code", "words"),
+    [
+        ("report.html", "arm,estimate\nplacebo,1\n", 1, "no column 'analysis'; add it"),
+        ("report.html", "", 1, "not a readable csv table"),
+        ("report.pdf", "arm,estimate\nplacebo,1\n", 2, "a report ends in .html"),
+    ],
+)
+def test_report_command_refuses_what_is_not_a_results_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str, content: str, code: int, words: str
+) -> None:
+    table = tmp_path / "participants.csv"
+    table.write_text(content)
+    found, printed, errors = _run(["report", str(tmp_path / out), str(table)], capsys)
+    assert found == code and printed == ""
+    assert words in errors and errors.count("\n") == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["participants.csv"]
