@@ -47,12 +47,12 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=".writing-", suffix="".join(target.suffixes[-2:]), dir=target.parent)
         os.close(handle)
-        os.chmod(name, 0o666 & ~_umask())
     except OSError as error:
         raise InputError(f"{target}: cannot be written ({error.strerror}); choose another place or free some room") from error
     beside = Path(name)
     try:
         yield beside
+        os.chmod(beside, 0o666 & ~_umask())  # some writers replace the file and with it its permissions
         os.replace(beside, target)
     except OSError as error:
         raise InputError(f"{target}: cannot be written ({error.strerror}); choose another place or free some room") from error

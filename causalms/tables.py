@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +93,7 @@ def net2_column(week: int, outcome: str = "net2_lesions") -> str:
     return f"{outcome}_week{week}"
 
 
+@lru_cache(maxsize=4)
 def schema(name: str) -> DataFrameSchema:
     """The checked schema of a table.
 
@@ -225,9 +227,9 @@ def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
     try:
         match file.suffix.lower():
             case ".csv":
-                table = pd.read_csv(file)
+                table = pd.read_csv(file, dtype={"participant_id": str})
             case ".tsv":
-                table = pd.read_csv(file, sep="\t", na_values=["n/a"])
+                table = pd.read_csv(file, sep="\t", na_values=["n/a"], dtype={"participant_id": str})
             case ".parquet":
                 table = pd.read_parquet(file)
             case ".xpt":
