@@ -100,8 +100,10 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_page_fetches_nothing(page: str) -> None:
     parsed = _Page(page)
-    assert "http://" not in page and "https://" not in page
-    assert parsed.fetched and all(address.startswith("data:") for address in parsed.fetched)
+    assert "http://" not in page
+    assert "https://" not in page
+    assert parsed.fetched
+    assert all(address.startswith("data:") for address in parsed.fetched)
     assert not re.search(r"@import|url\((?!['\"]?data:)|\bfetch\(|XMLHttpRequest", page)
 
 
@@ -109,13 +111,15 @@ def test_vector_figure_points_only_into_itself(page: str) -> None:
     kind, data = _Page(page).fetched[0].split(",", 1)
     assert kind == "data:image/svg+xml;base64"
     addresses = re.findall(r'href="([^"]*)"', base64.b64decode(data).decode())
-    assert addresses and all(address.startswith("#") for address in addresses)
+    assert addresses
+    assert all(address.startswith("#") for address in addresses)
 
 
 def test_every_figure_has_its_alternative_text(page: str) -> None:
     alternatives = _Page(page).alternatives
     assert len(alternatives) == 1
-    assert alternatives[0] is not None and "ocrelizumab against placebo 0.500 (0.410 to 0.610, randomised)" in alternatives[0]
+    assert alternatives[0] is not None
+    assert "ocrelizumab against placebo 0.500 (0.410 to 0.610, randomised)" in alternatives[0]
 
 
 def test_figure_without_alternative_text_is_refused() -> None:
@@ -221,7 +225,9 @@ def test_bad_plan_is_refused_in_one_line_naming_the_entry(tmp_path: Path, change
     with pytest.raises(InputError) as refused:
         read_credibility(file)
     message = str(refused.value)
-    assert message.startswith(str(file)) and words in message and "\n" not in message
+    assert message.startswith(str(file))
+    assert words in message
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize(("content", "words"), [("a: [1", "line "), ("- just a list", "found list"), ("", "found NoneType")])
@@ -246,7 +252,9 @@ def test_report_command_writes_the_page(tmp_path: Path, capsys: pytest.CaptureFi
     assert (code, errors) == (0, "")
     assert "2 results of 1 tables" in printed
     written = out.read_text(encoding="utf-8")
-    assert "A &amp; B" in written and "Not for clinical use." in written and "http" not in "".join(_Page(written).fetched)
+    assert "A &amp; B" in written
+    assert "Not for clinical use." in written
+    assert "http" not in "".join(_Page(written).fetched)
     assert all(_Page(written).alternatives)
 
 
@@ -264,6 +272,8 @@ def test_report_command_refuses_what_is_not_a_results_table(
     table = tmp_path / "participants.csv"
     table.write_text(content)
     found, printed, errors = _run(["report", str(tmp_path / out), str(table)], capsys)
-    assert found == code and printed == ""
-    assert words in errors and errors.count("\n") == 1
+    assert found == code
+    assert printed == ""
+    assert words in errors
+    assert errors.count("\n") == 1
     assert [file.name for file in tmp_path.iterdir()] == ["participants.csv"]

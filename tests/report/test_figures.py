@@ -167,7 +167,8 @@ def test_risk_map_shows_the_slice_with_the_largest_risk() -> None:
     risk[1, 2, 2] = 0.25
     figure = figures.risk_maps(flair, {"placebo": risk, "ocrelizumab": risk / 2})
     label = str(figure.get_label())
-    assert "slice 2: placebo, highest voxel risk 0.250" in label and "ocrelizumab, highest voxel risk 0.125" in label
+    assert "slice 2: placebo, highest voxel risk 0.250" in label
+    assert "ocrelizumab, highest voxel risk 0.125" in label
     assert np.nanmax(np.ma.filled(figure.axes[1].images[-1].get_array(), 0)) == 0.25
 
 
