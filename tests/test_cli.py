@@ -93,6 +93,22 @@ def test_misuse_is_one_line_and_exit_code_two(run: Run, arguments: list[str]) ->
     _refused(run(*arguments), 2, "--help")
 
 
+@pytest.mark.parametrize(
+    ("verb", "arguments"),
+    [("simulate", ["t"]), ("query", ["t", "--out", "q.csv"]), ("train", ["t", "--out", "m.safetensors"]), ("demo", [])],
+)
+def test_no_workers_is_misuse(run: Run, verb: str, arguments: list[str]) -> None:
+    _refused(run(verb, "--workers", "0", *arguments), 2, "'--workers': 0 is not in the range")
+
+
+@pytest.mark.parametrize("verb", ["check", "lesions", "train", "query"])
+def test_folder_that_is_not_there_is_named(run: Run, tmp_path: Path, verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = {"check": [], "lesions": ["--out", "l.csv"], "train": ["--out", "m.safetensors"], "query": ["--out", "q.csv"]}
+    _refused(run(verb, "nowhere", *options[verb]), 1, "nowhere")
+    assert _files(tmp_path) == []
+
+
 # What is imported
 
 

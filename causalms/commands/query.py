@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 @click.option("--draws", default=64, show_default=True, help="Draws (particles) a patient.")
 @click.option("--week", "weeks", multiple=True, type=float, help="Visit week; repeat for several.  [default: 48]")
 @click.option("--model", default="reference", show_default=True, help="A checkpoint, 'reference', or 'counts' (see below).")
-@click.option("--workers", default=1, show_default=True, help="Processes over patients; the numbers do not depend on it.")
-@click.option("--seed", default=0, show_default=True, help="Key of the exogenous noise.")
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(min=1), help="Processes; the numbers stay the same.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Key of the exogenous noise.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Table to write (.parquet, .csv or .tsv).")
 def command(
     source: Path,
