@@ -170,7 +170,6 @@ def test_bad_table_is_refused_in_one_line(run: Run, tmp_path: Path, table: pd.Da
     assert _files(tmp_path) == ["t.csv"]
 
 
-@pytest.mark.xfail(strict=True, reason="the refusal of an outcome without events does not yet name file and column")
 def test_outcome_without_events_is_named(run: Run, tmp_path: Path, table: pd.DataFrame) -> None:
     table.assign(y=0).to_csv(tmp_path / "t.csv", index=False)
     _refused(run("effects", tmp_path / "t.csv", *EFFECTS), 1, "t.csv", "'y'")

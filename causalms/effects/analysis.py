@@ -22,7 +22,7 @@ from causalms.effects.variance import (
     means_covariance,
 )
 from causalms.effects.wording import POPULATION, TEST_NAMES, TREATMENT_POLICY, estimand_of, estimator_name, notes_of
-from causalms.errors import InputError
+from causalms.errors import InputError, RefusalError
 from causalms.tables import results_table
 
 
@@ -239,6 +239,10 @@ def analyse(
     )
     if settings.family == "poisson" and (data.outcome < 0).any():
         raise InputError(f"{source}: column {outcome!r} holds negative values; use --working-model linear")
+    if settings.family != "linear" and not data.outcome.any():
+        raise RefusalError(
+            f"{source}: column {outcome!r}: no patient has an event, so arms cannot be compared; choose another outcome or visit"
+        )
     return analyse_data(data, settings, outcome, population, intercurrent_events)
 
 

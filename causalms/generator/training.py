@@ -185,22 +185,24 @@ def _loop(
         run.step += 1
         bar.update()
         if run.step % each == 0 or run.step == steps:
-            entry: dict[str, Any] = {
-                "stage": run.stage,
-                "step": run.step,
-                "seconds": round(run.elapsed, 1),
-                "loss": total / count,
-            }
-            if validate is not None:
-                entry |= validate()
-                if entry["count_crps"] < run.best_score:
-                    run.best_score = entry["count_crps"]
-                    run.best = {name: value.detach().clone() for name, value in run.network.state_dict().items()}
-            run.log.append(entry)
-            bar.set_postfix({key: f"{value:.4g}" for key, value in entry.items() if isinstance(value, float)})
+            bar.set_postfix(_logged(run, total / count, validate))
             total, count = 0.0, 0
             save()
+    if count:  # the budget ended between two entries
+        _logged(run, total / count, validate)
     bar.close()
+
+
+def _logged(run: Run, loss: float, validate: Callable[[], dict[str, float]] | None) -> dict[str, str]:
+    """Add an entry to the log and keep the best weights so far; the entry's numbers as text."""
+    entry: dict[str, Any] = {"stage": run.stage, "step": run.step, "seconds": round(run.elapsed, 1), "loss": loss}
+    if validate is not None:
+        entry |= validate()
+        if entry["count_crps"] < run.best_score:
+            run.best_score = entry["count_crps"]
+            run.best = {name: value.detach().clone() for name, value in run.network.state_dict().items()}
+    run.log.append(entry)
+    return {key: f"{value:.4g}" for key, value in entry.items() if isinstance(value, float)}
 
 
 def _risk_step(

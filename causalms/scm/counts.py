@@ -304,6 +304,11 @@ def _fit(
     columns = [
         [_transformed(row, n, h, str(row["participant_id"])) for n, h in covariates.items()] for row in seen.to_dict("records")
     ]
+    if len(seen) <= len(arms) + len(covariates) + 1:
+        raise RefusalError(
+            f"participants: {len(seen)} patients with an outcome for {len(arms)} arms and {len(covariates)} covariates; "
+            "a regression needs more patients, or name fewer covariates"
+        )
     X = np.array(columns, dtype=float).reshape(len(seen), len(covariates))
     centres = X.mean(axis=0)
     design = np.column_stack([np.stack([seen["arm"] == arm for arm in arms], axis=1).astype(float), X - centres])

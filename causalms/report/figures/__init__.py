@@ -6,6 +6,7 @@ from causalms.report.figures.calibration import coverage, pit_curve, pit_histogr
 from causalms.report.figures.effects import agreement_scatter, bounds_over_rho, count_distribution, learning_curve
 from causalms.report.figures.forest import benchmark_bars, effect_forest, subgroup_forest
 from causalms.report.figures.maps import risk_maps
+from causalms.report.figures.training import training_log
 
 __all__ = [
     "agreement_scatter",
@@ -21,4 +22,5 @@ __all__ = [
     "risk_maps",
     "rootogram",
     "subgroup_forest",
+    "training_log",
 ]
