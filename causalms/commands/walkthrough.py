@@ -254,6 +254,7 @@ class Walkthrough:
             week=self.week,
             coupling="ancestral",
             particles=PARTICLES,
+            checked_patients=5,
             seed=self.seed,
             participants=chosen,
             workers=self.workers,
