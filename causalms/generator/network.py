@@ -57,19 +57,24 @@ class Encoder(nn.Module):
 
         ``volume`` (B, 16, X, Y, Z), ``pooled`` (B, P) and ``covariates`` (B, Q) standardised, ``brain`` (B, 1, X, Y, Z).
         """
-        low = F.silu(self.down(volume))
-        low = low + F.silu(self.mid(low))
-        low = low + F.silu(self.deep(low))
+        low, state, rate = self.summary(volume, pooled, covariates, brain)
         up = F.interpolate(self.up(low), size=volume.shape[2:], mode="nearest")
         full = F.silu(self.point(volume) + up)
         features = full + F.silu(self.out(full))
+        return Encoded(features, state), rate
+
+    def summary(self, volume: Tensor, pooled: Tensor, covariates: Tensor, brain: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Half-resolution features, state and log rate: all that a count needs, without the features of places."""
+        low = F.silu(self.down(volume))
+        low = low + F.silu(self.mid(low))
+        low = low + F.silu(self.deep(low))
         share = F.avg_pool3d(brain, 2, ceil_mode=True)
         share = share / share.sum(dim=(2, 3, 4), keepdim=True)
         average = (low * share).sum(dim=(2, 3, 4))
         columns = torch.cat([covariates, self.pool_dropout(pooled)], dim=1)
         state = torch.tanh(self.columns(columns) + self.learned(average))
         rate = self.linear_rate(columns) + self.hidden_rate(state)
-        return Encoded(features, state), rate[:, 0]
+        return low, state, rate[:, 0]
 
 
 class RiskHead(nn.Module):

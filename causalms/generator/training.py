@@ -22,6 +22,7 @@ from causalms.generator.count_calibration import calibrate
 from causalms.generator.dataset import TrainingPatient, training_set
 from causalms.generator.denoiser_training import PlacedPatient, denoiser_loss, drawing_law, mask_batch
 from causalms.generator.inputs import POOLED, template_planes
+from causalms.generator.level_calibration import calibrate_levels
 from causalms.generator.model import Generator
 from causalms.generator.network import Network, channels_last
 from causalms.generator.risk_training import (
@@ -122,6 +123,7 @@ def train(
         each = max(10, recipe.risk_steps // 9)
         _loop(run, recipe.risk_steps, step, recipe, budget, lambda: _save(run, resume, fingerprint), each, validate)
         load_tensors(network, {**network.state_dict(), **run.best}, "best epoch")
+        calibrate_levels(network, patients, arms, planes, regions, voxel_ml)
         run = Run(network, _optimiser(network, recipe), "denoiser", 0, 0.0, run.log, {}, float("inf"))
         _save(run, resume, fingerprint)
     placed = _place(network, training, arms, planes, regions, voxel_ml)

@@ -77,3 +77,19 @@ def test_negative_binomial_likelihood_matches_scipy() -> None:
 def test_negative_binomial_crps_matches_r_surveillance() -> None:
     # R surveillance 1.20.3: mu 2, size 0.8, observed 3.
     assert negative_binomial_crps(np.array([3]), np.array([2.0]), np.array([0.8]))[0] == pytest.approx(1.0500890879, rel=1e-5)
+
+
+def test_predicted_arm_means_equal_the_observed_ones_of_the_training_trial(
+    tiny: tuple[Generator, Path], trial: PhantomTrial
+) -> None:
+    generator, people = tiny[0], trial.participants
+    last = people[["net2_lesions_week24", "net2_lesions_week48", "net2_lesions_week96"]].notna().sum(axis=1)
+    for arm, rows in people.groupby("arm"):
+        observed = predicted = 0.0
+        for row in rows.itertuples():
+            week = (24, 48, 96)[last[row.Index] - 1]
+            observed += people.loc[row.Index, f"net2_lesions_week{week}"]
+            predicted += generator.expect(generator.encode(trial, row.participant_id), arm, week).lesions
+        if observed > 0:
+            # Equal up to the weak prior on the level and the half precision of the weights.
+            assert predicted == pytest.approx(observed, rel=0.02)

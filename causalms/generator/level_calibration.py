@@ -1,0 +1,87 @@
+"""Arm means that are right: after training, the risk head's levels and slope are fitted to the arms' observed means.
+
+The negative-binomial likelihood weighs a patient of mean ``m`` by ``1 / (m + m^2 / k)``, so that where the network shrinks the
+spread of rates, patients of high rate are predicted too low and the arm's mean with them.  A Poisson quasi-likelihood with one
+level an arm and one common slope (it weighs counts alike, and its score equations make every arm's predicted mean equal
+its observed one) corrects this; the few parameters are folded back into the network.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from causalms.errors import ConvergenceError
+from causalms.generator.dataset import TrainingPatient
+from causalms.generator.inputs import pooled_signals, volumes
+from causalms.generator.network import Network
+from causalms.generator.risk_training import risk_batch
+
+
+def fit_levels(
+    counts: np.ndarray, log_patient: np.ndarray, log_arm: np.ndarray, arm: np.ndarray, arms: int, slope_precision: float = 200.0
+) -> tuple[np.ndarray, float]:
+    """Shift of every arm and common slope ``b`` in ``log m = shift_arm + log_arm + b log_patient``, by Newton's method.
+
+    Parameters
+    ----------
+    counts : array (n,)
+    log_patient : array (n,)
+        The part of the log mean that belongs to the patient.
+    log_arm : array (n,)
+        The part that belongs to arm and week.
+    arm : int array (n,)
+    arms : int
+    slope_precision : float
+        Prior precision of the slope about 1, in patients' counts.
+
+    Examples
+    --------
+    >>> x, arm = np.linspace(-1, 1, 400), np.arange(400) % 2
+    >>> shift, slope = fit_levels(np.exp(0.3 * arm + 1.2 * x), x, np.zeros(400), arm, 2, slope_precision=1e-6)
+    >>> shift.round(3).tolist(), round(slope, 3)
+    ([0.0, 0.3], 1.2)
+    """
+    design = np.column_stack([np.eye(arms)[arm], log_patient])
+    prior = np.append(np.full(arms, 1e-3), slope_precision)
+    centre = np.append(np.zeros(arms), 1.0)
+    beta = centre.copy()
+    for _ in range(100):
+        mean = np.exp(np.clip(log_arm + design @ beta, -20, 8))
+        gradient = design.T @ (counts - mean) - prior * (beta - centre)
+        step = np.linalg.solve(design.T @ (design * mean[:, None]) + np.diag(prior), gradient)
+        beta = beta + np.clip(step, -1, 1)
+        if np.abs(step).max() < 1e-9:
+            return beta[:arms], float(beta[arms])
+    raise ConvergenceError("the arms' levels did not converge; train the risk head longer")
+
+
+@torch.no_grad()
+def calibrate_levels(
+    network: Network, patients: list[TrainingPatient], arms: tuple[str, ...], planes: Tensor, regions: Tensor, voxel_ml: float
+) -> dict[str, float]:
+    """Fit levels and slope to the observed counts and fold them into the network; returns the factors by arm, and the slope."""
+    network.eval()
+    risk = network.risk
+    parts: list[tuple[np.ndarray, ...]] = []
+    for start in tqdm(range(0, len(patients), 8), desc="calibrating levels", unit="batch", disable=None):
+        batch = risk_batch(patients[start : start + 8], arms, planes.device)
+        pooled = pooled_signals(batch.images, batch.masks, planes, regions, voxel_ml)
+        covariates, pooled = network.standardise(batch.covariates, pooled)
+        _, state, rate = network.encoder.summary(
+            volumes(batch.images, batch.masks, planes), pooled, covariates, batch.masks[:, :1]
+        )
+        total = risk.log_expected_count(rate, state, batch.arm, batch.last_week)
+        patient = rate + (state * risk.interaction[batch.arm]).sum(-1)
+        columns = (batch.last_count, patient, total - patient, batch.arm)
+        parts.append(tuple(column.double().cpu().numpy() for column in columns))
+    counts, log_patient, log_arm, arm = (np.concatenate(column) for column in zip(*parts, strict=True))
+    shift, slope = fit_levels(counts, log_patient, log_arm, arm.astype(int), len(arms))
+    for layer in (network.encoder.linear_rate, network.encoder.hidden_rate):
+        for parameter in layer.parameters():
+            parameter.mul_(slope)
+    risk.interaction.mul_(slope)
+    risk.effect.add_(torch.from_numpy(shift).to(risk.effect))
+    return {**{name: float(np.exp(value)) for name, value in zip(arms, shift, strict=True)}, "slope": slope}
