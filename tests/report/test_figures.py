@@ -213,3 +213,9 @@ def test_training_log_without_a_column_is_refused(column: str) -> None:
 
 def test_training_log_says_what_it_shows() -> None:
     assert "risk" in str(training_log(LOG).get_label())
+
+
+def test_counts_of_a_draws_table_are_drawn_although_they_are_floats() -> None:
+    table = pd.DataFrame({"arm": "placebo", "count": [0.0, 1.0, 2.0], "share": [0.5, 0.3, 0.2]})
+    heights = [bar.get_height() for bar in figures.count_distribution(table).axes[0].patches]
+    assert heights == [0.5, 0.3, 0.2]
