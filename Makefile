@@ -26,5 +26,11 @@ lint: $(VENV)/.ready
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The four analyses on the shipped model and a 300-patient phantom.
+analyses: $(VENV)/.ready
+	for name in effect_sizes calibration subgroups trial_validation; do \
+	  $(BIN)/python analyses/$$name.py --out results/$$name --patients 300 || exit 1; \
+	done
+
 clean:
 	rm -rf $(VENV) docs/_build demo results

@@ -110,6 +110,9 @@ def agree(
     rows = _interventional(draws, week)
     at = float(rows["visit_week"].iloc[0])
     seen = _observed(participants, at)
+    if reference is not None and reference not in set(rows["arm"]):
+        held = ", ".join(sorted(rows["arm"].unique()))
+        raise RefusalError(f"reference {reference!r} is no arm of the draws; name one of {held}")
     lines: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []
     for trial, people in seen.groupby("trial", sort=True):

@@ -64,3 +64,8 @@ def test_bad_input_is_one_line_and_leaves_no_file(
     assert error.count("\n") == 1
     assert message in error
     assert not (files / "out.csv").exists()
+
+
+def test_reference_that_the_draws_do_not_hold_is_named(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("agree", files / "draws.parquet", "--observed", files, "--reference", "aspirin") == 1
+    assert "reference 'aspirin' is no arm of the draws; name one of dimethyl-fumarate, placebo" in capsys.readouterr().err

@@ -116,7 +116,10 @@ def count_distribution(table: pd.DataFrame, title: str = "", most: int = 10) -> 
     columns = [name for name in ("share", "observed_share") if name in table.columns]
     means = (table["share"] * table["count"]).groupby(table["arm"], sort=False).sum()
     capped = (
-        table.assign(count=table["count"].clip(upper=most).astype(int)).groupby(["arm", "count"], sort=False)[columns].sum().reset_index()
+        table.assign(count=table["count"].clip(upper=most).astype(int))
+        .groupby(["arm", "count"], sort=False)[columns]
+        .sum()
+        .reset_index()
     )
     arms = list(dict.fromkeys(table["arm"]))
     figure, axes = new_axes(0.8)
