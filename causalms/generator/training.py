@@ -126,16 +126,17 @@ def train(
         calibrate_levels(network, patients, arms, planes, regions, voxel_ml)
         run = Run(network, _optimiser(network, recipe), "denoiser", 0, 0.0, run.log, {}, float("inf"))
         _save(run, resume, fingerprint)
-    placed = _place(network, training, arms, planes, regions, voxel_ml)
-    step = _denoiser_step(network, placed, model, recipe, tuple(trial.space.shape), seed)
-    budget = None if budget_minutes is None else 24 * budget_minutes
-    _loop(run, recipe.denoiser_steps, step, recipe, budget, lambda: _save(run, resume, fingerprint), 250, None)
+    if recipe.denoiser_steps:
+        placed = _place(network, training, arms, planes, regions, voxel_ml)
+        step = _denoiser_step(network, placed, model, recipe, tuple(trial.space.shape), seed)
+        budget = None if budget_minutes is None else 24 * budget_minutes
+        _loop(run, recipe.denoiser_steps, step, recipe, budget, lambda: _save(run, resume, fingerprint), 250, None)
 
     header = {"recipe": asdict(recipe), "seed": seed, "patients": len(patients), "data": trial.name, "torch": torch.__version__}
     generator = Generator(network.cpu(), model, arms, (first_week, last_week), rule, header)
-    generator.header["count_calibration"] = calibrate(
-        generator, [p.arrays for p in training[: recipe.calibration_patients]], seed
-    )
+    if recipe.denoiser_steps:
+        some = [p.arrays for p in training[: recipe.calibration_patients]]
+        generator.header["count_calibration"] = calibrate(generator, some, seed)
     write_table(pd.DataFrame(run.log), out.with_suffix(".training.csv"))
     generator.save(out)
     resume.unlink(missing_ok=True)
@@ -229,7 +230,7 @@ def _risk_step(
         torch.manual_seed(seed * 1_000_003 + number)
         batch = risk_batch(cache[epoch][index], arms, planes.device)
         drop_modalities(batch, recipe.modality_dropout, random)
-        with torch.autocast(planes.device.type, torch.bfloat16, enabled=planes.device.type == "cuda"):
+        with torch.autocast(planes.device.type, torch.bfloat16, enabled=recipe.mixed_precision or planes.device.type == "cuda"):
             terms = risk_log_likelihood(network, batch, planes, regions, voxel_ml)
         count = len(cache[epoch][index])
         where = terms["where"] / 10
@@ -273,7 +274,7 @@ def _denoiser_step(
         rng = np.random.default_rng([seed, number, 2])
         random = torch.Generator().manual_seed(seed * 1_000_003 + number + 500_000_000)
         batch = mask_batch(placed, law, shape, recipe.batch_masks, rng)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.mixed_precision or device.type == "cuda"):
             return denoiser_loss(network, batch, model, random)
 
     return step

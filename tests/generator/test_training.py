@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 from scipy import stats
 
-from causalms.errors import InputError
+from causalms.errors import InputError, RefusalError
 from causalms.generator import Generator, training
 from causalms.generator.risk_training import negative_binomial_log_likelihood
 from causalms.generator.scores import negative_binomial_crps
@@ -50,6 +51,16 @@ def test_killed_training_resumes_to_the_same_weights(
     assert not path.exists()
     resumed = training.train(trial, path, MODEL, SHORT, seed=0)
     assert resumed.checksum == tiny[0].checksum
+
+
+def test_model_without_denoiser_expects_counts_and_refuses_masks(trial: PhantomTrial, tmp_path: Path) -> None:
+    recipe = replace(SHORT, denoiser_steps=0, mixed_precision=True)
+    model = training.train(trial, tmp_path / "counts.safetensors", MODEL, recipe, seed=0)
+    patient = trial.participants["participant_id"][0]
+    scan = model.encode(trial, patient)
+    assert model.expect(scan, "placebo", 96).lesions > 0
+    with pytest.raises(RefusalError, match="trained for expected counts only"):
+        model.sample(scan, "placebo", 96, model.noise(patient, 0, 0))
 
 
 def test_resume_of_another_recipe_is_refused(trial: PhantomTrial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
