@@ -3,7 +3,7 @@
 from causalms.evidence.across import correlate
 from causalms.evidence.agreement import Agreement, agree
 from causalms.evidence.distributions import compare_arms
-from causalms.evidence.held_out import leave_one_trial_out
+from causalms.evidence.held_out import leave_one_trial_out, predictable_contrasts
 from causalms.evidence.matching import Matching, match_baseline
 from causalms.evidence.published import published_baseline, published_contrasts, published_numbers
 from causalms.evidence.published_agreement import agree_published
@@ -17,6 +17,7 @@ __all__ = [
     "correlate",
     "leave_one_trial_out",
     "match_baseline",
+    "predictable_contrasts",
     "published_baseline",
     "published_contrasts",
     "published_numbers",

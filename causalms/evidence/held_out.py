@@ -9,9 +9,56 @@ import pandas as pd
 
 from causalms.errors import InputError, RefusalError
 from causalms.evidence.agreement import Agreement, agree
+from causalms.tables import ARMS
 
 #: From the participants of the other trials, and those of the held-out trial without outcomes, to a draws table of the latter.
 Predict = Callable[[pd.DataFrame, pd.DataFrame], pd.DataFrame]
+
+
+def predictable_contrasts(participants: pd.DataFrame, reference: str | None = None) -> pd.DataFrame:
+    """Randomised contrasts of every trial, and which of them the other trials can teach a simulator.
+
+    A contrast can be predicted without its trial where both of its arms were given to somebody in the other trials.
+
+    Parameters
+    ----------
+    participants : DataFrame
+        With ``trial`` and ``arm``.
+    reference : str, optional
+        Default: each trial's least effective arm in the order of :data:`causalms.tables.ARMS`.
+
+    Returns
+    -------
+    DataFrame
+        ``trial``, ``arm``, ``reference``, ``predictable``, and ``why`` in words.
+
+    Raises
+    ------
+    InputError
+        If a column is missing.
+
+    Examples
+    --------
+    >>> people = pd.DataFrame({"trial": list("AABBC"), "arm": ["placebo", "laquinimod"] * 2 + ["placebo"]})
+    >>> predictable_contrasts(people)[["trial", "arm", "predictable"]].values.tolist()
+    [['A', 'laquinimod', True], ['B', 'laquinimod', True]]
+    """
+    for name in ("trial", "arm"):
+        if name not in participants:
+            raise InputError(f"participants: no column {name!r}; add it")
+    arms = participants["arm"].astype(str)
+    rows = []
+    for trial, held in arms.groupby(participants["trial"].astype(str)):
+        order = sorted(set(held), key=lambda arm: (ARMS.index(arm) if arm in ARMS else len(ARMS), arm))
+        base = order[0] if reference is None else reference
+        for arm in [arm for arm in order if arm != base and base in order]:
+            elsewhere = participants.loc[participants["trial"].astype(str) != str(trial)]
+            where = {name: sorted(elsewhere.loc[elsewhere["arm"] == name, "trial"].astype(str).unique()) for name in (base, arm)}
+            lost = [name for name, trials in where.items() if not trials]
+            told = "; ".join(f"{name} in {', '.join(trials)}" for name, trials in where.items())
+            why = f"no other trial gave {' or '.join(lost)}" if lost else f"learned from {told}"
+            rows.append({"trial": trial, "arm": arm, "reference": base, "predictable": not lost, "why": why})
+    return pd.DataFrame(rows, columns=["trial", "arm", "reference", "predictable", "why"])
 
 
 def leave_one_trial_out(participants: pd.DataFrame, predict: Predict, **options: Any) -> Agreement:
@@ -30,7 +77,7 @@ def leave_one_trial_out(participants: pd.DataFrame, predict: Predict, **options:
     Returns
     -------
     Agreement
-        Trials of which the draws hold fewer than two randomised arms are absent: what only they had cannot be learned elsewhere.
+        Trials without a predictable contrast (:func:`predictable_contrasts`) are absent, and nothing is trained for them.
 
     Raises
     ------
@@ -51,15 +98,21 @@ def leave_one_trial_out(participants: pd.DataFrame, predict: Predict, **options:
     >>> leave_one_trial_out(people, arm_means).table[["trial", "ratio"]].round(2).values.tolist()
     [['A', 1.01], ['B', 0.99]]
     """
-    for name in ("participant_id", "trial"):
+    for name in ("participant_id", "trial", "arm"):
         if name not in participants:
             raise InputError(f"participants: no column {name!r}; add it")
     trials = sorted(participants["trial"].astype(str).unique())
     if len(trials) < 2:
         raise RefusalError(f"participants: one trial only ({trials[0]}); nothing is left to train on when it is held out")
     outcomes = [name for name in participants.columns if str(name).startswith("net2_")]
+    known = predictable_contrasts(participants, options.get("reference"))
     tables, results, refusals = [], [], []
     for trial in trials:
+        own = known[known["trial"] == trial]
+        if not own["predictable"].any():  # nothing to learn elsewhere: a simulator need not be trained for it
+            told = ", ".join(f"{row['arm']} against {row['reference']}: {row['why']}" for row in own.to_dict("records"))
+            refusals.append(f"{trial}: {told or 'one arm only'}")
+            continue
         held = participants["trial"].astype(str) == trial
         draws = predict(
             participants[~held].reset_index(drop=True), participants[held].drop(columns=outcomes).reset_index(drop=True)
