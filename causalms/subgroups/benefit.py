@@ -22,7 +22,8 @@ class Benefit:
 
     The pseudo-outcome of patient i under arm a, :math:`\Gamma_i(a) = m_i(a) + 1\{A_i = a\} (Y_i - m_i(a)) / \pi_a`,
     averages to the mean outcome under a in every group of patients that is formed before treatment, whatever the predictions
-    m are: they only reduce its variance.
+    m are: they only reduce its variance.  For the pseudo-outcomes each arm's predictions are shifted to that arm's observed
+    mean: the average stays as it is, and a prediction that is off by a constant costs no precision.
 
     Attributes
     ----------
@@ -121,8 +122,13 @@ def benefit(
         raise RefusalError(f"benefit: {drug!r} has {treated.sum()} patients and {reference!r} {(~treated).sum()}; both need two")
     y, share = keyed[outcome].to_numpy(float), treated.mean()
     before, after = told["under_reference"].to_numpy(float), told["under_drug"].to_numpy(float)
+    if not (np.isfinite(before) & np.isfinite(after)).all():
+        lost = keyed.loc[~(np.isfinite(before) & np.isfinite(after)), "participant_id"].iloc[0]
+        raise InputError(f"benefit: the prediction of participant {lost} is no finite number; predict the patient again")
+    score = before - after
+    before, after = before + (y - before)[~treated].mean(), after + (y - after)[treated].mean()
     return Benefit(
-        score=before - after,
+        score=score,
         under_reference=before + np.where(~treated, (y - before) / (1 - share), 0.0),
         under_drug=after + np.where(treated, (y - after) / share, 0.0),
         participant_id=keyed["participant_id"].to_numpy(object),
@@ -165,6 +171,7 @@ def cross_fit(
     arm: str = "arm",
     folds: int = 5,
     seed: int = 0,
+    outside: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Predicted counts under both arms from a Poisson model with every covariate x arm interaction, fitted without the patient.
 
@@ -177,11 +184,23 @@ def cross_fit(
     folds : int
         Balanced within arms.
     seed : int
+    outside : DataFrame, optional
+        Patients of another population, with ``participant_id`` and the covariates; they are dealt to the folds' models in turn
+        and stand at the end of the table.
 
     Returns
     -------
     DataFrame
-        ``participant_id``, ``under_reference``, ``under_drug``, ``fold``.
+        ``participant_id``, ``under_reference``, ``under_drug``, ``fold`` (the one whose patients the model has not seen).
+
+    Raises
+    ------
+    UsageError
+        If there are too few patients for the folds.
+    InputError
+        If a covariate is no column or is missing for a patient.
+    ConvergenceError
+        If a fold's model has no finite fit (no event in an arm).
 
     Examples
     --------
@@ -193,25 +212,40 @@ def cross_fit(
     >>> bool((found["under_reference"] > found["under_drug"]).all()), found["fold"].nunique()
     (True, 5)
     """
-    from formulaic import model_matrix
-
     rows = people[people[arm].isin([drug, reference]) & people[outcome].notna()].reset_index(drop=True)
     if folds < 2 or folds > len(rows) // 4:
         raise UsageError(f"{folds} folds for {len(rows)} patients; give at least 2 and at most a quarter of the patients")
-    design = np.asarray(model_matrix(covariates, rows, na_action="raise"), float)
+    others = rows.iloc[:0] if outside is None else outside
+    design = _covariates(pd.concat([rows, others], ignore_index=True), covariates)
     treated = (rows[arm] == drug).to_numpy(float)
     y = rows[outcome].to_numpy(float)
-    fold = np.empty(len(rows), int)
+    fold = np.concatenate([np.empty(len(rows), int), np.arange(len(others)) % folds])
     rng = np.random.default_rng(seed)
     for side in (0, 1):
         members = rng.permutation(np.flatnonzero(treated == side))
         fold[members] = np.arange(len(members)) % folds
-    told = np.empty((len(rows), 2))
+    told = np.empty((len(design), 2))
+    known = np.arange(len(rows))
     for number in range(folds):
-        out = fold == number
-        centre, spread = design[~out].mean(axis=0), np.maximum(design[~out].std(axis=0), 1e-12)
-        Z = np.where(design.std(axis=0) > 0, (design - centre) / spread, 1.0)
-        fit = fit_model("poisson", np.column_stack([Z, treated[:, None] * Z])[~out], y[~out])
+        out, seen = fold == number, known[fold[known] != number]
+        centre, spread = design[seen].mean(axis=0), np.maximum(design[seen].std(axis=0), 1e-12)
+        Z = np.where(design[seen].std(axis=0) > 0, (design - centre) / spread, 1.0)
+        fit = fit_model("poisson", np.column_stack([Z[seen], treated[seen, None] * Z[seen]]), y[seen])
         for side in (0, 1):
             told[out, side] = fit.predict(np.column_stack([Z, side * Z])[out])
-    return rows[["participant_id"]].assign(under_reference=told[:, 0], under_drug=told[:, 1], fold=fold)
+    identifiers = pd.concat([rows[["participant_id"]], others[["participant_id"]]], ignore_index=True)
+    return identifiers.assign(under_reference=told[:, 0], under_drug=told[:, 1], fold=fold)
+
+
+def _covariates(people: pd.DataFrame, formula: str) -> Floats:
+    """Design matrix of a formula, every patient complete."""
+    from formulaic import model_matrix
+
+    try:
+        design = np.asarray(model_matrix(formula, people, na_action="raise"), float)
+    except Exception as error:  # formulaic has many; all mean that the formula does not fit the columns
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"benefit: covariates {formula!r} cannot be read from the patients ({reason}); name columns without missing values"
+        ) from error
+    return design

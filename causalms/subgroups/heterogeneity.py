@@ -17,7 +17,8 @@ def best_linear_predictor(data: Benefit, level: float = 0.95) -> pd.DataFrame:
     r"""Regress the benefit on its prediction: average effect, heterogeneity, and calibration for benefit.
 
     :math:`\Gamma_i = \beta_1 + \beta_2 (s_i - \bar s) + \epsilon_i` by least squares with HC3 and t.  ``average benefit`` is
-    :math:`\beta_1`; ``calibration slope for benefit`` is :math:`\beta_2`, zero if the prediction knows nothing of who benefits
+    :math:`\beta_1`, the mean of :math:`\Gamma`, whose error also counts that other patients would have other scores
+    (the regression's own would not); ``calibration slope for benefit`` is :math:`\beta_2`, zero if the prediction knows nothing of who benefits
     and one if it is calibrated; ``calibration in the large for benefit`` is :math:`\beta_1 - \bar s`.  P-values are two-sided,
     against zero; the slope has a second row against one.
 
@@ -55,7 +56,7 @@ def best_linear_predictor(data: Benefit, level: float = 0.95) -> pd.DataFrame:
     covariance = inverse @ (meat.T @ meat) @ inverse
     large = data.spared - data.score
     rows = [
-        ("average benefit", "mean lesions spared", beta[0], covariance[0, 0] ** 0.5, 0.0),
+        ("average benefit", "mean lesions spared", beta[0], data.spared.std(ddof=1) / np.sqrt(data.n), 0.0),
         (
             "calibration in the large for benefit",
             "mean lesions spared minus mean predicted",

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy import stats
 
 from causalms.errors import UsageError
-from causalms.subgroups.benefit import Benefit
+from causalms.subgroups.benefit import Benefit, Floats
 from causalms.tables import results_table
 
 
-def who_is_treated(data: Benefit, cap: float = 1.0, least_benefit: float = 0.0) -> NDArray[np.float64]:
+def who_is_treated(data: Benefit, cap: float = 1.0, least_benefit: float = 0.0) -> Floats:
     """Probability that each patient gets the drug: the most promising first, while the budget lasts.
 
     Patients with a predicted benefit above ``least_benefit`` are treated in its order until the cap is reached; those tied at
@@ -38,6 +37,24 @@ def who_is_treated(data: Benefit, cap: float = 1.0, least_benefit: float = 0.0) 
     return chance
 
 
+def benefit_at(score: Floats, spared: Floats, threshold: float, share: float = 0.2) -> float:
+    """Mean benefit of the patients around a threshold of the score: a fifth of all, nearest by rank, ties included.
+
+    Where a cap decides who is treated, the threshold moves with the sample; a patient more above it pushes one out who stands
+    at it.  This is what that patient would have been spared.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> benefit_at(np.arange(10.0), np.arange(10.0) ** 2, threshold=5.0)
+    20.5
+    """
+    rank = np.argsort(np.argsort(score, kind="stable"), kind="stable")
+    centre = (score < threshold).sum() - 0.5
+    near = np.abs(rank - centre) <= max(share * len(score) / 2, 1)
+    return float(spared[near | (score == threshold)].mean())
+
+
 def policy_value(
     data: Benefit, caps: tuple[float, ...] = (1.0,), least_benefit: float = 0.0, level: float = 0.95
 ) -> pd.DataFrame:
@@ -46,6 +63,11 @@ def policy_value(
     With treatment probabilities d, :math:`V(d) = E[d(X) Y(1) + (1 - d(X)) Y(0)]`, estimated by the mean of
     :math:`d_i \Gamma_i(1) + (1 - d_i) \Gamma_i(0)`.  A second row of every policy is its gain over the same share treated at
     random, which is what the prediction is worth.
+
+    Under a cap that binds, the threshold c is the sample's quantile of the score, so
+    :math:`(d_i - \text{cap}) E[\Gamma(0) - \Gamma(1) \mid s = c]` belongs to the influence function: who is treated one more
+    pushes out a patient at the threshold (:func:`benefit_at`).  The interval is then of the best treatment of that share
+    of the population.
 
     Parameters
     ----------
@@ -78,19 +100,28 @@ def policy_value(
     policies += [(f"treating at most {cap:.0%} by predicted benefit", who_is_treated(data, cap, least_benefit)) for cap in caps]
     rows = []
     for number, (name, chance) in enumerate(policies):
-        values = chance * data.under_drug + (1 - chance) * data.under_reference
         share = chance.mean()
+        margin = _margin(data, chance, least_benefit)
+        values = chance * data.under_drug + (1 - chance) * data.under_reference + (margin or 0.0) * (chance - share)
         rows.append(_row(data, f"value of {name}", f"mean lesions when {share:.0%} are given {data.drug}", values, level, False))
         if number >= 2:
             # At random the same share is treated: the mean over patients of the difference of both policies.
-            gain = (chance - share) * (data.spared - data.spared.mean())
+            gain = (chance - share) * (data.spared - (data.spared.mean() if margin is None else margin))
             rows.append(
                 _row(data, "lesions spared against random", f"{name} against the same share at random", gain, level, True)
             )
     return results_table(rows)
 
 
-def _row(data: Benefit, measure: str, estimand: str, values: NDArray[np.float64], level: float, test: bool) -> dict[str, object]:
+def _margin(data: Benefit, chance: Floats, least_benefit: float) -> float | None:
+    """Benefit at the threshold where a cap binds; None where the rule is fixed before the sample is drawn."""
+    promising = data.score > least_benefit
+    if not chance.any() or not (promising & (chance < 1)).any():
+        return None
+    return benefit_at(data.score, data.spared, float(data.score[chance > 0].min()))
+
+
+def _row(data: Benefit, measure: str, estimand: str, values: Floats, level: float, test: bool) -> dict[str, object]:
     mean, se = float(values.mean()), float(values.std(ddof=1) / np.sqrt(data.n))
     half = float(stats.t.ppf((1 + level) / 2, data.n - 1)) * se
     return {

@@ -13,6 +13,7 @@ from scipy import stats
 from causalms.errors import InputError, RefusalError, UsageError
 from causalms.groups import participant_key
 from causalms.subgroups.benefit import Floats
+from causalms.subgroups.policy import benefit_at
 from causalms.tables import results_table
 
 
@@ -92,9 +93,11 @@ def choose_treatment(
     if capped is not None and capped not in arms:
         raise UsageError(f"capped arm {capped!r} was not randomised here; arms are {', '.join(arms)}")
     price = np.array([(penalty or {}).get(name, 0.0) for name in arms])
-    chosen = _policy(told + price, arms, capped, cap)
+    chosen, gain = _policy(told + price, arms, capped, cap)
     values = _pseudo_outcomes(data, told, arms, outcome, arm)
     own = values[np.arange(len(values)), chosen]
+    if capped is not None:
+        own = own + _pushed_out(values, told + price, chosen, gain, arms.index(capped))
     trial = f"patients of {data['trial'].iloc[0]}" if "trial" in data else "all randomised patients"
     rows = [
         _row(f"mean outcome under {name}", f"{name} for all", values[:, k], level, trial, len(data))
@@ -130,9 +133,10 @@ def _joined(people: pd.DataFrame, predictions: pd.DataFrame, outcome: str, arm: 
     return rows, keyed.loc[list(keys), arms].to_numpy(float), arms
 
 
-def _policy(predicted: Floats, arms: list[str], capped: str | None, cap: float) -> NDArray[np.intp]:
+def _policy(predicted: Floats, arms: list[str], capped: str | None, cap: float) -> tuple[NDArray[np.intp], Floats]:
+    """Chosen arm of every patient, and what the capped arm is predicted to spare against the best of the others."""
     if capped is None:
-        return predicted.argmin(axis=1)
+        return predicted.argmin(axis=1), np.zeros(len(predicted))
     place = arms.index(capped)
     others = predicted.copy()
     others[:, place] = np.inf
@@ -140,13 +144,25 @@ def _policy(predicted: Floats, arms: list[str], capped: str | None, cap: float) 
     gain = others.min(axis=1) - predicted[:, place]
     most = np.argsort(-gain, kind="stable")[: int(np.floor(cap * len(gain) + 1e-9))]
     chosen[most[gain[most] > 0]] = place
-    return chosen
+    return chosen, gain
+
+
+def _pushed_out(values: Floats, predicted: Floats, chosen: NDArray[np.intp], gain: Floats, place: int) -> Floats:
+    """Part of the influence function for a threshold that moves with the sample, as in :func:`benefit_at`; zero on average."""
+    given = chosen == place
+    if not given.any() or not (gain[~given] > 0).any():
+        return np.zeros(len(chosen))  # the cap does not bind
+    others = predicted.copy()
+    others[:, place] = np.inf
+    spared = values[np.arange(len(values)), others.argmin(axis=1)] - values[:, place]
+    return benefit_at(gain, spared, float(gain[given].min())) * (given - given.mean())
 
 
 def _pseudo_outcomes(data: pd.DataFrame, predicted: Floats, arms: list[str], outcome: str, arm: str) -> Floats:
     own = data[arm].astype(str).to_numpy()[:, None] == np.array(arms, object)
     residual = data[outcome].to_numpy(float)[:, None] - predicted
-    return predicted + own * residual / own.mean(axis=0)
+    shift = (own * residual).sum(axis=0) / own.sum(axis=0)  # an arm's constant error costs no precision
+    return predicted + shift + own * (residual - shift) / own.mean(axis=0)
 
 
 def _row(
