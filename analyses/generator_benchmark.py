@@ -1,0 +1,143 @@
+"""The generator beside its baselines: trained on one simulated trial, scored on the same patients of another.
+
+python analyses/generator_benchmark.py --out results/generator_benchmark
+python analyses/generator_benchmark.py --out toy --patients 60 --held-out 20 --budget-minutes 0.2   # a rehearsal
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+import causalms as cms
+from causalms.calibration import DrawsLaw, KnownOutcomes, NegativeBinomialLaw, judge
+from causalms.generator import Generator
+from causalms.generator import baselines as b
+from causalms.generator.dataset import TrainingPatient, training_set
+from causalms.generator.inputs import patient_arrays
+from causalms.lesions import LesionRule
+from causalms.phantom import PhantomTrial
+from causalms.tables import ARMS, write_table
+
+WEEK = 96
+#: The trained baselines: how, of which class, and their share of the budget.
+TRAINED: dict[str, tuple[Callable[..., Any], Any, float]] = {
+    "count_network": (b.train_count_network, b.CountForecaster, 0.25),
+    "segmentation": (b.train_stochastic_segmentation, b.StochasticSegmentationForecaster, 0.33),
+    "lineage": (b.train_lineage, b.LineageForecaster, 0.42),
+}
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path), required=True)
+@click.option("--model", default="reference", show_default=True)
+@click.option("--patients", default=6000, show_default=True, help="Of the baselines' training trial (seed 2026).")
+@click.option("--held-out", default=500, show_default=True, help="Patients scored, in all their potential arms.")
+@click.option("--masks", default=150, show_default=True, help="Held-out patients whose masks are sampled, in their own arm.")
+@click.option("--slow", default=8, show_default=True, help="Held-out patients of the slow lineage model, two draws an arm.")
+@click.option("--budget-minutes", default=48.0, show_default=True, help="CPU minutes to train the three image baselines.")
+@click.option("--seed", default=4242, show_default=True)
+@click.option("--only", default="", help="Score these models only, comma-separated.")
+def main(
+    out: Path, model: str, patients: int, held_out: int, masks: int, slow: int, budget_minutes: float, seed: int, only: str
+) -> None:
+    """Write benchmark.csv and its figure; trained baselines are kept in OUT and reused."""
+    torch.set_num_threads(1)
+    trial = cms.simulate_trial("pooled", patients=held_out, seed=seed)
+    known, table = known_outcomes(trial), trial.participants
+    people = [
+        b.SeenPatient(patient_arrays(trial, p), arm, trial.truth.potential_mask(p, arm, WEEK))
+        for p, arm in zip(table["participant_id"], table["arm"], strict=True)
+    ]
+    training = training_set(cms.simulate_trial("pooled", patients=patients, seed=2026), LesionRule.default())
+    prior = b.fit_climatology(training, ARMS, trial.space)
+    for name, forecaster in forecasters(out, model, training, prior, trial.space, budget_minutes):
+        few, draws = (slow, 2) if name == "lineage" else (held_out, 8)
+        if only and name not in only.split(","):
+            continue
+        some = KnownOutcomes(known.arms, known.log_rate[:few], known.counts[:few], known.randomised[:few], known.marker[:few])
+        begin = time.process_time()
+        law = forecast(forecaster, people[:few], draws, seed)
+        seconds = (time.process_time() - begin) / (few * len(ARMS))
+        found = [judge(law, some, seed=seed)]
+        if "place" in forecaster.capabilities:
+            found.append(b.judge_places(forecaster, people[:few], prior, trial.space, seed=seed))
+        if "masks" in forecaster.capabilities:
+            found.append(b.judge_masks(forecaster, people[: min(few, masks)], WEEK, trial.space, seed=seed))
+        sizes = {"CPU seconds of the count law, a patient and arm": seconds, "parameters": float(forecaster.parameters)}
+        found.append(pd.DataFrame({"measure": list(sizes), "arm": "", "estimate": list(sizes.values()), "patients": few}))
+        scores = pd.concat(found, ignore_index=True).assign(model=forecaster.name, seed=seed, training_patients=patients)
+        write_table(scores, out / f"{name}.csv")
+        print(f"\n{forecaster.name}\n{scores.iloc[:, :6].round(3).to_string(index=False)}", flush=True)
+    files = [out / f"{name}.csv" for name in ("reference", "climatology", "regression", *TRAINED)]
+    whole = pd.concat([pd.read_csv(file, keep_default_na=False, na_values=[""]) for file in files if file.is_file()])
+    write_table(whole, out / "benchmark.csv")
+    figure(whole, out / "benchmark.png")
+
+
+def known_outcomes(trial: PhantomTrial) -> KnownOutcomes:
+    """True rates and potential outcomes at the last week, patients by arms; the marker is an enhancing lesion."""
+    truth = trial.truth.table.query("visit_week == @WEEK").set_index(["participant_id", "arm"])
+    people = trial.participants
+    log_rate, counts = (
+        truth[column].unstack().loc[people["participant_id"], list(ARMS)].to_numpy() for column in ("log_rate", "true_lesions")
+    )
+    own = np.array([ARMS.index(arm) for arm in people["arm"]])
+    return KnownOutcomes(ARMS, log_rate, counts.astype(np.int64), own, (people["gd_lesions"] > 0).to_numpy())
+
+
+def forecasters(
+    out: Path, model: str, training: list[TrainingPatient], prior: b.Climatology, space: cms.Space, budget_minutes: float
+) -> Iterator[tuple[str, b.Forecaster]]:
+    """The models one after the other, trained on the same patients; a checkpoint in OUT is loaded rather than trained anew."""
+    yield "reference", b.FactorisedDiffusion(Generator.load(model))
+    yield "climatology", prior
+    yield "regression", b.fit_regression(training, ARMS)
+    for name, (train, kind, share) in TRAINED.items():
+        file = out / f"{name}.safetensors"
+        if not file.is_file():
+            train(training, ARMS, space, seed=0, budget_minutes=share * budget_minutes).save(file)
+        yield name, kind.load(file)
+
+
+def forecast(forecaster: b.Forecaster, people: list[b.SeenPatient], draws: int, seed: int) -> NegativeBinomialLaw | DrawsLaw:
+    """The count law of every patient and arm: by one evaluation where the model has one, else by draws of masks."""
+    rule = LesionRule.default()
+    rows: list[tuple[float, ...]] = []
+    for patient in tqdm(people, desc=f"{forecaster.name}: counts", unit="patient", disable=None):
+        scan = forecaster.encode_arrays(patient.arrays)
+        for arm in ARMS:
+            if "expect" in forecaster.capabilities:
+                found = forecaster.expect(scan, arm, WEEK)
+                rows.append((found.lesions, 1 / found.dispersion))
+            else:
+                masks = (forecaster.sample(scan, arm, WEEK, draw, seed) for draw in range(draws))
+                rows.append(tuple(float(rule.label(mask, 64.0).max()) for mask in masks))
+    table = np.array(rows)
+    return NegativeBinomialLaw(table[:, 0], table[:, 1]) if "expect" in forecaster.capabilities else DrawsLaw(table)
+
+
+def figure(scores: pd.DataFrame, file: Path) -> None:
+    """One panel a measure, one row a model, with intervals."""
+    wanted = ("R2 of log rate", "CRPS", "PEHE", "AUC of activity", "location, nats a lesion above the template prior")
+    drawn, axes = plt.subplots(1, len(wanted), figsize=(15, 2.8), sharey=True, constrained_layout=True)
+    names = list(dict.fromkeys(scores["model"]))[::-1]
+    for axis, measure in zip(axes, wanted, strict=True):
+        rows = scores[scores["measure"] == measure].set_index("model").reindex(names)
+        ends = np.abs(rows[["lower", "upper"]].to_numpy().T - rows["estimate"].to_numpy())
+        axis.errorbar(rows["estimate"], names, xerr=ends, fmt="o", capsize=3)
+        axis.set_title(measure.replace(", nats", ",\nnats"), fontsize=9)
+    drawn.savefig(file, dpi=90)
+
+
+if __name__ == "__main__":
+    main()
