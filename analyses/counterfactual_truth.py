@@ -1,6 +1,7 @@
-"""Counterfactual counts of every coupling against the known potential outcomes of a simulated trial.
+"""Counterfactual counts of every coupling, and bounds by stratum, against the known potential outcomes of a simulated trial.
 
-python analyses/counterfactual_truth.py --out results --model counts --patients 300
+python analyses/counterfactual_truth.py --out analyses/results --model reference --patients 40 --particles 5
+python analyses/counterfactual_truth.py --out analyses/results --model counts --patients 270 --particles 100 --rho 0.5 --rho 0.9
 """
 
 from __future__ import annotations
@@ -9,68 +10,71 @@ import warnings
 from pathlib import Path
 
 import click
-import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 
 import causalms as cms
-from causalms.scm import patient_effects, rho_sweep, truth
-from causalms.tables import write_table
+from causalms.scm import patient_effects, recalibrate, truth
+from causalms.scm.against_truth import bounds_by_stratum, compare_couplings
+from causalms.tables import net2_column, write_table
+
+COUPLINGS = ("independent", "monotone", "ancestral")
 
 
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), required=True)
-@click.option("--model", default="counts", show_default=True, help="counts, reference or a checkpoint.")
-@click.option("--patients", default=300, show_default=True)
-@click.option("--particles", default=100, show_default=True)
+@click.option("--model", default="reference", show_default=True, help="counts, reference or a checkpoint.")
+@click.option("--simulated", default=300, show_default=True, help="Patients of the simulated trial.")
+@click.option("--patients", default=40, show_default=True, help="Patients with twins.")
+@click.option("--particles", default=5, show_default=True)
+@click.option("--arm", "arms", multiple=True, default=("placebo", "dimethyl-fumarate", "ocrelizumab"), show_default=True)
+@click.option("--rho", "rhos", multiple=True, type=float, help="Also twins under this correlation of the two worlds' noise.")
 @click.option("--week", default=48, show_default=True)
 @click.option("--seed", default=5, show_default=True)
 @click.option("--workers", default=1, show_default=True)
-def main(out: Path, model: str, patients: int, particles: int, week: int, seed: int, workers: int) -> None:
-    """Write counterfactual_truth.csv (errors, gap closed, coverage, PEHE), bounds_over_rho.csv and its figure."""
+def main(
+    out: Path,
+    model: str,
+    simulated: int,
+    patients: int,
+    particles: int,
+    arms: tuple[str, ...],
+    rhos: tuple[float, ...],
+    week: int,
+    seed: int,
+    workers: int,
+) -> None:
+    """Write counterfactual_truth_MODEL.csv (errors, gap closed, coverage) and bounds_by_stratum_MODEL.csv."""
     warnings.filterwarnings("ignore", category=UserWarning)
-    trial = cms.simulate_trial("pooled", patients=patients, seed=seed, workers=workers)
+    trial = cms.simulate_trial("pooled", patients=simulated, seed=seed)
     scm = cms.CausalModel.fit_counts(trial, week) if model == "counts" else cms.CausalModel.load(model)
-    arms, known, asked = list(trial.arms), trial.truth.table, {"workers": workers, "missing": "skip", "checked_patients": 0}
-    twins = {
-        name: scm.counterfactual(trial, arms, week, coupling, rho, particles, seed, **asked)
-        for name, coupling, rho in (
-            ("independent", "independent", None),
-            ("rho 0.5", "rho", 0.5),
-            ("rho 0.9", "rho", 0.9),
-            ("monotone", "monotone", None),
-            ("ancestral", "ancestral", None),
-        )
-    }
-    twins["exact"] = truth.exact_twins(twins["monotone"], known, trial.truth.design.counts.size, particles, seed)
-    errors = {name: truth.counterfactual_error(table, known) for name, table in twins.items()}
-    rows = []
-    for name, table in errors.items():
-        cover = truth.interval_coverage(twins[name], known, 0.9)
-        closed = truth.gap_closed(table, errors["independent"], errors["exact"])
-        means = [
-            np.average(t[c], weights=t["n"])
-            for t, c in ((table, "crps"), (table, "rmse"), (cover, "coverage"), (cover, "expected"))
-        ]
-        rows.append([name, int(table["n"].sum()), *means, closed])
-    names = ["coupling", "worlds", "crps", "rmse", "coverage_90", "coverage_expected", "gap_closed"]
-    found = pd.DataFrame(rows, columns=names).assign(model=scm.mechanism.name, checksum=scm.mechanism.checksum)
-    effects = patient_effects(scm.do(trial, arms, week, expected=True, workers=workers), "ocrelizumab", "placebo")
-    found["pehe_ocrelizumab_placebo"] = truth.pehe(effects, known, "ocrelizumab", "placebo", float(week))
-    write_table(found, out / "counterfactual_truth.csv")
+    known, size, people = trial.truth.table, trial.truth.design.counts.size, trial.participants
+    name = "counts" if model == "counts" else "diffusion"
+    made = {"model": scm.mechanism.name, "checksum": scm.mechanism.checksum, "week": week}
 
-    sweep = rho_sweep(scm, trial, "ocrelizumab", "placebo", week, draws=min(particles, 64), seed=seed, workers=workers)
-    true = truth.true_joint(known, "ocrelizumab", "placebo", float(week))
-    write_table(sweep.assign(truth=sweep["measure"].map(true)), out / "bounds_over_rho.csv")
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3.5), constrained_layout=True)
-    for axis, (measure, of) in zip(axes, sweep.groupby("measure"), strict=True):
-        axis.fill_between(of["rho"], of["lower_bound"], of["upper_bound"], alpha=0.2, label="sharp bounds")
-        axis.errorbar(of["rho"], of["estimate"], 1.96 * of["se_monte_carlo"], marker="o", label="model")
-        axis.axhline(true[str(measure)], color="black", linestyle="--", label="truth")
-        axis.set(title=str(measure), xlabel="rho", ylabel="probability")
-    axes[0].legend()
-    figure.savefig(out / "bounds_over_rho.png", dpi=120)
+    expected = scm.do(trial, list(trial.arms), week, expected=True, workers=workers, progress=True)
+    posterior = recalibrate(expected, people, week, members=20, seed=seed)
+    members = [expected, *(m for _, m in posterior.table(expected).groupby("generator"))]
+    strata = {"all": "age > 0", "Gd lesions": "gd_lesions > 0", "no Gd lesion": "gd_lesions == 0", "40 or older": "age >= 40"}
+    chosen = {words: list(people.query(rule)["participant_id"]) for words, rule in strata.items()}
+    bounds = [bounds_by_stratum(members, known, size, chosen, arm, "placebo", week) for arm in arms if arm != "placebo"]
+    write_table(pd.concat(bounds).assign(**made), out / f"bounds_by_stratum_{name}.csv")
+
+    seen = people[people[net2_column(week)].notna()].head(patients)
+    twins = {}
+    asked = {"workers": workers, "checked_patients": 0, "progress": True}
+    for coupling, rho in [*((c, None) for c in COUPLINGS), *(("rho", r) for r in rhos)]:
+        twins[coupling if rho is None else f"rho {rho:g}"] = pd.concat(
+            scm.counterfactual(
+                trial, [a for a in arms if a != own], week, coupling, rho, particles, seed, participants=list(some), **asked
+            )
+            for own, some in seen.groupby("arm")["participant_id"]
+        )
+    found = compare_couplings(twins, known, size, seed=seed)
+    effects = patient_effects(expected, "ocrelizumab", "placebo")
+    found["pehe_ocrelizumab_placebo"] = truth.pehe(effects, known, "ocrelizumab", "placebo", week)
+    write_table(found.assign(particles=particles, **made), out / f"counterfactual_truth_{name}.csv")
     click.echo(found.round(3).to_string(index=False))
+    click.echo(pd.concat(bounds).round(3).to_string(index=False))
 
 
 if __name__ == "__main__":

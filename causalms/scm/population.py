@@ -217,10 +217,14 @@ class CommonNoise:
         Variance of the difference with independent noise over that with shared noise, averaged over patients.
     ceiling : float
         The same factor for comonotone outcomes with the same marginals: the largest that any coupling allows.
+    factor_se, share_se : float
+        Standard errors by leaving out one patient at a time; missing with fewer than 3 patients.
     """
 
     factor: float
     ceiling: float
+    factor_se: float = np.nan
+    share_se: float = np.nan
 
     @property
     def share(self) -> float:
@@ -247,12 +251,25 @@ def common_noise_factor(
     worlds = paired_worlds(table, arm, reference, week, outcome)
     if not worlds.sampled or worlds.arm.shape[1] < 8:
         raise RefusalError("the variance factor needs sampled outcomes with at least 8 draws a patient; ask for more draws")
-    apart = float((worlds.arm.var(1, ddof=1) + worlds.reference.var(1, ddof=1)).sum())
-    together = float((worlds.arm - worlds.reference).var(1, ddof=1).sum())
-    comonotone = float((np.sort(worlds.arm, 1) - np.sort(worlds.reference, 1)).var(1, ddof=1).sum())
-    if comonotone <= 0:
+    apart = worlds.arm.var(1, ddof=1) + worlds.reference.var(1, ddof=1)
+    together = (worlds.arm - worlds.reference).var(1, ddof=1)
+    comonotone = (np.sort(worlds.arm, 1) - np.sort(worlds.reference, 1)).var(1, ddof=1)
+    if comonotone.sum() <= 0:
         raise RefusalError("the two worlds are equal draw by draw, so there is no variance to save; compare other arms")
-    return CommonNoise(apart / together, apart / comonotone)
+    factor, ceiling = float(apart.sum() / together.sum()), float(apart.sum() / comonotone.sum())
+    shares = _leave_one_out(comonotone, together)
+    return CommonNoise(factor, ceiling, _jackknife(_leave_one_out(apart, together)), _jackknife(shares))
+
+
+def _leave_one_out(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
+    """Ratio of sums without each patient in turn; missing where what is left has no variance."""
+    below = denominator.sum() - denominator
+    return np.asarray(np.divide(numerator.sum() - numerator, below, out=np.full(len(below), np.nan), where=below > 0))
+
+
+def _jackknife(left_out: FloatArray) -> float:
+    n = len(left_out)
+    return float(np.sqrt((n - 1) / n * ((left_out - left_out.mean()) ** 2).sum())) if n > 2 else np.nan
 
 
 def _errors(values: FloatArray, n: int, draws: int, sampled: bool) -> tuple[float, float]:

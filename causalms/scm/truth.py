@@ -58,6 +58,28 @@ def crps(particles: npt.ArrayLike, truth: float) -> float:
     return float(np.abs(x - truth).mean()) - spread
 
 
+def fair_crps(particles: npt.ArrayLike, truth: float) -> float:
+    """CRPS of the law that the particles were drawn from, unbiased for any number of them; it can be negative.
+
+    The spread term divides by n (n - 1) instead of n^2, so that few particles are not punished for being few.
+
+    References
+    ----------
+    Ferro (2014) Q. J. R. Meteorol. Soc. 140.
+
+    Examples
+    --------
+    >>> fair_crps([0.0, 1.0], 1.0)
+    0.0
+    """
+    x = np.sort(np.asarray(particles, dtype=float))
+    n = len(x)
+    if n < 2:
+        raise InputError(f"{n} particle has no spread; the fair score needs at least 2 particles a twin")
+    spread = float(((2 * np.arange(1, n + 1) - n - 1) * x).sum()) / (n * (n - 1))
+    return float(np.abs(x - truth).mean()) - spread
+
+
 def counterfactual_error(twins: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     """Error of counterfactual counts against the true potential counts, in the worlds other than the factual one.
 
@@ -67,7 +89,7 @@ def counterfactual_error(twins: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFra
         arm, n, crps (mean, in lesions), rmse (of the particles' mean), bias.
     """
     rows = []
-    for arm, of_arm in _joined(twins, truth).groupby("arm", sort=False):
+    for arm, of_arm in joined(twins, truth).groupby("arm", sort=False):
         scores, errors = [], []
         for _, patient in of_arm.groupby("participant_id"):
             y = float(patient["true_lesions"].iloc[0])
@@ -159,7 +181,7 @@ def interval_coverage(twins: pd.DataFrame, truth: pd.DataFrame, level: float = 0
     """
     rows = []
     low, high = (1 - level) / 2, (1 + level) / 2
-    for arm, of_arm in _joined(twins, truth).groupby("arm", sort=False):
+    for arm, of_arm in joined(twins, truth).groupby("arm", sort=False):
         inside, mass, width = [], [], []
         for _, patient in of_arm.groupby("participant_id"):
             x, y = patient["net2_lesions"].to_numpy(float), float(patient["true_lesions"].iloc[0])
@@ -189,12 +211,19 @@ def _other(twins: pd.DataFrame) -> pd.Series:
     return (twins["query"] == "counterfactual") & (twins["arm"] != twins["arm_randomised"])
 
 
-def _joined(twins: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
+def joined(twins: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
+    """Twins in worlds other than the factual one, each with its true potential count.
+
+    Raises
+    ------
+    InputError
+        If the truth lacks a column or some of the twins.
+    """
     for column in TRUTH_COLUMNS:
         if column not in truth:
             raise InputError(f"truth: no column {column!r}; it needs {', '.join(TRUTH_COLUMNS)}")
     keys = ["participant_id", "arm", "visit_week"]
-    joined = twins[_other(twins)].merge(truth[[*keys, "true_lesions"]], on=keys, how="left", validate="many_to_one")
-    if joined.empty or joined["true_lesions"].isna().any():
+    found = twins[_other(twins)].merge(truth[[*keys, "true_lesions"]], on=keys, how="left", validate="many_to_one")
+    if found.empty or found["true_lesions"].isna().any():
         raise InputError("the truth lacks some of these patients, arms or weeks; give the truth of the same trial")
-    return joined
+    return found

@@ -123,3 +123,20 @@ def test_what_is_missing_is_named(draws, expected):
     nothing = draws.assign(net2_lesions=0.0)
     with pytest.raises(RefusalError, match="has no logarithm; ask for measure='difference'"):
         population_effect(nothing, "ocrelizumab", "placebo", True, measure="ratio")
+
+
+def test_error_of_the_variance_factor_is_its_scatter_over_trials(truth, table):
+    """Jackknife over patients against the scatter of the factor over disjoint groups of patients."""
+    found = []
+    for first in range(0, 60, 12):
+        some = table.iloc[first : first + 12]
+        draws = CausalModel(truth).do(some, ["dimethyl-fumarate", "placebo"], draws=40, seed=first)
+        found.append(common_noise_factor(draws, "dimethyl-fumarate", "placebo"))
+    scatter, claimed = np.std([f.factor for f in found], ddof=1), np.mean([f.factor_se for f in found])
+    assert 0.25 < scatter / claimed < 3  # a scatter of 5 groups has a relative error of 35%, and the jackknife's is as large
+    assert all(f.share_se < 0.2 for f in found)
+
+
+def test_the_error_of_a_variance_factor_needs_three_patients(truth, table):
+    draws = CausalModel(truth).do(table.head(2), ["dimethyl-fumarate", "placebo"], draws=20)
+    assert np.isnan(common_noise_factor(draws, "dimethyl-fumarate", "placebo").factor_se)
