@@ -8,6 +8,8 @@ its observed one) corrects this; the few parameters are folded back into the net
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -58,11 +60,21 @@ def fit_levels(
     raise ConvergenceError("the arms' levels did not converge; train the risk head longer")
 
 
+@dataclass(frozen=True)
+class LevelEvidence:
+    """Counts at the last visit and the two parts of their log means, one entry a patient."""
+
+    counts: np.ndarray
+    log_patient: np.ndarray
+    log_arm: np.ndarray
+    arm: np.ndarray
+
+
 @torch.no_grad()
-def calibrate_levels(
+def level_evidence(
     network: Network, patients: list[TrainingPatient], arms: tuple[str, ...], planes: Tensor, regions: Tensor, voxel_ml: float
-) -> dict[str, float]:
-    """Fit levels and slope to the observed counts and fold them into the network; returns the factors by arm, and the slope."""
+) -> LevelEvidence:
+    """What levels are fitted to; collected in pieces, it lets a trial of any size pass through a fixed memory."""
     network.eval()
     risk = network.risk
     parts: list[tuple[np.ndarray, ...]] = []
@@ -78,10 +90,26 @@ def calibrate_levels(
         columns = (batch.last_count, patient, total - patient, batch.arm)
         parts.append(tuple(column.double().cpu().numpy() for column in columns))
     counts, log_patient, log_arm, arm = (np.concatenate(column) for column in zip(*parts, strict=True))
-    shift, slope = fit_levels(counts, log_patient, log_arm, arm.astype(int), len(arms))
+    return LevelEvidence(counts, log_patient, log_arm, arm.astype(int))
+
+
+@torch.no_grad()
+def fold_levels(network: Network, evidence: list[LevelEvidence], arms: tuple[str, ...]) -> dict[str, float]:
+    """Fit levels and slope to all the evidence and fold them into the network; the factors by arm, and the slope."""
+    counts, log_patient, log_arm, arm = (
+        np.concatenate([getattr(part, name) for part in evidence]) for name in ("counts", "log_patient", "log_arm", "arm")
+    )
+    shift, slope = fit_levels(counts, log_patient, log_arm, arm, len(arms))
     for layer in (network.encoder.linear_rate, network.encoder.hidden_rate):
         for parameter in layer.parameters():
             parameter.mul_(slope)
-    risk.interaction.mul_(slope)
-    risk.effect.add_(torch.from_numpy(shift).to(risk.effect))
+    network.risk.interaction.mul_(slope)
+    network.risk.effect.add_(torch.from_numpy(shift).to(network.risk.effect))
     return {**{name: float(np.exp(value)) for name, value in zip(arms, shift, strict=True)}, "slope": slope}
+
+
+def calibrate_levels(
+    network: Network, patients: list[TrainingPatient], arms: tuple[str, ...], planes: Tensor, regions: Tensor, voxel_ml: float
+) -> dict[str, float]:
+    """Fit levels and slope to the patients' observed counts and fold them in; the factors by arm, and the slope."""
+    return fold_levels(network, [level_evidence(network, patients, arms, planes, regions, voxel_ml)], arms)
