@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -106,7 +106,7 @@ class CountNetwork(ImageNetwork):
                 own = [patient for patient in patients if patient.arm == arm]
                 lesions = sum(patient.last.lesions for patient in own)
                 time = sum(patient.last.week / REFERENCE_WEEK for patient in own)
-                head = self.heads[index]
+                head = cast(CountHead, self.heads[index])
                 head.law.bias.copy_(torch.tensor([float(np.log((lesions + 0.5) / (time + 0.5))), float(np.log(0.5))]))
                 volume_ml = sum(patient.volume_ml for patient in own)
                 self.mean_lesion_volume_ml[index] = volume_ml / lesions if lesions else 0.0

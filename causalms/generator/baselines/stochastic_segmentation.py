@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -70,7 +70,7 @@ class StochasticSegmentationNetwork(ImageNetwork):
         self.heads = nn.Conv3d(widths[0], 2 + rank, 1)
         with torch.no_grad():
             self.heads.weight.mul_(0.3)
-            self.heads.bias.zero_()
+            nn.init.zeros_(cast(Tensor, self.heads.bias))
 
     def forward(self, inputs: ImageInputs, arm: Tensor, log_week: Tensor) -> Tensor:
         """Mean, log variance and factors, (B, 2 + rank, X, Y, Z)."""
@@ -155,7 +155,7 @@ def train_stochastic_segmentation(
         torch.manual_seed(seed)
         network = StochasticSegmentationNetwork(len(arms), CONFIG)
     with torch.no_grad():
-        network.heads.bias[0] = base_logit(training)
+        cast(Tensor, network.heads.bias)[0] = base_logit(training)
     network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     network.standardisation.fit(training, space)
 
