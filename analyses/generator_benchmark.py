@@ -81,6 +81,8 @@ def main(
     files = [out / f"{name}.csv" for name in ("reference", "climatology", "regression", *TRAINED)]
     whole = pd.concat([pd.read_csv(file, keep_default_na=False, na_values=[""]) for file in files if file.is_file()])
     write_table(whole, out / "benchmark.csv")
+    write_table(side_by_side(whole), out / "side_by_side.csv")
+    print(side_by_side(whole).to_string(index=False))
     figure(whole, out / "benchmark.png")
 
 
@@ -124,6 +126,18 @@ def forecast(forecaster: b.Forecaster, people: list[b.SeenPatient], draws: int, 
                 rows.append(tuple(float(rule.label(mask, 64.0).max()) for mask in masks))
     table = np.array(rows)
     return NegativeBinomialLaw(table[:, 0], table[:, 1]) if "expect" in forecaster.capabilities else DrawsLaw(table)
+
+
+def side_by_side(scores: pd.DataFrame) -> pd.DataFrame:
+    """One row a measure and arm, one column a model: estimate (95% interval); empty where a model cannot say."""
+
+    def text(row: pd.Series) -> str:
+        value = f"{row['estimate']:,.0f}" if row["measure"] == "parameters" else f"{row['estimate']:.3g}"
+        return value if pd.isna(row["lower"]) else f"{value} ({row['lower']:.3g} to {row['upper']:.3g})"
+
+    shown = scores.assign(text=scores.apply(text, axis=1), arm=scores["arm"].fillna(""))
+    table = shown.pivot_table(index=["measure", "arm"], columns="model", values="text", aggfunc="first", sort=False)
+    return table[list(dict.fromkeys(scores["model"]))].fillna("").reset_index()
 
 
 def figure(scores: pd.DataFrame, file: Path) -> None:
