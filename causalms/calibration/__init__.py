@@ -4,8 +4,8 @@ from causalms.calibration.assessment import Assessment, assess
 from causalms.calibration.bands import Band, simultaneous_band
 from causalms.calibration.conformal import ConformalSets, conformal
 from causalms.calibration.coverage import coverage_table
-from causalms.calibration.known_truth import KnownOutcomes, judge
 from causalms.calibration.decomposition import Decomposition, decomposition
+from causalms.calibration.known_truth import KnownOutcomes, judge
 from causalms.calibration.laws import CountLaw, DrawsLaw, NegativeBinomialLaw
 from causalms.calibration.pairs import Pairs, pair
 from causalms.calibration.pit import Pit, pit_curve, pit_ends, pit_histogram, randomised_pit

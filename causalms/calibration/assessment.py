@@ -11,9 +11,11 @@ from scipy import stats
 from tqdm import tqdm
 
 from causalms.calibration.coverage import LEVELS, coverage_table
+from causalms.calibration.decomposition import decomposition
+from causalms.calibration.laws import DrawsLaw
 from causalms.calibration.pairs import Pairs
 from causalms.calibration.pit import pit_histogram
-from causalms.calibration.reliability import reliability
+from causalms.calibration.reliability import Reliability, reliability
 from causalms.calibration.rootogram import rootogram
 from causalms.calibration.scores import SCORES, score
 from causalms.calibration.significance import calibration_test
@@ -111,7 +113,9 @@ def _group(
         "rung": 2,
     }
     pit = pit_histogram(law, y, bins, level, repetitions, seed)
-    curve = reliability(law, y, pairs.activity, level, repetitions=repetitions, seed=seed)
+    # The activity of draws is their own share, whose replicates must be draws again; a formula may forecast it apart.
+    chance = None if isinstance(law, DrawsLaw) else pairs.activity
+    curve = reliability(law, y, chance, level, repetitions=repetitions, seed=seed)
     root = rootogram(law, y, level=level, repetitions=repetitions, seed=seed)
     covered = coverage_table(law, y, LEVELS, level)
     for name, table, p_value in (
@@ -132,27 +136,52 @@ def _group(
             "estimate": float(np.abs(pit.table["density"] - 1).max()),
             "p_value": pit.p_value,
         },
-        {
-            "measure": "miscalibration of activity (Brier)",
-            "estimand": "part of the Brier score of any new lesion that isotonic recalibration would remove",
-            "estimator": "isotonic regression (CORP)",
-            "variance": "percentile bootstrap of patients; p by simulation under calibration",
-            "estimate": curve.miscalibration,
-            "lower": curve.intervals["miscalibration"][0],
-            "upper": curve.intervals["miscalibration"][1],
-            "p_value": curve.p_miscalibration,
-        },
-        {
-            "measure": "discrimination of activity (Brier)",
-            "estimand": "part of the Brier score of any new lesion that the ranking of patients explains",
-            "estimator": "isotonic regression (CORP)",
-            "variance": "percentile bootstrap of patients",
-            "estimate": curve.discrimination,
-            "lower": curve.intervals["discrimination"][0],
-            "upper": curve.intervals["discrimination"][1],
-        },
+        *_brier_parts(curve),
+        *_count_parts(pairs, level, repetitions, seed),
     ]
     return [{**common, **row} for row in [*rows, *_coverage_rows(covered)]]
+
+
+_PARTS = {
+    "miscalibration": "isotonic recalibration would remove",
+    "discrimination": "telling patients apart wins over one law for all",
+    "uncertainty": "one law for all patients, the best in hindsight, would have",
+}
+
+
+def _brier_parts(curve: Reliability) -> list[dict[str, Any]]:
+    tested = {"expected": curve.expected_miscalibration, "p_value": curve.p_miscalibration}
+    return _part_rows("activity (Brier)", "Brier score of any new lesion", curve, tested)
+
+
+def _count_parts(pairs: Pairs, level: float, repetitions: int, seed: int) -> list[dict[str, Any]]:
+    rows = []
+    for name, title in (("crps", "CRPS"), ("log", "log score")):
+        parts = decomposition(pairs.law, pairs.observed, name, level, min(repetitions, 199), seed)
+        tested = {"expected": parts.expected_miscalibration, "p_value": parts.p_value}
+        rows += _part_rows(f"counts ({title})", f"mean {title} of the count", parts, tested)
+    return rows
+
+
+def _part_rows(of: str, score: str, parts: Any, tested: dict[str, float]) -> list[dict[str, Any]]:
+    """One row a part; score = miscalibration - discrimination + uncertainty."""
+    rows = []
+    for name, words in _PARTS.items():
+        row = {
+            "measure": f"{name} of {of}",
+            "estimand": f"part of the {score} that {words}",
+            "estimator": "isotonic regression (CORP)",
+            "variance": "percentile bootstrap of patients",
+            "estimate": getattr(parts, name),
+            "lower": parts.intervals[name][0],
+            "upper": parts.intervals[name][1],
+        }
+        if name == "miscalibration":
+            row["estimand"] += f"; {tested['expected']:.3g} expected under calibration"
+            row["variance"] += "; p by simulation under calibration"
+            row["p_value"] = tested["p_value"]
+        rows.append(row)
+    return rows
 
 
 def _coverage_rows(covered: pd.DataFrame) -> list[dict[str, Any]]:
@@ -218,7 +247,8 @@ def _score_rows(pairs: Pairs, level: float, repetitions: int, seed: int) -> list
     rows = []
     for name, title in SCORES.items():
         if name == "brier":
-            scores = (pairs.activity - (pairs.observed > 0)) ** 2
+            fair = isinstance(pairs.law, DrawsLaw)
+            scores = score(name, pairs.law, pairs.observed) if fair else (pairs.activity - (pairs.observed > 0)) ** 2
             rows.append(
                 {"measure": title, "estimand": "mean Brier score of any new or enlarging lesion", **_mean_row(scores, level)}
             )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from causalms.calibration.laws import CountLaw, DrawsLaw, Floats
-from causalms.calibration.pairs import Pairs
+from causalms.calibration.pairs import Pairs, forecast_law
 from causalms.calibration.pit import pit_ends
 from causalms.errors import RefusalError, UsageError
 
@@ -41,6 +41,15 @@ class ConformalSets:
             rows = np.flatnonzero(arms == name)
             lower[rows], upper[rows] = _ends(law.take(rows), float(known[name]))
         return pd.DataFrame({"lower": lower, "upper": upper})
+
+    def table(self, draws: pd.DataFrame, week: float, outcome: str = "net2_lesions", source: str = "draws") -> pd.DataFrame:
+        """Sets of every patient under every arm of a draws table: its keys, ``lower``, ``upper`` and ``level``."""
+        rows = draws[(draws["query"] == "interventional") & (draws["visit_week"] == week)]
+        parts = []
+        for arm, part in rows.groupby("arm", sort=False):
+            keys, law = forecast_law(part, outcome, source)
+            parts.append(pd.concat([keys, self.sets(law, np.full(law.n, str(arm)))], axis=1).assign(level=self.level))
+        return pd.concat(parts, ignore_index=True)
 
     def judge(self, pairs: Pairs, confidence: float = 0.95) -> pd.DataFrame:
         """Coverage (Wilson interval) and width on other patients: ``arm``, ``n``, ``coverage``, ``lower``, ``upper``, ``width``.

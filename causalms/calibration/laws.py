@@ -154,9 +154,9 @@ class NegativeBinomialLaw:
         below = np.where(np.isinf(size), gammaincc(at + 1, mean), betainc(finite, at + 1, finite / (finite + mean)))
         return np.where(k < 0, 0.0, np.minimum(zero + (1 - zero) * below, 1.0))
 
-    def quantile(self, probability: float) -> Counts:
-        """Smallest count whose distribution function reaches ``probability``, by bisection."""
-        if not 0 <= probability < 1:
+    def quantile(self, probability: float | Floats) -> Counts:
+        """Smallest count whose distribution function reaches ``probability`` (one, or one a patient), by bisection."""
+        if not np.all((np.asarray(probability) >= 0) & (np.asarray(probability) < 1)):
             raise UsageError(f"a quantile was asked at {probability}; give a probability in [0, 1)")
         high = np.maximum(np.ceil(self.mean), 1).astype(np.int64)
         while (short := self.cdf(high) < probability).any():

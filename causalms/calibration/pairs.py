@@ -57,11 +57,29 @@ class Pairs:
         """Split by a column, a condition such as ``"age >= 40"`` or ``"quantiles(age, 3)"``; see :mod:`causalms.groups`."""
         if by is None:
             return [("all", self)]
-        division = grouping(self.frame, by)
+        # The column of outcomes is no property of a patient at baseline, and not one of the table that the user knows.
+        division = grouping(self.frame.drop(columns="observed"), by)
         return [(group, self.take(division.rows(group))) for group in division.groups]
 
 
-def pair(draws: pd.DataFrame, participants: pd.DataFrame, week: float | None = None, outcome: str = "net2_lesions") -> Pairs:
+@dataclass(frozen=True)
+class Sources:
+    """What messages call the two tables: the names of their files, where they come from files."""
+
+    draws: str = "draws"
+    observed: str = "observed table"
+
+
+UNNAMED = Sources()
+
+
+def pair(
+    draws: pd.DataFrame,
+    participants: pd.DataFrame,
+    week: float | None = None,
+    outcome: str = "net2_lesions",
+    sources: Sources = UNNAMED,
+) -> Pairs:
     """Join forecasts to observed counts: same patient, arm as randomised, one visit week.
 
     Parameters
@@ -76,6 +94,8 @@ def pair(draws: pd.DataFrame, participants: pd.DataFrame, week: float | None = N
         Visit week; may be left out when the draws have one only.
     outcome : str
         ``net2_lesions`` or, for sampled draws, a count by region such as ``net2_lesions_periventricular``.
+    sources : Sources, optional
+        What to call the tables in an error message.
 
     Returns
     -------
@@ -101,28 +121,31 @@ def pair(draws: pd.DataFrame, participants: pd.DataFrame, week: float | None = N
     >>> pairs.observed.tolist(), pairs.law.mean.tolist()
     ([2], [1.0])
     """
-    rows = _forecasts(draws)
-    week = _one_week(rows, week)
+    name = sources.draws
+    rows = _forecasts(draws, name)
+    week = _one_week(rows, week, name)
     rows = rows[rows["visit_week"] == week]
-    seen = observed_counts(participants, week, outcome)
+    seen = observed_counts(participants, week, outcome, sources.observed)
     if "draw" in rows:
-        wide, law_of = _sampled(rows, outcome)
+        wide, law_of = _sampled(rows, outcome, name)
     else:
         if outcome != "net2_lesions":
-            raise UsageError(f"an expected table holds no law of {outcome!r}; give sampled draws for counts by region")
-        wide, law_of = _expected(rows)
+            raise UsageError(f"{name}: an expected table holds no law of {outcome!r}; give sampled draws for counts by region")
+        wide, law_of = _expected(rows, name)
     keyed = wide.merge(seen, left_on="key", right_on="key", how="inner", suffixes=("_forecast", "")).sort_values("key")
     if keyed.empty:
-        raise RefusalError("no patient of the draws is in the observed table; give the participants that the draws were made for")
+        raise RefusalError(
+            f"{name}: none of its patients is in {sources.observed}; give the participants that the draws were made for"
+        )
     if (wrong := keyed["arm_randomised"] != keyed["arm"].astype(str)).any():
         first = keyed[wrong].iloc[0]
         raise InputError(
-            f"draws: participant {first['participant_id']} was randomised to {first['arm_randomised']!r} there and to "
-            f"{first['arm']!r} in the observed table; make both from the same trial"
+            f"{name}: participant {first['participant_id']} was randomised to {first['arm_randomised']!r} there and to "
+            f"{first['arm']!r} in {sources.observed}; make both from the same trial"
         )
     present = keyed["observed"].notna()
     if not present.any():
-        raise RefusalError(f"no observed {outcome} at week {week:g}; choose a week that was observed")
+        raise RefusalError(f"{sources.observed}: no observed {outcome} at week {week:g}; choose a week that was observed")
     kept = keyed[present].reset_index(drop=True)
     kept["observed"] = kept["observed"].astype(np.int64)
     law, activity = law_of(kept["position"].to_numpy())
@@ -130,68 +153,74 @@ def pair(draws: pd.DataFrame, participants: pd.DataFrame, week: float | None = N
     return Pairs(frame, law, activity, float(week), int((~present).sum()))
 
 
-def observed_counts(participants: pd.DataFrame, week: float, outcome: str = "net2_lesions") -> pd.DataFrame:
+def forecast_law(rows: pd.DataFrame, outcome: str = "net2_lesions", source: str = "draws") -> tuple[pd.DataFrame, CountLaw]:
+    """Keys of the patients, and the law of their counts, of the rows of one arm and visit of a draws table."""
+    wide, law_of = _sampled(rows, outcome, source) if "draw" in rows else _expected(rows, source)
+    first = rows.drop_duplicates("participant_id")[[*_KEPT, "trial", "arm", "visit_week"]].reset_index(drop=True)
+    return first, law_of(wide["position"].to_numpy())[0]
+
+
+def observed_counts(
+    participants: pd.DataFrame, week: float, outcome: str = "net2_lesions", source: str = "observed table"
+) -> pd.DataFrame:
     """Participants with a column ``observed`` of counts at a week, checked, and a join ``key``."""
     column = net2_column(int(week), outcome)
     for name in ("participant_id", "arm", column):
         if name not in participants:
-            raise InputError(
-                f"observed table: no column {name!r}; add it (columns found: {', '.join(participants.columns[:20])})"
-            )
+            raise InputError(f"{source}: no column {name!r}; add it (columns found: {', '.join(participants.columns[:20])})")
     values = pd.to_numeric(participants[column], errors="coerce")
     wrong = (values < 0) | (values % 1 != 0) & values.notna() | (values.isna() & participants[column].notna())
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         found = participants[column].iloc[row]
-        raise InputError(
-            f"observed table: column {column!r}, row {row + 1}: found {found}, expected a count 0, 1, 2, ...; correct it"
-        )
+        raise InputError(f"{source}: column {column!r}, row {row + 1}: found {found}, expected a count 0, 1, 2, ...; correct it")
     keyed = participants.assign(observed=values, key=participant_key(participants["participant_id"]))
     if (twice := keyed["key"].duplicated()).any():
         found = participants["participant_id"][twice].iloc[0]
-        raise InputError(f"observed table: participant {found!r} has two rows, expected one a patient; remove one")
+        raise InputError(f"{source}: participant {found!r} has two rows, expected one a patient; remove one")
     return keyed
 
 
-def _forecasts(draws: pd.DataFrame) -> pd.DataFrame:
+def _forecasts(draws: pd.DataFrame, source: str) -> pd.DataFrame:
     rows = draws[draws["query"] == "interventional"]
     if rows.empty:
         raise RefusalError(
-            "the draws hold no interventional rows; calibration is judged on forecasts that have not seen the outcome "
+            f"{source}: no interventional rows; calibration is judged on forecasts that have not seen the outcome "
             "(query with --do, without --given-factual)"
         )
     rows = rows[rows["arm"] == rows["arm_randomised"]]
     if rows.empty:
-        raise RefusalError("the draws hold no patient under the arm as randomised; query --do for the randomised arms too")
+        raise RefusalError(f"{source}: no patient under the arm as randomised; query --do for the randomised arms too")
     queries = sorted(rows.groupby(["participant_id", "visit_week"])["query_id"].nunique().loc[lambda found: found > 1].index)
     if queries:
-        raise UsageError(f"draws: participant {queries[0][0]} has forecasts of several queries; give the draws of one query")
+        raise UsageError(f"{source}: participant {queries[0][0]} has forecasts of several queries; give the draws of one query")
     return rows
 
 
-def _one_week(rows: pd.DataFrame, week: float | None) -> float:
+def _one_week(rows: pd.DataFrame, week: float | None, source: str) -> float:
     weeks = sorted(rows["visit_week"].unique())
     listed = ", ".join(f"{found:g}" for found in weeks)
     if week is None:
         if len(weeks) > 1:
-            raise UsageError(f"the draws hold weeks {listed}; choose one with --week")
+            raise UsageError(f"{source}: several weeks ({listed}); choose one with --week")
         return float(weeks[0])
     if week not in weeks:
-        raise RefusalError(f"the draws hold no week {week:g}; they hold {listed}")
+        raise RefusalError(f"{source}: no week {week:g}; weeks found: {listed}")
     return float(week)
 
 
 _KEPT = ["participant_id", "arm_randomised"]
 
 
-def _sampled(rows: pd.DataFrame, outcome: str):  # type: ignore[no-untyped-def]
+def _sampled(rows: pd.DataFrame, outcome: str, source: str):  # type: ignore[no-untyped-def]
     if outcome not in rows:
-        raise InputError(f"draws: no column {outcome!r}; columns found: {', '.join(rows.columns)}")
+        counts = ", ".join(column for column in rows.columns if column.startswith("net2_lesions"))
+        raise InputError(f"{source}: no column {outcome!r}; counts found: {counts or 'none'}")
     first = rows.drop_duplicates("participant_id")[[*_KEPT, "trial"]].reset_index(drop=True)
     many = rows.groupby("participant_id").size()
     if many.nunique() > 1:
         raise InputError(
-            f"draws: participant {many.idxmin()} has {many.min()} draws and {many.idxmax()} has {many.max()}; "
+            f"{source}: participant {many.idxmin()} has {many.min()} draws and {many.idxmax()} has {many.max()}; "
             "give every patient the same number"
         )
     order = rows.sort_values("participant_id", kind="stable")
@@ -207,11 +236,11 @@ def _sampled(rows: pd.DataFrame, outcome: str):  # type: ignore[no-untyped-def]
     return first[["key", "arm_randomised", "position"]], law_of
 
 
-def _expected(rows: pd.DataFrame):  # type: ignore[no-untyped-def]
+def _expected(rows: pd.DataFrame, source: str):  # type: ignore[no-untyped-def]
     first = rows.reset_index(drop=True)
     if (twice := first["participant_id"].duplicated()).any():
         raise InputError(
-            f"draws: participant {first['participant_id'][twice].iloc[0]} has two expected rows, expected one; remove one"
+            f"{source}: participant {first['participant_id'][twice].iloc[0]} has two expected rows, expected one; remove one"
         )
     first = first.assign(position=np.arange(len(first)), key=participant_key(first["participant_id"]))
 

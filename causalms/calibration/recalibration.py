@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from causalms.calibration.laws import CountLaw, DrawsLaw, Floats, NegativeBinomialLaw
 from causalms.calibration.pairs import Pairs
 from causalms.errors import ConvergenceError, InputError, RefusalError, UsageError
+from causalms.tables import DRAWS_OUTCOMES
 
 
 def split(pairs: Pairs, share: float = 0.5, seed: int = 0) -> tuple[Pairs, Pairs]:
@@ -56,21 +57,46 @@ class Recalibration:
         law = self.law(pairs.law, pairs.frame["arm"])
         return replace(pairs, law=law, activity=law.activity)
 
-    def expected(self, draws: pd.DataFrame) -> pd.DataFrame:
-        """An expected draws table under the recalibrated law, ready for the effects of simulated tables.
+    def expected(self, draws: pd.DataFrame, source: str = "draws") -> pd.DataFrame:
+        """An expected table under the recalibrated law, ready for the effects of simulated tables.
 
-        Every arm of the table must have been recalibrated, that is, been randomised among the patients of the fit.
+        Volumes are scaled with the mean counts.  Every arm of the table must have been recalibrated, that is, been randomised
+        among the patients of the fit.
         """
         if "expected_net2_lesions" not in draws:
-            raise InputError("draws: no column 'expected_net2_lesions'; recalibrate an expected table (query with --expected)")
+            raise InputError(
+                f"{source}: no column 'expected_net2_lesions'; recalibrate an expected table (query with --expected)"
+            )
         law = self.law(_point(draws["expected_net2_lesions"].to_numpy(float)), draws["arm"])
         volume: pd.Series = draws["expected_net2_volume_ml"] * law.mean / np.maximum(draws["expected_net2_lesions"], 1e-12)
-        return draws.assign(
+        return draws.drop(columns="zero_inflation", errors="ignore").assign(
             expected_net2_lesions=law.mean,
             expected_net2_volume_ml=volume,
             activity_probability=law.activity,
             dispersion=1 / law.size,
         )
+
+    def sampled(self, draws: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+        r"""Sampled draws moved to the recalibrated law, draw by draw, ready for the effects of simulated tables.
+
+        The r-th smallest of a patient's D counts under an arm becomes the recalibrated law's quantile at (r - 1 + U) / D, U
+        uniform: the map is monotone, so draws keep their order.  A draw has the same U under every arm, which keeps the arms of
+        a patient coupled.  Volumes scale with counts (a draw that had no lesion gets the arm's mean volume a lesion);
+        counts by region have no recalibrated law and are left out.
+        """
+        rows = draws.drop(columns=[name for name in DRAWS_OUTCOMES[2:] if name in draws]).reset_index(drop=True)
+        cell = rows.groupby(["participant_id", "arm", "visit_week"], sort=False)["net2_lesions"]
+        many = cell.transform("size").to_numpy(float)
+        mean = np.maximum(cell.transform("mean").to_numpy(float), 0.5 / many)
+        uniform = _uniforms(rows, seed)
+        place = (cell.rank(method="first").to_numpy(float) - 1 + uniform) / many
+        law = self.law(_point(mean), rows["arm"])
+        counts = law.quantile(np.minimum(place, 1 - 1e-12))
+        old, volume = rows["net2_lesions"].to_numpy(float), rows["net2_volume_ml"].to_numpy(float)
+        by_arm = rows.groupby("arm")[["net2_lesions", "net2_volume_ml"]].transform("sum")
+        typical = (by_arm["net2_volume_ml"] / by_arm["net2_lesions"].where(by_arm["net2_lesions"] > 0)).fillna(0).to_numpy(float)
+        each = np.where(old > 0, volume / np.maximum(old, 1), typical)
+        return rows.assign(net2_lesions=counts, net2_volume_ml=counts * each)
 
     def _rows(self, arm: pd.Series) -> pd.DataFrame:
         known = self.table.set_index("arm")
@@ -152,3 +178,10 @@ def _log_mean(law: CountLaw) -> Floats:
 
 def _point(mean: Floats) -> NegativeBinomialLaw:
     return NegativeBinomialLaw(mean, np.full(len(mean), np.inf))
+
+
+def _uniforms(rows: pd.DataFrame, seed: int) -> Floats:
+    """One uniform number a patient and draw, the same under every arm and in any order of the rows."""
+    patients, whose = np.unique(rows["participant_id"].astype(str), return_inverse=True)
+    drawn, which = np.unique(rows["draw"].to_numpy(), return_inverse=True)
+    return np.random.default_rng(seed).random((len(patients), len(drawn)))[whose, which]

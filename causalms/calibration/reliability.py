@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalms.calibration.bands import simultaneous_band
-from causalms.calibration.laws import CountLaw, Floats
+from causalms.calibration.laws import CountLaw, DrawsLaw, Floats
 from causalms.calibration.replicates import replicates
 from causalms.errors import UsageError
 
@@ -24,10 +24,13 @@ class Reliability:
         ``forecast`` (probability), ``frequency`` (isotonic frequency of the event), ``lower``, ``upper``: where the curve lies
         as a whole with probability ``level`` if the forecasts are calibrated; ``n``: patients at or nearest to the point.
     brier, miscalibration, discrimination, uncertainty : float
-        Mean Brier score = miscalibration - discrimination + uncertainty.
+        Mean Brier score = miscalibration - discrimination + uncertainty; of draws the score is the fair one, and few draws may
+        make the miscalibration slightly negative.
+    expected_miscalibration : float
+        What calibrated forecasts of these patients show, by simulation: small samples overestimate it.
     intervals : dict
-        Percentile bootstrap interval (over patients) of miscalibration and discrimination at ``level``.  Miscalibration is
-        never negative and is overestimated in small samples, in the bootstrap again: judge it by ``p_miscalibration``.
+        Percentile bootstrap interval (over patients) of miscalibration, discrimination and uncertainty at ``level``.
+        Miscalibration is overestimated in the bootstrap again: judge it by ``p_miscalibration``.
     p_value : float
         Of calibration, by the whole curve.
     p_miscalibration : float
@@ -40,6 +43,7 @@ class Reliability:
     miscalibration: float
     discrimination: float
     uncertainty: float
+    expected_miscalibration: float
     intervals: dict[str, tuple[float, float]]
     p_value: float
     p_miscalibration: float
@@ -126,19 +130,19 @@ def reliability(
         raise UsageError(f"a reliability curve of {points} point shows nothing; ask for at least 2")
     event = (np.asarray(observed) > 0).astype(float)
     if probability is None:
-        chance = law.activity
+        chance, draws = law.activity, law.draws.shape[1] if isinstance(law, DrawsLaw) else None
         again = replicates(law, observed, repetitions, seed)
         events, chances = (again.counts > 0).astype(float), again.activity()
     else:
-        chance = np.asarray(probability, float)
+        chance, draws = np.asarray(probability, float), None
         events = (np.random.default_rng(seed).random((len(chance), repetitions)) < chance[:, None]).astype(float)
         chances = np.broadcast_to(chance[:, None], events.shape)
     at = np.unique(np.quantile(chance, np.linspace(0, 1, points)))
     curve = _curve(chance, event, at)
     null = np.array([_curve(chances[:, r], events[:, r], at) for r in range(repetitions)])
     band = simultaneous_band(curve, null, level)
-    score, mcb, dsc, unc = brier_parts(chance, event)
-    null_mcb = np.array([brier_parts(chances[:, r], events[:, r])[1] for r in range(repetitions)])
+    score, mcb, dsc, unc = _fair_parts(chance, event, draws)
+    null_mcb = np.array([_fair_parts(chances[:, r], events[:, r], draws)[1] for r in range(repetitions)])
     nearest = np.abs(chance[:, None] - at).argmin(axis=1)
     table = pd.DataFrame(
         {
@@ -154,11 +158,19 @@ def reliability(
     resampled = []
     for _ in range(min(repetitions, 499)):
         rows = rng.integers(0, len(event), len(event))
-        resampled.append(brier_parts(chance[rows], event[rows])[1:3])
+        resampled.append(_fair_parts(chance[rows], event[rows], draws)[1:])
     low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    intervals = {"miscalibration": (float(low[0]), float(high[0])), "discrimination": (float(low[1]), float(high[1]))}
+    names = ("miscalibration", "discrimination", "uncertainty")
+    intervals = {name: (float(a), float(b)) for name, a, b in zip(names, low, high, strict=True)}
     p_mcb = (1 + int((null_mcb >= mcb).sum())) / (1 + repetitions)
-    return Reliability(table, score, mcb, dsc, unc, intervals, band.p_value, p_mcb, len(event))
+    return Reliability(table, score, mcb, dsc, unc, float(null_mcb.mean()), intervals, band.p_value, p_mcb, len(event))
+
+
+def _fair_parts(probability: Floats, event: Floats, draws: int | None) -> tuple[float, float, float, float]:
+    """Parts of the Brier score; of shares of draws, score and miscalibration without what the number of draws adds to both."""
+    score, mcb, dsc, unc = brier_parts(probability, event)
+    added = 0.0 if draws is None else float(np.mean(probability * (1 - probability))) / (draws - 1)
+    return score - added, mcb - added, dsc, unc
 
 
 def _curve(probability: Floats, event: Floats, at: NDArray[np.float64]) -> Floats:

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from causalms.errors import UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from causalms.calibration import Assessment, Pairs
+
+_TABLES = (".csv", ".tsv", ".parquet")
 
 
 @click.command()
@@ -16,7 +29,11 @@ import click
 @click.option("--level", default=0.95, show_default=True, help="Level of intervals and bands.")
 @click.option("--bins", default=10, show_default=True, help="Bins of the PIT histogram.")
 @click.option("--repetitions", default=999, show_default=True, help="Simulated trials for bands and p-values.")
-@click.option("--seed", default=0, show_default=True)
+@click.option("--recalibrate", type=click.Path(), help="Write the draws recalibrated by arm.")
+@click.option("--conformal", type=click.Path(), help="Write conformal sets of everyone under every arm.")
+@click.option("--conformal-level", default=0.9, show_default=True, help="Least coverage of the sets in every arm.")
+@click.option("--fit-share", default=0.5, show_default=True, help="Share of every trial and arm that these two are fitted on.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of simulated trials and of the split.")
 @click.option("--out", type=click.Path(), help="Results table (.csv, .tsv or .parquet).")
 @click.option("--tables", type=click.Path(file_okay=False), help="New folder for pit, reliability, rootogram, coverage (.csv).")
 def command(
@@ -28,51 +45,172 @@ def command(
     level: float,
     bins: int,
     repetitions: int,
+    recalibrate: str | None,
+    conformal: str | None,
+    conformal_level: float,
+    fit_share: float,
     seed: int,
     out: str | None,
     tables: str | None,
 ) -> None:
     """Judge predicted lesion counts by the counts observed in the arm as randomised.
 
-    DRAWS is a draws table, sampled or expected.  Prints one line a group; --out writes every statistic.
+    DRAWS is a draws table, sampled or expected.  Prints one line a group; --out writes every statistic.  With --recalibrate
+    or --conformal the patients are split: one part is fitted on, the other judges before and after.
 
     \b
     Example:
-      causalms calibrate draws.parquet --observed trial/ --by arm --out calibration.csv
+      causalms calibrate draws.parquet --observed trial/ --by arm --by "gd_lesions > 0" --out calibration.csv
+      causalms calibrate draws.parquet --observed trial/ --recalibrate recalibrated.parquet --conformal sets.csv
+      causalms effects recalibrated.parquet --reference placebo
     """  # noqa: D301
-    from causalms.calibration import assess, pair
     from causalms.commands.judged import read_draws, read_observed
+    from causalms.tables import write_table
+
+    for option, path in (("--out", out), ("--recalibrate", recalibrate), ("--conformal", conformal)):
+        if path and Path(path).suffix not in _TABLES:
+            raise UsageError(f"{option} {path}: tables are written as .csv, .tsv or .parquet; choose one of these suffixes")
+    if recalibrate and outcome != "net2_lesions":
+        raise UsageError(f"--recalibrate is for net2_lesions, not for {outcome}; leave out --outcome or --recalibrate")
+    table, seen = read_draws(draws), read_observed(observed)
+    judging = _Judging(table, draws, by, level, bins, repetitions, seed)
+    pairs = judging.pair(seen, observed, week, outcome)
+    missing = f"; {pairs.left_out} left out, their count at week {pairs.week:g} is missing" if pairs.left_out else ""
+    lines = [f"{pairs.n} patients at week {pairs.week:g}{missing}"]
+    written: dict[str, pd.DataFrame] = {}
+    if recalibrate or conformal:
+        found = judging.split(pairs, fit_share, recalibrate, conformal, conformal_level, outcome, lines, written)
+    else:
+        found = judging.assess(pairs)
+        lines.append(_summary(found.results))
+    for path, content in written.items():
+        write_table(content, path)
+        lines.append(f"wrote {path}")
+    if recalibrate:
+        _write_record(draws, recalibrate, fit_share, seed)
+    if tables:
+        _write_figure_tables(found, tables)
+    if out:
+        write_table(found.results, out)
+    click.echo("\n".join(lines))
+
+
+@dataclass(frozen=True)
+class _Judging:
+    """What was asked of the judgement."""
+
+    table: pd.DataFrame
+    source: str
+    by: tuple[str, ...]
+    level: float
+    bins: int
+    repetitions: int
+    seed: int
+
+    def pair(self, seen: pd.DataFrame, observed: str, week: float | None, outcome: str) -> Pairs:
+        """Forecasts beside observations; messages name the files."""
+        from causalms.calibration import pair
+        from causalms.calibration.pairs import Sources
+
+        place = Path(observed) / "participants.tsv" if Path(observed).is_dir() else observed
+        return pair(self.table, seen, week, outcome, Sources(self.source, str(place)))
+
+    def assess(self, pairs: Pairs) -> Assessment:
+        """The whole judgement of some patients."""
+        from causalms.calibration import assess
+
+        return assess(pairs, self.by, self.level, self.bins, self.repetitions, self.seed, progress=sys.stderr.isatty())
+
+    def split(
+        self,
+        pairs: Pairs,
+        share: float,
+        recalibrated: str | None,
+        conformal_to: str | None,
+        conformal_level: float,
+        outcome: str,
+        lines: list[str],
+        written: dict[str, pd.DataFrame],
+    ) -> Assessment:
+        """Fit on one part of the patients, judge on the other."""
+        import pandas as pd
+
+        from causalms.calibration import conformal, recalibrate, split
+
+        fitted_on, judged_on = split(pairs, share, self.seed)
+        lines.append(f"{fitted_on.n} fitted on (share {share:g} of every trial and arm, seed {self.seed}), {judged_on.n} judge")
+        found = self.assess(judged_on)
+        lines += ["forecasts as they are", _summary(found.results)]
+        if recalibrated:
+            fit = recalibrate(fitted_on)
+            written[recalibrated] = self._recalibrated(fit, pairs.week)
+            after = self.assess(fit.apply(judged_on))
+            lines += ["recalibrated by arm: mean exp(intercept + slope log m)", _numbers(fit.table), _summary(after.results)]
+            renamed = after.results.assign(analysis="calibration after recalibration")
+            found = replace(after, results=pd.concat([found.results, renamed], ignore_index=True))
+        if conformal_to:
+            sets = conformal(fitted_on, conformal_level)
+            table = sets.table(self.table, pairs.week, outcome, self.source)
+            known = fitted_on.frame["participant_id"].astype(str)
+            written[conformal_to] = table.assign(fitted_on=table["participant_id"].astype(str).isin(set(known)))
+            lines += [f"conformal sets, at least {conformal_level:.0%} in every arm", _numbers(sets.judge(judged_on, self.level))]
+        return found
+
+    def _recalibrated(self, fit: Any, week: float) -> pd.DataFrame:
+        """The draws of the judged visit under the recalibrated law, as a draws table of a query of its own."""
+        rows = self.table[(self.table["query"] == "interventional") & (self.table["visit_week"] == week)].reset_index(drop=True)
+        moved = fit.sampled(rows, self.seed) if "draw" in rows else fit.expected(rows, self.source)
+        return moved.assign(query_id=moved["query_id"].astype(str) + _SUFFIX)
+
+
+_SUFFIX = "-recalibrated"
+
+
+def _write_record(draws: str, recalibrated: str, share: float, seed: int) -> None:
+    """The record of the recalibrated table's query: that of the draws, and what was done to them."""
+    from causalms.files import whole_file
+
+    beside = Path(draws).with_suffix(".queries.json")
+    records = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
+    step = {"recalibration": {"of": Path(draws).name, "by": "arm", "law": "negative binomial", "fit_share": share, "seed": seed}}
+    with whole_file(Path(recalibrated).with_suffix(".queries.json")) as file:
+        moved = {f"{name}{_SUFFIX}": {**record, **step} for name, record in records.items()}
+        file.write_text(json.dumps(moved or step, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _write_figure_tables(found: Assessment, folder: str) -> None:
     from causalms.files import whole_folder
     from causalms.tables import write_table
 
-    pairs = pair(read_draws(draws), read_observed(observed), week, outcome)
-    found = assess(pairs, by, level, bins, repetitions, seed, progress=sys.stderr.isatty())
-    if tables:
-        with whole_folder(tables) as folder:
-            for name in ("pit", "reliability", "rootogram", "coverage"):
-                write_table(getattr(found, name), folder / f"{name}.csv")
-    if out:
-        write_table(found.results, out)
-    missing = f"; {pairs.left_out} left out, their count at week {pairs.week:g} is missing" if pairs.left_out else ""
-    click.echo(f"{pairs.n} patients at week {pairs.week:g}{missing}")
-    click.echo(_summary(found))
+    with whole_folder(folder) as beside:
+        for name in ("pit", "reliability", "rootogram", "coverage"):
+            write_table(getattr(found, name), beside / f"{name}.csv")
 
 
-def _summary(found: object) -> str:
+def _numbers(table: pd.DataFrame) -> str:
+    return table.to_string(index=False, float_format=lambda value: f"{value:.3f}")
+
+
+def _summary(results: pd.DataFrame) -> str:
     """One line a group: means, calibration p-values, coverage."""
-    heads = ("n", "obs/pred", "p PIT", "CRPS", "p CRPS", "Brier", "p rel.", "in 90%")
+    heads = ("n", "obs/pred", "p PIT", "CRPS", "p CRPS", "MCB", "DSC", "UNC", "Brier", "p rel.", "in 90%")
     lines = [f"{'group':32s}" + "".join(f"{head:>9s}" for head in heads)]
-    for group, rows in found.results.groupby("subgroup", sort=False):  # type: ignore[attr-defined]
+    for group, rows in results.groupby("subgroup", sort=False):
         by = rows.set_index("measure")
+        parts = [f"{by.loc[f'{part} of counts (CRPS)', 'estimate']:.3f}" for part in _PARTS]
         cells = (
             f"{rows['n'].iloc[0]:.0f}",
             f"{by.loc['observed / predicted mean count', 'estimate']:.3f}",
             f"{by.loc['largest deviation of the PIT histogram from 1', 'p_value']:.3f}",
             f"{by.loc['CRPS', 'estimate']:.3f}",
             f"{by.loc['CRPS', 'p_value']:.3f}",
+            *parts,
             f"{by.loc['Brier score of activity', 'estimate']:.3f}",
             f"{by.loc['miscalibration of activity (Brier)', 'p_value']:.3f}",
             f"{by.loc['coverage of 90% prediction intervals', 'estimate']:.1%}",
         )
         lines.append(f"{group:32.32s}" + "".join(f"{cell:>9s}" for cell in cells))
-    return "\n".join(lines)
+    return "\n".join([*lines, "CRPS = MCB (miscalibration) - DSC (discrimination) + UNC (uncertainty)"])
+
+
+_PARTS = ("miscalibration", "discrimination", "uncertainty")

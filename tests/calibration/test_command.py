@@ -41,7 +41,7 @@ def test_results_and_figure_tables_are_written(files: Path, draws: str, capsys: 
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (["--week", 96], 1, "the draws hold no week 96"),
+        (["--week", 96], 1, "no week 96; weeks found: 48"),
         (["--by", "weight"], 2, "is no column, no condition"),
         (["--level", 1.5], 2, "level 1.5"),
         (["--repetitions", 0], 2, "0 repetitions"),
