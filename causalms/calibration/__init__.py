@@ -14,7 +14,15 @@ from causalms.calibration.reliability import Reliability, brier_parts, reliabili
 from causalms.calibration.rootogram import Rootogram, rootogram
 from causalms.calibration.scores import SCORES, score
 from causalms.calibration.significance import CalibrationTest, calibration_test
-from causalms.calibration.spatial import RiskMap, frequency_maps, place_scores, region_calibration, voxel_reliability
+from causalms.calibration.spatial import (
+    RiskMap,
+    frequency_maps,
+    place_scores,
+    region_calibration,
+    region_volumes,
+    voxel_reliability,
+)
+from causalms.calibration.summary import summary
 
 __all__ = [
     "SCORES",
@@ -49,10 +57,12 @@ __all__ = [
     "randomised_pit",
     "recalibrate",
     "region_calibration",
+    "region_volumes",
     "reliability",
     "rootogram",
     "score",
     "simultaneous_band",
     "split",
+    "summary",
     "voxel_reliability",
 ]

@@ -87,10 +87,9 @@ def cells_of(name: str, law: CountLaw, observed: object) -> Cells:
     """
     y = np.asarray(observed, np.int64)
     if isinstance(law, DrawsLaw):
-        pool = np.column_stack([law.draws, y])
-        return _of_pool(name, pool, y)
+        return _of_pool(name, np.column_stack([law.draws, y]), y)
     assert isinstance(law, NegativeBinomialLaw)
-    return _of_formula(name, law, y)
+    return _of_formula(name, law, y, _Table.of(law, int(y.max())))
 
 
 def replicated_cells(name: str, law: CountLaw, observed: object, repetitions: int, seed: int) -> Iterator[tuple[Floats, Cells]]:
@@ -98,24 +97,44 @@ def replicated_cells(name: str, law: CountLaw, observed: object, repetitions: in
     again = replicates(law, observed, repetitions, seed)
     scores = again.score(name)
     pool = np.column_stack([law.draws, np.asarray(observed, np.int64)]) if isinstance(law, DrawsLaw) else None
+    table = None
     for r in range(repetitions):
         y = again.counts[:, r]
         if pool is not None:
             yield scores[:, r], _of_pool(name, pool, y)
-        else:
-            assert isinstance(law, NegativeBinomialLaw)
-            yield scores[:, r], _of_formula(name, law, y)
+            continue
+        assert isinstance(law, NegativeBinomialLaw)
+        # One table serves all replicates, unless one patient's very large count would make it too large to hold.
+        if table is None and law.n * int(again.counts.max()) <= _LARGEST_TABLE:
+            table = _Table.of(law, int(again.counts.max()))
+        yield scores[:, r], _of_formula(name, law, y, table or _Table.of(law, int(y.max())))
 
 
-def _of_formula(name: str, law: NegativeBinomialLaw, y: NDArray[np.int64]) -> Cells:
+_LARGEST_TABLE = 5_000_000
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Probabilities of every patient's counts 0, 1, ..., up to a largest one: P(Y <= k) and P(Y = k)."""
+
+    below: Floats
+    mass: Floats
+
+    @classmethod
+    def of(cls, law: NegativeBinomialLaw, top: int) -> _Table:
+        counts = np.broadcast_to(np.arange(top + 1), (law.n, top + 1))
+        return cls(law.cdf(counts), law.pmf(counts))
+
+
+def _of_formula(name: str, law: NegativeBinomialLaw, y: NDArray[np.int64], table: _Table) -> Cells:
     if name == "brier":
         return _cells(law.activity, (y > 0).astype(float), np.arange(law.n), np.zeros(law.n, np.intp), law.n, False)
     patient, step = _grid(y) if name == "crps" else _steps(y)
-    of_cell = law.take(patient)
     if name == "crps":
-        return _cells(of_cell.cdf(step), (y[patient] <= step).astype(float), patient, step, law.n, False)
-    reached = 1 - of_cell.cdf(step - 1)
-    return _cells(_hazard(of_cell.pmf(step), reached), (y[patient] == step).astype(float), patient, step, law.n, True)
+        return _cells(table.below[patient, step], (y[patient] <= step).astype(float), patient, step, law.n, False)
+    mass = table.mass[patient, step]
+    reached = 1 - (table.below[patient, step] - mass)
+    return _cells(_hazard(mass, reached), (y[patient] == step).astype(float), patient, step, law.n, True)
 
 
 def _of_pool(name: str, pool: NDArray[np.int64], y: NDArray[np.int64]) -> Cells:

@@ -104,7 +104,7 @@ def decomposition(
     mean = float(scores.mean())
     recalibrated, uncertainty = cells.recalibrated(), cells.uncertainty()
     miscalibration = mean - recalibrated
-    null = np.array([float(s.mean()) - c.recalibrated() for s, c in replicated_cells(name, law, observed, repetitions, seed)])
+    null = null_miscalibration(law, observed, name, repetitions, seed)
     p_value = (1 + int((null >= miscalibration).sum())) / (1 + len(null))
     return Decomposition(
         name,
@@ -117,6 +117,12 @@ def decomposition(
         p_value,
         law.n,
     )
+
+
+def null_miscalibration(law: CountLaw, observed: object, name: str, repetitions: int, seed: int) -> Floats:
+    """Miscalibration of replicates under calibration: what its p-value is a rank among."""
+    again = replicated_cells(name, law, observed, repetitions, seed)
+    return np.array([float(scores.mean()) - cells.recalibrated() for scores, cells in again])
 
 
 def _intervals(scores: Floats, cells: Cells, level: float, repetitions: int, seed: int) -> dict[str, tuple[float, float]]:

@@ -144,18 +144,20 @@ def frequency_maps(maps: Iterable[RiskMap]) -> tuple[Floats, Floats]:
     return expected / patients, observed / patients
 
 
-def place_scores(maps: Iterable[RiskMap], level: float = 0.95) -> pd.DataFrame:
+def place_scores(maps: Iterable[RiskMap], level: float = 0.95, reference: Floats | None = None) -> pd.DataFrame:
     r"""Log score of lesion places: how well the risk map, as a density over the brain, knew where lesions came.
 
     For a lesion centred at voxel v the score is :math:`-\log(p_v / \sum_u p_u)`; ``gain`` is what it wins, in nats a lesion,
-    over a map that knows nothing, :math:`\log N` minus the score with N voxels in the brain.  Both are averaged over
-    lesions, with the patient as the unit.
+    over a map that knows nothing, :math:`\log N` minus the score with N voxels in the brain, or over a reference map.  All are
+    averaged over lesions, with the patient as the unit.
 
     Parameters
     ----------
     maps : iterable of RiskMap
         With ``centres``; patients without lesions say nothing of place.
     level : float
+    reference : array, optional
+        One map for all patients on their grid, such as the mean risk: then also ``gain over the reference map``.
 
     Returns
     -------
@@ -169,28 +171,89 @@ def place_scores(maps: Iterable[RiskMap], level: float = 0.95) -> pd.DataFrame:
     >>> place_scores([one, one])[["measure", "estimate"]].round(3).values.tolist()
     [['log score of places', 0.288], ['gain over uniform', 0.405]]
     """
-    scores, gains, counts = [], [], []
+    sums: dict[str, list[float]] = {"log score of places": [], "gain over uniform": []}
+    if reference is not None:
+        sums["gain over the reference map"] = []
+    counts = []
     for one in maps:
         if one.centres is None or len(one.centres) == 0:
             continue
         at = tuple(np.asarray(one.centres).T)
         if not one.inside[at].all():
             raise InputError("risk map: a lesion centre lies outside the brain; check that masks and brain are on one grid")
-        density = np.maximum(one.risk[at], 1e-12) / max(float(one.risk[one.inside].sum()), 1e-12)
-        score = -np.log(density)
-        scores.append(score.sum())
-        gains.append((np.log(one.inside.sum()) - score).sum())
+        score = _place_score(one.risk, one.inside, at)
+        sums["log score of places"].append(score.sum())
+        sums["gain over uniform"].append((np.log(one.inside.sum()) - score).sum())
+        if reference is not None:
+            sums["gain over the reference map"].append((_place_score(reference, one.inside, at) - score).sum())
         counts.append(len(score))
     if len(counts) < 2:
         raise RefusalError(f"{len(counts)} patient with a lesion; place is judged on at least two")
     weight = np.array(counts, float)
     rows = []
-    for measure, sums in (("log score of places", np.array(scores)), ("gain over uniform", np.array(gains))):
-        mean = sums.sum() / weight.sum()
-        se = np.sqrt(len(weight) / (len(weight) - 1) * ((sums - mean * weight) ** 2).sum()) / weight.sum()
+    for measure, values in sums.items():
+        total = np.array(values)
+        mean = total.sum() / weight.sum()
+        se = np.sqrt(len(weight) / (len(weight) - 1) * ((total - mean * weight) ** 2).sum()) / weight.sum()
         half = stats.t.ppf((1 + level) / 2, len(weight) - 1) * se
         rows.append({"measure": measure, "estimate": mean, "se": se, "lower": mean - half, "upper": mean + half, "level": level})
     return pd.DataFrame(rows).assign(lesions=int(weight.sum()), patients=len(weight))
+
+
+def _place_score(risk: Floats, inside: NDArray[np.bool_], at: tuple[NDArray[np.intp], ...]) -> Floats:
+    return np.asarray(-np.log(np.maximum(risk[at], 1e-12) / max(float(risk[inside].sum()), 1e-12)))
+
+
+def region_volumes(maps: Iterable[RiskMap], regions: NDArray[np.integer], voxel_ml: float, level: float = 0.95) -> pd.DataFrame:
+    """Observed against expected volume of new and enlarging lesions by region, from risk maps.
+
+    The expected volume of a region is the sum of its voxel risks.  Ratios have the patient as the unit.
+
+    Parameters
+    ----------
+    maps : iterable of RiskMap
+    regions : integer array
+        Labels 1-4 in the order of :data:`causalms.tables.REGIONS`, 0 outside, on the grid of the maps.
+    voxel_ml : float
+        Volume of a voxel in mL.
+    level : float
+
+    Returns
+    -------
+    DataFrame
+        ``region``, ``observed_ml``, ``expected_ml``, ``ratio``, ``lower``, ``upper``, ``level``, ``p_value``, ``n``.
+
+    Examples
+    --------
+    >>> found = [RiskMap(np.full(4, 0.5), np.array([True, True, False, False]))] * 3
+    >>> region_volumes(found, np.array([1, 1, 2, 2]), 0.064)[["region", "observed_ml", "expected_ml"]].values.tolist()[0]
+    ['periventricular', 0.384, 0.192]
+    """
+    seen, mean = [], []
+    for one in maps:
+        if one.mask.shape != regions.shape:
+            raise InputError(f"risk map: grid {one.mask.shape} and regions {regions.shape} differ; resample to one grid")
+        label = regions[one.inside]
+        for sums, values in ((seen, one.mask[one.inside]), (mean, one.risk[one.inside])):
+            sums.append(np.bincount(label, weights=values.astype(float), minlength=len(REGIONS) + 1)[1:])
+    observed, expected = np.array(seen) * voxel_ml, np.array(mean) * voxel_ml
+    rows = []
+    for place, region in enumerate(REGIONS):
+        y, m = observed[:, place], expected[:, place]
+        row = {"region": region, "observed_ml": float(y.sum()), "expected_ml": float(m.sum()), "n": len(y)}
+        rows.append(row | _ratio(y, m, level))
+    return pd.DataFrame(rows)
+
+
+def _ratio(seen: Floats, mean: Floats, level: float) -> dict[str, float]:
+    """Observed / expected with a log-scale interval between patients; nothing where either is nowhere."""
+    if not (seen.sum() > 0 and mean.sum() > 0 and len(seen) > 1):
+        return {}
+    ratio = float(seen.mean() / mean.mean())
+    se = float(np.std(seen / seen.mean() - mean / mean.mean(), ddof=1) / np.sqrt(len(seen)))
+    half = float(stats.t.ppf((1 + level) / 2, len(seen) - 1)) * se
+    p = float(2 * stats.t.sf(abs(np.log(ratio)) / se, len(seen) - 1)) if se > 0 else float("nan")
+    return {"ratio": ratio, "lower": ratio * np.exp(-half), "upper": ratio * np.exp(half), "level": level, "p_value": p}
 
 
 def region_calibration(
@@ -237,11 +300,5 @@ def region_calibration(
         for label, part in [*pairs.groups(), *(pairs.groups(by) if by else [])]:
             seen, mean = part.observed.astype(float), part.law.mean
             row = {"subgroup": label, "region": region, "observed": int(seen.sum()), "expected": float(mean.sum()), "n": part.n}
-            if seen.sum() > 0 and mean.sum() > 0 and part.n > 1:
-                ratio = seen.mean() / mean.mean()
-                se = float(np.std(seen / seen.mean() - mean / mean.mean(), ddof=1) / np.sqrt(part.n))
-                half = float(stats.t.ppf((1 + level) / 2, part.n - 1)) * se
-                row |= {"ratio": ratio, "lower": ratio * np.exp(-half), "upper": ratio * np.exp(half), "level": level}
-                row["p_value"] = float(2 * stats.t.sf(abs(np.log(ratio)) / se, part.n - 1)) if se > 0 else np.nan
-            rows.append(row)
+            rows.append(row | _ratio(seen, mean, level))
     return pd.DataFrame(rows)

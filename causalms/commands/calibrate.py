@@ -192,25 +192,15 @@ def _numbers(table: pd.DataFrame) -> str:
 
 
 def _summary(results: pd.DataFrame) -> str:
-    """One line a group: means, calibration p-values, coverage."""
-    heads = ("n", "obs/pred", "p PIT", "CRPS", "p CRPS", "MCB", "DSC", "UNC", "Brier", "p rel.", "in 90%")
-    lines = [f"{'group':32s}" + "".join(f"{head:>9s}" for head in heads)]
-    for group, rows in results.groupby("subgroup", sort=False):
-        by = rows.set_index("measure")
-        parts = [f"{by.loc[f'{part} of counts (CRPS)', 'estimate']:.3f}" for part in _PARTS]
-        cells = (
-            f"{rows['n'].iloc[0]:.0f}",
-            f"{by.loc['observed / predicted mean count', 'estimate']:.3f}",
-            f"{by.loc['largest deviation of the PIT histogram from 1', 'p_value']:.3f}",
-            f"{by.loc['CRPS', 'estimate']:.3f}",
-            f"{by.loc['CRPS', 'p_value']:.3f}",
-            *parts,
-            f"{by.loc['Brier score of activity', 'estimate']:.3f}",
-            f"{by.loc['miscalibration of activity (Brier)', 'p_value']:.3f}",
-            f"{by.loc['coverage of 90% prediction intervals', 'estimate']:.1%}",
-        )
-        lines.append(f"{group:32.32s}" + "".join(f"{cell:>9s}" for cell in cells))
+    """One line a group: means, calibration p-values, parts of the CRPS, coverage."""
+    from causalms.calibration import summary
+
+    shown = summary(results).drop(columns=["analysis", "lower", "upper", "log score", "p 90%"])
+    shown = shown.rename(columns={"patients": "n", "observed / predicted": "obs/pred"})
+    width = max(16, *(len(group) for group in shown["group"])) if len(shown) else 16
+    lines = [f"{'group':{width}s}" + "".join(f"{name:>11s}" for name in shown.columns[1:])]
+    for row in shown.itertuples(index=False):
+        n, *numbers = row[1:]
+        cells = [f"{n:.0f}", *(f"{value:.3f}" for value in numbers[:-1]), f"{numbers[-1]:.1%}"]
+        lines.append(f"{row[0]:{width}s}" + "".join(f"{cell:>11s}" for cell in cells))
     return "\n".join([*lines, "CRPS = MCB (miscalibration) - DSC (discrimination) + UNC (uncertainty)"])
-
-
-_PARTS = ("miscalibration", "discrimination", "uncertainty")

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from causalms.calibration import (
     DrawsLaw,
     NegativeBinomialLaw,
+    Pairs,
+    assess,
     calibration_test,
     coverage_table,
     pit_curve,
@@ -85,3 +88,16 @@ def test_a_forecaster_with_too_narrow_laws_is_found() -> None:
     assert pit.p_value <= 0.02
     assert pit.table["density"].iloc[-1] > 1.2  # the cup of a law that is too narrow
     assert coverage_table(law, y)["p_value"].max() < 0.01
+
+
+@pytest.mark.slow
+def test_assess_judges_few_draws_at_their_level() -> None:
+    # Nine draws blur the probability of activity: a judgement that took their share for the law would reject four times in ten.
+    rejected = 0
+    for seed in range(60):
+        law, y = _laws(seed, patients=50, draws=9)
+        pairs = Pairs(pd.DataFrame({"arm": "a", "observed": y}), law, law.activity, 48)
+        found = assess(pairs, repetitions=19, seed=seed).results.set_index("measure")
+        rejected += found.loc["miscalibration of activity (Brier)", "p_value"] <= 0.05
+    # 0.9995 quantile of a binomial of 60 trials at 5%.
+    assert rejected <= 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from causalms.report.figures.anatomy import lesion_frequency, voxel_risk
 from causalms.report.figures.calibration import coverage, pit_curve, pit_histogram, reliability, rootogram
 from causalms.report.figures.effects import agreement_scatter, bounds_over_rho, count_distribution, learning_curve
 from causalms.report.figures.forest import benchmark_bars, effect_forest, subgroup_forest
@@ -16,6 +17,7 @@ __all__ = [
     "coverage",
     "effect_forest",
     "learning_curve",
+    "lesion_frequency",
     "pit_curve",
     "pit_histogram",
     "reliability",
@@ -23,4 +25,5 @@ __all__ = [
     "rootogram",
     "subgroup_forest",
     "training_log",
+    "voxel_risk",
 ]

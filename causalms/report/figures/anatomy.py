@@ -1,0 +1,155 @@
+"""Expected and observed lesion frequency over the anatomy, side by side on one colour scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from causalms.errors import InputError
+from causalms.report.style import OBSERVED, QUIET, SIMULATED, describe, house_style, new_axes, new_figure, require_columns
+
+_FWHM_TO_SIGMA = 2.3548
+
+
+@house_style
+def lesion_frequency(
+    background: NDArray[np.floating],
+    expected: NDArray[np.floating],
+    observed: NDArray[np.floating],
+    slices: Sequence[int] | None = None,
+    voxel_mm: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    smooth_mm: float = 8.0,
+    title: str = "",
+) -> Figure:
+    """Share of patients with a new or enlarging lesion at each place: expected above, observed below, over axial slices.
+
+    Few patients share a voxel, so both maps are smoothed alike before they are drawn.
+
+    Parameters
+    ----------
+    background : array (x, y, z)
+        An anatomical image, axes to the right, to the front and upwards, such as the template's T1.
+    expected, observed : array (x, y, z)
+        Mean voxel risk, and share of patients, as :func:`causalms.calibration.frequency_maps` gives them.
+    slices : sequence of int, optional
+        Axial slices; unless given, four that part the observed lesions evenly.
+    voxel_mm : (float, float, float)
+    smooth_mm : float
+        Full width at half maximum of the Gaussian; 0 draws the maps as they are.
+    title : str
+
+    Raises
+    ------
+    InputError
+        If the shapes differ.
+
+    Examples
+    --------
+    >>> expected, observed = np.zeros((2, 8, 9, 6))
+    >>> expected[3:5, 4, 2:4], observed[3, 4, 2] = 0.2, 0.7
+    >>> lesion_frequency(np.ones((8, 9, 6)), expected, observed, smooth_mm=0).get_label()[:76]
+    'Lesion frequency over axial slices 2: expected lesion voxels a patient 0.80,'
+    """
+    for name, part in (("expected", expected), ("observed", observed)):
+        if part.shape != background.shape:
+            raise InputError(
+                f"lesion frequency: {name} map of shape {part.shape}, expected that of the anatomy {background.shape}; "
+                "bring both to one grid"
+            )
+    chosen = list(slices) if slices is not None else _slices(observed + expected * 1e-6)
+    sigma = [smooth_mm / _FWHM_TO_SIGMA / size for size in voxel_mm]
+    drawn = [ndimage.gaussian_filter(part.astype(float), sigma) if smooth_mm > 0 else part for part in (expected, observed)]
+    top = max(float(part[:, :, chosen].max()) for part in drawn) or 1.0
+    panel = 4.8 / len(chosen)
+    ratio = background.shape[1] * voxel_mm[1] / (background.shape[0] * voxel_mm[0])
+    figure = new_figure(2 * panel * ratio + 0.95)
+    axes = figure.subplots(2, len(chosen), squeeze=False)
+    shape: Any = {"origin": "lower", "aspect": voxel_mm[1] / voxel_mm[0], "interpolation": "nearest"}
+    grey: Any = {"cmap": "gray", "vmin": 0, "vmax": float(np.percentile(background, 99.5)) or 1.0}
+    colours: Any = None
+    for line, (name, part) in enumerate(zip(("expected", "observed"), drawn, strict=True)):
+        for column, z in enumerate(chosen):
+            ax = axes[line, column]
+            ax.imshow(background[:, :, z].T, **grey, **shape)
+            shown = np.ma.masked_less(part[:, :, z].T, 0.05 * top)
+            colours = ax.imshow(shown, cmap="inferno", vmin=0, vmax=top, alpha=0.9, **shape)
+            ax.set(xticks=[], yticks=[])
+            for spine in ax.spines.values():
+                spine.set_visible(False)
+            if column == 0:
+                ax.set_ylabel(name)
+    figure.colorbar(
+        colours,
+        ax=axes,
+        orientation="horizontal",
+        fraction=0.05,
+        pad=0.02,
+        aspect=40,
+        label="Share of patients with a lesion here",
+    )
+    if title:
+        figure.suptitle(title, x=0.02, ha="left", fontsize=10, weight="bold")
+    inside = np.corrcoef(drawn[0].ravel(), drawn[1].ravel())[0, 1] if drawn[0].std() > 0 and drawn[1].std() > 0 else float("nan")
+    return describe(
+        figure,
+        f"Lesion frequency over axial slices {', '.join(map(str, chosen))}: expected lesion voxels a patient "
+        f"{expected.sum():.2f}, observed {observed.sum():.2f}; correlation of the drawn maps {inside:.2f}.",
+    )
+
+
+def _slices(observed: NDArray[np.floating]) -> list[int]:
+    """Slices at the 20, 40, 60 and 80% points of all lesion voxels from below."""
+    by_slice = observed.sum(axis=(0, 1))
+    if by_slice.sum() <= 0:
+        return [observed.shape[2] // 2]
+    place = np.searchsorted(np.cumsum(by_slice) / by_slice.sum(), [0.2, 0.4, 0.6, 0.8])
+    return sorted({int(z) for z in place})
+
+
+@house_style
+def voxel_risk(table: pd.DataFrame, title: str = "") -> Figure:
+    """Frequency of lesion voxels in classes of voxel risk, on log axes, with the band between patients under calibration.
+
+    Parameters
+    ----------
+    table : DataFrame
+        ``forecast``, ``frequency``, ``lower``, ``upper`` of :func:`causalms.calibration.voxel_reliability`; classes without any
+        lesion voxel are drawn at the foot of the axis.
+    title : str
+
+    Examples
+    --------
+    >>> rows = {"forecast": [1e-3, 1e-2], "frequency": [2e-3, 1e-2], "lower": [5e-4, 5e-3], "upper": [1.5e-3, 2e-2]}
+    >>> voxel_risk(pd.DataFrame(rows)).get_label()
+    'Voxel risk from 0.001 to 0.01: frequency from 0.002 to 0.01; 1 of 2 classes lie outside the band.'
+    """
+    require_columns(table, ("forecast", "frequency", "lower", "upper"), "voxel risk")
+    rows = table.sort_values("forecast")
+    figure, axes = new_axes(3.9, 4.4)
+    foot = float(rows["forecast"].min()) / 10
+    axes.fill_between(
+        rows["forecast"], rows["lower"].clip(lower=foot), rows["upper"], color=QUIET, alpha=0.28, linewidth=0, label="band"
+    )
+    ends = [foot, float(max(rows["forecast"].max(), rows["frequency"].max())) * 2]
+    axes.plot(ends, ends, color=OBSERVED, linewidth=0.9, linestyle=(0, (3, 2)))
+    axes.plot(
+        rows["forecast"], rows["frequency"].clip(lower=foot), "o-", color=SIMULATED, markersize=4, linewidth=1.4, label="observed"
+    )
+    axes.set(xscale="log", yscale="log", xlim=(foot, ends[1]), ylim=(foot, ends[1]))
+    axes.set(xlabel="Forecast risk of the voxel", ylabel="Share of voxels with a lesion")
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, borderaxespad=0.2)
+    if title:
+        axes.set_title(title, pad=20)
+    outside = int(((rows["frequency"] < rows["lower"]) | (rows["frequency"] > rows["upper"])).sum())
+    first, last = rows.iloc[0], rows.iloc[-1]
+    return describe(
+        figure,
+        f"Voxel risk from {first['forecast']:.2g} to {last['forecast']:.2g}: frequency from {first['frequency']:.2g} to "
+        f"{last['frequency']:.2g}; {outside} of {len(rows)} classes lie outside the band.",
+    )
