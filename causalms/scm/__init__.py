@@ -1,10 +1,10 @@
 """Causal queries over an outcome mechanism: rung 2, rung 3 with its bounds, and their diagnostics."""
 
-from causalms.scm import axioms, truth
+from causalms.scm import against_truth, axioms, truth
 from causalms.scm.bounds import Bounds, Law, activity_harm_bounds, benefit_bounds, frechet_hoeffding, harm_bounds, makarov
-from causalms.scm.contrasts import Contrast, contrast
+from causalms.scm.contrasts import Contrast, contrast, contrasts_with_reference
 from causalms.scm.counts import NegativeBinomialMechanism
-from causalms.scm.diagnostics import THRESHOLDS, diagnose
+from causalms.scm.diagnostics import THRESHOLDS, diagnose, diagnostics_table
 from causalms.scm.individual import benefit_and_harm, individual_effects, rung_three_results
 from causalms.scm.interventions import Intervention, distribution, policy, read_policy, shift, value
 from causalms.scm.mechanism import COUPLINGS, Expected, Mechanism, MechanismBase, Noise, Outcome, Subject
@@ -37,13 +37,16 @@ __all__ = [
     "Recalibration",
     "Subject",
     "activity_harm_bounds",
+    "against_truth",
     "axioms",
     "benefit_and_harm",
     "benefit_bounds",
     "common_noise_factor",
     "contrast",
+    "contrasts_with_reference",
     "covariate_overlap",
     "diagnose",
+    "diagnostics_table",
     "distribution",
     "frechet_hoeffding",
     "harm_bounds",

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from causalms.errors import RefusalError
 from causalms.files import whole_file
-from causalms.scm.graph import Randomisation, Tie, Worlds, evidence_of, intervened, run
+from causalms.scm.graph import Randomisation, Tie, Worlds, evidence_of, intervened, one_thread, run
 from causalms.scm.mechanism import Expected, Mechanism, Outcome, Subject
 from causalms.scm.query import Query, refuse_arms
 from causalms.scm.tables_in import factual_counts, factual_mask
@@ -262,12 +262,8 @@ def _one_patient(
     part = None if folder is None else folder / f"{participant_id}.parquet"
     if part is not None and part.is_file():
         return pd.read_parquet(part)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # sums in one order, so that numbers are the same bits for any number of workers
-    try:
+    with one_thread():
         table = patient_rows(mechanism, trial, randomisation, query, query_id, participant_id)
-    finally:
-        torch.set_num_threads(before)
     if part is not None:
         with whole_file(part) as beside:
             table.to_parquet(beside, index=False)

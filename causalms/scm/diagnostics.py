@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import joblib
 import numpy as np
 import pandas as pd
-import torch
 from scipy import stats
+from tqdm import tqdm
 
-from causalms.errors import RefusalError
-from causalms.scm.graph import Randomisation, Tie, Worlds, evidence_of, intervened, net2_model, run, world_seed
-from causalms.scm.mechanism import Mechanism, Noise, Outcome, Subject, keyed_generator
+from causalms.errors import InputError, RefusalError
+from causalms.scm.diagnostic_points import figure_points
+from causalms.scm.graph import Randomisation
+from causalms.scm.mechanism import Mechanism, keyed_generator
+from causalms.scm.patient_check import PatientCheck, check_patient, factual_outcome
 from causalms.scm.query import Query
-from causalms.scm.tables_in import factual_counts, factual_mask
 from causalms.tables import net2_column, results_table
 
 
@@ -53,6 +54,18 @@ class Threshold:
         return "warning" if sign * value > sign * self.warning else "ok"
 
 
+VERDICT_COLUMNS = (
+    "diagnostic",
+    "arm",
+    "value",
+    "p_value",
+    "n",
+    "verdict",
+    "threshold_warning",
+    "threshold_refusal",
+    "words",
+)
+
 #: Documented in docs/causal/diagnostics.md; a change here is a change of what causalms believes.
 THRESHOLDS = {
     "composition": Threshold(0.01, 0.10, "above", "error of count or volume pushed back in the factual world / factual mean"),
@@ -66,24 +79,6 @@ THRESHOLDS = {
 }
 
 
-@dataclass(frozen=True)
-class PatientCheck:
-    """What one patient adds to the diagnostics, by particle."""
-
-    participant_id: str
-    factual: float
-    factual_volume_ml: float
-    composed: np.ndarray
-    volume_error_ml: np.ndarray
-    returned: np.ndarray
-    redrawn: np.ndarray
-    counterfactual: np.ndarray
-    interventional: np.ndarray
-    scores: dict[str, np.ndarray] = field(repr=False)
-    mask_mismatch: float = np.nan
-    invariance: float = 0.0
-
-
 def diagnose(
     mechanism: Mechanism,
     trial: Any,
@@ -92,6 +87,7 @@ def diagnose(
     patients: int = 40,
     particles: int | None = None,
     workers: int | None = None,
+    progress: bool = False,
 ) -> pd.DataFrame:
     """Diagnostics of a counterfactual query on a sample of its patients, one row a check and world.
 
@@ -106,81 +102,63 @@ def diagnose(
     -------
     DataFrame
         diagnostic, arm, value, p_value, n, verdict ("ok", "warning", "refusal", "not checked"), threshold_warning,
-        threshold_refusal, words.
+        threshold_refusal, words; ``attrs["points"]`` holds what a figure draws, by column.
+
+    Raises
+    ------
+    RefusalError
+        If no patient has evidence.
     """
     mechanism = mechanism.for_coupling(query.coupling)
     particles = particles or (1 if "mask" in mechanism.capabilities else 4)
     randomisation = Randomisation.of(trial.participants, mechanism.arms)
-    with_evidence = [p for p in participants if _fact(mechanism, trial, p, query) is not None]
-    order = keyed_generator("diagnose", query.seed).permutation(len(with_evidence))
-    chosen = [with_evidence[k] for k in np.sort(order[:patients])]
-    rows = []
+    chosen = _with_evidence(mechanism, trial, query, participants, patients)
+    rows, points = [], []
     for world in query.interventions:
         week = query.weeks[-1]
         task = joblib.delayed(check_patient)
+        shown = tqdm(chosen, desc=f"diagnostics, {world.name}", unit="patient", disable=None if progress else True)
         found = joblib.Parallel(n_jobs=workers)(
-            task(mechanism, trial, randomisation, query, p, world, week, particles) for p in chosen
+            task(mechanism, trial, randomisation, query, p, world, week, particles) for p in shown
         )
         rows += [{"arm": world.name, **row} for row in _judged(found, trial, randomisation, query, world, week)]
-    table = pd.DataFrame(rows)
-    return table[["diagnostic", "arm", "value", "p_value", "n", "verdict", "threshold_warning", "threshold_refusal", "words"]]
+        points.append(figure_points(found, _observed(found, trial, world, week)).assign(arm=world.name))
+    table = pd.DataFrame(rows)[[*VERDICT_COLUMNS]]
+    table.attrs["points"] = pd.concat(points, ignore_index=True).to_dict("list")
+    return table
 
 
-def check_patient(
-    mechanism: Mechanism,
-    trial: Any,
-    randomisation: Randomisation,
-    query: Query,
-    participant_id: str,
-    world: Any,
-    week: float,
-    particles: int,
-) -> PatientCheck:
-    """Composition, reverse trip, redraw and noise of one patient."""
-    torch.set_num_threads(1)
-    subject = mechanism.prepare(trial, participant_id)
-    fact = _fact(mechanism, trial, participant_id, query)
-    assert fact is not None
-    assert subject.arm_randomised is not None
-    assert query.evidence_week is not None
-    own, seen = subject.arm_randomised, query.evidence_week
-    tie, collected, mismatch = Tie(query.coupling, query.rho, own), [], []
-    scores: dict[str, np.ndarray] = {}
-    for k in range(particles):
-        u = mechanism.abduct(subject, own, seen, fact, k, query.seed, query.abduction)
-        arm = world.assign(subject, [k], query.seed)[0]
-        composed = mechanism.push(subject, own, seen, u)
-        twin = mechanism.push(subject, arm, week, tie.noise(u, arm, _redraw(mechanism, subject, k, query.seed, arm)))
-        twin_at = (
-            twin
-            if week == seen
-            else mechanism.push(subject, arm, seen, tie.noise(u, arm, _redraw(mechanism, subject, k, query.seed, arm)))
-        )
-        back_noise = mechanism.abduct(subject, arm, seen, twin_at, k, query.seed + 1, query.abduction)
-        back = Tie(query.coupling, query.rho, arm).noise(back_noise, own, _redraw(mechanism, subject, k, query.seed + 1, own))
-        fresh = mechanism.noise(subject, k, query.seed + 2)
-        do = mechanism.push(subject, arm, week, fresh)
-        pushed = [composed, mechanism.push(subject, own, seen, back), mechanism.push(subject, own, seen, fresh), twin, do]
-        collected.append([*(o.lesions for o in pushed), abs(composed.volume_ml - fact.volume_ml)])
-        if fact.mask is not None and composed.mask is not None:
-            mismatch.append(float((fact.mask != composed.mask).sum()) / max(float(fact.mask.sum()), 1.0))
-        if k == 0:
-            scores = {name: _spread(values) for name, values in u.normals.items()}
-    composed_lesions, returned, redrawn, counterfactual, interventional, volume_error = np.array(collected, dtype=float).T
-    return PatientCheck(
-        participant_id=participant_id,
-        factual=fact.lesions,
-        factual_volume_ml=fact.volume_ml,
-        composed=composed_lesions,
-        volume_error_ml=volume_error,
-        returned=returned,
-        redrawn=redrawn,
-        counterfactual=counterfactual,
-        interventional=interventional,
-        scores=scores,
-        mask_mismatch=float(np.mean(mismatch)) if mismatch else np.nan,
-        invariance=_before_treatment(mechanism, subject, randomisation, query, week),
-    )
+def _with_evidence(mechanism: Mechanism, trial: Any, query: Query, participants: Sequence[str], patients: int) -> list[str]:
+    """As many patients with a factual outcome as asked for, in the order of a key, looking at no more than needed."""
+    order = keyed_generator("diagnose", query.seed).permutation(len(participants))
+    chosen: list[int] = []
+    for k in order:
+        if len(chosen) == patients:
+            break
+        if factual_outcome(mechanism, trial, participants[k], query) is not None:
+            chosen.append(int(k))
+    if not chosen:
+        raise RefusalError("no patient has evidence, so nothing can be diagnosed; give observed outcomes or ask for do()")
+    return [participants[k] for k in sorted(chosen)]
+
+
+def diagnostics_table(twins: pd.DataFrame) -> pd.DataFrame:
+    """One table of a counterfactual run's diagnostics: a row a verdict, then the points that its figure draws.
+
+    Parameters
+    ----------
+    twins : DataFrame
+        From :meth:`CausalModel.counterfactual`, with its attrs.
+
+    Raises
+    ------
+    InputError
+        If the run looked at no diagnostics.
+    """
+    if not twins.attrs.get("diagnostics"):
+        raise InputError("these twins carry no diagnostics; ask counterfactual() with checked_patients above 0")
+    verdicts, points = pd.DataFrame(twins.attrs["diagnostics"]), pd.DataFrame(twins.attrs["diagnostic_points"])
+    return pd.concat([verdicts, points], ignore_index=True)
 
 
 def to_results(diagnostics: pd.DataFrame, randomised: bool = False) -> pd.DataFrame:
@@ -231,6 +209,8 @@ def _judged(
         verdict = threshold.judge(value)
         if name == "reversibility" and query.rho < 1:
             verdict = "not checked"  # a redrawn world does not lead back, by construction
+        if name == "noise" and query.abduction == "deterministic":
+            verdict = "not checked"  # one representative noise a patient is no draw of the posterior
         rows.append(
             {
                 "diagnostic": name, "value": value, "p_value": p, "n": len(found), "verdict": verdict, "words": threshold.words,
@@ -255,12 +235,7 @@ def _reversibility(found: list[PatientCheck]) -> float:
 
 def _effectiveness(found: list[PatientCheck], trial: Any, world: Any, week: float) -> tuple[float, float]:
     """Interventional counts of the checked patients against the observed ones of those randomised to the arm, same trials."""
-    column = net2_column(int(week))
-    table = trial.participants
-    if column not in table:
-        return np.nan, np.nan
-    trials = set(table.loc[table["participant_id"].isin([c.participant_id for c in found]), "trial"])
-    seen = table.loc[(table["arm"] == world.name) & table["trial"].isin(trials), column].dropna().to_numpy(float)
+    seen = _observed(found, trial, world, week)
     simulated = np.concatenate([c.interventional for c in found])
     if len(seen) < 8:
         return np.nan, np.nan
@@ -270,6 +245,16 @@ def _effectiveness(found: list[PatientCheck], trial: Any, world: Any, week: floa
         return float(seen.mean() == simulated.mean()), np.nan
     p = _permutation_p(first, seen)
     return p, p
+
+
+def _observed(found: list[PatientCheck], trial: Any, world: Any, week: float) -> np.ndarray:
+    """Observed counts of those randomised to the world's arm in the trials of the checked patients."""
+    column, table = net2_column(int(week)), trial.participants
+    if column not in table:
+        return np.array([])
+    trials = set(table.loc[table["participant_id"].isin([c.participant_id for c in found]), "trial"])
+    counts = table.loc[(table["arm"] == world.name) & table["trial"].isin(trials), column]
+    return np.asarray(counts.dropna().to_numpy(float))
 
 
 def _permutation_p(one: np.ndarray, other: np.ndarray, permutations: int = 4999) -> float:
@@ -317,48 +302,6 @@ def _overlap(found: list[PatientCheck], trial: Any, randomisation: Randomisation
     return float(
         np.mean([float(randomisation.arm_shares[randomisation.trials.index(str(t)), column]) > 0 for t in rows["trial"]])
     )
-
-
-def _before_treatment(mechanism: Mechanism, subject: Subject, randomisation: Randomisation, query: Query, week: float) -> float:
-    arms = torch.tensor([[randomisation.arms.index(query.interventions[0].assign(subject, [0], query.seed)[0])]])
-    evidence = evidence_of(subject, randomisation)
-    arguments = (mechanism, subject, randomisation, [0], query.seed)
-    before = run(intervened_nowhere(evidence), *arguments)
-    after = run(intervened(Worlds(arms, torch.tensor([week])), evidence), *arguments)
-    sites = [s for s in before if s in ("trial", "arm", "covariates") or s.startswith("U.")]
-    return max(
-        float((before[s].double() - after[s].double()).abs().nan_to_num().max()) if before[s].numel() else 0.0 for s in sites
-    )
-
-
-def intervened_nowhere(evidence: dict[str, torch.Tensor]) -> Any:
-    """Give the model as it is under the patient's own trial and arm."""
-    from pyro import poutine
-
-    return poutine.condition(net2_model, data=evidence)
-
-
-def _fact(mechanism: Mechanism, trial: Any, participant_id: str, query: Query) -> Outcome | None:
-    assert query.evidence_week is not None
-    try:
-        if "mask" in mechanism.capabilities:
-            return mechanism.measure(factual_mask(trial, participant_id, query.evidence_week))
-        return factual_counts(trial, participant_id, query.evidence_week)
-    except RefusalError:
-        return None
-
-
-def _redraw(mechanism: Mechanism, subject: Subject, draw: int, seed: int, arm: str) -> Any:
-    def redraw() -> Noise:
-        return mechanism.noise(subject, draw, world_seed(seed, arm))
-
-    return redraw
-
-
-def _spread(values: np.ndarray, most: int = 64) -> np.ndarray:
-    """Evenly spaced elements of a noise component: enough for a test, not so many that neighbours decide."""
-    flat = values.ravel()
-    return flat if len(flat) <= 4 else flat[np.linspace(0, len(flat) - 1, min(most, len(flat))).astype(int)]
 
 
 def _finite_mean(values: list[float]) -> float:

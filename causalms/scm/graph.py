@@ -12,7 +12,8 @@ Scenarios (arms x weeks) are one linear axis: ``arm`` and ``week`` are vectors o
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,7 +83,8 @@ class Tie:
     ----------
     coupling : {"monotone", "ancestral", "independent", "rho"}
     rho : float
-        Correlation of normal scores between the factual world and another; 1 unless coupling is independent (0) or rho.
+        Correlation of normal scores between the factual world and another; 1 unless coupling is independent (0) or rho
+        (-1 to 1).
     factual_arm : str or None
         The world that evidence came from keeps its own noise (consistency); None at rung 2.
     """
@@ -217,6 +219,17 @@ def evidence_of(subject: Subject, randomisation: Randomisation, noises: Sequence
             raise InputError(f"participant {subject.participant_id}: particles have unlike noise components; a mechanism defect")
         known |= {f"U.{name}": _stack_ragged([n.normals[name] for n in noises]) for name in noises[0].normals}
     return known
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Sum in one order, so that numbers are the same bits for any number of workers; the caller's threads come back after."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def world_seed(seed: int, arm: str) -> int:

@@ -218,7 +218,9 @@ def _mean(values: np.ndarray, errors: np.ndarray) -> dict[str, float]:
     }
 
 
-def rung_three_results(model: Any, trial: Any, twins: pd.DataFrame, workers: int | None = None) -> pd.DataFrame:
+def rung_three_results(
+    model: Any, trial: Any, twins: pd.DataFrame, workers: int | None = None, progress: bool = False
+) -> pd.DataFrame:
     """All rung-3 rows of a counterfactual run: benefit and harm of every arm against every randomised arm, and the diagnostics.
 
     Parameters
@@ -243,7 +245,8 @@ def rung_three_results(model: Any, trial: Any, twins: pd.DataFrame, workers: int
         if week != record["evidence"]["week"]:
             continue  # benefit compares with the fact, which was seen at the visit of the evidence
         arms = list(dict.fromkeys([*others, *owns]))
-        marginals = _marginals(model, trial, arms, float(week), int(record["draws"]), int(record["seed"]), chosen, workers)
+        running = {"participants": chosen, "workers": workers, "progress": progress}
+        marginals = _marginals(model, trial, arms, float(week), int(record["draws"]), int(record["seed"]), running)
         for arm in others:
             for own in (o for o in owns if o != arm):
                 both = randomisation.randomised(arm, own)
@@ -256,13 +259,13 @@ def rung_three_results(model: Any, trial: Any, twins: pd.DataFrame, workers: int
 
 
 def _marginals(
-    model: Any, trial: Any, arms: Sequence[str], week: float, draws: int, seed: int, chosen: Sequence[str], workers: int | None
+    model: Any, trial: Any, arms: Sequence[str], week: float, draws: int, seed: int, running: dict[str, Any]
 ) -> pd.DataFrame:
     """Laws by one evaluation where the mechanism can, else by draws."""
     if "expect" in model.mechanism.capabilities:
-        found = model.do(trial, list(arms), week, expected=True, participants=chosen, workers=workers)
+        found = model.do(trial, list(arms), week, expected=True, **running)
     else:
-        found = model.do(trial, list(arms), week, max(draws, 200), seed + 1, participants=chosen, workers=workers)
+        found = model.do(trial, list(arms), week, max(draws, 200), seed + 1, **running)
     return pd.DataFrame(found)
 
 

@@ -231,9 +231,20 @@ def _checked(when: str, name: str) -> str:
     return when.strip()
 
 
+def columns_of(when: str) -> list[str]:
+    """Columns that a checked condition compares, in alphabetical order; none for ``otherwise``.
+
+    Examples
+    --------
+    >>> columns_of("gd_lesions > 0 and age < 50")
+    ['age', 'gd_lesions']
+    """
+    return sorted({node.id for node in ast.walk(ast.parse(when or "0", mode="eval")) if isinstance(node, ast.Name)})
+
+
 def _holds(when: str, subject: Subject, name: str) -> bool:
-    columns = {node.id for node in ast.walk(ast.parse(when, mode="eval")) if isinstance(node, ast.Name)}
-    for column in sorted(columns):
+    columns = columns_of(when)
+    for column in columns:
         found = subject.covariates.get(column)
         if column not in subject.covariates:
             raise InputError(f"policy {name!r}: no column {column!r}; known are {', '.join(map(str, subject.covariates))}")
@@ -241,7 +252,7 @@ def _holds(when: str, subject: Subject, name: str) -> bool:
             raise InputError(
                 f"policy {name!r}: participant {subject.participant_id} has no {column!r}; fill it in or leave them out"
             )
-    row = pd.DataFrame([{column: subject.covariates[column] for column in sorted(columns)}])
+    row = pd.DataFrame([{column: subject.covariates[column] for column in columns}])
     try:
         return len(row.query(when, engine="python", local_dict={}, global_dict={})) == 1
     except Exception as error:  # pandas raises many kinds for a condition of wrong types; all mean the same to the user

@@ -78,17 +78,18 @@ class Noise:
     def mix(self, other: Noise, rho: float) -> Noise:
         r"""Gaussian copula with correlation rho, element by element: :math:`\rho z + \sqrt{1-\rho^2}\,z'`.
 
-        With ``other`` an independent redraw the result keeps the prior law; 1 gives this noise, 0 gives ``other``.
+        With ``other`` an independent redraw the result keeps the prior law; 1 gives this noise, 0 gives ``other``, -1 the
+        mirror image of this noise.
 
         Raises
         ------
         UsageError
-            If rho is outside [0, 1] or the components differ.
+            If rho is outside [-1, 1] or the components differ.
         RefusalError
             If part of the noise exists only as a key, which cannot be mixed.
         """
-        if not 0.0 <= rho <= 1.0:
-            raise UsageError(f"rho is {rho}; give a correlation from 0 (independent) to 1 (shared)")
+        if not -1.0 <= rho <= 1.0:
+            raise UsageError(f"rho is {rho}; give a correlation from -1 (mirrored) over 0 (independent) to 1 (shared)")
         if rho == 1.0:
             return self
         if rho == 0.0:

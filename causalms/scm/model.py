@@ -20,7 +20,7 @@ from causalms.scm.diagnostics import act_on, diagnose
 from causalms.scm.graph import Randomisation
 from causalms.scm.interventions import Intervention, as_intervention, read_policy
 from causalms.scm.mechanism import Mechanism
-from causalms.scm.query import Query, couple, record_of, refuse_if_unanswerable
+from causalms.scm.query import Query, couple, record_of, refuse_if_unanswerable, refuse_unknown_columns
 from causalms.scm.tables_in import as_trial, participant_ids
 from causalms.scm.transport import refuse_without_support
 from causalms.tables import net2_column, validate, write_table
@@ -127,7 +127,7 @@ class CausalModel:
             At rung 2 it changes the Monte-Carlo error of contrasts and nothing else.
         assignment : {"randomised", "registry"}
             How the arms of the table came about. Under ``registry`` (arms chosen by measured covariates) every arm must have
-            support among these patients; ``attrs["overlap"]`` holds what was found.
+            support among these patients; ``attrs["overlap"]`` holds what was found, and ``arm_randomised`` is "n/a" for all.
         participants : sequence of str, optional
             Only these patients.
         parts : path, optional
@@ -151,7 +151,10 @@ class CausalModel:
         overlap = _registry_overlap(as_trial(trial), query, self.mechanism) if assignment == "registry" else None
         found = self.ask(trial, query, workers, participants, parts, progress)
         if overlap is not None:
+            found["arm_randomised"] = "n/a"  # the arm was given, not randomised: no contrast of this table is randomised
             found.attrs["overlap"] = overlap.to_dict("records")
+            (record,) = found.attrs["queries"].values()
+            record["assignment"] = "registry"
         return found
 
     def counterfactual(
@@ -196,7 +199,8 @@ class CausalModel:
         -------
         DataFrame
             Draws table: one row of query ``observed`` a patient, then ``counterfactual`` ones; ``attrs["diagnostics"]`` holds
-            the diagnostics as records.
+            the diagnostics as records, ``attrs["diagnostic_points"]`` what their figure draws
+            (:func:`causalms.scm.diagnostics_table` puts both in one table).
 
         Warns
         -----
@@ -222,9 +226,11 @@ class CausalModel:
         )
         twins = self.ask(trial, query, workers, participants, parts, progress)
         if checked_patients > 0:
-            found = diagnose(self.mechanism, as_trial(trial), query, _answered(twins), checked_patients, workers=workers)
+            asked = (self.mechanism, as_trial(trial), query, _answered(twins), checked_patients)
+            found = diagnose(*asked, workers=workers, progress=progress)
             act_on(found)
             twins.attrs["diagnostics"] = found.to_dict("records")
+            twins.attrs["diagnostic_points"] = found.attrs["points"]
         return twins
 
     def ask(
@@ -239,6 +245,7 @@ class CausalModel:
         """Put a query; :meth:`do` and :meth:`counterfactual` are its two everyday forms."""
         trial = as_trial(trial)
         refuse_if_unanswerable(query, self.mechanism)
+        refuse_unknown_columns(query, trial.participants)
         chosen = _chosen(trial, participants)
         table = trial.participants[trial.participants["participant_id"].isin(chosen)]
         record = record_of(query, self.mechanism, table, str(getattr(trial, "name", "trial")))

@@ -11,8 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from causalms.errors import RefusalError, UsageError
-from causalms.scm.interventions import Intervention
+from causalms.errors import InputError, RefusalError, UsageError
+from causalms.scm.interventions import Intervention, columns_of
 from causalms.scm.mechanism import COUPLINGS, Mechanism
 
 ABDUCTIONS = ("stochastic", "deterministic")
@@ -100,8 +100,8 @@ def couple(coupling: str, rho: float | None) -> float:
         raise UsageError("coupling 'rho' and the value rho go together; give both or neither")
     if rho is None:
         return 0.0 if coupling == "independent" else 1.0
-    if not 0.0 <= rho <= 1.0:
-        raise UsageError(f"rho is {rho}; give a correlation from 0 (independent) to 1 (shared)")
+    if not -1.0 <= rho <= 1.0:
+        raise UsageError(f"rho is {rho}; give a correlation from -1 (mirrored) over 0 (independent) to 1 (shared)")
     return float(rho)
 
 
@@ -150,7 +150,7 @@ def refuse_if_unanswerable(query: Query, mechanism: Mechanism) -> None:
     RefusalError
         If this mechanism cannot answer it.
     """
-    _refuse_nonsense(query)
+    refuse_nonsense(query)
     name, can = mechanism.name, mechanism.capabilities
     guidance = float(mechanism.description.get("guidance", 1.0))
     if guidance != 1.0:
@@ -177,6 +177,22 @@ def refuse_if_unanswerable(query: Query, mechanism: Mechanism) -> None:
             )
 
 
+def refuse_unknown_columns(query: Query, participants: pd.DataFrame) -> None:
+    """Refuse a policy that asks for a column the participants table does not have.
+
+    Raises
+    ------
+    InputError
+        Naming policy, column and the columns there are.
+    """
+    for intervention in query.interventions:
+        for rule in intervention.words.get("rules", ()):
+            for column in columns_of(rule["when"]):
+                if column not in participants:
+                    known = ", ".join(map(str, participants.columns))
+                    raise InputError(f"policy {intervention.name!r}: no column {column!r}; known are {known}")
+
+
 def refuse_arms(arms: str | Sequence[str] | Mapping[str, float], mechanism: Mechanism) -> None:
     """Refuse arms that the mechanism never saw."""
     for arm in (arms,) if isinstance(arms, str) else arms:
@@ -186,7 +202,14 @@ def refuse_arms(arms: str | Sequence[str] | Mapping[str, float], mechanism: Mech
             )
 
 
-def _refuse_nonsense(query: Query) -> None:
+def refuse_nonsense(query: Query) -> None:
+    """Refuse what makes no sense whatever the mechanism, so that it can be said before a model is loaded or fitted.
+
+    Raises
+    ------
+    UsageError
+        If an argument is unknown, empty, repeated or contradicts another.
+    """
     if not query.interventions:
         raise UsageError("no arm to set; name at least one arm or a policy")
     names = [i.name for i in query.interventions]

@@ -219,6 +219,62 @@ def recalibrate(
     )
 
 
+def recalibrated(
+    model: Any,
+    trial: Any,
+    expected: pd.DataFrame,
+    members: int = 100,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Recalibrate an expected table on the observed counts of its own visit, asking the model for the arms that were given.
+
+    Parameters
+    ----------
+    model : CausalModel
+    trial : Trial or DataFrame
+        With observed counts at the table's visit.
+    expected : DataFrame
+        From ``model.do(..., expected=True)`` at one visit, arms only (a policy mixes arms whose effects differ).
+
+    Returns
+    -------
+    DataFrame
+        The table once a member, with a column ``generator``; ``attrs`` as before, the record with ``recalibration``.
+
+    Raises
+    ------
+    UsageError
+        If the table has several visits.
+    InputError
+        If nobody was seen at that visit, or a world is no arm of the trial.
+    """
+    from causalms.scm.tables_in import as_trial
+
+    trial = as_trial(trial)
+    weeks = expected["visit_week"].unique()
+    if len(weeks) != 1:
+        raise UsageError(f"the table has visits at weeks {sorted(weeks)}; recalibrate one visit at a time")
+    week = float(weeks[0])
+    people = trial.participants
+    if week != int(week) or net2_column(int(week)) not in people:
+        raise InputError(f"participants: no column {net2_column(int(week))!r}; recalibrate at a week with observed outcomes")
+    seen = people[people[net2_column(int(week))].notna() & people["arm"].isin(model.mechanism.arms)]
+    own = [
+        model.do(
+            trial, str(arm), week, expected=True, participants=list(of_arm["participant_id"]), workers=workers, progress=progress
+        )
+        for arm, of_arm in seen.groupby("arm")
+    ]
+    if not own:
+        raise InputError(f"participants: nobody on a known arm was seen at week {week:g}; name a week with observed outcomes")
+    found = recalibrate(pd.concat(own), people, int(week), members, seed).table(expected)
+    queries = {i: {**r, "recalibration": {"members": members, "seed": seed}} for i, r in expected.attrs["queries"].items()}
+    found.attrs = {**expected.attrs, "queries": queries}
+    return found
+
+
 def laplace(
     model: Any, arguments: Sequence[Any], tolerance: float = 1e-8, most: int = 100
 ) -> tuple[FloatArray, FloatArray, dict[str, slice]]:

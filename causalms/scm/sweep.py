@@ -9,11 +9,12 @@ import joblib
 import numpy as np
 import pandas as pd
 import torch
+from tqdm import tqdm
 
-from causalms.errors import RefusalError
+from causalms.errors import RefusalError, UsageError
 from causalms.scm.bounds import Law, activity_harm_bounds, benefit_bounds, harm_bounds
-from causalms.scm.graph import Randomisation, Tie, Worlds, evidence_of, intervened, run
-from causalms.scm.mechanism import Mechanism
+from causalms.scm.graph import Randomisation, Tie, Worlds, evidence_of, intervened, one_thread, run
+from causalms.scm.mechanism import Mechanism, Subject
 from causalms.scm.query import refuse_arms
 from causalms.scm.tables_in import as_trial, participant_ids
 
@@ -26,13 +27,14 @@ def rho_sweep(
     arm: str,
     reference: str,
     week: float = 48,
-    rhos: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0),
+    rhos: Sequence[float] = (-1.0, -0.5, 0.0, 0.5, 0.9, 1.0),
     draws: int = 64,
     seed: int = 0,
     participants: Sequence[str] | None = None,
     workers: int | None = None,
+    progress: bool = False,
 ) -> pd.DataFrame:
-    """Let the coupling run from independent to shared noise: the model's own joint law of two worlds against its sharp bounds.
+    """Let the coupling run from mirrored over independent to shared noise, beside the bounds that hold for every coupling.
 
     Facts are drawn from the model too, so that the estimate lies inside the bounds up to Monte-Carlo error: what varies over rho
     is the assumption alone.  With few draws the laws behind the bounds are taken from expectations where the mechanism has them.
@@ -41,7 +43,8 @@ def rho_sweep(
     ----------
     model : CausalModel
     rhos : sequence of float
-        Correlations of the normal scores of U in the two worlds.
+        Correlations of the normal scores of U in the two worlds, from -1 (who does well in one does badly in the other) over
+        0 (unrelated) to 1 (shared).
     draws : int
         Draws a patient and rho, the same noise for every rho.
 
@@ -58,9 +61,12 @@ def rho_sweep(
         raise RefusalError(f"arm and reference are both {arm!r}; name two arms")
     randomisation = Randomisation.of(trial.participants, mechanism.arms)
     chosen = participant_ids(trial) if participants is None else list(participants)
+    if draws < 1 or not rhos or any(not -1 <= rho <= 1 for rho in rhos):
+        raise UsageError(f"draws is {draws} and rhos {list(rhos)}; give at least one draw and correlations from -1 to 1")
     task = joblib.delayed(_patient)
+    shown = tqdm(chosen, desc="sweep over rho", unit="patient", disable=None if progress else True)
     found = joblib.Parallel(n_jobs=workers)(
-        task(mechanism, trial, randomisation, p, arm, reference, float(week), tuple(rhos), draws, seed) for p in chosen
+        task(mechanism, trial, randomisation, p, arm, reference, float(week), tuple(rhos), draws, seed) for p in shown
     )
     probability = np.array([p for p, _ in found])  # patients, rhos, measures
     bounds = np.array([b for _, b in found]).mean(0)  # measures, sides
@@ -87,17 +93,35 @@ def _patient(
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities (rhos, measures) and bounds (measures, sides) of one patient."""
-    torch.set_num_threads(1)
-    subject = mechanism.prepare(trial, participant_id)
-    arms = torch.tensor([[randomisation.arms.index(reference)], [randomisation.arms.index(arm)]])
-    model = intervened(Worlds(arms, torch.tensor([week, week])), evidence_of(subject, randomisation))
+    with one_thread():
+        return _swept(mechanism, mechanism.prepare(trial, participant_id), randomisation, arm, reference, week, rhos, draws, seed)
+
+
+def _swept(
+    mechanism: Mechanism,
+    subject: Subject,
+    randomisation: Randomisation,
+    arm: str,
+    reference: str,
+    week: float,
+    rhos: tuple[float, ...],
+    draws: int,
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    size = 2 if "mask" in mechanism.capabilities else 256
+    blocks = [range(d, min(d + size, draws)) for d in range(0, draws, size)]
+
+    def counts(world: str, rho: float) -> np.ndarray:
+        arms = torch.tensor([[randomisation.arms.index(world)]])
+        model = intervened(Worlds(arms, torch.tensor([week])), evidence_of(subject, randomisation))
+        tie = Tie("rho", rho, factual_arm=reference)
+        found = [run(model, mechanism, subject, randomisation, block, seed, tie)["net2_lesions"].numpy() for block in blocks]
+        return np.asarray(np.concatenate(found, axis=1)[0])
+
+    zero = counts(reference, 1.0)  # the world that keeps its own noise is the same for every rho
     probability, pooled = [], []
     for rho in rhos:
-        tie = Tie("rho", rho, factual_arm=reference)
-        size = 2 if "mask" in mechanism.capabilities else 256
-        blocks = [range(d, min(d + size, draws)) for d in range(0, draws, size)]
-        found = [run(model, mechanism, subject, randomisation, block, seed, tie)["net2_lesions"].numpy() for block in blocks]
-        zero, one = np.concatenate(found, axis=1)
+        one = counts(arm, rho)
         pooled.append(np.stack([zero, one]))
         probability.append([(one < zero).mean(), (one > zero).mean(), ((one > 0) & (zero == 0)).mean()])
     if "expect" in mechanism.capabilities:

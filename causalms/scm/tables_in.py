@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from causalms.errors import InputError, RefusalError
+from causalms.errors import InputError, RefusalError, UsageError
 from causalms.scm.mechanism import Outcome
 from causalms.tables import net2_column, validate
 
@@ -78,6 +78,7 @@ def factual_mask(trial: Any, participant_id: str, week: float) -> npt.NDArray[np
     RefusalError
         If there is none: a counterfactual needs its evidence.
     """
+    _whole_week(week)
     mask = trial.mask(participant_id, "NET2", int(week)) if hasattr(trial, "mask") else None
     if mask is None:
         raise RefusalError(f"participant {participant_id}: no NET2 mask at week {week:g}, so {_NO_EVIDENCE}")
@@ -98,6 +99,7 @@ def factual_counts(trial: Any, participant_id: str, week: float) -> Outcome:
     >>> factual_counts(TableTrial(table), "a", 48)
     Outcome(lesions=2.0, volume_ml=0.1, region_lesions=None)
     """
+    _whole_week(week)
     row = participant_row(trial, participant_id)
     found = []
     for outcome in ("net2_lesions", "net2_volume_ml"):
@@ -107,6 +109,11 @@ def factual_counts(trial: Any, participant_id: str, week: float) -> Outcome:
             raise RefusalError(f"participant {participant_id}: no {column!r}, so {_NO_EVIDENCE}")
         found.append(float(value))
     return Outcome(found[0], found[1])
+
+
+def _whole_week(week: float) -> None:
+    if week != int(week):
+        raise UsageError(f"evidence at week {week:g}: visits are at whole weeks; give the week of a visit as evidence_week")
 
 
 _NO_EVIDENCE = "there is no evidence to condition on; leave such patients out (missing='skip', --skip-missing) or ask for do()"

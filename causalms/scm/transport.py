@@ -43,8 +43,13 @@ class Support:
     assumption: str
 
 
-def support(participants: pd.DataFrame, arm: str, reference: str) -> Support:
+def support(participants: pd.DataFrame, arm: str, reference: str, assignment: str = "randomised") -> Support:
     """Whether a trial of the table randomises both arms, and what must be assumed if none does.
+
+    Parameters
+    ----------
+    assignment : {"randomised", "registry"}
+        Under ``registry`` arms were chosen, so that patients of one centre on both arms are no randomised comparison.
 
     Raises
     ------
@@ -63,6 +68,12 @@ def support(participants: pd.DataFrame, arm: str, reference: str) -> Support:
         if not trials[name]:
             raise RefusalError(f"nobody was randomised to {name!r}, so there is no contrast to support; name an arm of the table")
     both = tuple(t for t in trials[arm] if t in trials[reference])
+    if assignment == "registry":
+        words = (
+            f"{arm} and {reference} were chosen and not randomised: the contrast assumes that the measured baseline covariates "
+            "hold every reason for the choice that also bears on the outcome, and that covariates overlap"
+        )
+        return Support(arm, reference, False, (), trials[arm], trials[reference], words)
     if both:
         words = f"none beyond randomisation within {', '.join(both)}"
     else:

@@ -173,7 +173,7 @@ class Clipped(CountsOnly):
         (None, lambda m, t: m.do(t, arm="placebo", coupling="psychic"), UsageError, "'psychic' is unknown; choose monotone"),
         (None, lambda m, t: m.do(t, arm="placebo", participants=["me"]), UsageError, "nobody is called 'me'"),
         (None, lambda m, t: m.counterfactual(t, arm="placebo", coupling="rho"), UsageError, "go together"),
-        (None, lambda m, t: m.counterfactual(t, arm="placebo", coupling="rho", rho=1.5), UsageError, "from 0 .* to 1"),
+        (None, lambda m, t: m.counterfactual(t, arm="placebo", coupling="rho", rho=1.5), UsageError, "from -1 .* to 1"),
         (None, lambda m, t: m.counterfactual(t, arm="placebo", abduction="guess"), UsageError, "abduction 'guess' is unknown"),
         (None, lambda m, t: m.counterfactual(t, arm="placebo", abduction="deterministic"), RefusalError, "use abduction='stoch"),
         (None, lambda m, t: m.counterfactual(t, arm="placebo", missing="impute"), UsageError, "choose refuse or skip"),

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from causalms.errors import InputError, RefusalError, UsageError
-from causalms.scm import contrast, policy
+from causalms.scm import contrast, contrasts_with_reference, policy
 from causalms.scm.transport import (
     covariate_overlap,
     refuse_without_support,
@@ -112,11 +112,15 @@ def pooled_draws(pooled, truth, make_outcomes):
 
 def test_a_transported_contrast_carries_assumption_overlap_and_sensitivity(pooled_draws):
     model, table = pooled_draws
-    draws = model.do(table, ["placebo", "interferon-beta-1a-sc", "ocrelizumab"], draws=10)
+    draws = model.do(table, ["placebo", "interferon-beta-1a-sc", "ocrelizumab"], expected=True)
     across = contrast(draws, table, "ocrelizumab", "placebo")
     assert not across.results["randomised"].any()
     assert "transported: ocrelizumab was randomised in OPERA-I, OPERA-II" in across.results["estimand"].iloc[0]
-    assert across.results["measure"].tolist() == ["mean ratio", "E-value", "E-value of the interval"]
+    assert across.results["measure"].tolist() == [
+        "mean ratio", "E-value", "E-value of the interval", "covariate overlap, share in common",
+        "covariate overlap, effective share",
+    ]  # fmt: skip
+    assert across.results["estimate"].iloc[3:].between(0, 1).all()
     ratio = across.results["estimate"].iloc[0]
     assert ratio == pytest.approx(np.exp(-1.8), rel=0.15)
     assert across.results["estimate"].iloc[1] == pytest.approx(1 / ratio + np.sqrt(1 / ratio * (1 / ratio - 1)))
@@ -131,12 +135,39 @@ def test_do_on_a_registry_needs_support(pooled_draws):
     model, table = pooled_draws
     found = model.do(table, ["placebo", "ocrelizumab"], draws=1, assignment="registry")
     assert [row["arm"] for row in found.attrs["overlap"]] == ["placebo", "ocrelizumab"]
+    assert (found["arm_randomised"] == "n/a").all()
+    assert {r["assignment"] for r in found.attrs["queries"].values()} == {"registry"}
     strict = table[(table["arm"] != "ocrelizumab") | (table["age"] > 54)]
     rule = policy("old", [("age > 54", "ocrelizumab")], "placebo")
     with pytest.raises(RefusalError, match="'ocrelizumab'"):
         model.do(strict, policy=rule, draws=1, assignment="registry")
     with pytest.raises(UsageError, match="choose randomised or registry"):
         model.do(table, "placebo", assignment="by the stars")
+
+
+def test_chosen_arms_are_never_a_randomised_contrast_even_within_one_centre(pooled_draws):
+    model, table = pooled_draws
+    arms = ["interferon-beta-1a-sc", "ocrelizumab"]
+    draws = model.do(table, arms, expected=True, assignment="registry")
+    found = contrast(draws, table, *reversed(arms), assignment="registry")
+    assert not found.results["randomised"].any()
+    assert "hold every reason for the choice" in found.results["estimand"].iloc[0]
+    assert found.overlap is not None
+    assert contrast(draws, table, *reversed(arms)).support.randomised  # what the same rows would claim in a trial
+
+
+def test_every_world_is_compared_with_the_reference_and_a_policy_is_never_randomised(pooled_draws):
+    model, table = pooled_draws
+    rule = policy("escalate", [("gd_lesions > 0", "ocrelizumab")], "interferon-beta-1a-sc")
+    arms = ["interferon-beta-1a-sc", "ocrelizumab"]
+    expected = model.do(table, arms, week=[24, 48], policy=rule, expected=True)
+    found = contrasts_with_reference(expected, table, "interferon-beta-1a-sc").set_index(["arm", "population"])
+    assert found.loc["ocrelizumab", "randomised"].all()
+    assert not found.loc["escalate", "randomised"].any()
+    assert found.loc["escalate", "estimand"].str.contains("not randomised by any trial").all()
+    assert len(found) == 4  # two worlds at two visits, none transported
+    with pytest.raises(UsageError, match="no world to compare with"):
+        contrasts_with_reference(expected[expected["arm"] == "escalate"], table, "escalate")
 
 
 def test_overlap_needs_covariates(pooled):

@@ -1,0 +1,202 @@
+"""The page that a counterfactual run is judged by, and its probabilities inside bounds that hold under every coupling."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from causalms.errors import InputError
+from causalms.report.formats import each_row
+from causalms.report.style import (
+    BAND,
+    CYCLE,
+    OBSERVED,
+    QUIET,
+    SIMULATED,
+    WARNING,
+    describe,
+    house_style,
+    new_figure,
+    require_columns,
+)
+
+_VERDICT_COLOURS = {"ok": "#009E73", "warning": WARNING, "refusal": "#B00020", "not checked": QUIET}
+_MARKS = {"ok": "o", "warning": "^", "refusal": "X", "not checked": "_"}
+_SERIES = {
+    "pushed back": SIMULATED,
+    "there and back": SIMULATED,
+    "independent redraw": QUIET,
+    "counterfactual": WARNING,
+    "do()": SIMULATED,
+    "do(), model": SIMULATED,
+    "randomised, observed": OBSERVED,
+}
+
+
+@house_style
+def diagnostics_page(table: pd.DataFrame, arm: str | None = None, title: str = "") -> Figure:
+    """Draw the diagnostics of a counterfactual run on one page: five panels, and every verdict with its value.
+
+    Composition and reversibility compare counts with the fact (points on the line are exact), noise compares quantiles with
+    N(0, 1), marginal and effectiveness compare shares of patients by count.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From ``causalms.scm.diagnostics_table``: rows of verdicts (``diagnostic``, ``arm``, ``value``, ``p_value``, ``verdict``)
+        and rows of points (``series``, ``x``, ``y``, ``n``).
+    arm : str, optional
+        The world to draw; needed where the table has several.
+    title : str
+
+    Raises
+    ------
+    InputError
+        If a column is missing, or the table has several worlds and none is named.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"diagnostic": ["composition", "composition"], "arm": "drug", "value": [0.0, np.nan],
+    ...     "p_value": np.nan, "n": 9, "verdict": ["ok", None], "series": [None, "pushed back"], "x": [np.nan, 2.0],
+    ...     "y": [np.nan, 2.0]})
+    >>> diagnostics_page(table).get_label()
+    'Diagnostics of counterfactuals under drug: composition 0 ok.'
+    """
+    require_columns(table, ("diagnostic", "arm", "value", "verdict", "series", "x", "y", "n"), "diagnostics page")
+    worlds = list(table["arm"].unique())
+    if arm is None and len(worlds) > 1:
+        raise InputError(f"diagnostics page: the table has worlds {', '.join(map(str, worlds))}; name one with arm=")
+    rows = table[table["arm"] == (worlds[0] if arm is None else arm)]
+    if rows.empty:
+        raise InputError(f"diagnostics page: no world {arm!r}; the table has {', '.join(map(str, worlds))}")
+    verdicts, points = rows[rows["verdict"].notna()], rows[rows["series"].notna()]
+    figure = new_figure(7.4)
+    panels = figure.subplots(3, 2).ravel()
+    _against_fact(panels[0], points, "composition", "Composition: pushed back")
+    _against_fact(panels[1], points, "reversibility", "Reversibility: A, B, A")
+    _noise(panels[2], points)
+    _shares(panels[3], points, "marginal", "Counterfactual and do()")
+    _shares(panels[4], points, "effectiveness", "Effectiveness")
+    _verdicts(panels[5], verdicts)
+    name = str(rows["arm"].iloc[0])
+    figure.suptitle(title or f"Counterfactuals under {name}", x=0.02, ha="left", fontsize=10, weight="bold")
+    words = ", ".join(f"{row.diagnostic} {row.value:.3g} {row.verdict}" for row in each_row(verdicts))
+    return describe(figure, f"Diagnostics of counterfactuals under {name}: {words}.")
+
+
+def _panel(axes: Axes, points: pd.DataFrame, diagnostic: str, title: str) -> pd.DataFrame:
+    axes.set_title(title, fontsize=9)
+    found = points[points["diagnostic"] == diagnostic]
+    if found.empty:
+        axes.annotate("not checked", (0.5, 0.5), xycoords="axes fraction", ha="center", color=QUIET)
+    return found
+
+
+def _against_fact(axes: Axes, points: pd.DataFrame, diagnostic: str, title: str) -> None:
+    """Counts after a trip against the factual count; the area of a point is the number of particles."""
+    found = _panel(axes, points, diagnostic, title)
+    for k, (series, rows) in enumerate(found.groupby("series", sort=False)):
+        area = 6 + 60 * rows["n"] / found["n"].max()
+        colour = _SERIES.get(str(series), CYCLE[k])
+        axes.scatter(rows["x"], rows["y"], s=area, color=colour, alpha=0.6, linewidth=0, label=series, zorder=2 - k)
+    if len(found):
+        top = float(max(found["x"].max(), found["y"].max(), 1.0))
+        axes.plot([0, top], [0, top], color=OBSERVED, linewidth=0.8, zorder=3)
+        axes.set_xscale("symlog", linthresh=2)
+        axes.set_yscale("symlog", linthresh=2)
+        ticks = [t for t in (0, 1, 2, 5, 10, 20, 50, 100, 200, 500) if t <= top]
+        axes.set_xticks(ticks, [str(t) for t in ticks])
+        axes.set_yticks(ticks, [str(t) for t in ticks])
+        axes.minorticks_off()
+        axes.legend(fontsize=7, loc="upper left", handletextpad=0.1, frameon=True, edgecolor="none", framealpha=0.8)
+    axes.set(xlabel="Factual count", ylabel="Count")
+
+
+def _noise(axes: Axes, points: pd.DataFrame) -> None:
+    found = _panel(axes, points, "noise", "Abducted noise")
+    for k, (series, rows) in enumerate(found.groupby("series", sort=False)):
+        axes.plot(rows["x"], rows["y"], ".-", color=CYCLE[k % len(CYCLE)], markersize=3, linewidth=0.8, label=series)
+    axes.plot([-2, 2], [-2, 2], color=OBSERVED, linewidth=0.8)
+    if len(found):
+        axes.legend(fontsize=7, loc="upper left")
+    axes.set(xlabel="Quantile of N(0, 1)", ylabel="Quantile")
+
+
+def _shares(axes: Axes, points: pd.DataFrame, diagnostic: str, title: str) -> None:
+    """Share of patients with at most so many lesions, as steps."""
+    found = _panel(axes, points, diagnostic, title)
+    for k, (series, rows) in enumerate(found.groupby("series", sort=False)):
+        steps = rows.sort_values("x")
+        x, y = np.append(steps["x"], found["x"].max()), np.append(steps["y"], 1.0)
+        axes.step(x, y, where="post", color=_SERIES.get(str(series), CYCLE[k]), label=series, linewidth=1.4)
+    if len(found):
+        axes.set_xscale("symlog", linthresh=2)
+        ticks = [t for t in (0, 1, 2, 5, 10, 20, 50, 100, 200, 500) if t <= max(found["x"].max(), 1)]
+        axes.set_xticks(ticks, [str(t) for t in ticks])
+        axes.minorticks_off()
+        axes.legend(fontsize=7, loc="lower right")
+    axes.set(xlabel="NET2 lesions", ylabel="Share with at most", ylim=(0, 1.03))
+
+
+def _verdicts(axes: Axes, verdicts: pd.DataFrame) -> None:
+    axes.set_axis_off()
+    axes.set_title("Verdicts", fontsize=9)
+    axes.set(xlim=(0, 1), ylim=(-len(verdicts) + 0.4, 0.6))
+    for k, row in enumerate(each_row(verdicts)):
+        colour = _VERDICT_COLOURS.get(str(row.verdict), QUIET)
+        axes.plot(0.03, -k, _MARKS.get(str(row.verdict), "o"), color=colour, markersize=5)
+        value = "" if pd.isna(row.value) else f" {row.value:.3g}"
+        axes.annotate(f"{row.diagnostic}{value}", (0.06, -k), va="center", fontsize=7)
+        axes.annotate(str(row.verdict), (1.06, -k), va="center", ha="right", fontsize=7, color=colour)
+
+
+@house_style
+def bounds_page(table: pd.DataFrame, title: str = "") -> Figure:
+    """Draw probabilities of benefit and harm over the coupling, each inside the bounds that hold under every coupling.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From ``causalms.scm.rho_sweep``: ``rho``, ``measure``, ``estimate``, ``se_monte_carlo``, ``lower_bound``, ``upper_bound``,
+        ``arm``, ``reference``, of one pair of arms; by choice ``truth``.
+    title : str
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"rho": [0.0, 1.0], "measure": "harm", "estimate": [0.1, 0.0], "se_monte_carlo": 0.01,
+    ...     "lower_bound": 0.0, "upper_bound": 0.3, "arm": "drug", "reference": "placebo"})
+    >>> bounds_page(table).get_label()
+    'drug against placebo over the coupling: harm 0.100 at rho 0 to 0.000 at rho 1, bounds 0.000 to 0.300.'
+    """
+    columns = ("rho", "measure", "estimate", "se_monte_carlo", "lower_bound", "upper_bound", "arm", "reference")
+    require_columns(table, columns, "bounds over rho")
+    pairs = table[["arm", "reference"]].drop_duplicates()
+    if len(pairs) > 1:
+        raise InputError(f"bounds over rho: the table has {len(pairs)} pairs of arms; draw one pair at a time")
+    measures = list(table["measure"].unique())
+    figure = new_figure(0.8 + 1.7 * len(measures))
+    panels = figure.subplots(len(measures), 1, sharex=True, squeeze=False)[:, 0]
+    shown = []
+    for axes, measure in zip(panels, measures, strict=True):
+        rows = table[table["measure"] == measure].sort_values("rho")
+        holds = "holds under every coupling"
+        axes.fill_between(rows["rho"], rows["lower_bound"], rows["upper_bound"], color=BAND, alpha=0.45, linewidth=0, label=holds)
+        error = 1.959964 * rows["se_monte_carlo"]
+        axes.errorbar(
+            rows["rho"], rows["estimate"], error, fmt="o-", color=WARNING, markersize=3.5, linewidth=1.2, label="assumed coupling"
+        )
+        if "truth" in rows and rows["truth"].notna().all():
+            axes.axhline(rows["truth"].iloc[0], color=OBSERVED, linestyle="--", linewidth=1, label="truth (simulated trial)")
+        axes.set(ylabel=f"P({measure})", ylim=(-0.02, None))
+        first, last = rows.iloc[0], rows.iloc[-1]
+        shown.append(
+            f"{measure} {first['estimate']:.3f} at rho {first['rho']:g} to {last['estimate']:.3f} at rho {last['rho']:g}, "
+            f"bounds {first['lower_bound']:.3f} to {first['upper_bound']:.3f}"
+        )
+    panels[-1].set_xlabel("Coupling of the two worlds: -1 mirrored, 0 unrelated, 1 shared noise")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=7.5)
+    pair = f"{pairs['arm'].iloc[0]} against {pairs['reference'].iloc[0]}"
+    figure.suptitle(title or pair, x=0.02, ha="left", fontsize=10, weight="bold")
+    return describe(figure, f"{pair} over the coupling: {'; '.join(shown)}.")
