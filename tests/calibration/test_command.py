@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from causalms.cli import main
+from causalms.commands.judged import read_draws
 from causalms.tables import RESULTS_COLUMNS, write_table
 
 
@@ -45,7 +47,12 @@ def test_results_and_figure_tables_are_written(files: Path, draws: str, capsys: 
         (["--by", "weight"], 2, "is no column, no condition"),
         (["--level", 1.5], 2, "level 1.5"),
         (["--repetitions", 0], 2, "0 repetitions"),
-        (["--out", "results.docx"], 2, "written as .csv, .tsv or .parquet"),
+        (["--out", "results.docx"], 2, "--out results.docx: tables are written as .csv, .tsv or .parquet"),
+        (["--recalibrate", "new.xlsx"], 2, "--recalibrate new.xlsx: tables are written as"),
+        (["--recalibrate", "new.csv", "--fit-share", 1], 2, "share 1 of a split"),
+        (["--recalibrate", "new.csv", "--outcome", "net2_lesions_periventricular"], 2, "--recalibrate is for net2_lesions"),
+        (["--conformal", "sets.csv", "--conformal-level", 0.999], 1, "cannot promise 100% coverage"),
+        (["--outcome", "relapses"], 1, "trial/participants.tsv: no column 'relapses_week48'"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_no_file(
@@ -63,3 +70,67 @@ def test_bad_input_is_one_line_and_leaves_no_file(
     assert error.count("\n") == 1
     assert message in error
     assert sorted(files.rglob("*")) == before
+
+
+def test_what_cannot_be_written_is_found_before_anything_is_judged(
+    files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("causalms.calibration.assess", lambda *_, **__: pytest.fail("judged first"))
+    assert run("calibrate", files / "draws.parquet", "--observed", files / "trial", "--out", "results.docx") == 2
+    assert "choose one of these suffixes" in capsys.readouterr().err
+
+
+def test_messages_name_the_files_and_no_inner_column(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    draws = pd.read_parquet(files / "draws.parquet")
+    write_table(draws.iloc[1:], files / "short.parquet")
+    assert run("calibrate", files / "short.parquet", "--observed", files / "trial") == 1
+    assert f"{files / 'short.parquet'}: participant sub-000 has 31 draws" in capsys.readouterr().err
+    assert run("calibrate", files / "draws.parquet", "--observed", files / "trial", "--by", "weight") == 2
+    columns = capsys.readouterr().err.split("columns are ")[1]
+    assert "age" in columns
+    assert not {"observed", "key", "position"} & set(columns.replace(";", ",").replace(" ", "").strip().split(","))
+
+
+@pytest.mark.parametrize("draws", ["draws.parquet", "expected.parquet"])
+def test_recalibrated_draws_are_a_draws_table_that_effects_takes(
+    files: Path, draws: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (files / draws).with_suffix(".queries.json").write_text(json.dumps({"q": {"seed": 7}}))
+    out, new = files / "out.csv", files / "new.parquet"
+    options = ["--observed", files / "trial", "--repetitions", 19, "--recalibrate", new, "--out", out, "--seed", 3]
+    assert run("calibrate", files / draws, *options) == 0
+    printed = capsys.readouterr().out
+    assert "100 fitted on (share 0.5 of every trial and arm, seed 3), 100 judge" in printed
+    judged = pd.read_csv(out)
+    assert set(judged["analysis"]) == {"calibration", "calibration after recalibration"}
+    assert set(judged.loc[judged["measure"] == "CRPS", "n"]) == {100}
+    table = read_draws(str(new))
+    assert len(table) == len(pd.read_parquet(files / draws))
+    assert set(table["query_id"]) == {"q-recalibrated"}
+    record = json.loads(new.with_suffix(".queries.json").read_text())["q-recalibrated"]
+    assert (record["seed"], record["recalibration"]["of"]) == (7, draws)
+    assert run("effects", new, "--reference", "placebo") == 0
+    assert "dimethyl-fumarate" in capsys.readouterr().out
+
+
+def test_conformal_sets_of_everyone_under_every_arm(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sets = files / "sets.csv"
+    options = ["--observed", files / "trial", "--repetitions", 19, "--conformal", sets, "--conformal-level", 0.8]
+    assert run("calibrate", files / "expected.parquet", *options) == 0
+    assert "conformal sets, at least 80% in every arm" in capsys.readouterr().out
+    table = pd.read_csv(sets)
+    assert table.groupby("arm").size().to_dict() == {"placebo": 200, "dimethyl-fumarate": 200}
+    # The half that fitted the sets is marked, whatever the arm of the row.
+    assert table["fitted_on"].mean() == 0.5
+    assert (table["lower"] <= table["upper"]).all()
+
+
+def test_a_zero_inflated_law_is_read_from_the_table(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = pd.read_parquet(files / "expected.parquet").assign(zero_inflation=0.4)
+    write_table(table, files / "inflated.parquet")
+    plain, inflated = files / "plain.csv", files / "inflated.csv"
+    for name, out in (("expected.parquet", plain), ("inflated.parquet", inflated)):
+        assert run("calibrate", files / name, "--observed", files / "trial", "--repetitions", 19, "--out", out) == 0
+    scores = [pd.read_csv(out).set_index("measure").loc["log score", "estimate"] for out in (plain, inflated)]
+    # The counts have no extra zeros: a law that puts them in scores worse.
+    assert scores[1] > scores[0]

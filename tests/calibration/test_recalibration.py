@@ -10,6 +10,7 @@ from causalms.calibration import (
     DrawsLaw,
     NegativeBinomialLaw,
     Pairs,
+    Recalibration,
     assess,
     conformal,
     pit_histogram,
@@ -113,3 +114,48 @@ def test_too_few_patients_promise_nothing() -> None:
         conformal(made(1, 8), 0.9)
     with pytest.raises(RefusalError, match="too few to recalibrate"):
         recalibrate(made(1, 8))
+
+
+def sampled_table(people: Pairs) -> pd.DataFrame:
+    """A sampled draws table of everyone under both arms, with half a lesion's volume a lesion and one region."""
+    rng = np.random.default_rng(8)
+    tables = []
+    for arm, effect in EFFECT.items():
+        law = NegativeBinomialLaw(np.full(people.n, 3.0 * effect), np.full(people.n, 0.5))
+        counts = law.sample(rng, 64)
+        one = pd.DataFrame({"participant_id": np.repeat(np.arange(people.n), 64), "draw": np.tile(np.arange(64), people.n)})
+        keys = {"trial": "T", "arm": arm, "arm_randomised": "placebo", "visit_week": 48.0, "query": "interventional"}
+        volumes = {"net2_volume_ml": counts.ravel() * 0.5, "net2_lesions_periventricular": 0}
+        tables.append(one.assign(**keys, query_id="q", net2_lesions=counts.ravel(), **volumes))
+    return pd.concat(tables, ignore_index=True)
+
+
+def test_recalibrated_draws_have_the_recalibrated_law_and_keep_their_order() -> None:
+    people = made(6, 40)
+    table = sampled_table(people)
+    fit = Recalibration(pd.DataFrame({"arm": list(EFFECT), "intercept": [0.7, 0.2], "slope": [0.5, 1.0], "size": [2.0, 0.4]}))
+    moved = fit.sampled(table, seed=1)
+    for (participant, arm), rows in list(moved.groupby(["participant_id", "arm"]))[:12]:
+        before = table.loc[rows.index, "net2_lesions"].to_numpy()
+        law = fit.law(NegativeBinomialLaw([before.mean()], [np.inf]), np.array([arm], dtype=object))
+        # 64 stratified quantiles: within one draw of the law's own distribution function everywhere.
+        for count in (0, 1, 3):
+            assert (rows["net2_lesions"] <= count).mean() == pytest.approx(law.cdf([count])[0], abs=1.01 / 64), participant
+        order = np.argsort(before, kind="stable")
+        assert (np.diff(rows["net2_lesions"].to_numpy()[order]) >= 0).all()
+    np.testing.assert_allclose(moved["net2_volume_ml"], 0.5 * moved["net2_lesions"], atol=1e-9)
+    assert "net2_lesions_periventricular" not in moved
+    shuffled = fit.sampled(table.sample(frac=1, random_state=1), seed=1).sort_values(["arm", "participant_id", "draw"])
+    again = moved.sort_values(["arm", "participant_id", "draw"])
+    # Ties are broken by the order of rows, which only permutes equal draws: the law of every patient stays.
+    assert shuffled.groupby(["arm", "participant_id"])["net2_lesions"].sum().sum() == pytest.approx(
+        again["net2_lesions"].sum(), rel=0.02
+    )
+
+
+def test_zero_inflation_is_part_of_what_is_recalibrated_away() -> None:
+    fit = Recalibration(pd.DataFrame({"arm": ["placebo"], "intercept": [0.0], "slope": [1.0], "size": [0.5]}))
+    rows = pd.DataFrame({"arm": ["placebo"], "expected_net2_lesions": [2.0], "expected_net2_volume_ml": [0.2]})
+    after = fit.expected(rows.assign(zero_inflation=0.5, activity_probability=0.3, dispersion=1.0))
+    assert "zero_inflation" not in after
+    assert after["activity_probability"].iloc[0] == pytest.approx(1 - (0.5 / 2.5) ** 0.5)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalms.calibration import RiskMap, frequency_maps, place_scores, region_calibration, voxel_reliability
+from causalms.calibration import RiskMap, frequency_maps, place_scores, region_calibration, region_volumes, voxel_reliability
 from causalms.errors import InputError, RefusalError
 from causalms.tables import REGIONS
 
@@ -91,3 +91,29 @@ def test_maps_that_do_not_fit_are_refused() -> None:
         RiskMap(np.array([1.2]), np.array([True]))
     with pytest.raises(RefusalError, match="at least two"):
         voxel_reliability(maps(1, 1))
+
+
+def test_region_volumes_find_the_region_that_is_wrong() -> None:
+    rng = np.random.default_rng(6)
+    labels = np.repeat([1, 2, 3, 4], 500)
+    found = []
+    for _ in range(60):
+        risk = rng.uniform(0, 0.1, 2000)
+        found.append(RiskMap(risk, rng.random(2000) < np.where(labels == 2, 2, 1) * risk))
+    table = region_volumes(found, labels, 0.001).set_index("region")
+    assert table.loc["juxtacortical", "ratio"] == pytest.approx(2, abs=0.15)
+    assert table.loc["juxtacortical", "p_value"] < 1e-6
+    assert (table.drop("juxtacortical")["p_value"] > 0.001).all()
+    # 25 expected lesion voxels of one microlitre in each region and patient.
+    np.testing.assert_allclose(table["expected_ml"], 60 * 25 * 0.001, rtol=0.05)
+    with pytest.raises(InputError, match="regions"):
+        region_volumes(found, labels[:5], 0.001)
+
+
+def test_gain_over_a_reference_map_is_that_over_uniform_less_the_references_own() -> None:
+    told = maps(7)
+    reference = np.mean([one.risk for one in told], axis=0)
+    own = place_scores(told, reference=reference).set_index("measure")["estimate"]
+    flat = [RiskMap(reference, one.mask, centres=one.centres) for one in told]
+    known = place_scores(flat).set_index("measure")["estimate"]
+    assert own["gain over the reference map"] == pytest.approx(own["gain over uniform"] - known["gain over uniform"], abs=1e-12)

@@ -69,6 +69,10 @@ TABLES: dict[str, tuple[Draw, dict[str, list[Any]]]] = {
         figures.subgroup_forest,
         {name: CONTRASTS[name] for name in ("subgroup", "measure", "estimate", "lower", "upper")},
     ),
+    "voxel_risk": (
+        figures.voxel_risk,
+        {"forecast": [1e-3, 1e-2], "frequency": [2e-3, 1e-2], "lower": [5e-4, 5e-3], "upper": [1.5e-3, 2e-2]},
+    ),
 }
 #: Words that the alternative text must hold: the numbers that are drawn.
 SAYS = {
@@ -83,6 +87,7 @@ SAYS = {
     "pit_histogram": ("1 of 2 bins lie outside the band",),
     "reliability": ("1 of 2 forecasts lie outside the band",),
     "rootogram": ("counts 0 to 1", "1 of 2 counts lie outside the band"),
+    "voxel_risk": ("frequency from 0.002 to 0.01", "1 of 2 classes lie outside the band"),
     "subgroup_forest": ("all patients, observed 0.500 (0.400 to 0.620)", "age >= 40"),
 }
 
@@ -97,7 +102,7 @@ def _lines(axes: Axes) -> list[tuple[list[float], list[float]]]:
 
 
 def test_every_public_figure_is_tested() -> None:
-    assert {*TABLES, "risk_maps", "training_log"} >= set(figures.__all__)
+    assert {*TABLES, "risk_maps", "training_log", "lesion_frequency"} >= set(figures.__all__)
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -219,3 +224,28 @@ def test_counts_of_a_draws_table_are_drawn_although_they_are_floats() -> None:
     table = pd.DataFrame({"arm": "placebo", "count": [0.0, 1.0, 2.0], "share": [0.5, 0.3, 0.2]})
     heights = [bar.get_height() for bar in figures.count_distribution(table).axes[0].patches]
     assert heights == [0.5, 0.3, 0.2]
+
+
+def test_lesion_frequency_draws_both_maps_on_one_scale() -> None:
+    expected, observed = np.zeros((2, 8, 9, 6))
+    expected[3:5, 4, 2:4], observed[3, 4, 2] = 0.2, 0.7
+    figure = figures.lesion_frequency(np.ones((8, 9, 6)), expected, observed, slices=[2, 3], smooth_mm=0)
+    panels = [axes.images[-1] for axes in figure.axes if len(axes.images) == 2]
+    assert len(panels) == 4
+    assert {panel.get_clim() for panel in panels} == {(0, 0.7)}
+    assert [float(np.ma.filled(panel.get_array(), 0).max()) for panel in panels] == pytest.approx([0.2, 0.2, 0.7, 0])
+    assert "expected lesion voxels a patient 0.80, observed 0.70" in str(figure.get_label())
+
+
+def test_lesion_frequency_is_smoothed_alike_and_keeps_its_mass() -> None:
+    expected = np.zeros((21, 21, 21))
+    expected[10, 10, 10] = 1.0
+    figure = figures.lesion_frequency(np.ones_like(expected), expected, expected, slices=[10], voxel_mm=(2, 2, 2), smooth_mm=8)
+    # A Gaussian of 8 mm at 2 mm voxels has a standard deviation of 1.7 voxels, and 1 / (sqrt(2 pi) 1.7)^3 at its middle.
+    top = next(axes for axes in figure.axes if len(axes.images) == 2).images[-1].get_clim()[1]
+    assert top == pytest.approx((np.sqrt(2 * np.pi) * 8 / 2.3548 / 2) ** -3, rel=0.02)
+
+
+def test_lesion_frequency_of_another_grid_is_refused() -> None:
+    with pytest.raises(InputError, match=r"observed map of shape \(4, 4, 4\), expected that of the anatomy"):
+        figures.lesion_frequency(np.ones((5, 4, 4)), np.zeros((5, 4, 4)), np.zeros((4, 4, 4)))
