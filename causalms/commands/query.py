@@ -105,8 +105,11 @@ def _refuse_misuse(out: Path, asked: dict[str, Any]) -> None:
         raise UsageError("--bounds-over-rho compares every --do arm with a reference; add --reference ARM")
     if asked["reference"] and not factual and asked["reference"] not in asked["arms"]:
         raise UsageError(f"--reference {asked['reference']}: contrasts need that world too; add --do {asked['reference']}")
-    if asked["bounds_over_rho"] and not set(asked["arms"]) - {asked["reference"]}:
-        raise UsageError("--bounds-over-rho needs an arm other than the reference; add --do ARM")
+    if asked["reference"] and factual and not asked["bounds_over_rho"]:
+        raise UsageError("--reference with --given-factual goes with --bounds-over-rho; add it or leave --reference out")
+    others = set(asked["arms"]) - {asked["reference"]}
+    if asked["reference"] and not others and (asked["bounds_over_rho"] or asked["policy"] is None):
+        raise UsageError(f"--reference {asked['reference']}: no world to compare with it; add --do ARM")
 
 
 def _query(asked: dict[str, Any]) -> Query:

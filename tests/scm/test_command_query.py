@@ -88,9 +88,10 @@ def test_given_factual_is_rung_three(file, tmp_path, capsys):
         (["--do", "placebo", "--given-factual", "--abduction", "deterministic"], 1, "no deterministic abduction"),
         (["--do", "placebo", "--given-factual", "--coupling", "rho", "--rho", "2"], 2, "from -1 (mirrored)"),
         (["--do", "placebo", "--reference", "ocrelizumab"], 2, "add --do ocrelizumab"),
-        (["--do", "placebo", "--reference", "placebo"], 2, "no world to compare with 'placebo'"),
+        (["--do", "placebo", "--reference", "placebo"], 2, "no world to compare with it"),
+        (["--do", "placebo", "--given-factual", "--reference", "placebo"], 2, "goes with --bounds-over-rho"),
         (["--do", "placebo", "--bounds-over-rho"], 2, "add --reference ARM"),
-        (["--do", "placebo", "--reference", "placebo", "--bounds-over-rho"], 2, "an arm other than the reference"),
+        (["--do", "placebo", "--reference", "placebo", "--bounds-over-rho"], 2, "no world to compare with it"),
         (["--do", "placebo", "--recalibrate", "10"], 2, "add --expected"),
         (["--do", "placebo", "--recalibrate", "1", "--expected"], 2, "--recalibrate"),
         (["--do", "placebo", "--expected", "--recalibrate", "10", "--reference", "placebo"], 2, "causalms effects OUT"),
@@ -192,7 +193,7 @@ def test_a_query_killed_for_real_goes_on_and_leaves_no_hidden_file(file, table, 
     asked = ["query", file, "--do", "placebo", "--do", "ocrelizumab", "--draws", 400, "--model", "counts", "--out", out]
     words = [sys.executable, "-m", "causalms", *map(str, asked)]
     killed = subprocess.Popen(words, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    while not list(patients.glob("*/*.parquet")) and killed.poll() is None:
+    while not list(patients.glob("*/sub-*.parquet")) and killed.poll() is None:
         time.sleep(0.05)
     killed.send_signal(signal.SIGKILL)
     assert killed.wait() == -signal.SIGKILL
