@@ -91,14 +91,27 @@ class PhantomTruth:
         self._enrolled(participant_id)
         if arm not in self.design.arms:
             raise UsageError(f"no arm is called {arm!r}; choose one of {', '.join(self.design.arms)}")
-        last = max(self.design.weeks)
-        if not 0 <= week <= last:
-            raise UsageError(f"week {week} is outside the trial; choose a week from 0 to {last}")
+        self._inside(week)
         rows = self._rows(participant_id)
         share = rows.set_index("arm")["realised_rate"] / max(rows["realised_rate"].max(), np.finfo(float).tiny)
         lesions = self.lesions_of(participant_id)
         here = (lesions.u < share[arm]) & (lesions.onset_week <= week)
         return mask_of([voxels for voxels, there in zip(lesions.voxels, here, strict=True) if there], self.space.shape)
+
+    def rates(self, week: float) -> pd.DataFrame:
+        """True expected cumulative counts at any week up to the last one, visits or not: one row a patient, one column an arm.
+
+        Rates are constant in time, so ``true_rate(w) = true_rate(last) * w / last``.
+
+        Raises
+        ------
+        UsageError
+            If the week is outside the trial.
+        """
+        last = self._inside(week)
+        ends = self.table[self.table["visit_week"] == last]
+        wide = ends.pivot(index="participant_id", columns="arm", values="true_rate")
+        return wide[list(self.design.arms)] * (week / last)
 
     def location_intensity(self, participant_id: str) -> np.ndarray:
         """Probability of every voxel to be the first of a new lesion, before lesions keep each other apart; sums to 1.
@@ -128,6 +141,13 @@ class PhantomTruth:
         intensity = np.zeros(shape)
         intensity.ravel()[density.voxels] = density.probability
         return intensity
+
+    def _inside(self, week: float) -> int:
+        """Last week of the trial, if the week asked for is not after it."""
+        last = max(self.design.weeks)
+        if not 0 <= week <= last:
+            raise UsageError(f"week {week} is outside the trial; choose a week from 0 to {last}")
+        return last
 
     def _enrolled(self, participant_id: str) -> Enrolled:
         for enrolled in self.roster:
