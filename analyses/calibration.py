@@ -60,7 +60,8 @@ def main(out: Path, model: str, patients: int, place_patients: int, week: int, s
     after = recalibration(pairs, out, seed)
     glance = pd.concat([summary(found.results), after], ignore_index=True)
     write_table(glance, out / "summary.csv")
-    places(scm, trial, week, list(trial.participants["participant_id"][:place_patients]), out)
+    chosen = trial.participants["participant_id"].sample(min(place_patients, patients), random_state=seed)
+    places(scm, trial, week, list(chosen), out)
     print(glance.round(3).to_string(index=False))
 
 

@@ -11,17 +11,20 @@ import click
 import numpy as np
 import pandas as pd
 
-from causalms.calibration import assess, pair
+from causalms.calibration import assess, frequency_maps, pair, place_scores
+from causalms.commands.places import judged_risk_maps
 from causalms.effects import analyse, estimate
 from causalms.evidence import agree
 from causalms.phantom import PhantomTrial, simulate_trial
-from causalms.report import Report, figures
+from causalms.report import Report, figures, read_credibility
+from causalms.report.credibility import DEMONSTRATION
 from causalms.scm import CausalModel, write_draws
 from causalms.scm.individual import rung_three_results
 from causalms.scm.recalibration import recalibrate
 from causalms.subgroups import forest
 from causalms.subgroups.simulated import simulated_forest
 from causalms.tables import ARMS, net2_column, write_table
+from causalms.trials import template_anatomy
 
 REFERENCE = "placebo"
 SUBGROUPS = ("gd_lesions > 0", "age >= 40")
@@ -30,6 +33,8 @@ SAMPLED_PATIENTS = 16
 DRAWS = 6
 TWINS = 10
 PARTICLES = 4
+#: Patients whose risk maps are held against their masks.
+MAPPED = 60
 
 
 @dataclass
@@ -57,6 +62,7 @@ class Walkthrough:
             self.truth,
             self.sampled,
             self.calibration,
+            self.places,
             self.subgroups,
             self.agreement,
             self.twins,
@@ -95,7 +101,8 @@ class Walkthrough:
             f"{self.patients} simulated patients of four pooled trials, week {self.week}. Simulated data: a demonstration of "
             "methods. Not for clinical use."
         )
-        return Report("What would these patients have had under another drug?", summary, commands=[command])
+        plan = read_credibility(DEMONSTRATION)
+        return Report("What would these patients have had under another drug?", summary, commands=[command], credibility=plan)
 
     @cached_property
     def simulated(self) -> pd.DataFrame:
@@ -212,6 +219,20 @@ class Walkthrough:
         self.report.add_figure(figures.reliability(whole["reliability"]), "Reliability of the probability of any new lesion")
         self.report.add_figure(figures.rootogram(whole["rootogram"]), "Hanging rootogram of counts")
         self.report.add_figure(figures.coverage(whole["coverage"]), "Coverage of prediction intervals by level")
+
+    def places(self) -> None:
+        """Where lesions were expected and where they came."""
+        chosen = self.trial.participants["participant_id"].sample(min(MAPPED, self.patients), random_state=self.seed)
+        maps = judged_risk_maps(self.model, self.trial, self.week, list(chosen))
+        expected, observed = frequency_maps(maps)
+        table = place_scores(maps, reference=expected)
+        write_table(table, self.out / "places.csv")
+        anatomy, sizes = template_anatomy(self.trial.space).t1, self.trial.space.voxel_sizes_mm
+        figure = figures.lesion_frequency(anatomy, expected, observed, voxel_mm=(sizes[0], sizes[1], sizes[2]))
+        self.report.add_figure(figure, f"Expected and observed lesion frequency of {len(maps)} patients, smoothed alike by 8 mm")
+        self.report.add_table(
+            table, "Log score of lesion places (nats a lesion), and what is won over no knowledge and over the mean map"
+        )
 
     def subgroups(self) -> None:
         """Prespecified subgroups of the largest randomised comparison with placebo."""

@@ -108,6 +108,10 @@ class CredibilityPlan:
     sha256: str
 
 
+#: The plan of the demonstration, an example to copy.
+DEMONSTRATION = Path(__file__).with_name("plans") / "demonstration.yaml"
+
+
 def read_credibility(path: str | os.PathLike[str]) -> CredibilityPlan:
     """Read and check a credibility file.
 
@@ -128,6 +132,8 @@ def read_credibility(path: str | os.PathLike[str]) -> CredibilityPlan:
 
     Examples
     --------
+    >>> read_credibility(DEMONSTRATION).plan.model_influence.grade
+    'medium'
     >>> import pathlib, tempfile
     >>> file = pathlib.Path(tempfile.mkdtemp()) / "plan.yaml"
     >>> _ = file.write_text("question_of_interest: Does it agree?")

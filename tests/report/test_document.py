@@ -200,6 +200,28 @@ def test_page_shows_the_verdicts_and_the_checksum_of_the_plan(page: str, tmp_pat
         assert words in shown
 
 
+def test_the_demonstrations_plan_names_measures_that_the_judging_rooms_write() -> None:
+    from causalms.report.credibility import DEMONSTRATION
+
+    rows = [
+        {"measure": "ratio of rate ratios", "estimate": 1.1},
+        {"measure": "equivalence of rate ratios within 1.25", "p_value": 0.4},
+        {"measure": "observed / predicted mean count", "estimate": 0.9},
+        {"measure": "largest deviation of the PIT histogram from 1", "subgroup": "all", "p_value": 0.3},
+    ]
+    verdicts = judge(read_credibility(DEMONSTRATION).plan, results_table([{**row, "randomised": False} for row in rows]))
+    # The last line's measure is not among the results, and is said to be missing rather than met.
+    assert [verdict.verdict for verdict in verdicts] == ["met", "not met", "met", "met", "not judged"]
+    assert verdicts[-1].found == "no such row in the results"
+
+
+def test_off_screen_figures_wait_and_paper_shows_them_all(page: str) -> None:
+    assert re.search(r"<img[^>]* loading=\"lazy\"", page)
+    assert re.search(r"\.tablebox \{[^}]*content-visibility: auto", page)
+    printed = page[page.index("@media print") :]
+    assert "figure, .tablebox { content-visibility: visible; }" in printed
+
+
 def _criterion(**changes: Any) -> dict[str, Any]:
     return {"acceptance_criteria": [{**PLAN["acceptance_criteria"][0], **changes}]}
 
