@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage, optimize, stats
 
+from causalms.errors import RefusalError
 from causalms.generator.dataset import TrainingPatient
 from causalms.generator.inputs import PatientArrays
 from causalms.generator.model import ExpectedOutcome
@@ -61,8 +62,8 @@ class Climatology:
             return np.asarray(np.log(inside / inside.sum()))
 
     def sample(self, scan: Any, arm: str, week: float, draw: int, seed: int) -> np.ndarray:
-        """Not offered: climatology has no masks."""
-        raise NotImplementedError("climatology gives counts and places, no masks")
+        """Refused: climatology has no masks."""
+        raise RefusalError("climatology has no masks; ask it for counts (expect) or places (log_place)")
 
 
 def fit_climatology(

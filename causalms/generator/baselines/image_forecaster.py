@@ -20,6 +20,7 @@ from causalms.generator.checkpoint import load_tensors, read_checkpoint, write_c
 from causalms.generator.config import COVARIATES
 from causalms.generator.dataset import TrainingPatient
 from causalms.generator.inputs import POOLED, PatientArrays, pooled_signals, stack, template_planes, volumes
+from causalms.generator.model import ExpectedOutcome
 from causalms.generator.network import Network
 from causalms.generator.risk_training import set_standardisation
 from causalms.trials import Space
@@ -128,6 +129,39 @@ class ImageForecaster:
     def encode_arrays(self, patient: PatientArrays) -> EncodedImage:
         """Encode a patient already read."""
         return EncodedImage(patient.participant_id, self.network.read([patient], self.space))
+
+    def expect(self, scan: EncodedImage, arm: str, week: float) -> ExpectedOutcome:
+        """Law of the count, where the model has one.
+
+        Raises
+        ------
+        RefusalError
+            If ``expect`` is not among the capabilities.
+        """
+        raise self._lacks("no law of the count")
+
+    def log_place(self, scan: EncodedImage, arm: str) -> np.ndarray:
+        """Log probability of a lesion's place, where the model has one.
+
+        Raises
+        ------
+        RefusalError
+            If ``place`` is not among the capabilities.
+        """
+        raise self._lacks("no law of places")
+
+    def sample(self, scan: EncodedImage, arm: str, week: float, draw: int, seed: int) -> np.ndarray:
+        """One NET2 mask, where the model draws masks.
+
+        Raises
+        ------
+        RefusalError
+            If ``masks`` is not among the capabilities.
+        """
+        raise self._lacks("no masks")
+
+    def _lacks(self, what: str) -> RefusalError:
+        return RefusalError(f"{self.name} has {what}; ask a model whose capabilities include it")
 
     def arm_index(self, arm: str) -> Tensor:
         """Position of an arm, shape (1,).

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import statsmodels.api as sm
 
-from causalms.errors import ConvergenceError
+from causalms.errors import ConvergenceError, RefusalError
 from causalms.generator.config import COVARIATES
 from causalms.generator.dataset import TrainingPatient
 from causalms.generator.inputs import PatientArrays
@@ -60,12 +60,12 @@ class ColumnRegression:
         return ExpectedOutcome(mean, mean * self.lesion_ml, 1 - (size / (size + mean)) ** size, self.alpha)
 
     def log_place(self, scan: Any, arm: str) -> np.ndarray:
-        """Not offered: the regression knows no places."""
-        raise NotImplementedError("a regression on columns gives counts only")
+        """Refused: the regression knows no places."""
+        raise RefusalError("column regression has no law of places; ask it for counts (expect)")
 
     def sample(self, scan: Any, arm: str, week: float, draw: int, seed: int) -> np.ndarray:
-        """Not offered: the regression has no masks."""
-        raise NotImplementedError("a regression on columns gives counts only")
+        """Refused: the regression has no masks."""
+        raise RefusalError("column regression has no masks; ask it for counts (expect)")
 
 
 def fit_regression(patients: list[TrainingPatient], arms: tuple[str, ...]) -> ColumnRegression:

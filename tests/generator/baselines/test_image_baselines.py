@@ -104,6 +104,21 @@ def test_unknown_arms_and_untrained_weeks_are_refused(name: str, trained: dict[s
         trained[name].log_week(200)
 
 
+def test_what_a_baseline_lacks_is_refused_in_one_line(
+    trained: dict[str, ImageForecaster], patients: list[TrainingPatient]
+) -> None:
+    questions: dict[str, Callable[[ImageForecaster, Any], object]] = {
+        "expect": lambda model, scan: model.expect(scan, model.arms[0], 96),
+        "place": lambda model, scan: model.log_place(scan, model.arms[0]),
+        "masks": lambda model, scan: model.sample(scan, model.arms[0], 96, 0, 0),
+    }
+    for model in trained.values():
+        scan = model.encode_arrays(patients[0].arrays)
+        for capability in questions.keys() - model.capabilities:
+            with pytest.raises(RefusalError, match=f"^{model.name} has no"):
+                questions[capability](model, scan)
+
+
 def test_an_arms_head_is_untouched_by_patients_of_other_arms(
     patients: list[TrainingPatient], arms: tuple[str, ...], trial: PhantomTrial
 ) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from causalms.errors import RefusalError
 from causalms.generator import Generator
 from causalms.generator.baselines import (
     FactorisedDiffusion,
@@ -89,6 +90,18 @@ def test_template_prior_gains_nothing_over_itself(patients: list[TrainingPatient
     seen = [SeenPatient(p.arrays, p.arm, p.last.mask(tuple(trial.space.shape))) for p in patients]
     row = judge_places(model, seen, model, trial.space, repetitions=20).iloc[0]
     assert row["estimate"] == row["lower"] == row["upper"] == 0
+
+
+def test_tables_refuse_what_they_cannot_say(
+    patients: list[TrainingPatient], many: list[TrainingPatient], trial: PhantomTrial
+) -> None:
+    climatology, regression = fit_climatology(patients, ARMS, trial.space), fit_regression(many, ARMS)
+    with pytest.raises(RefusalError, match="no masks"):
+        climatology.sample(climatology.encode_arrays(patients[0].arrays), "placebo", 96, 0, 0)
+    with pytest.raises(RefusalError, match="no masks"):
+        regression.sample(regression.encode_arrays(patients[0].arrays), "placebo", 96, 0, 0)
+    with pytest.raises(RefusalError, match="no law of places"):
+        regression.log_place(regression.encode_arrays(patients[0].arrays), "placebo")
 
 
 class Clairvoyant(FactorisedDiffusion):
