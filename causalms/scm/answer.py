@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import joblib
 import numpy as np
@@ -250,6 +251,14 @@ def _shown(participants: Sequence[str], progress: bool) -> Iterator[str]:
     yield from tqdm(participants, desc="patients", unit="patient", disable=None if progress else True)
 
 
+def _finished(part: Path) -> pd.DataFrame | None:
+    """The rows of a patient answered before; None where there are none, or the disk spoilt them."""
+    try:
+        return pd.read_parquet(part)
+    except (OSError, ValueError):  # pyarrow's errors of a damaged file are ValueErrors
+        return None
+
+
 def _one_patient(
     mechanism: Mechanism,
     trial: Any,
@@ -259,9 +268,9 @@ def _one_patient(
     participant_id: str,
     folder: Path | None,
 ) -> pd.DataFrame:
-    part = None if folder is None else folder / f"{participant_id}.parquet"
-    if part is not None and part.is_file():
-        return pd.read_parquet(part)
+    part = None if folder is None else folder / f"{quote(participant_id, safe='')}.parquet"  # an id is never a path
+    if part is not None and (known := _finished(part)) is not None:
+        return known
     with one_thread():
         table = patient_rows(mechanism, trial, randomisation, query, query_id, participant_id)
     if part is not None:

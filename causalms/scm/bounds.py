@@ -19,6 +19,7 @@ from scipy import stats
 from causalms.errors import UsageError
 
 FloatArray = npt.NDArray[np.floating[Any]]
+_MOST_LESIONS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -61,13 +62,29 @@ class Law:
 
     @classmethod
     def of_draws(cls, draws: npt.ArrayLike) -> Law:
-        """Empirical law of draws."""
+        """Empirical law of draws.
+
+        Raises
+        ------
+        UsageError
+            If there are none, or one is not a number.
+        """
+        if np.size(draws) == 0 or not np.all(np.isfinite(np.asarray(draws, dtype=float))):
+            raise UsageError("a law needs at least one draw and no missing ones; ask for more draws")
         support, counts = np.unique(np.asarray(draws, dtype=float), return_counts=True)
         return cls(support, counts / counts.sum())
 
     @classmethod
     def negative_binomial(cls, mean: float, dispersion: float) -> Law:
-        """Count law with variance m + alpha m^2, cut where less than 1e-10 is left (the rest is put on the last point)."""
+        """Count law with variance m + alpha m^2, cut where less than 1e-10 is left (the rest is put on the last point).
+
+        Raises
+        ------
+        UsageError
+            If mean or dispersion is no number at least 0, or the law reaches beyond a million lesions.
+        """
+        if not (np.isfinite(mean) and np.isfinite(dispersion) and mean >= 0 and dispersion >= 0):
+            raise UsageError(f"a count law with mean {mean} and dispersion {dispersion} is none; both must be at least 0")
         if mean <= 0:
             return cls(np.array([0.0]), np.array([1.0]))
         if dispersion > 1e-9:
@@ -75,7 +92,12 @@ class Law:
             law = stats.nbinom(size, size / (size + mean))
         else:
             law = stats.poisson(mean)
-        support = np.arange(int(law.isf(1e-10)) + 1, dtype=float)
+        last = float(law.isf(1e-10))
+        if not last <= _MOST_LESIONS:
+            raise UsageError(
+                f"a count law with mean {mean:g} and dispersion {dispersion:g} reaches {last:g} lesions; check the mean"
+            )
+        support = np.arange(int(last) + 1, dtype=float)
         probabilities = law.pmf(support)
         probabilities[-1] += max(1.0 - probabilities.sum(), 0.0)
         return cls(support, probabilities / probabilities.sum())

@@ -78,12 +78,19 @@ def individual_effects(
     week = _single_week(twins) if week is None else week
     laws = patient_laws(marginals, week, outcome)
     seen = twins[twins["query"] == "observed"]
+    if (seen["visit_week"] != week).any():
+        raise InputError(
+            f"the facts were seen at week {seen['visit_week'].iloc[0]:g} and the twins are of week {week:g}: benefit compares with "
+            "the fact; ask for twins at the visit of the evidence"
+        )
     facts = {str(p): (float(y), str(a)) for p, y, a in seen[["participant_id", outcome, "arm"]].itertuples(index=False)}
     rows = []
     others = twins[
         (twins["query"] == "counterfactual") & (twins["visit_week"] == week) & (twins["arm"] != twins["arm_randomised"])
     ]
     for (participant_id, arm), draws in others.groupby(["participant_id", "arm"], sort=False):
+        if str(participant_id) not in facts:
+            raise InputError(f"the twins lack the observed row of participant {participant_id}; keep rows of query 'observed'")
         fact, own = facts[str(participant_id)]
         reference, other = _law(laws, str(participant_id), own), _law(laws, str(participant_id), str(arm))
         p = _event_probability(reference, fact)
@@ -203,15 +210,15 @@ def _row(
 def _mean(values: np.ndarray, errors: np.ndarray) -> dict[str, float]:
     n = len(values)
     together = float(np.var(values, ddof=1) / n) if n > 1 else np.nan
-    monte_carlo = float(np.nansum(errors**2)) / n**2
-    se = float(np.sqrt(max(together, monte_carlo)))
+    monte_carlo = float(np.sum(errors**2)) / n**2  # missing with one particle a patient: nothing shows its scatter
+    se = float(np.sqrt(np.fmax(together, monte_carlo)))
     estimate = float(np.mean(values))
-    patient = float(np.sqrt(max(together - monte_carlo, 0.0)))
+    patient = float(np.sqrt(np.maximum(together - monte_carlo, 0.0)))
     return {
         "estimate": estimate,
         "se": se,
-        "lower": max(estimate - 1.959964 * se, 0.0),
-        "upper": min(estimate + 1.959964 * se, 1.0),
+        "lower": float(np.maximum(estimate - 1.959964 * se, 0.0)),
+        "upper": float(np.minimum(estimate + 1.959964 * se, 1.0)),
         "level": 0.95,
         "se_patient": patient,
         "se_monte_carlo": float(np.sqrt(monte_carlo)),
@@ -254,7 +261,7 @@ def rung_three_results(
     if "diagnostics" in twins.attrs:
         tables.append(to_results(pd.DataFrame(twins.attrs["diagnostics"])))
     if not tables:
-        raise RefusalError("nobody has a twin under another arm than the own one; ask for another arm")
+        raise RefusalError("no twin under another arm at the visit of the evidence; ask for another arm, or for that week")
     return pd.concat(tables, ignore_index=True)
 
 

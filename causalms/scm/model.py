@@ -312,13 +312,20 @@ def write_draws(draws: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
 
 
 def _interventions(arm: Arms, policy: str | os.PathLike[str] | Intervention | None) -> tuple[Intervention, ...]:
+    if arm is None:
+        raise UsageError("arm is None; name an arm, a law over arms or an intervention")
     several = [arm] if isinstance(arm, str | Intervention | Mapping) else list(arm)
     extra = [] if policy is None else [policy if isinstance(policy, Intervention) else read_policy(policy)]
     return tuple(as_intervention(what) for what in [*several, *extra])
 
 
 def _weeks(week: Weeks) -> tuple[float, ...]:
-    return (float(week),) if isinstance(week, int | float) else tuple(float(w) for w in week)
+    try:
+        if isinstance(week, str):
+            raise ValueError
+        return tuple(float(w) for w in np.atleast_1d(np.asarray(week, dtype=float)).ravel())
+    except (TypeError, ValueError):
+        raise UsageError(f"week is {week!r}; give a number of weeks since baseline, or several") from None
 
 
 def _registry_overlap(trial: Any, query: Query, mechanism: Mechanism) -> pd.DataFrame:

@@ -145,7 +145,7 @@ def population_effect(
     :math:`\sum_i \psi_i^2/n^2` less it.  Only the first shrinks with draws.
     """
     worlds = paired_worlds(table, arm, reference, week, outcome)
-    n, draws = worlds.arm.shape
+    n = len(worlds.arm)
     zero, one = float(worlds.reference.mean()), float(worlds.arm.mean())
     if measure == "ratio":
         if zero <= 0 or one <= 0:
@@ -154,9 +154,9 @@ def population_effect(
     else:
         effect, slope = one - zero, np.array([1.0, 1.0])
     linear = slope[0] * (worlds.arm - one) - slope[1] * (worlds.reference - zero)
-    monte_carlo = float(linear.var(1, ddof=1).sum()) / (n**2 * draws) if worlds.sampled and draws > 1 else 0.0
-    together = float((linear.mean(1) ** 2).sum()) / (n * max(n - 1, 1))
-    se = float(np.sqrt(max(together, monte_carlo)))
+    monte_carlo = _monte_carlo_variance(linear, worlds.sampled)
+    together = float((linear.mean(1) ** 2).sum()) / (n * (n - 1)) if n > 1 else np.nan  # one patient says nothing of others
+    se = float(np.sqrt(np.maximum(together, np.nan_to_num(monte_carlo))))
     z = float(stats.norm.ppf(0.5 + level / 2)) * se
     back = np.exp if measure == "ratio" else float
     how = "paired draws" if worlds.sampled else "expected outcomes"
@@ -178,7 +178,7 @@ def population_effect(
         "p_value": float(2 * stats.norm.sf(abs(effect) / se)) if se > 0 else np.nan,
         "n": n,
         "n_reference": n,
-        "se_patient": float(np.sqrt(max(together - monte_carlo, 0.0))),
+        "se_patient": float(np.sqrt(np.maximum(together - monte_carlo, 0.0))),
         "se_monte_carlo": float(np.sqrt(monte_carlo)),
         "randomised": randomised,
         "rung": 2,
@@ -199,9 +199,8 @@ def policy_values(
     rows = []
     for world in worlds:
         pair = paired_worlds(table, world, worlds[0], week, outcome)
-        n, draws = pair.arm.shape
         difference = pair.arm - pair.reference
-        errors = [_errors(values, n, draws, pair.sampled) for values in (pair.arm, difference)]
+        errors = [_errors(values, pair.sampled) for values in (pair.arm, difference)]
         rows.append([world, pair.arm.mean(), *errors[0], difference.mean(), *errors[1]])
     names = ["world", "value", "se_patient", "se_monte_carlo", "difference", "se_difference", "se_difference_monte_carlo"]
     return pd.DataFrame(rows, columns=names)
@@ -272,10 +271,19 @@ def _jackknife(left_out: FloatArray) -> float:
     return float(np.sqrt((n - 1) / n * ((left_out - left_out.mean()) ** 2).sum())) if n > 2 else np.nan
 
 
-def _errors(values: FloatArray, n: int, draws: int, sampled: bool) -> tuple[float, float]:
-    monte_carlo = float(values.var(1, ddof=1).sum()) / (n**2 * draws) if sampled and draws > 1 else 0.0
+def _errors(values: FloatArray, sampled: bool) -> tuple[float, float]:
+    n = len(values)
+    monte_carlo = _monte_carlo_variance(values, sampled)
     patient = float(values.mean(1).var(ddof=1)) / n if n > 1 else np.nan
-    return float(np.sqrt(max(patient - monte_carlo, 0.0))), float(np.sqrt(monte_carlo))
+    return float(np.sqrt(np.maximum(patient - monte_carlo, 0.0))), float(np.sqrt(monte_carlo))
+
+
+def _monte_carlo_variance(values: FloatArray, sampled: bool) -> float:
+    """Of a mean over patients and draws; 0 for expected outcomes, missing where one draw shows no scatter."""
+    n, draws = values.shape
+    if not sampled:
+        return 0.0
+    return float(values.var(1, ddof=1).sum()) / (n**2 * draws) if draws > 1 else np.nan
 
 
 def _column(outcome: str, sampled: bool) -> str:

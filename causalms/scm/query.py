@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from causalms.errors import InputError, RefusalError, UsageError
@@ -166,6 +167,8 @@ def refuse_if_unanswerable(query: Query, mechanism: Mechanism) -> None:
             f"mechanism {name!r} has no coupling {query.coupling!r}; choose {', '.join(sorted(mechanism.couplings))}"
         )
     for intervention in query.interventions:
+        if intervention.kind != "value" and intervention.name in mechanism.arms:
+            raise UsageError(f"a {intervention.kind} cannot be called {intervention.name!r}, the name of an arm; rename it")
         refuse_arms(intervention.words.get("arm") or intervention.words.get("probabilities") or (), mechanism)
         for rule in intervention.words.get("rules", ()):
             refuse_arms(rule["arms"], mechanism)
@@ -217,7 +220,7 @@ def refuse_nonsense(query: Query) -> None:
         raise UsageError(f"interventions need names of their own, found {', '.join(names)}; rename or drop one")
     if not query.weeks or any(not math.isfinite(w) for w in query.weeks) or len(set(query.weeks)) < len(query.weeks):
         raise UsageError(f"weeks are {list(query.weeks)}; give visit weeks, each once")
-    if query.draws < 1:
+    if not isinstance(query.draws, int | np.integer) or query.draws < 1:
         raise UsageError(f"draws is {query.draws}; give at least 1")
     if query.missing not in ("refuse", "skip"):
         raise UsageError(f"missing is {query.missing!r}; choose refuse or skip")

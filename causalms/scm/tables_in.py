@@ -108,6 +108,11 @@ def factual_counts(trial: Any, participant_id: str, week: float) -> Outcome:
         if value is None or pd.isna(value):
             raise RefusalError(f"participant {participant_id}: no {column!r}, so {_NO_EVIDENCE}")
         found.append(float(value))
+        if not found[-1] >= 0 or (outcome == "net2_lesions" and found[-1] % 1):
+            raise InputError(
+                f"participants: participant {participant_id}: column {column!r} holds {value}; expected "
+                f"{'a whole number' if outcome == 'net2_lesions' else 'a number'} at least 0: correct it"
+            )
     return Outcome(found[0], found[1])
 
 
