@@ -19,16 +19,18 @@ def command(trial: Path, out: Path, name: str, budget_minutes: float | None, dev
     """Train a generator on the trial in DIR (its observed arms and visits) and write it to a checkpoint.
 
     Beside the checkpoint OUT.safetensors stand OUT.training.csv and OUT.training.png, the log. A run that was killed leaves
-    OUT.resume.safetensors; the same command goes on exactly where it stopped.
+    OUT.resume.safetensors; the same command goes on exactly where it stopped. Under torchrun several devices share every batch.
 
     \b
     Example:
       causalms simulate trial --patients 600 --seed 1
       causalms train trial --out model.safetensors --config small --budget-minutes 30
+      torchrun --nproc-per-node 2 -m causalms train trial --out model.safetensors --config base
     """  # noqa: D301
     from causalms.errors import UsageError
     from causalms.files import whole_file
     from causalms.generator.config import config
+    from causalms.generator.distributed import first_process
     from causalms.generator.training import train
     from causalms.report.figures.training import training_log
     from causalms.tables import read_table
@@ -38,6 +40,8 @@ def command(trial: Path, out: Path, name: str, budget_minutes: float | None, dev
         raise UsageError(f"--out {out}: a checkpoint ends in .safetensors; name it so")
     model, recipe = config(name)
     generator = train(load_trial(trial), out, model, recipe, seed, budget_minutes, device, workers)
+    if not first_process():
+        return
     log = out.with_suffix(".training.csv")
     with whole_file(out.with_suffix(".training.png")) as beside:
         training_log(read_table(log)).savefig(beside, dpi=120)

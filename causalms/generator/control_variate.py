@@ -134,14 +134,15 @@ def controlled_means(draws: pd.DataFrame, expected: pd.DataFrame, seed: int) -> 
         raise InputError(
             "draws: column 'query' holds other than interventional rows; their frailty does not have mean 1, leave them out"
         )
-    laws = expected.set_index(_KEYS)
+    laws = {tuple(row[key] for key in _KEYS): row for row in expected.to_dict("records")}
     rows = []
-    for key, part in draws.groupby(_KEYS, sort=False, observed=True):
-        if key not in laws.index:
+    for found_key, part in draws.groupby(_KEYS, sort=False, observed=True):
+        key = tuple(found_key)
+        if key not in laws:
             raise InputError(
-                f"expected: no row for participant {key[0]}, arm {key[1]}, week {key[2]}; ask the same query with expected=True"
+                f"expected: no row for participant {key[0]}, arm {key[1]}, week {key[2]:g}; ask the same query with expected=True"
             )
-        law = laws.loc[key]
+        law = laws[key]
         mean, size = float(law["expected_net2_lesions"]), 1 / float(law["dispersion"])
         frailty = frailties(str(key[0]), part["draw"].to_numpy(), seed, size)
         found = controlled_mean(part["net2_lesions"].to_numpy(), frailty, mean)

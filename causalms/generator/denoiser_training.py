@@ -17,6 +17,7 @@ from torch import Tensor
 
 from causalms.generator.config import ModelConfig
 from causalms.generator.dataset import TrainingPatient
+from causalms.generator.distributed import Share
 from causalms.generator.network import Network
 from causalms.generator.noise import training_sigmas
 
@@ -48,16 +49,18 @@ def drawing_law(patients: list[PlacedPatient]) -> np.ndarray:
 
 
 def mask_batch(
-    patients: list[PlacedPatient], law: np.ndarray, shape: tuple[int, ...], size: int, rng: np.random.Generator
+    patients: list[PlacedPatient], law: np.ndarray, shape: tuple[int, ...], share: Share, rng: np.random.Generator
 ) -> MaskBatch:
-    """Draw ``size`` patients, one visit of each and its frailty."""
+    """Draw ``share.whole`` patients, one visit of each and its frailty; the batch holds the share's own rows of them."""
     cleans, intensities, weights = [], [], []
-    for index in rng.choice(len(patients), size=size, p=law):
+    for row, index in enumerate(rng.choice(len(patients), size=share.whole, p=law)):
         placed = patients[index]
         which = int(rng.integers(len(placed.patient.visits)))
         visit = placed.patient.visits[which]
-        brain = placed.patient.arrays.masks[0]
         frailty = rng.gamma(placed.size + visit.lesions) / (placed.size + np.exp(placed.log_mean[which]))
+        if row not in share.rows:
+            continue
+        brain = placed.patient.arrays.masks[0]
         log_intensity = placed.log_place.reshape(shape).astype(np.float32) + placed.log_mean[which] + np.log(frailty + 1e-30)
         cleans.append(np.where(visit.mask(shape), 1.0, -1.0))
         intensities.append(np.exp(np.clip(log_intensity, -25, 5)))
@@ -66,13 +69,16 @@ def mask_batch(
     return MaskBatch(*tensors)
 
 
-def denoiser_loss(network: Network, batch: MaskBatch, model: ModelConfig, generator: torch.Generator) -> Tensor:
-    """Cross-entropy per brain voxel, averaged over patients and noise levels, times 1000 for readable logs."""
+def denoiser_loss(network: Network, batch: MaskBatch, model: ModelConfig, generator: torch.Generator, share: Share) -> Tensor:
+    """Cross-entropy per brain voxel, averaged over patients and noise levels, times 1000 for readable logs.
+
+    Over the rows of a share its part of the whole batch's average: the parts of all shares sum to it.
+    """
     device = next(network.parameters()).device
     clean, intensity, weight = (part.to(device) for part in (batch.clean, batch.intensity, batch.weight))
-    sigma = training_sigmas(clean.shape[0], model.sigma_min, model.sigma_max, generator).to(device)
-    noise = torch.randn(clean.shape, generator=generator).to(device)
+    sigma = share.of(training_sigmas(share.whole, model.sigma_min, model.sigma_max, generator)).to(device)
+    noise = share.of(torch.randn((share.whole, *clean.shape[1:]), generator=generator)).to(device)
     x = clean + sigma.view(-1, 1, 1, 1, 1) * noise
     logit = network.denoiser(x, sigma, network.denoiser.prior_logit(intensity))
     voxelwise = F.binary_cross_entropy_with_logits(logit.float(), (clean > 0).float(), reduction="none")
-    return 1000 * (voxelwise * weight).flatten(1).sum(1).mean()
+    return 1000 * (voxelwise * weight).sum() / share.whole

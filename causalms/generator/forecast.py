@@ -11,7 +11,8 @@ import pandas as pd
 from scipy import stats
 from tqdm import tqdm
 
-from causalms.generator.model import Generator
+from causalms.generator.control_variate import ControlledMean, controlled_mean, frailties
+from causalms.generator.model import ExpectedOutcome, Generator
 from causalms.trials import Trial, resample_back, resample_trial
 from causalms.trials.nifti import write_map, write_mask
 
@@ -23,7 +24,9 @@ class Forecast:
     Attributes
     ----------
     table : DataFrame
-        One row an arm: expected lesions with a prediction interval of the count, expected volume, activity probability.
+        One row an arm: expected lesions with a prediction interval of the count, expected volume, activity probability; mean
+        sampled lesions with and without the expectation as control variate, where there are draws; ``missing``, what was not
+        there and is masked in the model (empty: nothing).
     risks : dict of arm to array
         Probability that a voxel lies in a new or enlarging lesion, on the patient's own grid.
     notes : tuple of str
@@ -98,27 +101,39 @@ def forecast_patient(
             risks[arm] = np.clip(resample_back(expected.risk.astype(np.float32), generator.space, trial.space), 0, 1)
             if maps_into is not None:
                 write_map(maps_into / risk_name(participant_id, arm, week), risks[arm], trial.space)
-        rows.append(
-            {
-                "participant_id": participant_id,
-                "arm": arm,
-                "visit_week": week,
-                "expected_net2_lesions": expected.lesions,
-                "lower": float(law.ppf((1 - level) / 2)),
-                "upper": float(law.ppf((1 + level) / 2)),
-                "level": level,
-                "expected_net2_volume_ml": expected.volume_ml,
-                "activity_probability": expected.activity_probability,
-                "dispersion": expected.dispersion,
-                "draws": draws,
-                "mean_sampled_lesions": float(np.mean(sampled)) if sampled else np.nan,
-                "se_monte_carlo": float(np.std(sampled, ddof=1) / np.sqrt(draws)) if draws > 1 else np.nan,
-            }
-        )
+        row = {
+            "participant_id": participant_id,
+            "arm": arm,
+            "visit_week": week,
+            "expected_net2_lesions": expected.lesions,
+            "lower": float(law.ppf((1 - level) / 2)),
+            "upper": float(law.ppf((1 + level) / 2)),
+            "level": level,
+            "expected_net2_volume_ml": expected.volume_ml,
+            "activity_probability": expected.activity_probability,
+            "dispersion": expected.dispersion,
+            "draws": draws,
+        }
+        rows.append({**row, **_sampled(participant_id, sampled, expected, seed), "missing": "; ".join(scan.missing)})
     notes = [*on_grid.notes]
     if scan.missing:
         notes.append(f"{participant_id}: not available and masked in the model: {', '.join(scan.missing)}")
     return Forecast(participant_id, pd.DataFrame(rows), risks, tuple(notes))
+
+
+def _sampled(participant_id: str, counts: list[int], expected: ExpectedOutcome, seed: int) -> dict[str, float]:
+    """Means of the sampled counts and their Monte-Carlo errors; missing where there are too few draws."""
+    if len(counts) < 2:
+        found = ControlledMean(float(np.mean(counts)) if counts else np.nan, np.nan, np.nan, np.nan, np.nan, len(counts))
+    else:
+        frailty = frailties(participant_id, np.arange(len(counts)), seed, 1 / expected.dispersion)
+        found = controlled_mean(np.asarray(counts), frailty, expected.lesions)
+    return {
+        "mean_sampled_lesions": found.plain,
+        "se_monte_carlo": found.se_plain,
+        "controlled_mean_lesions": found.controlled,
+        "se_controlled": found.se_controlled,
+    }
 
 
 def risk_name(participant_id: str, arm: str, week: float) -> str:

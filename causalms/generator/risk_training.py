@@ -17,10 +17,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from causalms.generator.config import TrainingConfig
 from causalms.generator.dataset import TrainingPatient
+from causalms.generator.distributed import Share
 from causalms.generator.inputs import pooled_signals, stack, volumes
 from causalms.generator.network import Network
 
@@ -120,12 +121,35 @@ def batches(patients: list[TrainingPatient], recipe: TrainingConfig, epoch: int,
         yield [patients[i] for i in order[start : start + recipe.batch_patients]]
 
 
-def drop_modalities(batch: RiskBatch, probability: float, generator: torch.Generator) -> None:
-    """Mask whole modalities and columns at random, in place, so that missing ones are met in training."""
-    keep = torch.rand(batch.images.shape[:2], generator=generator) >= probability
-    batch.images.mul_(keep.to(batch.images)[:, :, None, None, None])
-    gone = torch.rand(batch.covariates.shape, generator=generator) < probability / 2
-    batch.covariates[gone.to(batch.covariates.device)] = torch.nan
+class RowDropout(nn.Dropout):
+    """Dropout drawn for all rows of a batch, so that a process with a share of them drops what one process would drop.
+
+    Examples
+    --------
+    >>> dropout, x = RowDropout(0.5), torch.ones(4, 3)
+    >>> _ = torch.manual_seed(0); whole = dropout(x)
+    >>> dropout.share = Share.of_process(4, rank=1, world=2)
+    >>> _ = torch.manual_seed(0); torch.equal(dropout(x[1::2]), whole[1::2])
+    True
+    """
+
+    share: Share | None = None
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Drop entries of ``input`` (rows, columns) while training, and scale up what is kept."""
+        if not self.training:
+            return input
+        share = self.share or Share.of_process(len(input))
+        keep = torch.rand(share.whole, input.shape[1]) >= self.p
+        return input * share.of(keep).to(input) / (1 - self.p)
+
+
+def drop_modalities(batch: RiskBatch, probability: float, generator: torch.Generator, share: Share) -> None:
+    """Mask modalities and columns at random, in place, so that missing ones are met in training; drawn for the whole batch."""
+    keep = torch.rand((share.whole, batch.images.shape[1]), generator=generator) >= probability
+    batch.images.mul_(share.of(keep).to(batch.images)[:, :, None, None, None])
+    gone = torch.rand((share.whole, batch.covariates.shape[1]), generator=generator) < probability / 2
+    batch.covariates[share.of(gone).to(batch.covariates.device)] = torch.nan
 
 
 def set_standardisation(

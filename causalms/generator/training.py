@@ -1,4 +1,4 @@
-"""Training from a trial to a checkpoint: two stages, a budget, exact resume, a log as table and figure."""
+"""Training from a trial to a checkpoint: two stages, a budget, exact resume, several devices, a log as table and figure."""
 
 from __future__ import annotations
 
@@ -15,17 +15,20 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from causalms.errors import InputError
-from causalms.generator.checkpoint import load_tensors, read_checkpoint, write_checkpoint
+from causalms.errors import InputError, UsageError
+from causalms.generator.checkpoint import load_tensors
 from causalms.generator.config import COVARIATES, ModelConfig, TrainingConfig
 from causalms.generator.count_calibration import calibrate
 from causalms.generator.dataset import TrainingPatient, training_set
 from causalms.generator.denoiser_training import PlacedPatient, denoiser_loss, drawing_law, mask_batch
-from causalms.generator.inputs import POOLED, template_planes
+from causalms.generator.distributed import Processes, join
+from causalms.generator.inputs import POOLED, pooled_signals, stack, template_planes, volumes
 from causalms.generator.level_calibration import calibrate_levels
 from causalms.generator.model import Generator
 from causalms.generator.network import Network, channels_last
+from causalms.generator.resume import Run, optimiser_of, restore_run, save_run
 from causalms.generator.risk_training import (
+    RowDropout,
     batches,
     drop_modalities,
     penalty,
@@ -40,18 +43,23 @@ from causalms.tables import ARMS, write_table
 from causalms.trials import Trial, mni_space
 
 
-@dataclass
-class Run:
-    """The moving parts of a training run; everything in it is saved and restored."""
+@dataclass(frozen=True)
+class Material:
+    """What both stages read."""
 
-    network: Network
-    optimiser: torch.optim.AdamW
-    stage: str
-    step: int
-    elapsed: float
-    log: list[dict[str, Any]]
-    best: dict[str, Tensor]
-    best_score: float
+    training: list[TrainingPatient]
+    validation: list[TrainingPatient]
+    arms: tuple[str, ...]
+    weeks: tuple[float, float]
+    planes: Tensor
+    regions: Tensor
+    voxel_ml: float
+    shape: tuple[int, ...]
+
+    @property
+    def patients(self) -> list[TrainingPatient]:
+        """Everyone, for what is not learned by steps."""
+        return [*self.training, *self.validation]
 
 
 def train(
@@ -65,6 +73,9 @@ def train(
     workers: int = 1,
 ) -> Generator:
     """Train a generator on the observed arms and visits of a trial.
+
+    Started by ``torchrun``, every process takes its share of each batch, and the steps are those of one process up to
+    the order of sums; the first process validates, saves and writes.
 
     Parameters
     ----------
@@ -85,75 +96,108 @@ def train(
     ------
     InputError
         If the trial is on another grid or too small.
+    UsageError
+        If CUDA is asked for and not there, or there are more processes than rows in a batch.
     """
     if not trial.space.same_as(mni_space(model.grid)):
         raise InputError(
             f"{trial.name}: images on {trial.space.describe()}, config {model.name!r} works on {model.grid}; "
             "simulate or resample to that grid"
         )
-    where = torch.device("cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu")
-    rule = LesionRule.default()
-    patients = training_set(trial, rule, workers)
-    present = {p.arm for p in patients}
-    arms = (*(a for a in ARMS if a in present), *sorted(present - set(ARMS)))
-    last_week = float(max(v.week for p in patients for v in p.visits))
-    first_week = float(min(v.week for p in patients for v in p.visits))
-    order = np.random.default_rng([seed, 0, 9]).permutation(len(patients))
-    held = max(1, round(recipe.validation_share * len(patients)))
-    validation, training = [patients[i] for i in order[:held]], [patients[i] for i in order[held:]]
-    torch.manual_seed(seed)
-    network = channels_last(Network(model, len(arms), len(COVARIATES), POOLED, last_week).to(where))
-    planes, regions = (part.to(where) for part in template_planes(trial.space))
-    voxel_ml = trial.space.voxel_volume_mm3 / 1000
-    set_standardisation(network, training, planes, regions, voxel_ml)
-    start_values(network, training, arms)
-    run = Run(network, _optimiser(network, recipe), "risk", 0, 0.0, [], {}, float("inf"))
+    processes = join(device)
+    if processes.world > recipe.batch_masks:
+        raise UsageError(
+            f"{processes.world} processes share batches of {recipe.batch_masks} masks; start at most {recipe.batch_masks}"
+        )
+    material = _material(trial, recipe, seed, workers, processes.device)
+    network = _network(model, material, seed)
+    run = Run(network, optimiser_of(network, recipe))
     resume = out.with_suffix(".resume.safetensors")
-    fingerprint = json.dumps([asdict(recipe), model.as_dict(), seed, len(patients), list(arms)])
+    fingerprint = json.dumps([asdict(recipe), model.as_dict(), seed, len(material.patients), list(material.arms)])
     if resume.is_file():
-        _restore(run, resume, fingerprint, recipe)
+        restore_run(run, resume, fingerprint, recipe)
+    processes.spread(network)  # nobody saves before everybody has read what was saved
+
+    def save() -> None:
+        if processes.first:
+            save_run(run, resume, fingerprint)
 
     if run.stage == "risk":
-        step = _risk_step(network, training, arms, recipe, planes, regions, voxel_ml, seed)
-
-        def validate() -> dict[str, float]:
-            return validation_scores(network, validation, arms, planes, regions, voxel_ml)
-
+        step = _risk_step(network, material, recipe, seed, processes)
         budget = None if budget_minutes is None else 36 * budget_minutes
         each = max(10, recipe.risk_steps // 9)
-        _loop(run, recipe.risk_steps, step, recipe, budget, lambda: _save(run, resume, fingerprint), each, validate)
-        load_tensors(network, {**network.state_dict(), **run.best}, "best epoch")
-        calibrate_levels(network, patients, arms, planes, regions, voxel_ml)
-        run = Run(network, _optimiser(network, recipe), "denoiser", 0, 0.0, run.log, {}, float("inf"))
-        _save(run, resume, fingerprint)
+        _loop(run, recipe.risk_steps, step, recipe, budget, save, each, lambda: _validate(network, material), processes)
+        if processes.first:
+            load_tensors(network, {**network.state_dict(), **run.best}, "best epoch")
+            run.levels = _levels(network, material)
+        processes.spread(network)
+        run = Run(network, optimiser_of(network, recipe), "denoiser", log=run.log, levels=run.levels)
+        save()
     if recipe.denoiser_steps:
-        placed = _place(network, training, arms, planes, regions, voxel_ml)
-        step = _denoiser_step(network, placed, model, recipe, tuple(trial.space.shape), seed)
+        step = _denoiser_step(network, _place(network, material), model, material, recipe, seed, processes)
         budget = None if budget_minutes is None else 24 * budget_minutes
-        _loop(run, recipe.denoiser_steps, step, recipe, budget, lambda: _save(run, resume, fingerprint), 250, None)
-
-    header = {"recipe": asdict(recipe), "seed": seed, "patients": len(patients), "data": trial.name, "torch": torch.__version__}
-    generator = Generator(network.cpu(), model, arms, (first_week, last_week), rule, header)
-    if recipe.denoiser_steps:
-        some = [p.arrays for p in training[: recipe.calibration_patients]]
-        generator.header["count_calibration"] = calibrate(generator, some, seed)
-    write_table(pd.DataFrame(run.log), out.with_suffix(".training.csv"))
-    generator.save(out)
-    resume.unlink(missing_ok=True)
+        _loop(run, recipe.denoiser_steps, step, recipe, budget, save, 250, None, processes)
+    if processes.first:
+        _finish(run, trial.name, out, model, material, recipe, seed)
+        resume.unlink(missing_ok=True)
+    processes.wait()
     return Generator.load(out)
 
 
-def _optimiser(network: Network, recipe: TrainingConfig) -> torch.optim.AdamW:
-    """AdamW; the few scalars of the risk head (effects, sizes, time) move ten times as fast and are not decayed."""
-    few = {"intercept", "effect", "time_power", "log_size", "log_size_arm", "log_mean_volume"}
-    named = dict(network.risk.named_parameters())
-    scalars = [parameter for name, parameter in named.items() if name in few]
-    rest = [parameter for parameter in network.parameters() if not any(parameter is scalar for scalar in scalars)]
-    groups: list[dict[str, Any]] = [
-        {"params": rest, "weight_decay": recipe.weight_decay, "speed": 1.0},
-        {"params": scalars, "weight_decay": 0.0, "speed": 10.0},
-    ]
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98))
+def _material(trial: Trial, recipe: TrainingConfig, seed: int, workers: int, device: torch.device) -> Material:
+    patients = training_set(trial, LesionRule.default(), workers)
+    present = {p.arm for p in patients}
+    weeks = [float(v.week) for p in patients for v in p.visits]
+    order = np.random.default_rng([seed, 0, 9]).permutation(len(patients))
+    held = max(1, round(recipe.validation_share * len(patients)))
+    planes, regions = (part.to(device) for part in template_planes(trial.space))
+    return Material(
+        training=[patients[i] for i in order[held:]],
+        validation=[patients[i] for i in order[:held]],
+        arms=(*(a for a in ARMS if a in present), *sorted(present - set(ARMS))),
+        weeks=(min(weeks), max(weeks)),
+        planes=planes,
+        regions=regions,
+        voxel_ml=trial.space.voxel_volume_mm3 / 1000,
+        shape=tuple(trial.space.shape),
+    )
+
+
+def _network(model: ModelConfig, material: Material, seed: int) -> Network:
+    """A new network at the arms' observed rates, with inputs standardised and dropout keyed to the rows of a batch."""
+    torch.manual_seed(seed)
+    network = Network(model, len(material.arms), len(COVARIATES), POOLED, material.weeks[1]).to(material.planes.device)
+    channels_last(network)
+    network.encoder.pool_dropout = RowDropout(network.encoder.pool_dropout.p)
+    set_standardisation(network, material.training, material.planes, material.regions, material.voxel_ml)
+    start_values(network, material.training, material.arms)
+    return network
+
+
+def _validate(network: Network, material: Material) -> dict[str, float]:
+    return validation_scores(network, material.validation, material.arms, material.planes, material.regions, material.voxel_ml)
+
+
+def _levels(network: Network, material: Material) -> dict[str, float]:
+    return calibrate_levels(network, material.patients, material.arms, material.planes, material.regions, material.voxel_ml)
+
+
+def _finish(run: Run, data: str, out: Path, model: ModelConfig, material: Material, recipe: TrainingConfig, seed: int) -> None:
+    """Match sampled to expected counts, then write log and checkpoint."""
+    header: dict[str, Any] = {
+        "recipe": asdict(recipe),
+        "seed": seed,
+        "patients": len(material.patients),
+        "data": data,
+        "torch": torch.__version__,
+        "level_calibration": run.levels,
+    }
+    generator = Generator(run.network.cpu(), model, material.arms, material.weeks, LesionRule.default(), header)
+    if recipe.denoiser_steps:
+        some = [p.arrays for p in material.training[: recipe.calibration_patients]]
+        generator.header["count_calibration"] = calibrate(generator, some, seed)
+    write_table(pd.DataFrame(run.log), out.with_suffix(".training.csv"))
+    generator.save(out)
 
 
 def _loop(
@@ -165,13 +209,15 @@ def _loop(
     save: Callable[[], None],
     each: int,
     validate: Callable[[], dict[str, float]] | None,
+    processes: Processes,
 ) -> None:
     """Optimise until the steps or the budget are spent; the learning rate rises for 5% and falls along a cosine."""
     begin, before = time.monotonic(), run.elapsed
     total, count = 0.0, 0
-    bar = tqdm(total=steps, initial=run.step, desc=f"training {run.stage}", unit="step", disable=None)
+    silent = None if processes.first else True
+    bar = tqdm(total=steps, initial=run.step, desc=f"training {run.stage}", unit="step", disable=silent)
     while run.step < steps:
-        run.elapsed = before + time.monotonic() - begin
+        run.elapsed = processes.agree(before + time.monotonic() - begin)
         done = run.step / steps if budget_seconds is None else max(run.step / steps, run.elapsed / budget_seconds)
         if done >= 1:
             break
@@ -182,16 +228,17 @@ def _loop(
         loss = step(run.step)
         run.optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        total, count = total + processes.sum_gradients(run.network, loss), count + 1
         torch.nn.utils.clip_grad_norm_(run.network.parameters(), 2.0)
         run.optimiser.step()
-        total, count = total + float(loss.detach()), count + 1
         run.step += 1
         bar.update()
         if run.step % each == 0 or run.step == steps:
-            bar.set_postfix(_logged(run, total / count, validate))
+            if processes.first:
+                bar.set_postfix(_logged(run, total / count, validate))
             total, count = 0.0, 0
             save()
-    if count:  # the budget ended between two entries
+    if count and processes.first:  # the budget ended between two entries
         _logged(run, total / count, validate)
     bar.close()
 
@@ -209,16 +256,12 @@ def _logged(run: Run, loss: float, validate: Callable[[], dict[str, float]] | No
 
 
 def _risk_step(
-    network: Network,
-    patients: list[TrainingPatient],
-    arms: tuple[str, ...],
-    recipe: TrainingConfig,
-    planes: Tensor,
-    regions: Tensor,
-    voxel_ml: float,
-    seed: int,
+    network: Network, material: Material, recipe: TrainingConfig, seed: int, processes: Processes
 ) -> Callable[[int], Tensor]:
+    patients, device = material.training, material.planes.device
     a_epoch = -(-len(patients) // recipe.batch_patients)
+    dropout = network.encoder.pool_dropout
+    assert isinstance(dropout, RowDropout)
     cache: dict[int, list[list[TrainingPatient]]] = {}
 
     def step(number: int) -> Tensor:
@@ -226,34 +269,34 @@ def _risk_step(
         if epoch not in cache:
             cache.clear()
             cache[epoch] = list(batches(patients, recipe, epoch, seed))
+        whole = cache[epoch][index]
+        share = processes.share(len(whole))
         random = torch.Generator().manual_seed(seed * 1_000_003 + number)
         torch.manual_seed(seed * 1_000_003 + number)
-        batch = risk_batch(cache[epoch][index], arms, planes.device)
-        drop_modalities(batch, recipe.modality_dropout, random)
-        with torch.autocast(planes.device.type, torch.bfloat16, enabled=recipe.mixed_precision or planes.device.type == "cuda"):
-            terms = risk_log_likelihood(network, batch, planes, regions, voxel_ml)
-        count = len(cache[epoch][index])
-        where = terms["where"] / 10
-        return -(terms["count"] + terms["when"] + where) / count + penalty(network) / len(patients)
+        loss = penalty(network) / len(patients) / processes.world
+        if not share.rows:  # the last batch of an epoch may have fewer patients than there are processes
+            return loss
+        batch = risk_batch([whole[row] for row in share.rows], material.arms, device)
+        drop_modalities(batch, recipe.modality_dropout, random, share)
+        dropout.share = share
+        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.mixed_precision or device.type == "cuda"):
+            terms = risk_log_likelihood(network, batch, material.planes, material.regions, material.voxel_ml)
+        return loss - (terms["count"] + terms["when"] + terms["where"] / 10) / share.whole
 
     return step
 
 
 @torch.no_grad()
-def _place(
-    network: Network, patients: list[TrainingPatient], arms: tuple[str, ...], planes: Tensor, regions: Tensor, voxel_ml: float
-) -> list[PlacedPatient]:
+def _place(network: Network, material: Material) -> list[PlacedPatient]:
     """The frozen risk head's place law and log means for every training patient's own arm and visits."""
-    from causalms.generator.inputs import pooled_signals, stack, volumes
-
     network.eval()
-    placed = []
-    for patient in tqdm(patients, desc="placing lesions", unit="patient", disable=None):
+    planes, placed = material.planes, []
+    for patient in tqdm(material.training, desc="placing lesions", unit="patient", disable=None):
         images, masks, covariates = stack([patient.arrays], planes.device)
-        pooled = pooled_signals(images, masks, planes, regions, voxel_ml)
+        pooled = pooled_signals(images, masks, planes, material.regions, material.voxel_ml)
         covariates, pooled = network.standardise(covariates, pooled)
         encoded, rate = network.encoder(volumes(images, masks, planes), pooled, covariates, masks[:, :1])
-        arm = torch.tensor([arms.index(patient.arm)], device=planes.device)
+        arm = torch.tensor([material.arms.index(patient.arm)], device=planes.device)
         log_place = network.risk.log_place(encoded.features, masks[:, 0] > 0, arm)[0].flatten()
         means = []
         for visit in patient.visits:
@@ -265,58 +308,22 @@ def _place(
 
 
 def _denoiser_step(
-    network: Network, placed: list[PlacedPatient], model: ModelConfig, recipe: TrainingConfig, shape: tuple[int, ...], seed: int
+    network: Network,
+    placed: list[PlacedPatient],
+    model: ModelConfig,
+    material: Material,
+    recipe: TrainingConfig,
+    seed: int,
+    processes: Processes,
 ) -> Callable[[int], Tensor]:
-    law = drawing_law(placed)
-    device = next(network.parameters()).device
+    law, share = drawing_law(placed), processes.share(recipe.batch_masks)
+    device = material.planes.device
 
     def step(number: int) -> Tensor:
         rng = np.random.default_rng([seed, number, 2])
         random = torch.Generator().manual_seed(seed * 1_000_003 + number + 500_000_000)
-        batch = mask_batch(placed, law, shape, recipe.batch_masks, rng)
+        batch = mask_batch(placed, law, material.shape, share, rng)
         with torch.autocast(device.type, torch.bfloat16, enabled=recipe.mixed_precision or device.type == "cuda"):
-            return denoiser_loss(network, batch, model, random)
+            return denoiser_loss(network, batch, model, random, share)
 
     return step
-
-
-def _save(run: Run, path: Path, fingerprint: str) -> None:
-    tensors = {f"network.{name}": value for name, value in run.network.state_dict().items()}
-    tensors |= {f"best.{name}": value for name, value in run.best.items()}
-    for index, state in run.optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser.{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
-    header = {
-        "resume": {
-            "stage": run.stage,
-            "step": run.step,
-            "elapsed": run.elapsed,
-            "log": run.log,
-            "best_score": run.best_score if np.isfinite(run.best_score) else None,
-            "fingerprint": fingerprint,
-        }
-    }
-    write_checkpoint(path, tensors, header)
-
-
-def _restore(run: Run, path: Path, fingerprint: str, recipe: TrainingConfig) -> None:
-    checkpoint = read_checkpoint(path)
-    state = checkpoint.header["resume"]
-    if state["fingerprint"] != fingerprint:
-        raise InputError(
-            f"{path}: left by a run with other data, recipe or seed; remove it to start anew, or repeat that run to resume it"
-        )
-
-    def part(prefix: str) -> dict[str, Tensor]:
-        return {name.removeprefix(prefix): value for name, value in checkpoint.tensors.items() if name.startswith(prefix)}
-
-    load_tensors(run.network, part("network."), str(path))
-    run.best = part("best.")
-    run.stage, run.step, run.elapsed, run.log = state["stage"], state["step"], state["elapsed"], state["log"]
-    run.best_score = float("inf") if state["best_score"] is None else state["best_score"]
-    run.optimiser = _optimiser(run.network, recipe)
-    moments: dict[int, dict[str, Tensor]] = {}
-    for name, value in part("optimiser.").items():
-        index, key = name.split(".", 1)
-        moments.setdefault(int(index), {})[key] = value
-    if moments:
-        run.optimiser.load_state_dict({**run.optimiser.state_dict(), "state": moments})

@@ -12,7 +12,7 @@ import torch
 from scipy import stats
 
 from causalms.errors import InputError, RefusalError
-from causalms.generator import Generator, training
+from causalms.generator import Generator, resume, training
 from causalms.generator.risk_training import negative_binomial_log_likelihood
 from causalms.generator.scores import negative_binomial_crps
 from causalms.phantom import PhantomTrial
@@ -35,9 +35,9 @@ def test_killed_training_resumes_to_the_same_weights(
 ) -> None:
     path = tmp_path / "again.safetensors"
     saves = 0
-    save = training._save
+    save = resume.save_run
 
-    def kill_after_save(run: training.Run, *rest: object) -> None:
+    def kill_after_save(run: resume.Run, *rest: object) -> None:
         nonlocal saves
         save(run, *rest)  # type: ignore[arg-type]
         saves += run.stage == stage
@@ -45,7 +45,7 @@ def test_killed_training_resumes_to_the_same_weights(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_save", kill_after_save)
+        patch.setattr(training, "save_run", kill_after_save)
         with pytest.raises(KeyboardInterrupt):
             training.train(trial, path, MODEL, SHORT, seed=0)
     assert not path.exists()
@@ -65,14 +65,14 @@ def test_model_without_denoiser_expects_counts_and_refuses_masks(trial: PhantomT
 
 def test_resume_of_another_recipe_is_refused(trial: PhantomTrial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "model.safetensors"
-    save = training._save
+    save = resume.save_run
 
-    def kill(run: training.Run, *rest: object) -> None:
+    def kill(run: resume.Run, *rest: object) -> None:
         save(run, *rest)  # type: ignore[arg-type]
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_save", kill)
+        patch.setattr(training, "save_run", kill)
         with pytest.raises(KeyboardInterrupt):
             training.train(trial, path, MODEL, SHORT, seed=0)
     with pytest.raises(InputError, match="left by a run with other data, recipe or seed"):
