@@ -1,9 +1,14 @@
+import sys
+from pathlib import Path
+
 from causalms import __version__
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "causalms"
 copyright = "2026, the causalms developers"
 version = release = __version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc", "committed_results"]
 myst_enable_extensions = ["dollarmath", "amsmath", "deflist", "colon_fence"]
 myst_heading_anchors = 3
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}

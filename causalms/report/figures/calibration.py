@@ -133,7 +133,8 @@ def rootogram(table: pd.DataFrame, title: str = "") -> Figure:
         linewidth=0,
         label="band",
     )
-    axes.bar(count, -drop, 0.8, bottom=top, color=colours, alpha=0.8, label="observed")
+    axes.bar(count, -drop, 0.8, bottom=top, color=colours, alpha=0.8)
+    axes.bar([], [], color=SIMULATED, alpha=0.8, label="observed")  # the legend shows a count inside its band
     axes.plot(count, top, "o-", color=OBSERVED, markersize=3.5, linewidth=1.3, label="expected")
     axes.axhline(0, color=OBSERVED, linewidth=0.9)
     axes.set(xlabel="New or enlarging T2 lesions", ylabel="Square root of patients")
