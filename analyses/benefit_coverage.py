@@ -1,8 +1,8 @@
 """Do the intervals of predicted benefit hold the truth?  Phantom patients with known rates, their counts drawn again and again.
 
-Patients of a trial are drawn with replacement from a large phantom population whose rates under both arms are known, so the truth of
-every statistic is an exact average.  A fixed prediction knows the columns but not what only the images show, and
-is wrong in level and effect; ``cross-fitted`` learns the prediction from the trial itself.
+Patients of a trial are drawn with replacement from a large phantom population whose rates under both arms are known, so the
+truth of every statistic is an exact average.  A fixed prediction knows the columns but not what only the images show, and is
+wrong in level and effect; ``cross-fitted`` learns the prediction from the trial itself.
 
 python analyses/benefit_coverage.py --out results --repetitions 1000
 """
@@ -66,7 +66,9 @@ def population(scenario: str, patients: int = 20_000, seed: int = 0) -> pd.DataF
     people["strong"] = people["after"] * 0.5 * np.exp(0.3 * people["age"])
     # Half of the modification, a fifth too many lesions on placebo, a weaker drug.
     people["under_reference"] = 1.2 * np.exp(seen)
-    people["under_drug"] = np.exp(seen + 0.8 * effect["log_ratio"] + 0.5 * modified - (scenario == "no effect") * 0.3 * people["age"])
+    people["under_drug"] = np.exp(
+        seen + 0.8 * effect["log_ratio"] + 0.5 * modified - (scenario == "no effect") * 0.3 * people["age"]
+    )
     people["under_strong"] = people["under_drug"] * np.exp(-0.5 + 0.15 * people["age"])
     return people
 
@@ -80,35 +82,35 @@ def drawn_trial(people: pd.DataFrame, patients: int, rng: np.random.Generator, a
     return rows.assign(participant_id=np.arange(patients), arm=np.array(arms, object)[place], lesions=lesions)
 
 
-def intervals(data: Benefit, people: pd.DataFrame, score: np.ndarray, seed: int) -> Iterator[Interval]:
+def intervals(data: Benefit, people: pd.DataFrame, score: np.ndarray, redraws: int) -> Iterator[Interval]:
     """Every interval of one trial beside its truth in the population: name, estimate, lower, upper, truth."""
     before, after = people["before"].to_numpy(), people["after"].to_numpy()
     spared = before - after
     order = np.argsort(-score, kind="stable")
-    ranked = ranking(data, resamples=200, seed=seed)
+    ranked = ranking(data, redraws=redraws)
     for (_, row), truth in zip(ranked.iterrows(), areas(score[order], spared[order]), strict=True):
         yield row["measure"], row["estimate"], row["lower"], row["upper"], truth
     slope = float(np.cov(score, spared)[0, 1] / score.var(ddof=1))
     targets = {"average benefit": spared.mean(), "calibration in the large": spared.mean() - score.mean(), "slope": slope}
-    lines = best_linear_predictor(data).iloc[:3]
+    lines = best_linear_predictor(data, redraws=redraws).iloc[:3]
     for (_, row), (name, truth) in zip(lines.iterrows(), targets.items(), strict=True):
         yield name, row["estimate"], row["lower"], row["upper"], truth
-    yield from _curve(data, score, before, after, seed)
-    found = benefit_groups(data, 4)
+    yield from _curve(data, score, before, after, redraws)
+    found = benefit_groups(data, 4, redraws=redraws)
     cuts = np.quantile(data.score, [0.25, 0.5, 0.75])
     place = np.searchsorted(cuts, score, side="left")
     groups = [spared[place == number].mean() for number in range(4)]
     for row, truth in zip(found.itertuples(), [*groups, groups[-1] - groups[0]], strict=True):
         yield f"GATES {row.group}", row.observed, row.lower, row.upper, float(truth)
-    yield from _policies(data, score, before, after)
+    yield from _policies(data, score, before, after, redraws)
 
 
-def _curve(data: Benefit, score: np.ndarray, before: np.ndarray, after: np.ndarray, seed: int) -> Iterator[Interval]:
-    curve = benefit_curves(data, shares=SHARES, seed=seed)
+def _curve(data: Benefit, score: np.ndarray, before: np.ndarray, after: np.ndarray, redraws: int) -> Iterator[Interval]:
+    curve = benefit_curves(data, shares=SHARES, redraws=redraws)
     inside = score[:, None] >= curve["threshold"].to_numpy()
     lesions, left = ((side[:, None] * inside).sum(axis=0) / inside.sum(axis=0) for side in (before, after))
     for name, truth in (("ad", lesions - left), ("ar", left / lesions)):
-        for number, share in enumerate(SHARES):
+        for number, share in enumerate(SHARES):  # thresholds rise as shares fall
             row = curve.iloc[number]
             yield f"{name.upper()} at {share:.0%}", row[name], row[f"{name}_lower"], row[f"{name}_upper"], float(truth[number])
         low, high = curve[f"{name}_band_lower"], curve[f"{name}_band_upper"]
@@ -117,14 +119,21 @@ def _curve(data: Benefit, score: np.ndarray, before: np.ndarray, after: np.ndarr
         yield f"{name.upper()} band", 0.0, -0.5, 0.5, float(worst)  # all of the curve inside its band, or the side it left on
 
 
-def _policies(data: Benefit, score: np.ndarray, before: np.ndarray, after: np.ndarray) -> Iterator[Interval]:
-    found = policy_value(data, caps=(1.0, CAP))
+def _policies(data: Benefit, score: np.ndarray, before: np.ndarray, after: np.ndarray, redraws: int) -> Iterator[Interval]:
+    found = policy_value(data, caps=(1.0, CAP), redraws=redraws)
     top = score >= np.quantile(score, 1 - CAP)
     rules = [np.zeros(len(score)), np.ones(len(score)), score > 0, top & (score > 0)]
     values = [np.where(rule, after, before).mean() for rule in rules]
     gains = [((rule - rule.mean()) * (before - after)).mean() for rule in rules[2:]]
     truths = [values[0], values[1], values[2], gains[0], values[3], gains[1]]
-    names = ["value: nobody", "value: all", "value: benefit > 0", "gain: benefit > 0", f"value: cap {CAP:.0%}", f"gain: cap {CAP:.0%}"]
+    names = [
+        "value: nobody",
+        "value: all",
+        "value: benefit > 0",
+        "gain: benefit > 0",
+        f"value: cap {CAP:.0%}",
+        f"gain: cap {CAP:.0%}",
+    ]
     for (_, row), name, truth in zip(found.iterrows(), names, truths, strict=True):
         yield name, row["estimate"], row["lower"], row["upper"], float(truth)
 
@@ -147,7 +156,7 @@ def choice_intervals(people: pd.DataFrame, patients: int, rng: np.random.Generat
         yield f"{name}, cap {CAP:.0%}", row["estimate"], row["lower"], row["upper"], truth
 
 
-def repetition(people: pd.DataFrame, kind: str, patients: int, seed: int) -> Iterator[Interval]:
+def repetition(people: pd.DataFrame, kind: str, patients: int, seed: int, redraws: int) -> Iterator[Interval]:
     """All intervals of one simulated trial."""
     rng = np.random.default_rng([seed, patients])
     trial = drawn_trial(people, patients, rng, ("placebo", "drug"))
@@ -159,7 +168,7 @@ def repetition(people: pd.DataFrame, kind: str, patients: int, seed: int) -> Ite
     else:
         told = trial[["participant_id", "under_reference", "under_drug"]]
         score = (people["under_reference"] - people["under_drug"]).to_numpy()
-    yield from intervals(benefit(trial, told, **ARMS), people, score, seed)
+    yield from intervals(benefit(trial, told, **ARMS), people, score, redraws)
     if kind == "fixed":
         yield from choice_intervals(people, patients, rng)
 
@@ -181,14 +190,15 @@ def summarise(rows: list[Interval]) -> dict[str, float]:
     }
 
 
-def coverage(scenario: str, kind: str, patients: int, repetitions: int, seed: int) -> pd.DataFrame:
+def coverage(scenario: str, kind: str, patients: int, repetitions: int, seed: int, redraws: int = 399) -> pd.DataFrame:
     """One row a quantity."""
     people = population(scenario)
     kept: dict[str, list[Interval]] = {}
     for number in range(repetitions):
-        for row in repetition(people, kind, patients, seed + number):
+        for row in repetition(people, kind, patients, seed + number, redraws):
             kept.setdefault(row[0], []).append(row)
-    keys = {"scenario": scenario, "prediction": kind, "patients": patients, "repetitions": repetitions, "seed": seed}
+    keys = {"scenario": scenario, "prediction": kind, "patients": patients, "repetitions": repetitions, "redraws": redraws}
+    keys["seed"] = seed
     return pd.DataFrame([{**keys, "quantity": name, **summarise(rows)} for name, rows in kept.items()])
 
 
@@ -197,10 +207,19 @@ def coverage(scenario: str, kind: str, patients: int, repetitions: int, seed: in
 @click.option("--repetitions", default=1000, show_default=True)
 @click.option("--patients", multiple=True, type=int, default=(400, 800), show_default=True, help="Of a trial; may be repeated.")
 @click.option("--scenario", "scenarios", multiple=True, type=click.Choice(list(SCENARIOS)), default=tuple(SCENARIOS))
-@click.option("--prediction", "kinds", multiple=True, type=click.Choice(("fixed", "cross-fitted")), default=("fixed", "cross-fitted"))
+@click.option(
+    "--prediction", "kinds", multiple=True, type=click.Choice(("fixed", "cross-fitted")), default=("fixed", "cross-fitted")
+)
+@click.option("--redraws", default=399, show_default=True, help="0: t quantiles, to see what the redraws are for.")
 @click.option("--seed", default=16, show_default=True)
 def main(
-    out: Path, repetitions: int, patients: tuple[int, ...], scenarios: tuple[str, ...], kinds: tuple[str, ...], seed: int
+    out: Path,
+    repetitions: int,
+    patients: tuple[int, ...],
+    scenarios: tuple[str, ...],
+    kinds: tuple[str, ...],
+    redraws: int,
+    seed: int,
 ) -> None:
     """Write benefit_coverage.csv: coverage of every 95% interval, by scenario, prediction and size."""
     tables = []
@@ -208,7 +227,7 @@ def main(
         for kind in kinds:
             for size in patients if kind == "fixed" else patients[:1]:
                 begin = time.process_time()
-                tables.append(coverage(scenario, kind, size, repetitions, seed))
+                tables.append(coverage(scenario, kind, size, repetitions, seed, redraws))
                 print(f"{scenario}, {kind}, {size} patients: {time.process_time() - begin:.0f} CPU s", flush=True)
     table = pd.concat(tables, ignore_index=True)
     write_table(table.round(5), out / "benefit_coverage.csv")

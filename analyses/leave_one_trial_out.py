@@ -4,14 +4,13 @@ A contrast can be predicted where both of its arms occur in the other trials.  I
 trials alone, so the default design adds a second trial for each drug against placebo (ALLEGRO, CONFIRM), with the
 effects of the first by construction.
 
-python analyses/leave_one_trial_out.py --out results/leave_one_trial_out --patients 1000 --steps 200
+python analyses/leave_one_trial_out.py --out results/leave_one_trial_out --patients 1000 --steps 200   (about 20 minutes of one core)
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from causalms.generator.training import train
 from causalms.phantom import load_design
 from causalms.phantom.design import Design
 from causalms.report import figures
-from causalms.tables import write_table
+from causalms.tables import ARMS, write_table
 
 
 def paired_trials() -> Design:
@@ -43,6 +42,11 @@ def true_ratio(trial: cms.Trial, name: str, arm: str, reference: str, week: int)
     return float(rates[arm] / rates[reference])
 
 
+def shared_arms(training: pd.DataFrame, held_out: pd.DataFrame) -> list[str]:
+    """Arms of the held-out trial that somebody else was given."""
+    return [arm for arm in ARMS if arm in set(held_out["arm"]) & set(training["arm"])]
+
+
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 @click.option("--design", default="paired", show_default=True, help="paired, or a design of causalms simulate.")
@@ -56,53 +60,59 @@ def true_ratio(trial: cms.Trial, name: str, arm: str, reference: str, week: int)
 def main(
     out: Path, design: str, name: str, patients: int, steps: int, week: int, margin: float, seed: int, workers: int
 ) -> None:
-    """Write contrasts.csv (one row a contrast), agreement.csv (results), not_predicted.csv and agreement.png."""
+    """Write contrasts.csv (one row a contrast), agreement.csv (results), across.csv, not_predicted.csv and agreement.png.
+
+    After every trial the tables are written; a run that was stopped goes on with the trials that are not yet in contrasts.csv.
+    """
     model, recipe = config(name)
     # Expected counts come from the risk head; the denoiser, which draws masks, is not needed here.
-    recipe = replace(recipe, risk_steps=steps, denoiser_steps=1, calibration_patients=8)
-    begin = os.times()
+    recipe = replace(recipe, risk_steps=steps, denoiser_steps=1, calibration_patients=8, validation_share=0.05)
     trial = cms.simulate_trial(
         paired_trials() if design == "paired" else design, patients=patients, seed=seed, grid=model.grid, workers=workers
     )
-    counts: list[pd.DataFrame] = []
+    people = trial.participants
 
     def predict(training: pd.DataFrame, held_out: pd.DataFrame) -> pd.DataFrame:
-        arms = [arm for arm in sorted(set(held_out["arm"])) if arm in set(training["arm"])]
+        asked = {"arm": shared_arms(training, held_out), "week": week, "expected": True}
         with tempfile.TemporaryDirectory() as folder:
             checkpoint = Path(folder) / "generator.safetensors"
             train(trial.subset(list(training["participant_id"])), checkpoint, model, recipe, seed, workers=workers)
-            asked = {"arm": arms, "week": week, "expected": True}
             scans = replace(trial.subset(list(held_out["participant_id"])), participants=held_out)
-            told = cms.CausalModel.load(checkpoint).do(scans, workers=workers, **asked)
-        counts.append(cms.CausalModel.fit_counts(training, week).do(held_out, **asked))
-        print(f"{held_out['trial'].iloc[0]} left out: {len(training)} patients of the others, {sum(os.times()[:2]):.0f} CPU s")
-        return told
+            return cms.CausalModel.load(checkpoint).do(scans, workers=workers, **asked)
 
-    found = leave_one_trial_out(trial.participants, predict, week=week, margin=margin)
-    again = iter(counts)
-    regression = leave_one_trial_out(trial.participants, lambda training, held_out: next(again), week=week, margin=margin)
-    table = found.table.merge(
-        regression.table[["label", "simulated_estimate"]].rename(columns={"simulated_estimate": "regression_estimate"}), on="label"
-    )
-    table["true_estimate"] = [true_ratio(trial, row.trial, row.arm, row.reference, week) for row in table.itertuples()]
-    table["simulated_over_true"] = table["simulated_estimate"] / table["true_estimate"]
-    table["regression_over_true"] = table["regression_estimate"] / table["true_estimate"]
-    spent = sum(os.times()[:2]) - sum(begin[:2])
-    table = table.assign(config=name, patients=patients, steps=steps, seed=seed, cpu_seconds=round(spent))
-    contrasts = predictable_contrasts(trial.participants)
-    write_table(table, out / "contrasts.csv")
+    def regress(training: pd.DataFrame, held_out: pd.DataFrame) -> pd.DataFrame:
+        asked = {"arm": shared_arms(training, held_out), "week": week, "expected": True}
+        return cms.CausalModel.fit_counts(training, week).do(held_out, **asked)
+
+    contrasts = predictable_contrasts(people)
     write_table(contrasts[~contrasts["predictable"]], out / "not_predicted.csv")
-    results = [found.results]
+    done = [pd.read_csv(out / name) if (out / name).exists() else pd.DataFrame() for name in ("contrasts.csv", "agreement.csv")]
+    for left_out in dict.fromkeys(contrasts.loc[contrasts["predictable"], "trial"]):
+        if len(done[0]) and left_out in set(done[0]["trial"]):
+            continue
+        begin = sum(os.times()[:2])
+        asked = {"trials": [left_out], "week": week, "margin": margin}
+        found = leave_one_trial_out(people, predict, **asked)
+        rows = found.table.assign(regression_estimate=leave_one_trial_out(people, regress, **asked).table["simulated_estimate"])
+        rows["true_estimate"] = [true_ratio(trial, row.trial, row.arm, row.reference, week) for row in rows.itertuples()]
+        rows["simulated_over_true"] = rows["simulated_estimate"] / rows["true_estimate"]
+        rows["regression_over_true"] = rows["regression_estimate"] / rows["true_estimate"]
+        others = int((people["trial"] != left_out).sum())
+        spent = round(sum(os.times()[:2]) - begin)
+        rows = rows.assign(config=name, trained_on=others, steps=steps, seed=seed, cpu_seconds=spent)
+        done = [pd.concat([old, new], ignore_index=True) for old, new in zip(done, (rows, found.results), strict=True)]
+        for table, file in zip(done, ("contrasts.csv", "agreement.csv"), strict=True):
+            write_table(table, out / file)
+        print(f"{left_out} left out: {others} patients of the others, {spent} CPU s", flush=True)
+    table = done[0]
     if len(table) >= 3:
-        results.append(correlate(table))
-    write_table(pd.concat(results, ignore_index=True), out / "agreement.csv")
+        across = correlate(table)
+        write_table(across, out / "across.csv")
+        print(across[["measure", "estimate", "lower", "upper"]].round(3).to_string(index=False))
     figures.agreement_scatter(table).savefig(out / "agreement.png", dpi=130)
     shown = ["label", "n", "randomised_estimate", "true_estimate", "simulated_estimate", "simulated_over_true", "ratio"]
     print(table[[*shown, "lower", "upper", "equivalent", "regression_over_true"]].round(3).to_string(index=False))
-    print(contrasts[["trial", "arm", "reference", "predictable", "why"]].to_string(index=False))
-    if len(table) >= 3:
-        print(results[-1][["measure", "estimate", "lower", "upper"]].round(3).to_string(index=False))
-    print(f"{spent:.0f} CPU seconds, {time.strftime('%Y-%m-%d')}")
+    print(contrasts.to_string(index=False))
 
 
 if __name__ == "__main__":

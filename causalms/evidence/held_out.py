@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pandas as pd
 
-from causalms.errors import InputError, RefusalError
+from causalms.errors import InputError, RefusalError, UsageError
 from causalms.evidence.agreement import Agreement, agree
 from causalms.tables import ARMS
 
@@ -61,7 +61,9 @@ def predictable_contrasts(participants: pd.DataFrame, reference: str | None = No
     return pd.DataFrame(rows, columns=["trial", "arm", "reference", "predictable", "why"])
 
 
-def leave_one_trial_out(participants: pd.DataFrame, predict: Predict, **options: Any) -> Agreement:
+def leave_one_trial_out(
+    participants: pd.DataFrame, predict: Predict, trials: Sequence[str] | None = None, **options: Any
+) -> Agreement:
     """Agreement of every trial with a simulator that was trained on the others.
 
     Parameters
@@ -71,6 +73,8 @@ def leave_one_trial_out(participants: pd.DataFrame, predict: Predict, **options:
     predict : callable
         ``predict(training, held_out)`` trains on the first table and returns a draws table, sampled or expected, of the patients
         of the second.  The second has no outcome columns (``net2_...``), so a simulator cannot look.
+    trials : sequence of str, optional
+        Leave out only these; default: every trial in turn.
     **options
         As for :func:`causalms.evidence.agree`.
 
@@ -101,13 +105,15 @@ def leave_one_trial_out(participants: pd.DataFrame, predict: Predict, **options:
     for name in ("participant_id", "trial", "arm"):
         if name not in participants:
             raise InputError(f"participants: no column {name!r}; add it")
-    trials = sorted(participants["trial"].astype(str).unique())
-    if len(trials) < 2:
-        raise RefusalError(f"participants: one trial only ({trials[0]}); nothing is left to train on when it is held out")
+    found_trials = sorted(participants["trial"].astype(str).unique())
+    if len(found_trials) < 2:
+        raise RefusalError(f"participants: one trial only ({found_trials[0]}); nothing is left to train on when it is held out")
+    if strange := sorted(set(trials or ()) - set(found_trials)):
+        raise UsageError(f"no trial is called {strange[0]!r}; trials are {', '.join(found_trials)}")
     outcomes = [name for name in participants.columns if str(name).startswith("net2_")]
     known = predictable_contrasts(participants, options.get("reference"))
     tables, results, refusals = [], [], []
-    for trial in trials:
+    for trial in trials or found_trials:
         own = known[known["trial"] == trial]
         if not own["predictable"].any():  # nothing to learn elsewhere: a simulator need not be trained for it
             told = ", ".join(f"{row['arm']} against {row['reference']}: {row['why']}" for row in own.to_dict("records"))
@@ -118,12 +124,12 @@ def leave_one_trial_out(participants: pd.DataFrame, predict: Predict, **options:
             participants[~held].reset_index(drop=True), participants[held].drop(columns=outcomes).reset_index(drop=True)
         )
         try:
-            found = agree(draws, participants[held], **options)
+            agreed = agree(draws, participants[held], **options)
         except RefusalError as refusal:
             refusals.append(f"{trial}: {refusal}")
             continue
-        tables.append(found.table)
-        results.append(found.results.assign(analysis="held-out trial, " + found.results["analysis"].astype(str)))
+        tables.append(agreed.table)
+        results.append(agreed.results.assign(analysis="held-out trial, " + agreed.results["analysis"].astype(str)))
     if not tables:
         raise RefusalError(f"no contrast of a held-out trial could be predicted ({'; '.join(refusals)})")
     return Agreement(pd.concat(tables, ignore_index=True), pd.concat(results, ignore_index=True))

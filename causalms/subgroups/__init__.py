@@ -1,6 +1,7 @@
 """For whom treatment works: prespecified subgroups, interaction, shrinkage, and who benefits."""
 
-from causalms.subgroups.benefit import Benefit, benefit, cross_fit, predict_from_draws
+from causalms.subgroups.benefit import Benefit, benefit, predict_from_draws
+from causalms.subgroups.cross_fitting import cross_fit
 from causalms.subgroups.curves import benefit_curves
 from causalms.subgroups.forest import Forest, forest
 from causalms.subgroups.heterogeneity import benefit_groups, best_linear_predictor
@@ -9,6 +10,7 @@ from causalms.subgroups.policy import policy_value, who_is_treated
 from causalms.subgroups.ranking import ranking
 from causalms.subgroups.simulated import simulated_forest
 from causalms.subgroups.treatment_choice import Choice, choose_treatment
+from causalms.subgroups.who_benefits import benefit_results, who_benefits
 
 __all__ = [
     "Benefit",
@@ -18,6 +20,7 @@ __all__ = [
     "benefit",
     "benefit_curves",
     "benefit_groups",
+    "benefit_results",
     "best_linear_predictor",
     "choose_treatment",
     "cross_fit",
@@ -28,5 +31,6 @@ __all__ = [
     "predict_from_draws",
     "ranking",
     "simulated_forest",
+    "who_benefits",
     "who_is_treated",
 ]

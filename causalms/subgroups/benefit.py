@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from causalms.effects import patient_means
-from causalms.effects.models import fit_model
 from causalms.errors import InputError, RefusalError, UsageError
 from causalms.groups import participant_key
+from causalms.subgroups.redraws import CountLaw, Floats, Redraws, count_law, pseudo_outcomes, redraw
+from causalms.subgroups.studentised import REDRAWS
 
-Floats = NDArray[np.float64]
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Benefit:
     r"""Two randomised arms with a predicted benefit of every patient.
 
@@ -33,6 +33,8 @@ class Benefit:
         Pseudo-outcomes.
     participant_id : array (n,)
     drug, reference, population : str
+    law : CountLaw or None
+        What the trial's counts can be drawn from again, for the quantiles of studentised statistics; t quantiles without it.
     """
 
     score: Floats
@@ -42,6 +44,7 @@ class Benefit:
     drug: str
     reference: str
     population: str
+    law: CountLaw | None = None
 
     @property
     def n(self) -> int:
@@ -53,11 +56,22 @@ class Benefit:
         """Pseudo-outcome of the benefit: lesions under the reference minus lesions under the drug."""
         return self.under_reference - self.under_drug
 
-    def take(self, rows: NDArray[np.intp]) -> Benefit:
-        """Some of the patients, or a resample of them."""
-        chosen = (self.score[rows], self.under_reference[rows], self.under_drug[rows], self.participant_id[rows])
-        score, reference, drug, identifier = chosen
-        return replace(self, score=score, under_reference=reference, under_drug=drug, participant_id=identifier)
+    @property
+    def constant(self) -> bool:
+        """Every patient has the same predicted benefit, so nothing can be ranked."""
+        return bool(np.ptp(self.score) < 1e-12 * max(1.0, np.abs(self.score).max()))
+
+    def redraws(self, count: int = REDRAWS, seed: int = 0) -> Redraws | None:
+        """The trial drawn again ``count`` times from the law of its counts; None if it has none."""
+        return None if self.law is None or count < 1 else _redrawn(self, count, seed)
+
+
+@lru_cache(maxsize=2)
+def _redrawn(data: Benefit, count: int, seed: int) -> Redraws:
+    """Kept, so that all statistics of a trial are judged by the same redraws."""
+    if data.law is None:
+        raise RefusalError("benefit: the trial has no law of counts to draw from")
+    return redraw(data.score, data.law, count, seed)
 
 
 def benefit(
@@ -120,21 +134,21 @@ def benefit(
     treated = (keyed[arm] == drug).to_numpy()
     if min(treated.sum(), (~treated).sum()) < 2:
         raise RefusalError(f"benefit: {drug!r} has {treated.sum()} patients and {reference!r} {(~treated).sum()}; both need two")
-    y, share = keyed[outcome].to_numpy(float), treated.mean()
+    y = keyed[outcome].to_numpy(float)
     before, after = told["under_reference"].to_numpy(float), told["under_drug"].to_numpy(float)
     if not (np.isfinite(before) & np.isfinite(after)).all():
         lost = keyed.loc[~(np.isfinite(before) & np.isfinite(after)), "participant_id"].iloc[0]
         raise InputError(f"benefit: the prediction of participant {lost} is no finite number; predict the patient again")
-    score = before - after
-    before, after = before + (y - before)[~treated].mean(), after + (y - after)[treated].mean()
+    under_reference, under_drug = pseudo_outcomes(y, before, after, treated)
     return Benefit(
-        score=score,
-        under_reference=before + np.where(~treated, (y - before) / (1 - share), 0.0),
-        under_drug=after + np.where(treated, (y - after) / share, 0.0),
+        score=before - after,
+        under_reference=under_reference,
+        under_drug=under_drug,
         participant_id=keyed["participant_id"].to_numpy(object),
         drug=drug,
         reference=reference,
         population=population or f"patients randomised to {drug} or {reference}",
+        law=count_law(y, before, after, treated),
     )
 
 
@@ -159,93 +173,3 @@ def predict_from_draws(draws: pd.DataFrame, *, drug: str, reference: str, week: 
     return means.rename(columns={reference: "under_reference", drug: "under_drug"})[
         ["participant_id", "under_reference", "under_drug"]
     ]
-
-
-def cross_fit(
-    people: pd.DataFrame,
-    *,
-    outcome: str,
-    drug: str,
-    reference: str,
-    covariates: str,
-    arm: str = "arm",
-    folds: int = 5,
-    seed: int = 0,
-    outside: pd.DataFrame | None = None,
-) -> pd.DataFrame:
-    """Predicted counts under both arms from a Poisson model with every covariate x arm interaction, fitted without the patient.
-
-    Parameters
-    ----------
-    people : DataFrame
-    outcome, drug, reference, arm : str
-    covariates : str
-        Right-hand side of a formula, such as ``"age + gd_lesions"``.
-    folds : int
-        Balanced within arms.
-    seed : int
-    outside : DataFrame, optional
-        Patients of another population, with ``participant_id`` and the covariates; they are dealt to the folds' models in turn
-        and stand at the end of the table.
-
-    Returns
-    -------
-    DataFrame
-        ``participant_id``, ``under_reference``, ``under_drug``, ``fold`` (the one whose patients the model has not seen).
-
-    Raises
-    ------
-    UsageError
-        If there are too few patients for the folds.
-    InputError
-        If a covariate is no column or is missing for a patient.
-    ConvergenceError
-        If a fold's model has no finite fit (no event in an arm).
-
-    Examples
-    --------
-    >>> import numpy as np, pandas as pd
-    >>> rng = np.random.default_rng(1)
-    >>> people = pd.DataFrame({"participant_id": range(80), "arm": ["p", "d"] * 40, "age": rng.uniform(20, 60, 80)})
-    >>> people["y"] = rng.poisson(np.where(people["arm"] == "p", 4, 1))
-    >>> found = cross_fit(people, outcome="y", drug="d", reference="p", covariates="age")
-    >>> bool((found["under_reference"] > found["under_drug"]).all()), found["fold"].nunique()
-    (True, 5)
-    """
-    rows = people[people[arm].isin([drug, reference]) & people[outcome].notna()].reset_index(drop=True)
-    if folds < 2 or folds > len(rows) // 4:
-        raise UsageError(f"{folds} folds for {len(rows)} patients; give at least 2 and at most a quarter of the patients")
-    others = rows.iloc[:0] if outside is None else outside
-    design = _covariates(pd.concat([rows, others], ignore_index=True), covariates)
-    treated = (rows[arm] == drug).to_numpy(float)
-    y = rows[outcome].to_numpy(float)
-    fold = np.concatenate([np.empty(len(rows), int), np.arange(len(others)) % folds])
-    rng = np.random.default_rng(seed)
-    for side in (0, 1):
-        members = rng.permutation(np.flatnonzero(treated == side))
-        fold[members] = np.arange(len(members)) % folds
-    told = np.empty((len(design), 2))
-    known = np.arange(len(rows))
-    for number in range(folds):
-        out, seen = fold == number, known[fold[known] != number]
-        centre, spread = design[seen].mean(axis=0), np.maximum(design[seen].std(axis=0), 1e-12)
-        Z = np.where(design[seen].std(axis=0) > 0, (design - centre) / spread, 1.0)
-        fit = fit_model("poisson", np.column_stack([Z[seen], treated[seen, None] * Z[seen]]), y[seen])
-        for side in (0, 1):
-            told[out, side] = fit.predict(np.column_stack([Z, side * Z])[out])
-    identifiers = pd.concat([rows[["participant_id"]], others[["participant_id"]]], ignore_index=True)
-    return identifiers.assign(under_reference=told[:, 0], under_drug=told[:, 1], fold=fold)
-
-
-def _covariates(people: pd.DataFrame, formula: str) -> Floats:
-    """Design matrix of a formula, every patient complete."""
-    from formulaic import model_matrix
-
-    try:
-        design = np.asarray(model_matrix(formula, people, na_action="raise"), float)
-    except Exception as error:  # formulaic has many; all mean that the formula does not fit the columns
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"benefit: covariates {formula!r} cannot be read from the patients ({reason}); name columns without missing values"
-        ) from error
-    return design

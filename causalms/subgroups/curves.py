@@ -4,36 +4,42 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from causalms.errors import UsageError
-from causalms.subgroups.benefit import Benefit, Floats
+from causalms.subgroups.benefit import Benefit
+from causalms.subgroups.redraws import Floats, Redraws
+from causalms.subgroups.sorted_statistics import Pair, slice_log_ratios, slice_means
+from causalms.subgroups.studentised import REDRAWS, Reference, studentised
+
+SHARES = tuple(float(share) for share in np.arange(20, 2, -1) / 20)
 
 
 def benefit_curves(
-    data: Benefit, shares: tuple[float, ...] = tuple(np.arange(20, 2, -1) / 20), level: float = 0.95, seed: int = 0
+    data: Benefit, shares: tuple[float, ...] = SHARES, level: float = 0.95, redraws: int = REDRAWS, seed: int = 0
 ) -> pd.DataFrame:
     r"""Average difference AD(c) and average ratio AR(c) among patients whose predicted benefit is at least c.
 
     .. math::
         AD(c) = E[Y(0) - Y(1) \mid s(X) \ge c], \qquad AR(c) = E[Y(1) \mid s(X) \ge c] / E[Y(0) \mid s(X) \ge c]
 
-    Thresholds are the sample quantiles of the score that leave the asked shares, then taken as given.  The bands are
-    simultaneous over the curve (multiplier bootstrap of its influence functions).
+    Thresholds are the sample quantiles of the score that leave the asked shares, then taken as given.  Intervals hold one
+    point, bands the whole curve.
 
     Parameters
     ----------
     data : Benefit
     shares : tuple of float
-        Shares of patients that the thresholds leave, from all to few.
+        Shares of patients that the thresholds leave, from all to few; a share that ties make equal to an earlier one and one that
+        leaves fewer than two patients are left out.
     level : float
-    seed : int
+    redraws, seed : int
+        As for :func:`causalms.subgroups.ranking`.
 
     Returns
     -------
     DataFrame
-        ``share``, ``threshold``, ``n``; ``ad`` with ``ad_lower``, ``ad_upper``, ``ad_band_lower``, ``ad_band_upper``; the same
-        for ``ar`` (missing where a mean is not positive).
+        ``share``, ``threshold``, ``n``; ``ad`` with ``ad_se``, ``ad_lower``, ``ad_upper``, ``ad_band_lower``, ``ad_band_upper``;
+        the same for ``ar`` (``ar_se`` is of the logarithm; missing where a mean is not positive); ``variance``.
 
     References
     ----------
@@ -48,34 +54,49 @@ def benefit_curves(
     >>> benefit_curves(data, shares=(1.0, 0.25))[["ad", "ar"]].round(2).values.tolist()
     [[2.28, 0.4], [4.39, 0.4]]
     """
-    if not all(0 < share <= 1 for share in shares):
+    if not shares or not all(0 < share <= 1 for share in shares):
         raise UsageError("shares of a benefit curve must be above 0 and at most 1")
-    threshold = np.quantile(data.score, 1 - np.array(shares), method="lower")
-    member = data.score[:, None] >= threshold
-    count = member.sum(axis=0)
-    table = pd.DataFrame({"share": member.mean(axis=0), "threshold": threshold, "n": count})
-    ad = np.array([data.spared[inside].mean() for inside in member.T])
-    ad_influence = member * (data.spared[:, None] - ad) / member.mean(axis=0)
-    _add(table, "ad", ad, ad_influence, level, seed, count)
-    under = np.array([[side[inside].mean() for inside in member.T] for side in (data.under_reference, data.under_drug)])
-    positive = (under > 0).all(axis=0)
-    safe = np.where(positive, under, 1.0)
-    ratio = member * (data.under_drug[:, None] / safe[1] - data.under_reference[:, None] / safe[0]) / member.mean(axis=0)
-    _add(table, "ar", np.log(safe[1] / safe[0]), np.where(positive, ratio, 0.0), level, seed, count)
-    for name in ("ar", "ar_lower", "ar_upper", "ar_band_lower", "ar_band_upper"):
-        table[name] = np.exp(table[name]).where(positive)
-    return table
+    threshold = np.unique(np.quantile(data.score, 1 - np.array(shares), method="higher"))
+    count = np.array([(data.score >= cut).sum() for cut in threshold])
+    threshold, count = threshold[count >= 2], count[count >= 2]
+    order = np.argsort(-data.score, kind="stable")
+    slices = [(0, int(size)) for size in count]
+    reference, drug = data.under_reference[order], data.under_drug[order]
+    again = data.redraws(redraws, seed)
+    table = pd.DataFrame({"share": count / data.n, "threshold": threshold, "n": count})
+    influence = (data.score[order][:, None] >= threshold) * (reference - drug)[:, None]
+    own = slice_means(reference - drug, slices)
+    law = None if again is None else slice_truth(again, slices)
+    drawn = None if again is None or law is None else studentised(*slice_means(again.spared, slices), law[0] - law[1])
+    _add(table, "ad", own, Reference(drawn, np.maximum(count - 2, 1)), level, influence - influence.mean(axis=0))
+    own = slice_log_ratios(reference, drug, slices)
+    if again is not None and law is not None:
+        drawn = studentised(*slice_log_ratios(again.under_reference, again.under_drug, slices), np.log(law[1] / law[0]))
+    _add(table, "ar", own, Reference(drawn, np.maximum(count - 2, 1)), level, influence - influence.mean(axis=0))
+    names = ["ar", "ar_lower", "ar_upper", "ar_band_lower", "ar_band_upper"]
+    table[names] = np.exp(table[names])
+    return table.assign(variance=Reference(drawn, 1.0).name)
 
 
-def _add(table: pd.DataFrame, name: str, value: Floats, influence: Floats, level: float, seed: int, count: Floats) -> None:
-    """Pointwise (t) and simultaneous interval of a curve from its influence functions."""
-    n = len(influence)
-    # The small-sample factor is that of the patients inside the threshold.
-    se = np.sqrt((influence**2).sum(axis=0)) / n * np.sqrt(count / np.maximum(count - 1, 1))
-    pointwise = stats.t.ppf((1 + level) / 2, np.maximum(count - 2, 1)) * se
-    noise = np.random.default_rng(seed).standard_normal((1000, n)) @ influence / n
-    largest = np.max(np.abs(noise) / np.maximum(se, np.finfo(float).tiny), axis=1)
-    simultaneous = np.maximum(np.quantile(largest, level) * se, pointwise)
-    table[name] = value
-    table[f"{name}_lower"], table[f"{name}_upper"] = value - pointwise, value + pointwise
-    table[f"{name}_band_lower"], table[f"{name}_band_upper"] = value - simultaneous, value + simultaneous
+def _add(table: pd.DataFrame, name: str, own: Pair, reference: Reference, level: float, influence: Floats) -> None:
+    """Curve with its pointwise and simultaneous limits."""
+    value, se = own
+    table[name], table[f"{name}_se"] = value, se
+    table[f"{name}_lower"], table[f"{name}_upper"] = reference.interval(value, se, level)
+    table[f"{name}_band_lower"], table[f"{name}_band_upper"] = reference.band(value, se, level, influence)
+
+
+def slice_truth(again: Redraws, slices: list[tuple[int, int]]) -> tuple[Floats, Floats]:
+    """True means under both arms in slices of redrawn trials, whose thresholds move and are then taken as given; (B, slices)."""
+    rising = -again.law_score
+    sides = []
+    for mean in (again.law_reference, again.law_drug):
+        total = np.concatenate([[0.0], np.cumsum(mean)])
+        found = []
+        for a, b in slices:
+            last = np.searchsorted(rising, -again.score[:, b - 1], side="right")
+            first = np.searchsorted(rising, -again.score[:, a - 1], side="right") if a else np.zeros(len(last), int)
+            first = np.minimum(first, last - 1)  # a slice within one patient's copies
+            found.append((total[last] - total[first]) / (last - first))
+        sides.append(np.stack(found, axis=-1))
+    return sides[0], sides[1]

@@ -18,6 +18,8 @@ from causalms.tables import results_table
 
 #: Standard errors of small subgroups: leave-one-out influence function with t (see :mod:`causalms.effects.variance`).
 VARIANCE = "leave-one-out-t"
+#: Below this a standard error is rounding: an effect that a simulator has alike for everybody, of which nothing can be tested.
+NO_ERROR = 1e-10
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,7 @@ def _interactions(rows: pd.DataFrame, name: str, level: float) -> pd.DataFrame:
     tests = []
     for arm, lines in rows.groupby("arm", sort=False):
         ratio = bool(lines["measure"].str.endswith("ratio").all())
-        told = lines[lines["se"] > 0]
+        told = lines[lines["se"] > NO_ERROR]
         values = np.log(told["estimate"]) if ratio else told["estimate"]
         test: dict[str, Any] = {"factor": name, "arm": arm, "ratio": ratio, "groups": len(told), "interaction_p": np.nan}
         if len(told) >= 2:

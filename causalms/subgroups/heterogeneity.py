@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from numpy.typing import NDArray
 
 from causalms.errors import RefusalError, UsageError
-from causalms.subgroups.benefit import Benefit, Floats
+from causalms.subgroups.benefit import Benefit
+from causalms.subgroups.curves import slice_truth
+from causalms.subgroups.redraws import Floats
+from causalms.subgroups.rows import benefit_row
+from causalms.subgroups.sorted_statistics import Pair, regression, slice_means
+from causalms.subgroups.studentised import REDRAWS, Reference, studentised
 from causalms.tables import results_table
 
 
-def best_linear_predictor(data: Benefit, level: float = 0.95) -> pd.DataFrame:
+def best_linear_predictor(data: Benefit, level: float = 0.95, redraws: int = REDRAWS, seed: int = 0) -> pd.DataFrame:
     r"""Regress the benefit on its prediction: average effect, heterogeneity, and calibration for benefit.
 
-    :math:`\Gamma_i = \beta_1 + \beta_2 (s_i - \bar s) + \epsilon_i` by least squares with HC3 and t.  ``average benefit`` is
-    :math:`\beta_1`, the mean of :math:`\Gamma`, whose error also counts that other patients would have other scores
-    (the regression's own would not); ``calibration slope for benefit`` is :math:`\beta_2`, zero if the prediction knows nothing of who benefits
-    and one if it is calibrated; ``calibration in the large for benefit`` is :math:`\beta_1 - \bar s`.  P-values are two-sided,
-    against zero; the slope has a second row against one.
+    :math:`\Gamma_i = \beta_1 + \beta_2 (s_i - \bar s) + \epsilon_i` by least squares with HC3.  ``average benefit`` is
+    :math:`\beta_1`, the mean of :math:`\Gamma`, whose error also counts that other patients would have other scores (the
+    regression's own would not); ``calibration slope for benefit`` is :math:`\beta_2`, zero if the prediction knows nothing of
+    who benefits and one if it is calibrated; ``calibration in the large for benefit`` is :math:`\beta_1 - \bar s`.  P-values
+    are two-sided, against zero; the slope has a second row against one.
+
+    Parameters
+    ----------
+    data : Benefit
+    level : float
+    redraws, seed : int
+        As for :func:`causalms.subgroups.ranking`.
 
     Returns
     -------
@@ -46,71 +58,28 @@ def best_linear_predictor(data: Benefit, level: float = 0.95) -> pd.DataFrame:
     >>> float(found["average benefit"]), float(found["calibration slope for benefit"].iloc[0])
     (2.28, 0.6)
     """
-    if np.ptp(data.score) < 1e-12 * max(1.0, np.abs(data.score).max()):
+    if data.constant:
         raise RefusalError("benefit: every patient has the same predicted benefit; nothing can be said of heterogeneity")
-    X = np.column_stack([np.ones(data.n), data.score - data.score.mean()])
-    inverse = np.linalg.inv(X.T @ X)
-    beta = inverse @ X.T @ data.spared
-    leverage = np.einsum("ij,jk,ik->i", X, inverse, X)
-    meat = X * ((data.spared - X @ beta) / (1 - leverage))[:, None]
-    covariance = inverse @ (meat.T @ meat) @ inverse
-    large = data.spared - data.score
-    rows = [
-        ("average benefit", "mean lesions spared", beta[0], data.spared.std(ddof=1) / np.sqrt(data.n), 0.0),
-        (
-            "calibration in the large for benefit",
-            "mean lesions spared minus mean predicted",
-            large.mean(),
-            large.std(ddof=1) / np.sqrt(data.n),
-            0.0,
-        ),
-        (
-            "calibration slope for benefit",
-            "slope of lesions spared on predicted; p against 0",
-            beta[1],
-            covariance[1, 1] ** 0.5,
-            0.0,
-        ),
-        (
-            "calibration slope for benefit",
-            "slope of lesions spared on predicted; p against 1",
-            beta[1],
-            covariance[1, 1] ** 0.5,
-            1.0,
-        ),
-    ]
-    return results_table([_row(data, "benefit: best linear predictor", *row, level, data.n - 2) for row in rows])
-
-
-def _row(
-    data: Benefit, analysis: str, measure: str, estimand: str, value: float, se: float, null: float, level: float, df: float
-) -> dict[str, Any]:
-    half = float(stats.t.ppf((1 + level) / 2, df)) * se
-    return {
-        "analysis": analysis,
-        "population": data.population,
-        "subgroup": "all",
-        "arm": data.drug,
-        "reference": data.reference,
-        "measure": measure,
-        "estimand": estimand,
-        "estimator": "augmented inverse-probability scores, predictions held out",
-        "variance": "HC3, t",
-        "estimate": value,
-        "se": se,
-        "lower": value - half,
-        "upper": value + half,
-        "level": level,
+    values, ses = regression(data.score, data.spared)
+    again = data.redraws(redraws, seed)
+    drawn = None
+    if again is not None:
+        drawn = studentised(*regression(again.score, again.spared), regression(again.law_score, again.law_spared)[0])
+    reference = Reference(drawn, data.n - 2)
+    lower, upper = reference.interval(values, ses, level)
+    measures = ("average benefit", "calibration in the large for benefit", "calibration slope for benefit")
+    estimands = ("mean lesions spared", "mean lesions spared minus mean predicted", "slope of lesions spared on predicted")
+    rows = []
+    for at, null in ((0, 0.0), (1, 0.0), (2, 0.0), (2, 1.0)):
+        told = f"{estimands[at]}; p against {null:g}" if at == 2 else estimands[at]
         # Both tails: a one-sided tail taken for the p-value would double the type I error.
-        "p_value": float(2 * stats.t.sf(abs(value - null) / se, df)) if se > 0 else np.nan,
-        "n": data.n,
-        "se_patient": se,
-        "randomised": True,
-        "rung": 2,
-    }
+        p = reference.p_value(values, ses, null)[at]
+        numbers = {"estimate": values[at], "se": ses[at], "lower": lower[at], "upper": upper[at], "level": level, "p_value": p}
+        rows.append(benefit_row(data, "best linear predictor", measures[at], told, reference.name, **numbers))
+    return results_table(rows)
 
 
-def benefit_groups(data: Benefit, groups: int = 4, level: float = 0.95) -> pd.DataFrame:
+def benefit_groups(data: Benefit, groups: int = 4, level: float = 0.95, redraws: int = REDRAWS, seed: int = 0) -> pd.DataFrame:
     """Sorted groups (GATES): observed beside predicted benefit in quantile groups of the prediction.
 
     Parameters
@@ -118,12 +87,21 @@ def benefit_groups(data: Benefit, groups: int = 4, level: float = 0.95) -> pd.Da
     data : Benefit
     groups : int
     level : float
+    redraws, seed : int
+        As for :func:`causalms.subgroups.ranking`.
 
     Returns
     -------
     DataFrame
         ``group`` (1 = least promising), ``n``, ``predicted``, ``observed``, ``se``, ``lower``, ``upper``, ``level``, and in the
-        last row ``group`` = "last - first" with the ``p_value`` of their difference (Welch).
+        last row ``group`` = "last - first" with the ``p_value`` of their difference; ``variance``.
+
+    Raises
+    ------
+    UsageError
+        If a group would have fewer than four patients.
+    RefusalError
+        If every patient has the same predicted benefit.
 
     Examples
     --------
@@ -138,45 +116,48 @@ def benefit_groups(data: Benefit, groups: int = 4, level: float = 0.95) -> pd.Da
         raise UsageError(f"{groups} groups of {data.n} patients; give at least 2 groups of at least 4 patients")
     cuts = np.quantile(data.score, np.arange(1, groups) / groups)
     place = np.searchsorted(cuts, data.score, side="left")
-    rows = []
-    for number in np.unique(place):
-        inside = place == number
-        rows.append(_group(str(number + 1), data.score[inside], data.spared[inside], level))
-    if len(rows) < 2:
+    present = np.unique(place)[::-1]
+    if len(present) < 2:
         raise RefusalError("benefit: every patient has the same predicted benefit; there are no groups")
-    first, last = rows[0], rows[-1]
-    se = float(np.hypot(first["se"], last["se"]))
-    df = se**4 / (first["se"] ** 4 / (first["n"] - 1) + last["se"] ** 4 / (last["n"] - 1)) if se > 0 else np.inf
-    gap = last["observed"] - first["observed"]
-    half = float(stats.t.ppf((1 + level) / 2, df)) * se
-    rows.append(
+    order = np.argsort(-data.score, kind="stable")
+    ends = np.cumsum([0, *((place == number).sum() for number in present)])
+    slices = [(int(a), int(b)) for a, b in pairwise(ends)]
+    observed, ses = _with_difference(*slice_means(data.spared[order], slices))
+    sizes = np.array([b - a for a, b in slices])
+    again = data.redraws(redraws, seed)
+    drawn = None
+    if again is not None:
+        before, after = slice_truth(again, slices)
+        truth = _with_difference(before - after, np.zeros(before.shape))[0]
+        drawn = studentised(*_with_difference(*slice_means(again.spared, slices)), truth)
+    reference = Reference(drawn, np.append(np.maximum(sizes - 1, 1), _welch(ses, sizes)))
+    lower, upper = reference.interval(observed, ses, level)
+    predicted = [data.score[place == number].mean() for number in present]
+    table = pd.DataFrame(
         {
-            "group": "last - first",
-            "n": first["n"] + last["n"],
-            "predicted": last["predicted"] - first["predicted"],
-            "observed": gap,
-            "se": se,
-            "lower": gap - half,
-            "upper": gap + half,
+            "group": [*(str(number + 1) for number in present), "last - first"],
+            "n": [*sizes, sizes[0] + sizes[-1]],
+            "predicted": [*predicted, predicted[0] - predicted[-1]],
+            "observed": observed,
+            "se": ses,
+            "lower": lower,
+            "upper": upper,
             "level": level,
-            "p_value": float(2 * stats.t.sf(abs(gap) / se, df)) if se > 0 else np.nan,
+            "p_value": [*[np.nan] * len(present), reference.p_value(observed, ses)[-1]],
+            "variance": reference.name,
         }
     )
-    return pd.DataFrame(rows)
+    return table.iloc[[*range(len(present))[::-1], len(present)]].reset_index(drop=True)
 
 
-def _group(name: str, score: Floats, spared: Floats, level: float) -> dict[str, Any]:
-    n = len(score)
-    se = float(spared.std(ddof=1) / np.sqrt(n)) if n > 1 else np.nan
-    half = float(stats.t.ppf((1 + level) / 2, max(n - 1, 1))) * se
-    observed = float(spared.mean())
-    return {
-        "group": name,
-        "n": n,
-        "predicted": float(score.mean()),
-        "observed": observed,
-        "se": se,
-        "lower": observed - half,
-        "upper": observed + half,
-        "level": level,
-    }
+def _with_difference(means: Floats, ses: Floats) -> Pair:
+    """Group means from the most to the least promising, and the difference of these two ends."""
+    gap, error = means[..., [0]] - means[..., [-1]], np.hypot(ses[..., [0]], ses[..., [-1]])
+    return np.concatenate([means, gap], axis=-1), np.concatenate([ses, error], axis=-1)
+
+
+def _welch(ses: Floats, sizes: NDArray[np.intp]) -> float:
+    """Degrees of freedom of the difference of the first and the last group."""
+    parts = [(ses[at] ** 4, sizes[at] - 1) for at in (0, len(sizes) - 1)]
+    below = sum(part / max(df, 1) for part, df in parts)
+    return float(ses[-1] ** 4 / below) if below > 0 else np.inf

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from causalms.errors import UsageError
-from causalms.subgroups.benefit import Benefit, Floats
+from causalms.subgroups.benefit import Benefit
+from causalms.subgroups.redraws import Floats, Redraws
+from causalms.subgroups.rows import benefit_row
+from causalms.subgroups.sorted_statistics import Pair, capped_policy
+from causalms.subgroups.studentised import REDRAWS, Reference, studentised
 from causalms.tables import results_table
 
 
@@ -56,7 +59,12 @@ def benefit_at(score: Floats, spared: Floats, threshold: float, share: float = 0
 
 
 def policy_value(
-    data: Benefit, caps: tuple[float, ...] = (1.0,), least_benefit: float = 0.0, level: float = 0.95
+    data: Benefit,
+    caps: tuple[float, ...] = (1.0,),
+    least_benefit: float = 0.0,
+    level: float = 0.95,
+    redraws: int = REDRAWS,
+    seed: int = 0,
 ) -> pd.DataFrame:
     r"""Mean lesions if patients were treated by predicted benefit under a risk budget, beside treating all or nobody.
 
@@ -77,11 +85,13 @@ def policy_value(
     least_benefit : float
         Predicted lesions spared below which the drug is not given.
     level : float
+    redraws, seed : int
+        As for :func:`causalms.subgroups.ranking`.
 
     Returns
     -------
     DataFrame
-        Results table: ``value of ...`` (mean lesions, t interval) and ``lesions spared against random`` rows.
+        Results table: ``value of ...`` (mean lesions) and ``lesions spared against random`` rows.
 
     References
     ----------
@@ -96,21 +106,65 @@ def policy_value(
     >>> policy_value(data, caps=(0.5,))[["measure", "estimate"]].round(2).values.tolist()[2:]
     [['value of treating at most 50% by predicted benefit', 2.09], ['lesions spared against random', 0.57]]
     """
-    policies = [("treating nobody", np.zeros(data.n)), ("treating all", np.ones(data.n))]
-    policies += [(f"treating at most {cap:.0%} by predicted benefit", who_is_treated(data, cap, least_benefit)) for cap in caps]
+    again = data.redraws(redraws, seed)
     rows = []
-    for number, (name, chance) in enumerate(policies):
-        share = chance.mean()
-        margin = _margin(data, chance, least_benefit)
-        values = chance * data.under_drug + (1 - chance) * data.under_reference + (margin or 0.0) * (chance - share)
-        rows.append(_row(data, f"value of {name}", f"mean lesions when {share:.0%} are given {data.drug}", values, level, False))
-        if number >= 2:
-            # At random the same share is treated: the mean over patients of the difference of both policies.
-            gain = (chance - share) * (data.spared - (data.spared.mean() if margin is None else margin))
-            rows.append(
-                _row(data, "lesions spared against random", f"{name} against the same share at random", gain, level, True)
-            )
+    for name, chance in (("treating nobody", np.zeros(data.n)), ("treating all", np.ones(data.n))):
+        value = _value_and_gain(data, chance, None)
+        drawn = None
+        if again is not None:
+            size = int(chance.sum())
+            drawn = studentised(*_both(again, size, None))
+        rows += _rows(data, name, chance.mean(), (value[0][:1], value[1][:1]), drawn, level)
+    for cap in caps:
+        name = f"treating at most {cap:.0%} by predicted benefit"
+        chance = who_is_treated(data, cap, least_benefit)
+        drawn = None if again is None else studentised(*_both(again, round(cap * data.n), least_benefit))
+        rows += _rows(
+            data, name, chance.mean(), _value_and_gain(data, chance, _margin(data, chance, least_benefit)), drawn, level
+        )
     return results_table(rows)
+
+
+def _value_and_gain(data: Benefit, chance: Floats, margin: float | None) -> Pair:
+    """Value of a policy and its gain over the same share at random, each with its standard error."""
+    share, moved = chance.mean(), 0.0 if margin is None else margin
+    value = chance * data.under_drug + (1 - chance) * data.under_reference + moved * (chance - share)
+    gain = (chance - share) * (data.spared - (data.spared.mean() if margin is None else margin))
+    both = np.stack([value, gain])
+    return both.mean(axis=1), both.std(axis=1, ddof=1) / np.sqrt(data.n)
+
+
+def _both(again: Redraws, treated: int, least_benefit: float | None) -> tuple[Floats, Floats, Floats]:
+    """Value and gain in the redraws with their errors, and in the law they were drawn from."""
+    promising = None if least_benefit is None else again.score > least_benefit
+    known = None if least_benefit is None else again.law_score > least_benefit
+    values, ses = capped_policy(again.under_reference, again.under_drug, treated, promising)
+    return values, ses, capped_policy(again.law_reference, again.law_drug, treated, known)[0]
+
+
+def _rows(data: Benefit, name: str, share: float, found: Pair, drawn: Floats | None, level: float) -> list[dict[str, object]]:
+    estimate, se = found
+    reference = Reference(None if drawn is None else drawn[:, : len(estimate)], data.n - 1)
+    lower, upper = reference.interval(estimate, se, level)
+    p = reference.p_value(estimate, se)
+    measures = [f"value of {name}", "lesions spared against random"]
+    estimands = [f"mean lesions when {share:.0%} are given {data.drug}", f"{name} against the same share at random"]
+    return [
+        benefit_row(
+            data,
+            "policy",
+            measures[at],
+            estimands[at],
+            reference.name,
+            estimate=estimate[at],
+            se=se[at],
+            lower=lower[at],
+            upper=upper[at],
+            level=level,
+            p_value=p[at] if at else np.nan,
+        )
+        for at in range(len(estimate))
+    ]
 
 
 def _margin(data: Benefit, chance: Floats, least_benefit: float) -> float | None:
@@ -119,29 +173,3 @@ def _margin(data: Benefit, chance: Floats, least_benefit: float) -> float | None
     if not chance.any() or not (promising & (chance < 1)).any():
         return None
     return benefit_at(data.score, data.spared, float(data.score[chance > 0].min()))
-
-
-def _row(data: Benefit, measure: str, estimand: str, values: Floats, level: float, test: bool) -> dict[str, object]:
-    mean, se = float(values.mean()), float(values.std(ddof=1) / np.sqrt(data.n))
-    half = float(stats.t.ppf((1 + level) / 2, data.n - 1)) * se
-    return {
-        "analysis": "benefit: policy",
-        "population": data.population,
-        "subgroup": "all",
-        "arm": data.drug,
-        "reference": data.reference,
-        "measure": measure,
-        "estimand": estimand,
-        "estimator": "augmented inverse-probability scores, predictions held out",
-        "variance": "influence function, t",
-        "estimate": mean,
-        "se": se,
-        "lower": mean - half,
-        "upper": mean + half,
-        "level": level,
-        "p_value": float(2 * stats.t.sf(abs(mean) / se, data.n - 1)) if test and se > 0 else np.nan,
-        "n": data.n,
-        "se_patient": se,
-        "randomised": True,
-        "rung": 2,
-    }

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from causalms.subgroups.benefit import Benefit, Floats
+from causalms.errors import RefusalError
+from causalms.subgroups.benefit import Benefit
+from causalms.subgroups.redraws import Floats
+from causalms.subgroups.rows import benefit_row
+from causalms.subgroups.sorted_statistics import Pair, rank_areas
+from causalms.subgroups.studentised import REDRAWS, Reference, studentised
 from causalms.tables import results_table
 
 RANKINGS = {"AUTOC": "area under the targeting operator characteristic", "Qini": "area under the Qini curve"}
 
 
-def ranking(data: Benefit, level: float = 0.95, resamples: int = 500, seed: int = 0) -> pd.DataFrame:
+def ranking(data: Benefit, level: float = 0.95, redraws: int = REDRAWS, seed: int = 0) -> pd.DataFrame:
     r"""Rank-weighted average treatment effects of a predicted benefit.
 
     .. math::
@@ -25,14 +29,20 @@ def ranking(data: Benefit, level: float = 0.95, resamples: int = 500, seed: int 
     ----------
     data : Benefit
     level : float
-    resamples : int
-        Half-sample bootstrap of patients, ranked anew in each.
+    redraws : int
+        Trials drawn again for the quantiles of (estimate - truth) / se; 0 takes those of t.
     seed : int
+        Of the redraws.
 
     Returns
     -------
     DataFrame
         Results table of two rows.
+
+    Raises
+    ------
+    RefusalError
+        If every patient has the same predicted benefit.
 
     References
     ----------
@@ -44,55 +54,45 @@ def ranking(data: Benefit, level: float = 0.95, resamples: int = 500, seed: int 
     >>> rng = np.random.default_rng(1)
     >>> before = rng.gamma(2, 2, 400)
     >>> data = Benefit(before, before, 0.4 * before, np.arange(400), "d", "p", "made")
-    >>> ranking(data, resamples=100)[["measure", "estimate"]].round(2).values.tolist()
+    >>> ranking(data)[["measure", "estimate"]].round(2).values.tolist()
     [['AUTOC', 1.52], ['Qini', 0.41]]
     """
-    order = np.argsort(-data.score, kind="stable")
-    score, spared = data.score[order], data.spared[order]
-    values = areas(score, spared)
-    rng = np.random.default_rng(seed)
-    half = data.n // 2
-    again = np.empty((resamples, 2))
-    for number in range(resamples):
-        rows = np.sort(rng.choice(data.n, half, replace=False))
-        again[number] = areas(score[rows], spared[rows])
-    # A half sample without replacement varies by (1/half - 1/n) sigma^2; the whole sample by sigma^2 / n.
-    ses = again.std(axis=0, ddof=1) * np.sqrt(half / (data.n - half))
-    quantile = float(stats.norm.ppf((1 + level) / 2))
+    if data.constant:
+        raise RefusalError("benefit: every patient has the same predicted benefit; nothing can be ranked")
+    values, ses = _areas(data.score, data.spared)
+    again = data.redraws(redraws, seed)
+    drawn = None
+    if again is not None:
+        drawn = studentised(*rank_areas(again.spared), rank_areas(again.law_spared)[0])
+    reference = Reference(drawn, data.n - 1)
+    lower, upper = reference.interval(values, ses, level)
+    p = reference.p_value(values, ses)
     return results_table(
         [
-            {
-                "analysis": "benefit: ranking",
-                "population": data.population,
-                "subgroup": "all",
-                "arm": data.drug,
-                "reference": data.reference,
-                "measure": name,
-                "estimand": f"{RANKINGS[name]} of the predicted benefit: lesions spared",
-                "estimator": "augmented inverse-probability scores, predictions held out",
-                "variance": f"half-sample bootstrap of patients ({resamples})",
-                "estimate": value,
-                "se": se,
-                "lower": value - quantile * se,
-                "upper": value + quantile * se,
-                "level": level,
-                "p_value": float(2 * stats.norm.sf(abs(value) / se)) if se > 0 else np.nan,
-                "n": data.n,
-                "se_patient": se,
-                "randomised": True,
-                "rung": 2,
-            }
-            for name, value, se in zip(RANKINGS, values, ses, strict=True)
+            benefit_row(
+                data,
+                "ranking",
+                name,
+                f"{RANKINGS[name]} of the predicted benefit: lesions spared",
+                reference.name,
+                estimate=values[at],
+                se=ses[at],
+                lower=lower[at],
+                upper=upper[at],
+                level=level,
+                p_value=p[at],
+            )
+            for at, name in enumerate(RANKINGS)
         ]
     )
 
 
 def areas(score: Floats, spared: Floats) -> Floats:
     """AUTOC and Qini of patients in falling order of score; tied patients share their average, as if ordered at random."""
-    n = len(score)
-    starts = np.flatnonzero(np.concatenate([[True], score[1:] != score[:-1]]))
-    sizes = np.diff(np.concatenate([starts, [n]]))
-    level = np.repeat(np.add.reduceat(spared, starts) / sizes, sizes)
-    among = np.arange(1, n + 1)
-    excess = np.cumsum(level) / among - spared.mean()
-    return np.array([excess.mean(), (among / n * excess).mean()])
+    return _areas(score, spared)[0]
+
+
+def _areas(score: Floats, spared: Floats) -> Pair:
+    order = np.argsort(-score, kind="stable")
+    ties = np.cumsum(np.diff(score[order], prepend=score[order[0]]) != 0)
+    return rank_areas(spared[order], ties)

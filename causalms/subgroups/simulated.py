@@ -23,6 +23,7 @@ def simulated_forest(
     outcome: str | None = None,
     week: float | None = None,
     level: float = 0.95,
+    source: str = "participants",
 ) -> Forest:
     """Simulated effect of every arm in every prespecified subgroup of the patients of a draws table.
 
@@ -40,6 +41,8 @@ def simulated_forest(
         As for :func:`causalms.effects.analyse_draws`.
     week : float, optional
         Needed when the draws hold several.
+    source : str
+        Name of the participants in messages.
 
     Returns
     -------
@@ -71,13 +74,13 @@ def simulated_forest(
         found = ", ".join(f"{at:g}" for at in sorted(rows["visit_week"].unique()))
         raise RefusalError(f"draws: weeks {found}; choose one with --week")
     keyed = rows.assign(key=participant_key(rows["participant_id"]))
-    members = people.assign(key=participant_key(people["participant_id"]))
-    members = members[members["key"].isin(set(keyed["key"]))].reset_index(drop=True)
-    if lost := set(keyed["key"]) - set(members["key"]):
-        raise InputError(f"draws: participant {min(lost)} is not among the participants; give the trial that was queried")
+    keys = participant_key(people["participant_id"])
+    if lost := set(keyed["key"]) - set(keys):
+        raise InputError(f"{source}: no participant {min(lost)}, of whom there are draws; give the trial that was queried")
+    members = people[keys.isin(set(keyed["key"])).to_numpy()].reset_index(drop=True)
 
     def effects_of(part: pd.DataFrame) -> pd.DataFrame:
-        chosen = keyed[keyed["key"].isin(set(part["key"]))].drop(columns="key")
+        chosen = keyed[keyed["key"].isin(set(participant_key(part["participant_id"])))].drop(columns="key")
         effects = analyse_draws(chosen, reference=reference, measure=measure, outcome=outcome, level=level)
         return effects.assign(df=np.inf, note="", events=np.nan, events_reference=np.nan)
 

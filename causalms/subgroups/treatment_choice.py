@@ -12,8 +12,8 @@ from scipy import stats
 
 from causalms.errors import InputError, RefusalError, UsageError
 from causalms.groups import participant_key
-from causalms.subgroups.benefit import Floats
 from causalms.subgroups.policy import benefit_at
+from causalms.subgroups.redraws import Floats
 from causalms.tables import results_table
 
 

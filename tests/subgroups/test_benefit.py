@@ -63,7 +63,7 @@ def test_every_interval_of_benefit_holds_the_truth_at_its_level(population: pd.D
     trials = 120
     for seed in range(trials):
         data = benefit(*trial(seed), **SETTINGS)
-        lines = ranking(data, resamples=200, seed=seed)
+        lines = ranking(data, redraws=199, seed=seed)
         for name, target in (("AUTOC", autoc), ("Qini", qini)):
             line = lines[lines["measure"] == name].iloc[0]
             held[name] += line["lower"] <= target <= line["upper"]
@@ -96,7 +96,7 @@ def test_rankings_of_no_knowledge_are_zero_and_hold_their_level() -> None:
         rng = np.random.default_rng(seed + 1000)
         noise = told.assign(under_reference=3 + rng.normal(0, 0.5, len(told)), under_drug=1.0)
         data = benefit(people, noise, **SETTINGS)
-        rejected["AUTOC"] += ranking(data, resamples=100, seed=seed).iloc[0]["p_value"] <= 0.05
+        rejected["AUTOC"] += ranking(data, redraws=199, seed=seed).iloc[0]["p_value"] <= 0.05
         rejected["slope"] += best_linear_predictor(data).iloc[2]["p_value"] <= 0.05
     assert max(rejected.values()) <= 21
     assert min(rejected.values()) >= 2
@@ -116,17 +116,28 @@ def test_pseudo_outcomes_average_to_the_arm_means_whatever_the_prediction() -> N
     assert blind.under_reference.mean() == pytest.approx(people.loc[people["arm"] == "placebo", "lesions"].mean(), rel=1e-12)
 
 
-def test_cross_fitting_never_shows_a_patient_his_own_outcome() -> None:
+def test_cross_fitting_shows_a_patient_nothing_of_his_outcome_but_the_level_of_the_trial() -> None:
     people, _ = trial(2, 100)
     found = cross_fit(people, **SETTINGS, covariates="marker", seed=1)
     changed = people.copy()
     changed.loc[7, "lesions"] += 50
     again = cross_fit(changed, **SETTINGS, covariates="marker", seed=1)
+    arm = "under_drug" if people.loc[7, "arm"] == "drug" else "under_reference"
+    factor = again[arm] / found[arm]
     same_fold = found["fold"] == found.loc[7, "fold"]
-    np.testing.assert_allclose(found.loc[same_fold, "under_drug"], again.loc[same_fold, "under_drug"], rtol=1e-9)
-    assert not np.allclose(found.loc[~same_fold, "under_drug"], again.loc[~same_fold, "under_drug"], rtol=1e-9) or (
-        people.loc[7, "arm"] == "placebo"
-    )
+    # Within his fold all predictions change by one factor, which ranks nobody; the others' models have changed.
+    assert factor[same_fold].std() == pytest.approx(0, abs=1e-9)
+    assert factor[~same_fold].std() > 1e-3
+
+
+def test_cross_fitted_predictions_of_all_folds_have_one_level() -> None:
+    people, _ = trial(5, 200)
+    outside = people.assign(participant_id=-1 - people["participant_id"])
+    everybody = pd.concat([outside] * 5)  # each patient of the trial once by the model of each fold
+    everybody = everybody.sort_values("participant_id", kind="stable").assign(participant_id=np.arange(1000))
+    found = cross_fit(people, **SETTINGS, covariates="marker", seed=1, outside=everybody).iloc[200:]
+    levels = found.groupby("fold")[["under_reference", "under_drug"]].mean()
+    np.testing.assert_allclose(levels / levels.mean(), 1.0, rtol=1e-9)
 
 
 def test_predictions_from_draws_are_the_patients_means() -> None:
