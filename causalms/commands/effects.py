@@ -294,6 +294,24 @@ def _observed(
     return text, results
 
 
+def _mixed(analysis: Analysis) -> dict[int, str]:
+    """Contrasts that use patients of trials which did not randomise both arms, with the sentence that says so."""
+    trial, arms = analysis.data.trial, analysis.data.arms
+    found: dict[int, str] = {}
+    if trial is None:
+        return found
+    for index, arm in enumerate(arms[1:], start=1):
+        own = {str(name) for name in trial[analysis.data.arm == index]}
+        others = {str(name) for name in trial[analysis.data.arm == 0]}
+        both, strangers = own & others, sorted(own ^ others)
+        if both and strangers:
+            found[index - 1] = (
+                f"{arm} against {arms[0]} uses patients of {', '.join(strangers)}, where not both were randomised: this contrast "
+                f"is not marked as randomised; name one trial with --trial (both: {', '.join(sorted(both))})"
+            )
+    return found
+
+
 def _simulated(draws: pd.DataFrame, source: str, week: float | None, options: dict[str, Any]) -> tuple[str, pd.DataFrame]:
     """Effects on a draws table: g-computation over patients."""
     from causalms.effects.printing import simulated_page
