@@ -92,7 +92,7 @@ def compare_couplings(
         raise UsageError(f"twins hold {', '.join(twins)}; the gap is measured from 'independent': add those twins")
     exact = exact_twins(twins["independent"], truth, size, particles, seed)
     scores = {name: patient_scores(table, truth, level) for name, table in {**twins, "exact": exact}.items()}
-    people = pd.unique(scores["independent"]["participant_id"])
+    people = scores["independent"]["participant_id"].drop_duplicates().to_numpy()
     pick = np.random.default_rng(seed).integers(len(people), size=(resamples, len(people)))
     sums = {name: _sums(table, people) for name, table in scores.items()}
     rows = []
@@ -208,9 +208,9 @@ def bounds_by_stratum(
 
 
 def _marginals(expected: pd.DataFrame, ids: Sequence[str], arm: str, reference: str, week: float) -> list[FloatArray]:
-    rows = expected[expected["visit_week"] == week].set_index(["arm", "participant_id"])
+    rows = expected[expected["visit_week"] == week].set_index("participant_id")
     return [
-        rows.loc[world, column].loc[list(ids)].to_numpy(float)
+        rows.loc[rows["arm"] == world, column].loc[list(ids)].to_numpy(float)
         for column in ("expected_net2_lesions", "dispersion")
         for world in (reference, arm)
     ]

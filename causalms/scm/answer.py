@@ -116,7 +116,9 @@ def _sample_block(
     arms = torch.tensor([[index[a] for a in row[draws.start : draws.stop]] for row in assigned])
     worlds = Worlds(arms, torch.tensor([week for _, week in axis]))
     noises = []
-    if factual is not None and query.evidence_week is not None and subject.arm_randomised is not None:
+    # under the coupling independent the fact tells of its own world only: elsewhere there is nothing to abduct
+    tied = query.rho != 0 or bool((assigned[:, draws.start : draws.stop] == subject.arm_randomised).any())
+    if factual is not None and query.evidence_week is not None and subject.arm_randomised is not None and tied:
         noises = [
             mechanism.abduct(subject, subject.arm_randomised, query.evidence_week, factual, d, query.seed, query.abduction)
             for d in draws

@@ -189,7 +189,7 @@ def makarov(reference: Law, arm: Law, difference: float) -> Bounds:
     lower = float(np.max(arm.at_most(points) - reference.below(back), initial=0.0))
     # above the jump of the arm's law the supremum is approached from the right of y, hence P(Y_1 <= y) with F_0(y - d)
     above = float(np.max(reference.at_most(back) - arm.at_most(points), initial=0.0))
-    return Bounds(min(lower, 1.0), max(1.0 - above, 0.0))
+    return _ordered(lower, 1.0 - above)
 
 
 def benefit_bounds(reference: Law, arm: Law) -> Bounds:
@@ -206,7 +206,13 @@ def benefit_bounds(reference: Law, arm: Law) -> Bounds:
     points = np.union1d(reference.support, arm.support)
     lower = float(np.max(arm.at_most(points) - reference.at_most(points), initial=0.0))
     not_better = float(np.max(reference.at_most(points) - arm.below(points), initial=0.0))
-    return Bounds(lower, 1.0 - not_better)
+    return _ordered(lower, 1.0 - not_better)
+
+
+def _ordered(lower: float, upper: float) -> Bounds:
+    """Probabilities in order, where sums of thousands of terms round past 0, 1 or each other."""
+    low = min(max(lower, 0.0), 1.0)
+    return Bounds(low, min(max(upper, low), 1.0))
 
 
 def harm_bounds(reference: Law, arm: Law) -> Bounds:

@@ -80,8 +80,8 @@ def individual_effects(
     seen = twins[twins["query"] == "observed"]
     if (seen["visit_week"] != week).any():
         raise InputError(
-            f"the facts were seen at week {seen['visit_week'].iloc[0]:g} and the twins are of week {week:g}: benefit compares with "
-            "the fact; ask for twins at the visit of the evidence"
+            f"the facts were seen at week {seen['visit_week'].iloc[0]:g} and the twins are of week {week:g}: benefit compares "
+            "with the fact; ask for twins at the visit of the evidence"
         )
     facts = {str(p): (float(y), str(a)) for p, y, a in seen[["participant_id", outcome, "arm"]].itertuples(index=False)}
     rows = []
@@ -211,7 +211,7 @@ def _mean(values: np.ndarray, errors: np.ndarray) -> dict[str, float]:
     n = len(values)
     together = float(np.var(values, ddof=1) / n) if n > 1 else np.nan
     monte_carlo = float(np.sum(errors**2)) / n**2  # missing with one particle a patient: nothing shows its scatter
-    se = float(np.sqrt(np.fmax(together, monte_carlo)))
+    se = float(np.sqrt(np.maximum(together, np.nan_to_num(monte_carlo))))
     estimate = float(np.mean(values))
     patient = float(np.sqrt(np.maximum(together - monte_carlo, 0.0)))
     return {

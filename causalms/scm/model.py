@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import numbers
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -320,12 +321,10 @@ def _interventions(arm: Arms, policy: str | os.PathLike[str] | Intervention | No
 
 
 def _weeks(week: Weeks) -> tuple[float, ...]:
-    try:
-        if isinstance(week, str):
-            raise ValueError
-        return tuple(float(w) for w in np.atleast_1d(np.asarray(week, dtype=float)).ravel())
-    except (TypeError, ValueError):
-        raise UsageError(f"week is {week!r}; give a number of weeks since baseline, or several") from None
+    weeks = np.atleast_1d(np.asarray(week, dtype=object)).ravel().tolist()
+    if any(isinstance(w, bool) or not isinstance(w, numbers.Real) for w in weeks):
+        raise UsageError(f"week is {week!r}; give a number of weeks since baseline, or several")
+    return tuple(float(w) for w in weeks)
 
 
 def _registry_overlap(trial: Any, query: Query, mechanism: Mechanism) -> pd.DataFrame:

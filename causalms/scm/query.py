@@ -169,7 +169,7 @@ def refuse_if_unanswerable(query: Query, mechanism: Mechanism) -> None:
     for intervention in query.interventions:
         if intervention.kind != "value" and intervention.name in mechanism.arms:
             raise UsageError(f"a {intervention.kind} cannot be called {intervention.name!r}, the name of an arm; rename it")
-        refuse_arms(intervention.words.get("arm") or intervention.words.get("probabilities") or (), mechanism)
+        refuse_arms(intervention.words.get("arm", intervention.words.get("probabilities", ())), mechanism)
         for rule in intervention.words.get("rules", ()):
             refuse_arms(rule["arms"], mechanism)
     first, last = mechanism.weeks

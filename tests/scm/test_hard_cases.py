@@ -98,7 +98,7 @@ def test_one_draw_shows_no_monte_carlo_error_and_one_patient_no_error_at_all(tru
     ("asked", "error", "message"),
     [
         ({"arm": "placebo", "week": "48"}, UsageError, "week is '48'"),
-        ({"arm": "placebo", "week": None}, UsageError, "each once"),
+        ({"arm": "placebo", "week": None}, UsageError, "week is None"),
         ({"arm": "placebo", "week": []}, UsageError, "each once"),
         ({"arm": "placebo", "week": float("nan")}, UsageError, "each once"),
         ({"arm": "placebo", "week": 0}, RefusalError, "week 0 is outside"),
@@ -162,7 +162,7 @@ def test_a_spoilt_part_is_answered_again_and_an_id_is_never_a_path(truth, table,
     some = table.head(3).assign(participant_id=["../escape", "a/b", "plain"])
     model = CausalModel(truth)
     first = model.do(some, "placebo", draws=2, parts=tmp_path / "parts")
-    files = [p for p in tmp_path.rglob("*.parquet")]
+    files = list(tmp_path.rglob("*.parquet"))
     assert len(files) == 3
     assert all(p.parent.parent == tmp_path / "parts" for p in files)
     files[0].write_bytes(b"PAR1 and then the disk was full")
