@@ -1,11 +1,13 @@
-"""Counterfactual counts of every coupling, and bounds by stratum, against the known potential outcomes of a simulated trial.
+r"""Counterfactual counts of every coupling, and bounds by stratum, against the known potential outcomes of a simulated trial.
 
-python analyses/counterfactual_truth.py --out analyses/results --model reference --patients 40 --particles 5
-python analyses/counterfactual_truth.py --out analyses/results --model counts --patients 270 --particles 100 --rho 0.5 --rho 0.9
+python analyses/counterfactual_truth.py --out analyses/results --model reference
+python analyses/counterfactual_truth.py --out analyses/results --model counts --simulated 300 --patients 270 --particles 100 \
+    --rho 0.5 --rho 0.9
 """
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from pathlib import Path
 
@@ -17,16 +19,17 @@ from causalms.scm import patient_effects, recalibrate, truth
 from causalms.scm.against_truth import bounds_by_stratum, compare_couplings
 from causalms.tables import net2_column, write_table
 
-COUPLINGS = ("independent", "monotone", "ancestral")
+COUPLINGS = ("independent", "ancestral", "monotone")
 
 
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 @click.option("--model", default="reference", show_default=True, help="counts, reference or a checkpoint.")
-@click.option("--simulated", default=300, show_default=True, help="Patients of the simulated trial.")
-@click.option("--patients", default=40, show_default=True, help="Patients with twins.")
-@click.option("--particles", default=5, show_default=True)
+@click.option("--simulated", default=150, show_default=True, help="Patients of the simulated trial.")
+@click.option("--patients", default=24, show_default=True, help="Patients with twins.")
+@click.option("--particles", default=4, show_default=True)
 @click.option("--arm", "arms", multiple=True, default=("placebo", "dimethyl-fumarate", "ocrelizumab"), show_default=True)
+@click.option("--coupling", "couplings", multiple=True, default=COUPLINGS, show_default=True)
 @click.option("--rho", "rhos", multiple=True, type=float, help="Also twins under this correlation of the two worlds' noise.")
 @click.option("--week", default=48, show_default=True)
 @click.option("--seed", default=5, show_default=True)
@@ -38,6 +41,7 @@ def main(
     patients: int,
     particles: int,
     arms: tuple[str, ...],
+    couplings: tuple[str, ...],
     rhos: tuple[float, ...],
     week: int,
     seed: int,
@@ -61,8 +65,8 @@ def main(
 
     seen = people[people[net2_column(week)].notna()].head(patients)
     twins = {}
-    asked = {"workers": workers, "checked_patients": 0, "progress": True}
-    for coupling, rho in [*((c, None) for c in COUPLINGS), *(("rho", r) for r in rhos)]:
+    asked = {"workers": workers, "checked_patients": 0, "progress": True, "parts": out / "twins.parts"}  # a killed run goes on
+    for coupling, rho in [*((c, None) for c in couplings), *(("rho", r) for r in rhos)]:
         twins[coupling if rho is None else f"rho {rho:g}"] = pd.concat(
             scm.counterfactual(
                 trial, [a for a in arms if a != own], week, coupling, rho, particles, seed, participants=list(some), **asked
@@ -73,6 +77,7 @@ def main(
     effects = patient_effects(expected, "ocrelizumab", "placebo")
     found["pehe_ocrelizumab_placebo"] = truth.pehe(effects, known, "ocrelizumab", "placebo", week)
     write_table(found.assign(particles=particles, **made), out / f"counterfactual_truth_{name}.csv")
+    shutil.rmtree(out / "twins.parts")
     click.echo(found.round(3).to_string(index=False))
     click.echo(pd.concat(bounds).round(3).to_string(index=False))
 
