@@ -34,6 +34,8 @@ class Assessment:
     pit, reliability, rootogram, coverage : DataFrame
         The tables of :func:`pit_histogram`, :func:`reliability`, :func:`rootogram` and :func:`coverage_table` with the columns
         ``subgroup``, ``p_value`` and ``patients`` added.
+    too_small : tuple of str
+        Groups that were not judged because they have fewer patients than asked for.
     """
 
     results: pd.DataFrame
@@ -41,6 +43,7 @@ class Assessment:
     reliability: pd.DataFrame
     rootogram: pd.DataFrame
     coverage: pd.DataFrame
+    too_small: tuple[str, ...] = ()
 
 
 def assess(
@@ -51,6 +54,7 @@ def assess(
     repetitions: int = 999,
     seed: int = 0,
     progress: bool = False,
+    least: int = 5,
 ) -> Assessment:
     """Judge count forecasts over all patients and in every group.
 
@@ -68,6 +72,8 @@ def assess(
     seed : int
     progress : bool
         Show a progress bar on standard error.
+    least : int
+        Groups of fewer patients, such as many sites of a large trial, are not judged apart but named in ``too_small``.
 
     Returns
     -------
@@ -92,11 +98,12 @@ def assess(
         raise UsageError(f"level {level}; give a number between 0 and 1, for example 0.95")
     rows: list[dict[str, Any]] = []
     tables: dict[str, list[pd.DataFrame]] = {"pit": [], "reliability": [], "rootogram": [], "coverage": []}
-    groups = [*pairs.groups(), *(group for split in by for group in pairs.groups(split))]
+    divided = [group for split in by for group in pairs.groups(split)]
+    groups = [*pairs.groups(), *((label, part) for label, part in divided if part.n >= least)]
     for label, part in tqdm(groups, desc="groups", disable=not progress):
         rows += _group(label, part, level, bins, repetitions, seed, tables)
     whole = {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}
-    return Assessment(results_table(rows), **whole)
+    return Assessment(results_table(rows), **whole, too_small=tuple(label for label, part in divided if part.n < least))
 
 
 def _group(

@@ -24,6 +24,9 @@ _TABLES = (".csv", ".tsv", ".parquet")
 @click.argument("draws", type=click.Path(dir_okay=False))
 @click.option("--observed", required=True, type=click.Path(), help="BIDS folder or participants table with observed counts.")
 @click.option("--by", multiple=True, help='Column, condition ("age >= 40") or "quantiles(age, 3)"; may be given again.')
+@click.option(
+    "--least", default=5, show_default=True, type=click.IntRange(min=1), help="Fewest patients of a group to be judged."
+)
 @click.option("--week", type=float, help="Visit week; needed when the draws hold several.")
 @click.option("--outcome", default="net2_lesions", show_default=True, help="Count that is judged, also by region.")
 @click.option("--level", default=0.95, show_default=True, help="Level of intervals and bands.")
@@ -40,6 +43,7 @@ def command(
     draws: str,
     observed: str,
     by: tuple[str, ...],
+    least: int,
     week: float | None,
     outcome: str,
     level: float,
@@ -73,7 +77,7 @@ def command(
     if recalibrate and outcome != "net2_lesions":
         raise UsageError(f"--recalibrate is for net2_lesions, not for {outcome}; leave out --outcome or --recalibrate")
     table, seen = read_draws(draws), read_observed(observed)
-    judging = _Judging(table, draws, by, level, bins, repetitions, seed)
+    judging = _Judging(table, draws, by, level, bins, repetitions, seed, least)
     pairs = judging.pair(seen, observed, week, outcome)
     missing = f"; {pairs.left_out} left out, their count at week {pairs.week:g} is missing" if pairs.left_out else ""
     lines = [f"{pairs.n} patients at week {pairs.week:g}{missing}"]
@@ -83,6 +87,9 @@ def command(
     else:
         found = judging.assess(pairs)
         lines.append(_summary(found.results))
+    if found.too_small:
+        shown = ", ".join(found.too_small[:3]) + (", ..." if len(found.too_small) > 3 else "")
+        lines.append(f"{len(found.too_small)} groups of fewer than {least} patients were not judged apart: {shown}")
     for path, content in written.items():
         write_table(content, path)
         lines.append(f"wrote {path}")
@@ -106,6 +113,7 @@ class _Judging:
     bins: int
     repetitions: int
     seed: int
+    least: int
 
     def pair(self, seen: pd.DataFrame, observed: str, week: float | None, outcome: str) -> Pairs:
         """Forecasts beside observations; messages name the files."""
@@ -119,7 +127,8 @@ class _Judging:
         """The whole judgement of some patients."""
         from causalms.calibration import assess
 
-        return assess(pairs, self.by, self.level, self.bins, self.repetitions, self.seed, progress=sys.stderr.isatty())
+        bar = sys.stderr.isatty()
+        return assess(pairs, self.by, self.level, self.bins, self.repetitions, self.seed, progress=bar, least=self.least)
 
     def split(
         self,

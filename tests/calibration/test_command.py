@@ -134,3 +134,13 @@ def test_a_zero_inflated_law_is_read_from_the_table(files: Path, capsys: pytest.
     scores = [pd.read_csv(out).set_index("measure").loc["log score", "estimate"] for out in (plain, inflated)]
     # The counts have no extra zeros: a law that puts them in scores worse.
     assert scores[1] > scores[0]
+
+
+def test_groups_too_small_to_judge_are_counted_and_named(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    people = pd.read_csv(files / "trial" / "participants.tsv", sep="\t")
+    sites = ["large"] * 190 + [f"small-{i}" for i in range(10)]
+    write_table(people.assign(site=sites), files / "sites.csv")
+    options = ["--observed", files / "sites.csv", "--by", "site", "--repetitions", 19, "--out", files / "out.csv"]
+    assert run("calibrate", files / "expected.parquet", *options) == 0
+    assert "10 groups of fewer than 5 patients were not judged apart: site = small-0" in capsys.readouterr().out
+    assert set(pd.read_csv(files / "out.csv")["subgroup"]) == {"all", "site = large"}
