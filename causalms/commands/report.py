@@ -16,33 +16,68 @@ import click
 @click.option(
     "--credibility", type=click.Path(path_type=Path), help="Plan written before the results (YAML), judged line by line."
 )
-def command(out: Path, tables: tuple[Path, ...], title: str, credibility: Path | None) -> None:
+@click.option(
+    "--table", "plain", multiple=True, type=click.Path(path_type=Path), help="Any other table; may be repeated."
+)
+@click.option("--picture", multiple=True, metavar="FILE=CAPTION", help="Picture of an analysis (.png, .svg); may be repeated.")
+def command(
+    out: Path, tables: tuple[Path, ...], title: str, credibility: Path | None, plain: tuple[Path, ...], picture: tuple[str, ...]
+) -> None:
     """Write one HTML report of RESULTS tables (.csv or .parquet, in the results schema); it opens offline and prints.
 
     A forest plot is drawn for every table with ratios or differences of arms. The page ends with the methods in words,
-    what is assumed, and how to make it again.
+    what is assumed, and how to make it again. The tables .diagnostics.csv and .bounds.csv of `causalms query` are drawn: the
+    page that a counterfactual run is judged by, and its probabilities inside bounds that hold under every coupling.
 
     \b
     Example:
       causalms report report.html effects.csv agreement.csv --title "Ocrelizumab against placebo"
+      causalms report report.html calibration.csv --table places.csv --picture "map.png=Expected and observed lesions"
     """  # noqa: D301
     from causalms.errors import UsageError
     from causalms.report import Report, figures, read_credibility
+    from causalms.report.figures.counterfactual import counterfactual_pages
     from causalms.tables import read_table, validate
 
     if out.suffix not in (".html", ".htm"):
         raise UsageError(f"{out}: a report ends in .html; name it so")
     plan = read_credibility(credibility) if credibility else None
-    loaded = [(path, validate(read_table(path), "results", str(path))) for path in tables]
-    digests = [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in tables]
+    pictures = [_named(text) for text in picture]
+    read = [(path, read_table(path)) for path in tables]
+    drawn = {path: pages for path, table in read if (pages := counterfactual_pages(table))}
+    loaded = [(path, table if path in drawn else validate(table, "results", str(path))) for path, table in read]
+    read = [*tables, *plain, *(path for path, _ in pictures)]
+    digests = [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in read if path.is_file()]
     words = ["causalms", *sys.argv[1:]] if sys.argv[1:2] == ["report"] else ["causalms", "report", out.name]
     report = Report(title, "Not for clinical use.", commands=[" ".join(words)], credibility=plan, inputs=digests)
     for path, table in loaded:
         report.add_section(path.stem.replace("_", " "))
+        if path in drawn:
+            pages, rows = drawn[path]
+            for figure, caption in pages:
+                report.add_figure(figure, caption)
+            report.add_table(rows, f"Rows of {path.name}")
+            continue
         contrasts = table[table["reference"].notna() & table["estimate"].notna() & table["lower"].notna()]
         for measure, rows in contrasts.groupby("measure", sort=False):
             if len(rows) > 1 and "interaction" not in str(measure):
                 report.add_figure(figures.effect_forest(rows), f"{str(measure).capitalize()}, {path.name}")
         report.add_results(table, f"All rows of {path.name}")
+    if plain or pictures:
+        report.add_section("Other tables and pictures")
+    for path in plain:
+        report.add_table(read_table(path), path.name)
+    for path, caption in pictures:
+        report.add_image(path, caption, alt=caption)
     report.write(out)
-    click.echo(f"{out}: {sum(len(table) for _, table in loaded)} results of {len(loaded)} tables")
+    click.echo(f"{out}: {sum(len(t) for path, t in loaded if path not in drawn)} results of {len(loaded)} tables")
+
+
+def _named(text: str) -> tuple[Path, str]:
+    """A picture and its caption, which is also what is read out where it cannot be seen."""
+    from causalms.errors import UsageError
+
+    path, _, caption = text.partition("=")
+    if not (path and caption):
+        raise UsageError(f"--picture {text}: say what it shows, as in 'map.png=Expected and observed lesions'")
+    return Path(path), caption

@@ -182,6 +182,12 @@ def test_a_counterfactual_run_writes_its_diagnostics_and_their_page(file, tmp_pa
     assert checked["verdict"].notna().sum() == 8
     assert set(checked.loc[checked["verdict"].isna(), "diagnostic"]) >= {"composition", "noise", "marginal", "reversibility"}
     assert (tmp_path / "twins.diagnostics.pdf").read_bytes().startswith(b"%PDF")
+    tables = [tmp_path / f"twins.{name}.csv" for name in ("results", "diagnostics", "bounds")]
+    code, said = run("report", tmp_path / "report.html", *tables, capsys=capsys)
+    assert code == 0, said.err
+    page = (tmp_path / "report.html").read_text()
+    assert "Diagnostics of counterfactuals under ocrelizumab: composition" in page
+    assert "ocrelizumab against placebo over the coupling: benefit" in page
     sweep = pd.read_csv(tmp_path / "twins.bounds.csv")
     assert sweep["rho"].min() == -1.0
     assert set(sweep["measure"]) == {"benefit", "harm", "activity harm"}

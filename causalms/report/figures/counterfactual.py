@@ -200,3 +200,32 @@ def bounds_page(table: pd.DataFrame, title: str = "") -> Figure:
     pair = f"{pairs['arm'].iloc[0]} against {pairs['reference'].iloc[0]}"
     figure.suptitle(title or pair, x=0.02, ha="left", fontsize=10, weight="bold")
     return describe(figure, f"{pair} over the coupling: {'; '.join(shown)}.")
+
+
+def counterfactual_pages(table: pd.DataFrame) -> tuple[list[tuple[Figure, str]], pd.DataFrame] | None:
+    """Figures, with captions, and the rows worth reading of a table that ``causalms query`` writes beside its twins.
+
+    Parameters
+    ----------
+    table : DataFrame
+        OUT.diagnostics.csv (one page a world, its verdicts) or OUT.bounds.csv (one page a pair of arms).
+
+    Returns
+    -------
+    (list of (Figure, str), DataFrame) or None
+        None for any other table.
+
+    Examples
+    --------
+    >>> counterfactual_pages(pd.DataFrame({"measure": ["rate ratio"]})) is None
+    True
+    """
+    if {"diagnostic", "verdict", "series"} <= set(table.columns):
+        worlds = [str(arm) for arm in table["arm"].unique()]
+        pages = [(diagnostics_page(table, arm), f"Diagnostics of counterfactuals under {arm}") for arm in worlds]
+        read = [name for name in ("diagnostic", "arm", "value", "p_value", "n", "verdict", "words") if name in table]
+        return pages, table.loc[table["verdict"].notna(), read]
+    if {"rho", "measure", "lower_bound", "upper_bound", "arm", "reference"} <= set(table.columns):
+        pairs = table.groupby(["arm", "reference"], sort=False)
+        return [(bounds_page(rows), f"{arm} against {ref} over the coupling") for (arm, ref), rows in pairs], table
+    return None
