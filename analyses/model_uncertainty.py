@@ -9,10 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+import pandas as pd
 
 import causalms as cms
 from causalms.scm.model_coverage import rate_ratio_coverage
-from causalms.tables import write_table
+from causalms.tables import read_table, write_table
 
 CONTRASTS = (
     ("dimethyl-fumarate", "placebo"),
@@ -31,18 +32,21 @@ CONTRASTS = (
 @click.option("--seed", default=6, show_default=True)
 @click.option("--workers", default=1, show_default=True)
 def main(out: Path, model: str, patients: int, trials: int, week: int, seed: int, workers: int) -> None:
-    """Write model_uncertainty_MODEL.csv: coverage by contrast with binomial errors."""
+    """Write model_uncertainty.csv: coverage by contrast with binomial errors; rows of other models stay."""
     phantom = cms.simulate_trial("pooled", patients=patients, seed=seed)
     if model == "counts":  # fitted to other patients than those it is asked about
-        scm, name = cms.CausalModel.fit_counts(cms.simulate_trial("pooled", patients=300, seed=seed + 1), week), "counts"
+        scm = cms.CausalModel.fit_counts(cms.simulate_trial("pooled", patients=300, seed=seed + 1), week)
     else:
-        scm, name = cms.CausalModel.load(model), "diffusion"
+        scm = cms.CausalModel.load(model)
     expected = scm.do(phantom, list(phantom.arms), week, expected=True, workers=workers, progress=True)
     size, known = phantom.truth.design.counts.size, phantom.truth.table
     found = rate_ratio_coverage(
         phantom.participants, expected, known, size, week, CONTRASTS, trials, seed=seed, progress=True
     ).assign(patients=patients, model=scm.mechanism.name, checksum=scm.mechanism.checksum)
-    write_table(found, out / f"model_uncertainty_{name}.csv")
+    place = out / "model_uncertainty.csv"
+    old = read_table(place) if place.is_file() else found.head(0)
+    others = old[old["model"] != scm.mechanism.name] if set(old) == set(found) else old.head(0)
+    write_table(pd.concat([others, found]) if len(others) else found, place)
     click.echo(found.round(3).to_string(index=False))
 
 
