@@ -16,9 +16,7 @@ import click
 @click.option(
     "--credibility", type=click.Path(path_type=Path), help="Plan written before the results (YAML), judged line by line."
 )
-@click.option(
-    "--table", "plain", multiple=True, type=click.Path(path_type=Path), help="Any other table; may be repeated."
-)
+@click.option("--table", "plain", multiple=True, type=click.Path(path_type=Path), help="Any other table; may be repeated.")
 @click.option("--picture", multiple=True, metavar="FILE=CAPTION", help="Picture of an analysis (.png, .svg); may be repeated.")
 def command(
     out: Path, tables: tuple[Path, ...], title: str, credibility: Path | None, plain: tuple[Path, ...], picture: tuple[str, ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import importlib.metadata
 import itertools
@@ -17,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from causalms import __version__
-from causalms.errors import UsageError
+from causalms.errors import InputError, UsageError
 from causalms.files import whole_file
 from causalms.report.credibility import CredibilityPlan, Verdict, judge
 from causalms.report.formats import each_row, is_ratio, number
@@ -191,6 +192,21 @@ class Report:
         )
         self._add("figure wide" if width > 560 else "figure", html)
 
+    def add_image(self, path: str | os.PathLike[str], caption: str, alt: str) -> None:
+        """Add a picture that an analysis wrote (.png or .svg); it is stored in the page.
+
+        Raises
+        ------
+        InputError
+            If the file is missing or is no picture of these kinds.
+        UsageError
+            If there is no alternative text.
+        """
+        if not alt:
+            raise UsageError(f"{path}: no alternative text; say in alt= what the picture shows")
+        html = self._render("figure.html.j2", uri=picture_uri(path), alt=alt, caption=caption, label=self._next("Figure"))
+        self._add("figure", html)
+
     def write(self, path: str | os.PathLike[str]) -> Path:
         """Write the report, whole or not at all, and return its path."""
         page = self._page()
@@ -238,6 +254,27 @@ class Report:
         if not self._sections:
             raise UsageError("a report needs a section before anything else; call add_section first")
         self._sections[-1].blocks.append(Block(kind, html))
+
+
+_PICTURES = {".png": ("image/png", b"\x89PNG\r\n"), ".svg": ("image/svg+xml", b"<")}
+
+
+def picture_uri(path: str | os.PathLike[str]) -> str:
+    """A picture file as a data URI.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or does not begin as its suffix says.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise InputError(f"{file}: no such file; check the path")
+    kind, begin = _PICTURES.get(file.suffix.lower(), ("", b""))
+    content = file.read_bytes()
+    if not kind or not content.lstrip().startswith(begin):
+        raise InputError(f"{file}: not a .png or .svg picture; save the figure as one of these")
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def prose(text: str) -> Markup:

@@ -299,3 +299,46 @@ def test_report_command_refuses_what_is_not_a_results_table(
     assert words in errors
     assert errors.count("\n") == 1
     assert [file.name for file in tmp_path.iterdir()] == ["participants.csv"]
+
+
+def test_pictures_and_other_tables_of_an_analysis_stand_in_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = write_table(results_table([ROW]), tmp_path / "effects.csv")
+    places = write_table(pd.DataFrame({"measure": ["gain over uniform"], "estimate": [1.1]}), tmp_path / "places.csv")
+    drawn = tmp_path / "map.png"
+    figures.effect_forest(results_table([ROW])).savefig(drawn)
+    out = tmp_path / "report.html"
+    code, _, errors = _run(
+        ["report", str(out), str(results), "--table", str(places), "--picture", f"{drawn}=Expected & observed"], capsys
+    )
+    assert (code, errors) == (0, "")
+    written = out.read_text(encoding="utf-8")
+    assert "gain over uniform" in written
+    assert "Expected & observed" in _Page(written).alternatives
+    assert base64.b64encode(drawn.read_bytes()).decode() in written
+    assert {"effects.csv", "places.csv", "map.png"} <= set(re.findall(r"<td>([^<]+)</td>", written))
+
+
+@pytest.mark.parametrize(
+    ("picture", "code", "words"),
+    [
+        ("map.png", 2, "--picture map.png: say what it shows"),
+        ("map.png=A map", 1, "map.png: no such file"),
+        ("plan.yaml=A plan", 1, "plan.yaml: not a .png or .svg picture"),
+    ],
+)
+def test_a_picture_that_is_none_is_refused(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    picture: str,
+    code: int,
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    results = write_table(results_table([ROW]), tmp_path / "effects.csv")
+    _plan_file(tmp_path)
+    found, _, errors = _run(["report", "report.html", str(results), "--picture", picture], capsys)
+    assert found == code
+    assert words in errors
+    assert errors.count("\n") == 1
+    assert not (tmp_path / "report.html").exists()
