@@ -131,8 +131,12 @@ class Generator:
         return cls(network, config, arms, weeks, rule, header, checkpoint.checksum)
 
     def save(self, path: str | Path, half: bool = True) -> str:
-        """Write the checkpoint (half precision unless told otherwise); returns its checksum."""
-        tensors = {name: tensor.half() if half else tensor for name, tensor in self.network.state_dict().items()}
+        """Write the checkpoint, weights in half precision unless told otherwise; returns its checksum.
+
+        Standardisation, levels and count curves stay in single precision: rounding them would shift every patient alike.
+        """
+        small = {name for name, weight in self.network.named_parameters() if half and weight.dim() > 1}
+        tensors = {name: tensor.half() if name in small else tensor for name, tensor in self.network.state_dict().items()}
         header = {
             **{key: value for key, value in self.header.items() if key not in ("checksum", "schema_version")},
             "config": self.config.as_dict(),
@@ -272,6 +276,9 @@ class Generator:
         steps: int | None = None,
     ) -> np.ndarray:
         """One NET2 mask, a deterministic function of (scan, arm, week, noise).
+
+        ``steps`` other than the checkpoint's own are for studying the sampler: the count curve was fitted at those, and with others
+        mean counts are off by the difference of their biases (docs/decisions/sampler_and_steps.md).
 
         Raises
         ------
