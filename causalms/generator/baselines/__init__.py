@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from causalms.generator.baselines.climatology import Climatology, fit_climatology
 from causalms.generator.baselines.count_network import CountForecaster, train_count_network
+from causalms.generator.baselines.global_context import GlobalContextForecaster, train_global_context
 from causalms.generator.baselines.lineage import LineageForecaster, train_lineage
 from causalms.generator.baselines.protocol import FactorisedDiffusion, Forecaster
 from causalms.generator.baselines.regression import ColumnRegression, fit_regression
@@ -19,6 +20,7 @@ __all__ = [
     "CountForecaster",
     "FactorisedDiffusion",
     "Forecaster",
+    "GlobalContextForecaster",
     "LineageForecaster",
     "SeenPatient",
     "StochasticSegmentationForecaster",
@@ -27,6 +29,7 @@ __all__ = [
     "judge_masks",
     "judge_places",
     "train_count_network",
+    "train_global_context",
     "train_lineage",
     "train_stochastic_segmentation",
 ]

@@ -1,8 +1,9 @@
 r"""Frailty left to a denoiser of global context: the generator without its frailty, and a U-Net that sees the whole volume.
 
-    lambda_v = Lambda(a, w) p(v | a)                                  the generator's frozen risk head, U = 1 for everybody
-    x = m + sigma e,   m in -1 / +1, not blurred                      the generator's noise, ladder and samplers
-    logit D = logit_0(lambda) + 2 x / sigma^2 + N(x, sigma, logit_0)  N a U-Net modulated by sigma and by sums over the brain
+    lambda_v = Lambda(a, w) p(v | a)                      the generator's frozen risk head, U = 1 for everybody
+    x = m + sigma e,   m in -1 / +1, not blurred          the generator's noise, ladder and samplers
+    logit D = logit_0(lambda) + 2 x / sigma^2 + L + N     L the generator's frozen local denoiser, as it is without a frailty
+    N(x, sigma, logit_0, D_local)                       a U-Net modulated by sigma and by sums over the brain: what is trained
 
 Given the risk map, counts are over-dispersed because lesions of one patient come together.  Here no variable says so: the
 network has to read from the noisy volume whether this draw is of a patient with many lesions, and raise or lower all voxels
@@ -37,14 +38,14 @@ from causalms.generator.dataset import TrainingPatient
 from causalms.generator.denoiser_training import MaskBatch, PlacedPatient, drawing_law
 from causalms.generator.model import ExpectedOutcome, Generator, Scan
 
-CONFIG = {"widths": [16, 32, 64], "condition": 32}
+CONFIG = {"widths": [8, 16, 32], "condition": 32}
 BATCH_MASKS = 4
 #: Multiples ``u`` of the intensity whose log-likelihood ratio the network is given.
 MULTIPLES = (0.125, 0.25, 0.5, 2.0, 4.0, 8.0)
 
 
 class GlobalContextNetwork(nn.Module):
-    """The U-Net and its modulation; untrained, it adds nothing to prior and evidence."""
+    """The U-Net and its modulation, which raise or lower the log odds of the local denoiser; untrained, they do nothing."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
@@ -59,17 +60,15 @@ class GlobalContextNetwork(nn.Module):
         for parameter in [*self.head.parameters(), *self.level.parameters()]:
             nn.init.zeros_(parameter)
 
-    def forward(self, x: Tensor, sigma: Tensor, prior_logit: Tensor, brain: Tensor) -> Tensor:
-        """Log odds of a lesion; ``x``, ``prior_logit`` and ``brain`` (0 or 1) are (B, 1, X, Y, Z), ``sigma`` (B,)."""
+    def forward(self, x: Tensor, sigma: Tensor, prior_logit: Tensor, local_logit: Tensor, brain: Tensor) -> Tensor:
+        """Log odds of a lesion; ``brain`` is 0 or 1, ``sigma`` (B,), everything else (B, 1, X, Y, Z)."""
         noise = sigma.view(-1, 1, 1, 1, 1)
         evidence = 2 * x / noise**2
-        belief = torch.sigmoid(prior_logit + evidence)
-        planes = [x / torch.sqrt(1 + noise**2), prior_logit / 5, torch.tanh(evidence / 4), belief]
+        planes = [x / torch.sqrt(1 + noise**2), prior_logit / 5, torch.tanh(evidence / 4), torch.sigmoid(local_logit)]
         seen = torch.cat(planes, dim=1).to(memory_format=torch.channels_last_3d)
         condition = self.condition(torch.cat([_waves(torch.log(sigma)), brain_sums(prior_logit, evidence, brain)], dim=1))
         features = self.unet(self.stem(seen), condition)
-        raised = self.head(F.silu(self.norm(features))) + self.level(condition).view(-1, 1, 1, 1, 1)
-        return prior_logit + evidence + raised
+        return local_logit + self.head(F.silu(self.norm(features))) + self.level(condition).view(-1, 1, 1, 1, 1)
 
 
 def _waves(position: Tensor) -> Tensor:
@@ -103,7 +102,7 @@ class GlobalContextForecaster(FactorisedDiffusion):
     ----------
     network : GlobalContextNetwork
     generator : Generator
-        Gives scan encoder, risk head, grid and noise ladder; never changed.
+        Gives scan encoder, risk head, local denoiser, grid and noise ladder; never changed.
     header : dict
         Seed, optimisation steps, training patients and seconds, kept in the checkpoint.
     """
@@ -118,9 +117,8 @@ class GlobalContextForecaster(FactorisedDiffusion):
 
     @property
     def parameters(self) -> int:
-        """Number of trained parameters, those of the generator's encoder and risk head included."""
-        whole = [self.network, self.generator.network.encoder, self.generator.network.risk]
-        return sum(parameter.numel() for part in whole for parameter in part.parameters())
+        """Number of trained parameters, the generator's own included."""
+        return self.generator.parameters + sum(parameter.numel() for parameter in self.network.parameters())
 
     def expect(self, scan: Scan, arm: str, week: float) -> ExpectedOutcome:
         """Refused: the law of its counts is known by sampling only."""
@@ -135,12 +133,13 @@ class GlobalContextForecaster(FactorisedDiffusion):
         """``D(x, sigma)`` of one patient, arm and week, for the samplers."""
         expected = self.generator.expect(scan, arm, week).lesions
         intensity = expected * torch.from_numpy(np.exp(super().log_place(scan, arm)))
-        prior = self.generator.network.denoiser.prior_logit(intensity.float()[None, None].to(scan.rate.device))
+        local = self.generator.network.denoiser
+        prior = local.prior_logit(intensity.float()[None, None].to(scan.rate.device))
         brain = scan.brain[:, None].float()
 
         def found(x: Tensor, sigma: float) -> Tensor:
             level = torch.full((x.shape[0],), sigma, device=x.device)
-            return torch.sigmoid(self.network(x, level, prior, brain)) * brain
+            return torch.sigmoid(self.network(x, level, prior, local(x, level, prior), brain)) * brain
 
         return found
 
@@ -240,7 +239,7 @@ def train_global_context(
     budget_minutes: float | None = None,
     device: str = "cpu",
 ) -> GlobalContextForecaster:
-    """Train the U-Net; the generator's risk head stays as it is.
+    """Train the U-Net; the generator stays as it is.
 
     Parameters
     ----------
@@ -259,19 +258,20 @@ def train_global_context(
         torch.manual_seed(seed)
         network = GlobalContextNetwork(CONFIG)
     network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    kernel = generator.network.denoiser
+    local = generator.network.denoiser
 
     def loss(step: int, random: torch.Generator) -> Tensor:
         batch, brain = frail_free_batch(placed, law, shape, np.random.default_rng([seed, step, 2]))
-        with torch.no_grad():
-            prior = kernel.prior_logit(batch.intensity).to(device)
         sigma = exogenous.training_sigmas(BATCH_MASKS, model.sigma_min, model.sigma_max, random)
         x = batch.clean + sigma.view(-1, 1, 1, 1, 1) * torch.randn(batch.clean.shape, generator=random)
-        logit = network(x.to(device), sigma.to(device), prior, brain.to(device))
+        with torch.no_grad():
+            prior = local.prior_logit(batch.intensity)
+            found = local(x, sigma, prior)
+        logit = network(*(part.to(device) for part in (x, sigma, prior, found, brain)))
         each = F.binary_cross_entropy_with_logits(logit, (batch.clean > 0).float().to(device), reduction="none")
         return 1000 * (each * batch.weight.to(device)).flatten(1).sum(1).mean()
 
-    done = optimise(network, loss, Recipe(steps, budget_minutes, 2e-3), seed)
+    done = optimise(network, loss, Recipe(steps, budget_minutes, 3e-3), seed)
     header = {
         "seed": seed,
         "steps": done.steps,
