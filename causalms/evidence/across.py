@@ -61,7 +61,7 @@ def _rows(measure: str, lines: pd.DataFrame, level: float) -> list[dict[str, Any
     pair = lines[["randomised_estimate", "simulated_estimate"]].to_numpy(float)
     x, y = (np.log(pair) if measure.endswith("ratio") else pair).T
     n = len(x)
-    r = float(np.corrcoef(x, y)[0, 1])
+    r = float(np.corrcoef(x, y)[0, 1]) if np.ptp(x) > 0 and np.ptp(y) > 0 else np.nan  # one effect for all ranks nothing
     concordance = float(2 * np.cov(x, y, bias=True)[0, 1] / (x.var() + y.var() + (x.mean() - y.mean()) ** 2))
     common = {
         "analysis": "agreement across contrasts",
@@ -74,7 +74,7 @@ def _rows(measure: str, lines: pd.DataFrame, level: float) -> list[dict[str, Any
         "estimator": "logarithms of the effects" if measure.endswith("ratio") else "effects",
     }
     fisher: dict[str, Any] = {"variance": "Fisher's z; none below four contrasts"}
-    if n >= 4:
+    if n >= 4 and abs(r) < 1:
         half = float(stats.norm.ppf((1 + level) / 2)) / np.sqrt(n - 3)
         fisher |= {"lower": np.tanh(np.arctanh(r) - half), "upper": np.tanh(np.arctanh(r) + half), "se": 1 / np.sqrt(n - 3)}
     return [

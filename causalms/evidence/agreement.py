@@ -36,10 +36,13 @@ class Agreement:
         this trial could have told from agreement with 80% power.
     results : DataFrame
         The same in the schema of the results table.
+    refused : tuple of str
+        Contrasts that could not be compared, each with its reason.
     """
 
     table: pd.DataFrame
     results: pd.DataFrame
+    refused: tuple[str, ...] = ()
 
 
 def agree(
@@ -51,6 +54,8 @@ def agree(
     reference: str | None = None,
     margin: float = 1.25,
     level: float = 0.95,
+    source: str = "draws",
+    observed_source: str = "observed table",
 ) -> Agreement:
     r"""Hold the simulated effect of every randomised contrast against the randomised one, trial by trial.
 
@@ -74,6 +79,8 @@ def agree(
         Equivalence margin, named before the results are seen: agreement within 1 / margin to margin for ratios, within
         -margin to margin for differences.
     level : float
+    source, observed_source : str
+        Names of the two tables in messages.
 
     Returns
     -------
@@ -107,48 +114,54 @@ def agree(
     chosen = measure_named(measure)
     if margin <= (1 if chosen.is_ratio else 0):
         raise UsageError(f"margin {margin:g}: give a ratio above 1 (such as 1.25), for a difference measure one above 0")
-    rows = _interventional(draws, week)
+    rows = _interventional(draws, week, source)
     at = float(rows["visit_week"].iloc[0])
-    seen = _observed(participants, at)
+    seen = _observed(participants, at, observed_source)
     if reference is not None and reference not in set(rows["arm"]):
         held = ", ".join(sorted(rows["arm"].unique()))
-        raise RefusalError(f"reference {reference!r} is no arm of the draws; name one of {held}")
+        raise RefusalError(f"{source}: reference {reference!r} is no arm of the draws; name one of {held}")
     lines: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []
+    refused: list[str] = []
     for trial, people in seen.groupby("trial", sort=True):
         arms = _arms(people, rows, reference)
         if len(arms) < 2:
             continue
         for arm in arms[1:]:
-            line, told = _contrast(rows, people, str(trial), arms, arm, chosen, at, margin, level)
+            try:
+                line, told = _contrast(rows, people, str(trial), arms, arm, chosen, at, margin, level)
+            except RefusalError as refusal:  # no event in an arm, one patient: other contrasts may still be judged
+                refused.append(f"{trial}: {arm} against {arms[0]}: {refusal}")
+                continue
             lines.append(line)
             results += told
     if not lines:
-        raise RefusalError("no trial randomised two arms that the draws also hold; query --do for the arms of the trial")
-    return Agreement(pd.DataFrame(lines), results_table(results))
+        none = f"{source}: no trial randomised two arms that the draws also hold; query --do for the arms of the trial"
+        raise RefusalError("; ".join(refused) or none)
+    return Agreement(pd.DataFrame(lines), results_table(results), tuple(refused))
 
 
-def _interventional(draws: pd.DataFrame, week: float | None) -> pd.DataFrame:
+def _interventional(draws: pd.DataFrame, week: float | None, source: str) -> pd.DataFrame:
     rows = draws[draws["query"] == "interventional"]
     if week is not None:
         rows = rows[rows["visit_week"] == week]
     if rows.empty:
-        raise RefusalError("draws: no interventional rows of this week; effects of rung 2 are needed (query with --do)")
+        raise RefusalError(f"{source}: no interventional rows of this week; effects of rung 2 are needed (query with --do)")
     weeks = sorted(rows["visit_week"].unique())
     if len(weeks) > 1:
-        raise UsageError(f"draws: weeks {', '.join(f'{found:g}' for found in weeks)}; choose one with --week")
+        raise UsageError(f"{source}: weeks {', '.join(f'{found:g}' for found in weeks)}; choose one with --week")
     return rows.assign(key=participant_key(rows["participant_id"]))
 
 
-def _observed(participants: pd.DataFrame, week: float) -> pd.DataFrame:
+def _observed(participants: pd.DataFrame, week: float, source: str) -> pd.DataFrame:
     column = net2_column(int(week))
     for name in ("participant_id", "trial", "arm", column):
         if name not in participants:
             found = ", ".join(map(str, participants.columns[:20]))
-            raise InputError(f"observed table: no column {name!r}; add it (columns found: {found})")
+            raise InputError(f"{source}: no column {name!r}; add it (columns found: {found})")
     seen = participants[participants[column].notna()]
     if seen.empty:
-        raise RefusalError(f"observed table: column {column!r} is empty; choose a week that was observed")
+        raise RefusalError(f"{source}: column {column!r} is empty; choose a week that was observed")
     return seen.assign(key=participant_key(seen["participant_id"]), outcome=seen[column])
 
 

@@ -18,10 +18,18 @@ from causalms.tables import results_table
 
 #: A simulated visit stands for a published one that is at most this many weeks away (96 for 104).
 WEEKS_APART = 8
+#: Weights that leave less than this share of the patients as effective size stand for somebody else's trial.
+LEAST_EFFECTIVE_SHARE = 0.1
 
 
 def agree_published(
-    draws: pd.DataFrame, participants: pd.DataFrame, *, margin: float = 1.25, level: float = 0.95, matched: bool = True
+    draws: pd.DataFrame,
+    participants: pd.DataFrame,
+    *,
+    margin: float = 1.25,
+    level: float = 0.95,
+    matched: bool = True,
+    source: str = "draws",
 ) -> Agreement:
     """Hold simulated effects against the published contrasts of the six arms.
 
@@ -40,6 +48,8 @@ def agree_published(
         As for :func:`causalms.evidence.agree`.
     matched : bool
         Weight to the published baseline where it is known.
+    source : str
+        Name of the draws in messages.
 
     Returns
     -------
@@ -47,12 +57,13 @@ def agree_published(
         ``table`` has the columns of :func:`causalms.evidence.agree` (randomised = published) and ``target``, ``how``,
         ``definition``, ``matched_on``, ``effective_size``, ``source_title``, ``source_url``, ``note``.  Where no interval was
         published, the ratio has none either and no agreement is judged.  Unverified numbers have ``target`` False, no
-        judgement, and say so in their label.
+        judgement, and say so in their label.  A contrast whose published baseline these patients cannot be weighted to is not
+        compared: ``refused`` says why.
 
     Raises
     ------
     RefusalError
-        If no published contrast has both arms and its visit week among the draws.
+        If no published contrast has both arms and its visit week among the draws, or none can be matched.
 
     Examples
     --------
@@ -72,19 +83,25 @@ def agree_published(
     people = participants.assign(participant_id=participant_key(participants["participant_id"]))
     lines: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []
+    refused: list[str] = []
     for found in published_contrasts().to_dict("records"):
         contrast = {str(key): value for key, value in found.items()}
         part = _drawn(rows, contrast)
         if part is None:
             continue
-        line, told = _compare(part, people, contrast, margin, level, matched)
+        try:
+            line, told = _compare(part, people, contrast, margin, level, matched)
+        except RefusalError as refusal:
+            refused.append(f"{contrast['trial']}, {contrast['measure']}, week {contrast['week']:g}: {refusal}")
+            continue
         lines.append(line)
         results += told
     if not lines:
-        raise RefusalError(
-            "no published contrast has both arms and its week among the draws; query --do for more arms or --week 96"
+        none = (
+            f"{source}: no published contrast has both arms and its week among the draws; query --do for more arms or --week 96"
         )
-    return Agreement(pd.DataFrame(lines), results_table(results))
+        raise RefusalError("; ".join(refused) or none)
+    return Agreement(pd.DataFrame(lines), results_table(results), tuple(refused))
 
 
 def _drawn(rows: pd.DataFrame, contrast: dict[str, Any]) -> pd.DataFrame | None:
@@ -139,10 +156,12 @@ def _weights(part: pd.DataFrame, people: pd.DataFrame, trial: str, matched: bool
     if targets.empty:
         return None, "", float(len(drawn)), "no verified baseline mean of a column at hand"
     members = people[people["participant_id"].isin(drawn)].reset_index(drop=True)
-    try:
-        found = match_baseline(members, targets, f"baseline of {trial}")
-    except RefusalError as refusal:
-        return None, "", float(len(drawn)), f"not matched: {refusal}"
+    found = match_baseline(members, targets, f"published baseline of {trial}")
+    if found.effective_size < LEAST_EFFECTIVE_SHARE * len(members):
+        raise RefusalError(
+            f"published baseline of {trial}: weighting {len(members)} patients to it leaves an effective number of "
+            f"{found.effective_size:.1f}; simulate patients more like that trial's"
+        )
     told = [
         " ".join(filter(None, (row["column"], row["value"], f"{row['target']:g}"))) for row in found.balance.to_dict("records")
     ]
@@ -153,6 +172,7 @@ def _judgement(simulated: pd.Series, contrast: dict[str, Any], margin: float, le
     """Ratio of simulated to published; its interval and the agreements only where an interval was published and verified."""
     gap = float(np.log(simulated["estimate"]) - np.log(contrast["estimate"]))
     told: dict[str, Any] = {"ratio": float(np.exp(gap)), "level": level, "margin": margin}
+    told |= dict.fromkeys(("lower", "upper", "se", "p_value"), np.nan)
     if not contrast["target"] or np.isnan(contrast["se"]):
         return told
     se = float(np.hypot(simulated["se"], contrast["se"]))
