@@ -31,9 +31,9 @@ from causalms.tables import ARMS, write_table
 WEEK = 96
 #: The trained baselines: how, of which class, and their share of the budget.
 TRAINED: dict[str, tuple[Callable[..., Any], Any, float]] = {
-    "count_network": (b.train_count_network, b.CountForecaster, 0.25),
-    "segmentation": (b.train_stochastic_segmentation, b.StochasticSegmentationForecaster, 0.33),
-    "lineage": (b.train_lineage, b.LineageForecaster, 0.42),
+    "count_network": (b.train_count_network, b.CountForecaster, 12 / 35),
+    "segmentation": (b.train_stochastic_segmentation, b.StochasticSegmentationForecaster, 10 / 35),
+    "lineage": (b.train_lineage, b.LineageForecaster, 13 / 35),
 }
 
 
@@ -44,7 +44,7 @@ TRAINED: dict[str, tuple[Callable[..., Any], Any, float]] = {
 @click.option("--held-out", default=500, show_default=True, help="Patients scored, in all their potential arms.")
 @click.option("--masks", default=150, show_default=True, help="Held-out patients whose masks are sampled, in their own arm.")
 @click.option("--slow", default=8, show_default=True, help="Held-out patients of the slow lineage model, two draws an arm.")
-@click.option("--budget-minutes", default=48.0, show_default=True, help="CPU minutes to train the three image baselines.")
+@click.option("--budget-minutes", default=35.0, show_default=True, help="CPU minutes to train the three image baselines.")
 @click.option("--seed", default=4242, show_default=True)
 @click.option("--only", default="", help="Score these models only, comma-separated.")
 def main(

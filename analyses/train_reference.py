@@ -28,7 +28,7 @@ CHUNK = 500
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 @click.option("--config", "name", default="small", show_default=True)
 @click.option("--patients", default=12000, show_default=True, help="Of the training trial (seed 2026).")
-@click.option("--level-patients", default=30000, show_default=True, help="Of further trials, for the arms' levels alone.")
+@click.option("--level-patients", default=18000, show_default=True, help="Of further trials, for the arms' levels alone.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--budget-minutes", default=75.0, show_default=True)
 @click.option("--device", default="auto", show_default=True)
@@ -45,6 +45,9 @@ def main(
     found = Parallel(n_jobs=workers, return_as="generator")(jobs)
     parts = list(tqdm(found, total=level_patients // CHUNK, desc="levels", unit="trial", disable=None))
     if parts:
+        people, (planes, regions) = training_set(trial, generator.rule, workers), template_planes(trial.space)
+        own = level_evidence(generator.network, people, generator.arms, planes, regions, trial.space.voxel_volume_mm3 / 1000)
+        parts.append(replace(own, seen=True))
         levels = fold_levels(generator.network, parts, generator.arms)
         kept = {name: round(value, 4) for name, value in levels.items()}
         generator.header["level_calibration"] = {"patients": level_patients, **kept}

@@ -23,9 +23,18 @@ from causalms.generator.risk_training import risk_batch
 
 
 def fit_levels(
-    counts: np.ndarray, log_patient: np.ndarray, log_arm: np.ndarray, arm: np.ndarray, arms: int, slope_precision: float = 200.0
+    counts: np.ndarray,
+    log_patient: np.ndarray,
+    log_arm: np.ndarray,
+    arm: np.ndarray,
+    arms: int,
+    slope_precision: float = 200.0,
+    seen: np.ndarray | None = None,
 ) -> tuple[np.ndarray, float]:
     """Shift of every arm and common slope ``b`` in ``log m = shift_arm + log_arm + b log_patient``, by Newton's method.
+
+    Patients whose counts the network was trained on (``seen``) fit better than new ones; they get an intercept and a slope
+    of their own, so that they inform the differences between arms only.
 
     Parameters
     ----------
@@ -38,6 +47,7 @@ def fit_levels(
     arms : int
     slope_precision : float
         Prior precision of the slope about 1, in patients' counts.
+    seen : bool array (n,), optional
 
     Examples
     --------
@@ -49,6 +59,9 @@ def fit_levels(
     design = np.column_stack([np.eye(arms)[arm], log_patient])
     prior = np.append(np.full(arms, 1e-3), slope_precision)
     centre = np.append(np.zeros(arms), 1.0)
+    if seen is not None and seen.any() and not seen.all():
+        design = np.column_stack([design, seen, seen * log_patient])
+        prior, centre = np.append(prior, [1e-3, 1e-3]), np.append(centre, [0.0, 0.0])
     beta = centre.copy()
     for _ in range(100):
         mean = np.exp(np.clip(log_arm + design @ beta, -20, 8))
@@ -62,12 +75,16 @@ def fit_levels(
 
 @dataclass(frozen=True)
 class LevelEvidence:
-    """Counts at the last visit and the two parts of their log means, one entry a patient."""
+    """Counts at the last visit and the two parts of their log means, one entry a patient.
+
+    ``seen``: the network was trained on these patients' counts.
+    """
 
     counts: np.ndarray
     log_patient: np.ndarray
     log_arm: np.ndarray
     arm: np.ndarray
+    seen: bool = False
 
 
 @torch.no_grad()
@@ -99,7 +116,8 @@ def fold_levels(network: Network, evidence: list[LevelEvidence], arms: tuple[str
     counts, log_patient, log_arm, arm = (
         np.concatenate([getattr(part, name) for part in evidence]) for name in ("counts", "log_patient", "log_arm", "arm")
     )
-    shift, slope = fit_levels(counts, log_patient, log_arm, arm, len(arms))
+    seen = np.concatenate([np.full(len(part.counts), part.seen) for part in evidence])
+    shift, slope = fit_levels(counts, log_patient, log_arm, arm, len(arms), seen=seen)
     for layer in (network.encoder.linear_rate, network.encoder.hidden_rate):
         for parameter in layer.parameters():
             parameter.mul_(slope)
