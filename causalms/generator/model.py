@@ -277,7 +277,7 @@ class Generator:
     ) -> np.ndarray:
         """One NET2 mask, a deterministic function of (scan, arm, week, noise).
 
-        ``steps`` other than the checkpoint's own are for studying the sampler: the count curve was fitted at those, and with others
+        ``steps`` other than the checkpoint's own are for studying the sampler: the count curve was fitted at those, with others
         mean counts are off by the difference of their biases (docs/decisions/sampler_and_steps.md).
 
         Raises
