@@ -31,9 +31,9 @@ from causalms.tables import ARMS, write_table
 WEEK = 96
 #: The trained baselines: how, of which class, and their share of the budget.
 TRAINED: dict[str, tuple[Callable[..., Any], Any, float]] = {
-    "count_network": (b.train_count_network, b.CountForecaster, 12 / 35),
-    "segmentation": (b.train_stochastic_segmentation, b.StochasticSegmentationForecaster, 10 / 35),
-    "lineage": (b.train_lineage, b.LineageForecaster, 13 / 35),
+    "count_network": (b.train_count_network, b.CountForecaster, 12 / 41),
+    "segmentation": (b.train_stochastic_segmentation, b.StochasticSegmentationForecaster, 16 / 41),
+    "lineage": (b.train_lineage, b.LineageForecaster, 13 / 41),
 }
 
 
@@ -43,8 +43,10 @@ TRAINED: dict[str, tuple[Callable[..., Any], Any, float]] = {
 @click.option("--patients", default=6000, show_default=True, help="Of the baselines' training trial (seed 2026).")
 @click.option("--held-out", default=500, show_default=True, help="Patients scored, in all their potential arms.")
 @click.option("--masks", default=150, show_default=True, help="Held-out patients whose masks are sampled, in their own arm.")
-@click.option("--slow", default=8, show_default=True, help="Held-out patients of the slow lineage model, two draws an arm.")
-@click.option("--budget-minutes", default=35.0, show_default=True, help="CPU minutes to train the three image baselines.")
+@click.option(
+    "--slow", default=6, show_default=True, help="Held-out patients of the slow lineage model: two arms, two draws each."
+)
+@click.option("--budget-minutes", default=41.0, show_default=True, help="CPU minutes to train the three image baselines.")
 @click.option("--seed", default=4242, show_default=True)
 @click.option("--only", default="", help="Score these models only, comma-separated.")
 def main(
@@ -60,15 +62,19 @@ def main(
     ]
     training = training_set(cms.simulate_trial("pooled", patients=patients, seed=2026), LesionRule.default())
     prior = b.fit_climatology(training, ARMS, trial.space)
-    for name, forecaster in forecasters(out, model, training, prior, trial.space, budget_minutes):
-        few, draws = (slow, 2) if name == "lineage" else (held_out, 8)
+    own = b.FactorisedDiffusion(Generator.load(model))
+    for name, forecaster in forecasters(out, own, training, prior, trial.space, budget_minutes):
+        few, arms, draws = (slow, (0, 5), 2) if name == "lineage" else (held_out, tuple(range(len(ARMS))), 8)
         if only and name not in only.split(","):
             continue
-        some = KnownOutcomes(known.arms, known.log_rate[:few], known.counts[:few], known.randomised[:few], known.marker[:few])
+        some = known.part(few, arms)
         begin = time.process_time()
-        law = forecast(forecaster, people[:few], draws, seed)
-        seconds = (time.process_time() - begin) / (few * len(ARMS))
+        law = forecast(forecaster, people[:few], some.arms, draws, seed)
+        seconds = (time.process_time() - begin) / (few * len(arms))
         found = [judge(law, some, seed=seed)]
+        if few < held_out:
+            ours = judge(forecast(own, people[:few], some.arms, 0, seed), some, seed=seed)
+            found.append(ours[ours["measure"] == "CRPS"].assign(measure="CRPS of causalms on the same patients and arms"))
         if "place" in forecaster.capabilities:
             found.append(b.judge_places(forecaster, people[:few], prior, trial.space, seed=seed))
         if "masks" in forecaster.capabilities:
@@ -98,10 +104,15 @@ def known_outcomes(trial: PhantomTrial) -> KnownOutcomes:
 
 
 def forecasters(
-    out: Path, model: str, training: list[TrainingPatient], prior: b.Climatology, space: cms.Space, budget_minutes: float
+    out: Path,
+    own: b.FactorisedDiffusion,
+    training: list[TrainingPatient],
+    prior: b.Climatology,
+    space: cms.Space,
+    budget_minutes: float,
 ) -> Iterator[tuple[str, b.Forecaster]]:
     """The models one after the other, trained on the same patients; a checkpoint in OUT is loaded rather than trained anew."""
-    yield "reference", b.FactorisedDiffusion(Generator.load(model))
+    yield "reference", own
     yield "climatology", prior
     yield "regression", b.fit_regression(training, ARMS)
     for name, (train, kind, share) in TRAINED.items():
@@ -111,13 +122,15 @@ def forecasters(
         yield name, kind.load(file)
 
 
-def forecast(forecaster: b.Forecaster, people: list[b.SeenPatient], draws: int, seed: int) -> NegativeBinomialLaw | DrawsLaw:
+def forecast(
+    forecaster: b.Forecaster, people: list[b.SeenPatient], arms: tuple[str, ...], draws: int, seed: int
+) -> NegativeBinomialLaw | DrawsLaw:
     """The count law of every patient and arm: by one evaluation where the model has one, else by draws of masks."""
     rule = LesionRule.default()
     rows: list[tuple[float, ...]] = []
     for patient in tqdm(people, desc=f"{forecaster.name}: counts", unit="patient", disable=None):
         scan = forecaster.encode_arrays(patient.arrays)
-        for arm in ARMS:
+        for arm in arms:
             if "expect" in forecaster.capabilities:
                 found = forecaster.expect(scan, arm, WEEK)
                 rows.append((found.lesions, 1 / found.dispersion))

@@ -49,6 +49,15 @@ class KnownOutcomes:
         """True expected counts."""
         return np.asarray(np.exp(self.log_rate))
 
+    def part(self, patients: int, arms: tuple[int, ...]) -> KnownOutcomes:
+        """The first patients under some of the arms; a patient randomised to none of these counts for the first of them."""
+        own = np.array([arms.index(a) if a in arms else 0 for a in self.randomised[:patients]])
+        columns = np.array(arms)
+        names = tuple(self.arms[a] for a in arms)
+        return KnownOutcomes(
+            names, self.log_rate[:patients, columns], self.counts[:patients, columns], own, self.marker[:patients]
+        )
+
 
 def judge(law: CountLaw, known: KnownOutcomes, repetitions: int = 500, seed: int = 0) -> pd.DataFrame:
     r"""Every score of a forecaster, with 95% intervals over patients.
