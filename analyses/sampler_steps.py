@@ -99,8 +99,9 @@ def main(out: Path, model: str, masks: int, seed: int) -> None:
     generator.network.count_calibration[:] = torch.tensor([0.0, 1.0, 0.0, -5.0, 5.0])  # masks before the curve
     for steps, sampler in tqdm([(steps, sampler) for steps in STEPS for sampler in SAMPLERS], unit="cell", disable=None):
         rows += cell(generator, planned, sampler, steps)
-        write_table(pd.DataFrame(rows).round(4), out / "sampler_steps.csv")
-    table = pd.DataFrame(rows)
+        table = pd.DataFrame(rows).assign(model=generator.checksum[:12])
+        write_table(table.round(4), out / "sampler_steps_by_intensity.csv")
+        write_table(table[table["intensity"] == "all"].drop(columns="intensity").round(3), out / "sampler_steps.csv")
     figure(table).savefig(out / "sampler_steps.png", dpi=110)
     click.echo(table[table["intensity"] == "all"].round(3).to_string(index=False))
 
