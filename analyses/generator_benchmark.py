@@ -1,7 +1,7 @@
 """The generator beside its baselines: trained on one simulated trial, scored on the same patients of another.
 
 python analyses/generator_benchmark.py --out results/generator_benchmark
-python analyses/generator_benchmark.py --out toy --patients 60 --held-out 20 --budget-minutes 0.2   # a rehearsal
+python analyses/generator_benchmark.py --out toy --pool 60 --patients 60 --held-out 20 --budget-minutes 0.2   # a rehearsal
 """
 
 from __future__ import annotations
@@ -31,26 +31,36 @@ from causalms.tables import ARMS, write_table
 WEEK = 96
 #: The trained baselines: how, of which class, and their share of the budget.
 TRAINED: dict[str, tuple[Callable[..., Any], Any, float]] = {
-    "count_network": (b.train_count_network, b.CountForecaster, 12 / 41),
-    "segmentation": (b.train_stochastic_segmentation, b.StochasticSegmentationForecaster, 16 / 41),
-    "lineage": (b.train_lineage, b.LineageForecaster, 13 / 41),
+    "count_network": (b.train_count_network, b.CountForecaster, 6 / 25),
+    "segmentation": (b.train_stochastic_segmentation, b.StochasticSegmentationForecaster, 9 / 25),
+    "lineage": (b.train_lineage, b.LineageForecaster, 10 / 25),
 }
 
 
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 @click.option("--model", default="reference", show_default=True)
-@click.option("--patients", default=6000, show_default=True, help="Of the baselines' training trial (seed 2026).")
+@click.option("--pool", default=12000, show_default=True, help="Patients of the training trial, that of the reference.")
+@click.option("--patients", default=6000, show_default=True, help="Patients of the pool, drawn at random, for the baselines.")
 @click.option("--held-out", default=500, show_default=True, help="Patients scored, in all their potential arms.")
 @click.option("--masks", default=150, show_default=True, help="Held-out patients whose masks are sampled, in their own arm.")
 @click.option(
     "--slow", default=6, show_default=True, help="Held-out patients of the slow lineage model: two arms, two draws each."
 )
-@click.option("--budget-minutes", default=41.0, show_default=True, help="CPU minutes to train the three image baselines.")
+@click.option("--budget-minutes", default=25.0, show_default=True, help="CPU minutes to train the three image baselines.")
 @click.option("--seed", default=4242, show_default=True)
 @click.option("--only", default="", help="Score these models only, comma-separated.")
 def main(
-    out: Path, model: str, patients: int, held_out: int, masks: int, slow: int, budget_minutes: float, seed: int, only: str
+    out: Path,
+    model: str,
+    pool: int,
+    patients: int,
+    held_out: int,
+    masks: int,
+    slow: int,
+    budget_minutes: float,
+    seed: int,
+    only: str,
 ) -> None:
     """Write benchmark.csv and its figure; trained baselines are kept in OUT and reused."""
     torch.set_num_threads(1)
@@ -60,7 +70,8 @@ def main(
         b.SeenPatient(patient_arrays(trial, p), arm, trial.truth.potential_mask(p, arm, WEEK))
         for p, arm in zip(table["participant_id"], table["arm"], strict=True)
     ]
-    training = training_set(cms.simulate_trial("pooled", patients=patients, seed=2026), LesionRule.default())
+    everyone = training_set(cms.simulate_trial("pooled", patients=pool, seed=2026), LesionRule.default())
+    training = [everyone[i] for i in np.random.default_rng(0).permutation(len(everyone))[:patients]]
     prior = b.fit_climatology(training, ARMS, trial.space)
     own = b.FactorisedDiffusion(Generator.load(model))
     for name, forecaster in forecasters(out, own, training, prior, trial.space, budget_minutes):
@@ -100,7 +111,8 @@ def known_outcomes(trial: PhantomTrial) -> KnownOutcomes:
         truth[column].unstack().loc[people["participant_id"], list(ARMS)].to_numpy() for column in ("log_rate", "true_lesions")
     )
     own = np.array([ARMS.index(arm) for arm in people["arm"]])
-    return KnownOutcomes(ARMS, log_rate, counts.astype(np.int64), own, (people["gd_lesions"] > 0).to_numpy())
+    marker = (people["gd_lesions"] > 0).to_numpy()
+    return KnownOutcomes(ARMS, log_rate, counts.astype(np.int64), own, marker, trial.truth.design.counts.size)
 
 
 def forecasters(

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from causalms.calibration.laws import CountLaw, DrawsLaw, Floats
+from causalms.calibration.laws import CountLaw, DrawsLaw, Floats, NegativeBinomialLaw
 from causalms.calibration.pit import pit_ends, pit_histogram
 from causalms.calibration.scores import score
 from causalms.errors import InputError
@@ -36,6 +36,8 @@ class KnownOutcomes:
         Position of the arm each patient was randomised to.
     marker : bool array (patients,)
         A baseline subgroup, for example enhancing lesions.
+    size : float
+        Negative-binomial size of the true counts given the rate; infinite is Poisson.
     """
 
     arms: tuple[str, ...]
@@ -43,6 +45,7 @@ class KnownOutcomes:
     counts: NDArray[np.int64]
     randomised: NDArray[np.int64]
     marker: NDArray[np.bool_]
+    size: float
 
     @property
     def rate(self) -> Floats:
@@ -55,7 +58,7 @@ class KnownOutcomes:
         columns = np.array(arms)
         names = tuple(self.arms[a] for a in arms)
         return KnownOutcomes(
-            names, self.log_rate[:patients, columns], self.counts[:patients, columns], own, self.marker[:patients]
+            names, self.log_rate[:patients, columns], self.counts[:patients, columns], own, self.marker[:patients], self.size
         )
 
 
@@ -79,7 +82,8 @@ def judge(law: CountLaw, known: KnownOutcomes, repetitions: int = 500, seed: int
         :math:`1 - \sum (\hat l - l)^2 / \sum l^2`, both logarithms centred within the arm; PEHE, the root mean square over
         patients and arms of the error of the difference to the reference arm; CRPS, log score, Brier score and AUC of
         activity over all potential outcomes; coverage of 90% intervals randomised at their ends; PIT p-value in the
-        randomised arm; variance and share of zeros over truth.
+        randomised arm; variance and share of zeros of the
+        arm's counts over those of the true law.
 
     Raises
     ------
@@ -92,7 +96,7 @@ def judge(law: CountLaw, known: KnownOutcomes, repetitions: int = 500, seed: int
     >>> rng = np.random.default_rng(0)
     >>> log_rate = rng.normal(size=(200, 1)) + np.log([2.0, 1.0])
     >>> counts = rng.poisson(rng.gamma(0.8, 1 / 0.8, (200, 1)) * np.exp(log_rate))
-    >>> known = KnownOutcomes(("placebo", "drug"), log_rate, counts, rng.integers(2, size=200), rng.random(200) < 0.5)
+    >>> known = KnownOutcomes(("placebo", "drug"), log_rate, counts, rng.integers(2, size=200), rng.random(200) < 0.5, 0.8)
     >>> found = judge(NegativeBinomialLaw(known.rate.ravel(), [0.8] * 400), known, 50).set_index(["measure", "arm"])["estimate"]
     >>> [round(float(found[row]), 2) for row in (("mean ratio", "drug"), ("R2 of log rate", ""), ("PEHE", ""))]
     [1.0, 1.0, 0.0]
@@ -106,6 +110,7 @@ def judge(law: CountLaw, known: KnownOutcomes, repetitions: int = 500, seed: int
         log_mean = np.log(np.maximum(law.mean, 1e-9)).reshape(patients, arms)
     mean, variance = law.mean.reshape(patients, arms), law.variance.reshape(patients, arms)
     activity, y = law.activity.reshape(patients, arms), known.counts.ravel()
+    true_law = NegativeBinomialLaw(known.rate.ravel(), np.full(patients * arms, known.size))
     low, high = pit_ends(law, y)
     inside = (np.minimum(high, 0.95) - np.maximum(low, 0.05)).clip(0) / np.maximum(high - low, 1e-300)
     scores = {label: score(name, law, y).reshape(patients, arms) for label, name in _SCORES.items()}
@@ -128,11 +133,11 @@ def judge(law: CountLaw, known: KnownOutcomes, repetitions: int = 500, seed: int
         return np.array([np.sqrt((error**2).mean())])
 
     def total_variance(rows: NDArray[np.intp]) -> Floats:
-        true = known.counts[rows].var(0)
+        true = true_law.variance.reshape(patients, arms)[rows].mean(0) + known.rate[rows].var(0)
         return np.asarray((variance[rows].mean(0) + mean[rows].var(0)) / true)
 
     def zeros(rows: NDArray[np.intp]) -> Floats:
-        return np.asarray((1 - activity[rows]).mean(0) / (known.counts[rows] == 0).mean(0))
+        return np.asarray((1 - activity[rows]).mean(0) / (1 - true_law.activity.reshape(patients, arms)[rows]).mean(0))
 
     def auc(rows: NDArray[np.intp]) -> Floats:
         return np.array([area_under_curve(activity[rows].ravel(), known.counts[rows].ravel() > 0)])
