@@ -20,6 +20,7 @@ from causalms.generator.dataset import TrainingPatient
 from causalms.generator.inputs import pooled_signals, volumes
 from causalms.generator.network import Network
 from causalms.generator.risk_training import risk_batch
+from causalms.generator.scores import maximum_likelihood_size
 
 
 def fit_levels(
@@ -112,7 +113,11 @@ def level_evidence(
 
 @torch.no_grad()
 def fold_levels(network: Network, evidence: list[LevelEvidence], arms: tuple[str, ...]) -> dict[str, float]:
-    """Fit levels and slope to all the evidence and fold them into the network; the factors by arm, and the slope."""
+    """Fit levels and slope to all the evidence and fold them into the network; the factors by arm, and the slope.
+
+    Where some patients were seen in training and others not, the negative-binomial sizes of the arms are fitted again on
+    those not seen: counts of new patients scatter more about their predicted means.
+    """
     counts, log_patient, log_arm, arm = (
         np.concatenate([getattr(part, name) for part in evidence]) for name in ("counts", "log_patient", "log_arm", "arm")
     )
@@ -123,6 +128,12 @@ def fold_levels(network: Network, evidence: list[LevelEvidence], arms: tuple[str
             parameter.mul_(slope)
     network.risk.interaction.mul_(slope)
     network.risk.effect.add_(torch.from_numpy(shift).to(network.risk.effect))
+    if seen.any() and not seen.all():
+        means = np.exp(np.clip(log_arm + shift[arm] + slope * log_patient, -20, 8))
+        for index in np.unique(arm[~seen]):
+            own = (arm == index) & ~seen
+            size = maximum_likelihood_size(counts[own], means[own])
+            network.risk.log_size_arm[index] = np.log(size) - network.risk.log_size
     return {**{name: float(np.exp(value)) for name, value in zip(arms, shift, strict=True)}, "slope": slope}
 
 

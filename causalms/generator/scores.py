@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy import stats
+from scipy import optimize, stats
 from torch import Tensor
 
 from causalms.generator.dataset import TrainingPatient
@@ -26,6 +26,22 @@ def negative_binomial_crps(counts: np.ndarray, means: np.ndarray, sizes: np.ndar
     grid = np.arange(upper)[:, None]
     distribution = stats.nbinom.cdf(grid, sizes, sizes / (sizes + means))
     return np.asarray(((distribution - (counts <= grid)) ** 2).sum(axis=0))
+
+
+def maximum_likelihood_size(counts: np.ndarray, means: np.ndarray) -> float:
+    """Size of a negative binomial with given means, between 0.01 and 1,000.
+
+    Examples
+    --------
+    >>> round(maximum_likelihood_size(np.array([0, 0, 1, 7]), np.full(4, 2.0)), 2)
+    0.37
+    """
+
+    def loss(log_size: float) -> float:
+        size = np.exp(log_size)
+        return -float(stats.nbinom.logpmf(counts, size, size / (size + means)).sum())
+
+    return float(np.exp(optimize.minimize_scalar(loss, bounds=(np.log(0.01), np.log(1000)), method="bounded").x))
 
 
 @torch.no_grad()

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from causalms.generator import Generator
 from causalms.generator.dataset import training_set
 from causalms.generator.inputs import template_planes
-from causalms.generator.level_calibration import fit_levels, fold_levels, level_evidence
+from causalms.generator.level_calibration import LevelEvidence, fit_levels, fold_levels, level_evidence
 from causalms.lesions import LesionRule
 from causalms.phantom import PhantomTrial
 
@@ -54,3 +55,16 @@ def test_patients_seen_in_training_move_no_level_in_common() -> None:
     assert shift == pytest.approx([0.2, -0.1], abs=0.07)
     assert slope == pytest.approx(new[1], abs=1e-2)
     assert slope == pytest.approx(1.0, abs=0.07)
+
+
+def test_sizes_are_those_of_patients_not_seen(tiny: tuple[Generator, Path]) -> None:
+    model = Generator.load(tiny[1])
+    rng = np.random.default_rng(6)
+    log_mean, arm = rng.normal(0.5, 0.7, 6000), np.zeros(6000, dtype=int)
+    parts = [
+        LevelEvidence(rng.poisson(rng.gamma(size, 1 / size, 6000) * np.exp(log_mean)), log_mean, np.zeros(6000), arm, seen)
+        for size, seen in ((2.0, True), (0.5, False))
+    ]
+    fold_levels(model.network, parts, model.arms)
+    # The standard error of a log size at 6,000 counts is about .03; four of them.
+    assert float(model.network.risk.size(torch.tensor([0]))[0]) == pytest.approx(0.5, rel=0.12)

@@ -17,8 +17,8 @@ from causalms.generator.baselines import (
     judge_masks,
     judge_places,
 )
-from causalms.generator.baselines.climatology import maximum_likelihood_size
 from causalms.generator.dataset import TrainingPatient, Visit, training_set
+from causalms.generator.scores import maximum_likelihood_size
 from causalms.lesions import LesionRule
 from causalms.phantom import PhantomTrial
 from causalms.tables import ARMS
