@@ -91,6 +91,8 @@ def forest(
     arm = options.get("arm", "arm")
 
     def effects_of(part: pd.DataFrame) -> pd.DataFrame:
+        if len(part) < len(people) and arm in part and reference not in set(part[arm].dropna().astype(str)):
+            raise RefusalError(f"no patient of {reference} in this group")
         rows, refusals = [], {}
         for other, chosen in _randomised_together(part, arm, reference):
             try:

@@ -53,6 +53,31 @@ def test_draws_stand_beside_the_randomised_comparison(files: Path) -> None:
     assert forest["source"].tolist() == ["simulated"] * 3 + ["observed"] * 3
 
 
+BENEFIT = {"benefit: ranking", "benefit: curve", "benefit: groups", "benefit: best linear predictor", "benefit: policy"}
+
+
+def test_predicted_benefit_is_judged_on_the_randomised_arms(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    draws = pd.read_parquet(files / "draws.parquet")
+    draws.loc[draws["arm"] == "placebo", "expected_net2_lesions"] **= 1.5  # who has more is spared more
+    write_table(draws, files / "draws.parquet")
+    options = ["--participants", files, "--reference", "placebo", "--benefit", files / "benefit.csv", "--cap", 0.3]
+    assert run("subgroups", files / "draws.parquet", *options) == 0
+    printed = capsys.readouterr().out
+    assert "who benefits from laquinimod against placebo" in printed
+    assert "value of treating at most 30% by predicted benefit" in printed
+    results = pd.read_csv(files / "benefit.csv")
+    assert list(results.columns) == list(RESULTS_COLUMNS)
+    assert set(results["analysis"]) == BENEFIT
+    average = results[results["measure"] == "average benefit"].iloc[0]
+    assert average["lower"] < average["estimate"] < average["upper"]
+
+
+def test_benefit_is_cross_fitted_where_there_are_no_draws(files: Path) -> None:
+    options = ["--outcome", "net2_lesions_week48", "--reference", "placebo", "--adjust", "age", "--benefit", files / "b.csv"]
+    assert run("subgroups", files / "participants.tsv", *options) == 0
+    assert set(pd.read_csv(files / "b.csv")["analysis"]) == BENEFIT
+
+
 @pytest.mark.parametrize(
     ("table", "options", "code", "message"),
     [
@@ -65,12 +90,63 @@ def test_draws_stand_beside_the_randomised_comparison(files: Path) -> None:
             1,
             "trials found: T",
         ),
+        ("draws.parquet", ["--reference", "placebo", "--participants", "nowhere"], 1, "nowhere: no such file or folder"),
+        (
+            "draws.parquet",
+            ["--reference", "placebo", "--participants", ".", "--week", 24],
+            1,
+            "no draws at week 24; weeks are 48",
+        ),
+        ("participants.tsv", ["--reference", "placebo", "--outcome", "net2_lesions_week48", "--by", "weight > 70"], 2, "--by"),
+        ("participants.tsv", ["--reference", "placebo", "--cap", 0.3], 2, "--cap belongs to --benefit"),
+        ("participants.tsv", ["--reference", "placebo", "--out", "a.xlsx"], 2, "written as .csv, .tsv or .parquet"),
+        (
+            "participants.tsv",
+            ["--reference", "placebo", "--outcome", "net2_lesions_week48", "--benefit", "b.csv"],
+            2,
+            "--adjust 'age + gd_lesions'",
+        ),
     ],
 )
-def test_bad_input_is_one_line(
-    files: Path, table: str, options: list[object], code: int, message: str, capsys: pytest.CaptureFixture[str]
+def test_bad_input_is_one_line_and_names_the_file(
+    files: Path,
+    table: str,
+    options: list[object],
+    code: int,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(files)
     assert run("subgroups", files / table, "--by", "age >= 40", *options) == code
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert message in error
+
+
+def test_messages_list_no_column_that_is_not_in_the_file(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--participants", files, "--reference", "placebo", "--by", "key > 3"]
+    assert run("subgroups", files / "draws.parquet", *options) == 2
+    listed = capsys.readouterr().err.split("columns are ")[1].strip().split(", ")
+    assert listed == list(pd.read_csv(files / "participants.tsv", sep="\t").columns)
+
+
+def test_a_simulated_effect_alike_for_all_has_no_interaction_to_test(files: Path) -> None:
+    draws = pd.read_parquet(files / "draws.parquet")
+    draws["expected_net2_lesions"] = np.where(draws["arm"] == "placebo", 4.0, 2.0) * (1 + draws.groupby("arm").cumcount() % 7)
+    write_table(draws, files / "alike.parquet")
+    options = ["--participants", files, "--by", "age >= 40", "--reference", "placebo", "--forest", files / "forest.csv"]
+    assert run("subgroups", files / "alike.parquet", *options) == 0
+    assert pd.read_csv(files / "forest.csv")["interaction_p"].isna().all()
+
+
+def test_a_subgroup_of_one_patient_says_why_it_has_no_estimate(files: Path) -> None:
+    people = pd.read_csv(files / "participants.tsv", sep="\t")
+    people["rare"] = people.index == 5
+    write_table(people, files / "rare.csv")
+    options = ["--by", "rare", "--outcome", "net2_lesions_week48", "--reference", "placebo", "--forest", files / "forest.csv"]
+    assert run("subgroups", files / "rare.csv", *options) == 0
+    forest = pd.read_csv(files / "forest.csv").set_index("subgroup")
+    assert np.isnan(forest.loc["rare = True", "estimate"])
+    assert forest.loc["rare = True", "note"] == "no patient of placebo in this group"
+    assert forest.loc["rare = False", "estimate"] > 0
