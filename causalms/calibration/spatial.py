@@ -229,7 +229,8 @@ def region_volumes(maps: Iterable[RiskMap], regions: NDArray[np.integer], voxel_
     >>> region_volumes(found, np.array([1, 1, 2, 2]), 0.064)[["region", "observed_ml", "expected_ml"]].values.tolist()[0]
     ['periventricular', 0.384, 0.192]
     """
-    seen, mean = [], []
+    seen: list[Floats] = []
+    mean: list[Floats] = []
     for one in maps:
         if one.mask.shape != regions.shape:
             raise InputError(f"risk map: grid {one.mask.shape} and regions {regions.shape} differ; resample to one grid")

@@ -46,7 +46,9 @@ def summary(results: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for (analysis, group), part in results.groupby(["analysis", "subgroup"], sort=False):
-        by = part.set_index("measure")
-        cells = {name: float(by.loc[measure, column]) for name, (measure, column) in _CELLS.items()}
+        by = {
+            column: part.set_index("measure")[column].astype(float) for column in ("estimate", "lower", "upper", "p_value", "n")
+        }
+        cells = {name: float(by[column][measure]) for name, (measure, column) in _CELLS.items()}
         rows.append({"analysis": analysis, "group": group, **cells})
     return pd.DataFrame(rows)

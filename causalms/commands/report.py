@@ -44,17 +44,17 @@ def command(
     read = [(path, read_table(path)) for path in tables]
     drawn = {path: pages for path, table in read if (pages := counterfactual_pages(table))}
     loaded = [(path, table if path in drawn else validate(table, "results", str(path))) for path, table in read]
-    read = [*tables, *plain, *(path for path, _ in pictures)]
-    digests = [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in read if path.is_file()]
+    files = [*tables, *plain, *(path for path, _ in pictures)]
+    digests = [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in files if path.is_file()]
     words = ["causalms", *sys.argv[1:]] if sys.argv[1:2] == ["report"] else ["causalms", "report", out.name]
     report = Report(title, "Not for clinical use.", commands=[" ".join(words)], credibility=plan, inputs=digests)
     for path, table in loaded:
         report.add_section(path.stem.replace("_", " "))
         if path in drawn:
-            pages, rows = drawn[path]
-            for figure, caption in pages:
+            counterfactual, behind = drawn[path]
+            for figure, caption in counterfactual:
                 report.add_figure(figure, caption)
-            report.add_table(rows, f"Rows of {path.name}")
+            report.add_table(behind, f"Rows of {path.name}")
             continue
         contrasts = table[table["reference"].notna() & table["estimate"].notna() & table["lower"].notna()]
         for measure, rows in contrasts.groupby("measure", sort=False):
@@ -65,8 +65,8 @@ def command(
         report.add_section("Other tables and pictures")
     for path in plain:
         report.add_table(read_table(path), path.name)
-    for path, caption in pictures:
-        report.add_image(path, caption, alt=caption)
+    for path, words_of in pictures:
+        report.add_image(path, words_of, alt=words_of)
     report.write(out)
     click.echo(f"{out}: {sum(len(t) for path, t in loaded if path not in drawn)} results of {len(loaded)} tables")
 
