@@ -19,20 +19,35 @@ from causalms.tables import write_table
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 @click.option("--model", default="counts", show_default=True, help="counts, reference or a checkpoint.")
-@click.option("--patients", default=150, show_default=True)
-@click.option("--draws", default=64, show_default=True)
+@click.option(
+    "--simulated", default=300, show_default=True, help="Patients of the simulated trial (and of the count model's fit)."
+)
+@click.option("--patients", default=100, show_default=True, help="Patients whose two worlds are drawn.")
+@click.option("--draws", default=48, show_default=True)
 @click.option("--arm", default="ocrelizumab", show_default=True)
 @click.option("--reference", default="placebo", show_default=True)
 @click.option("--week", default=48, show_default=True)
 @click.option("--seed", default=5, show_default=True)
 @click.option("--workers", default=1, show_default=True)
-def main(out: Path, model: str, patients: int, draws: int, arm: str, reference: str, week: int, seed: int, workers: int) -> None:
+def main(
+    out: Path,
+    model: str,
+    simulated: int,
+    patients: int,
+    draws: int,
+    arm: str,
+    reference: str,
+    week: int,
+    seed: int,
+    workers: int,
+) -> None:
     """Write bounds_over_rho.csv and its figure."""
-    trial = cms.simulate_trial("pooled", patients=patients, seed=seed)
+    trial = cms.simulate_trial("pooled", patients=simulated, seed=seed)
     scm = cms.CausalModel.fit_counts(trial, week) if model == "counts" else cms.CausalModel.load(model)
-    found = rho_sweep(scm, trial, arm, reference, week, draws=draws, seed=seed, workers=workers, progress=True)
+    some = list(trial.participants["participant_id"].head(patients))
+    found = rho_sweep(scm, trial, arm, reference, week, draws=draws, seed=seed, participants=some, workers=workers, progress=True)
     table = trial.truth.table
-    rates = table[table["visit_week"] == week].pivot(index="participant_id", columns="arm", values="true_rate")
+    rates = table[table["visit_week"] == week].pivot(index="participant_id", columns="arm", values="true_rate").loc[some]
     true = true_joint_probabilities(rates[reference], rates[arm], trial.truth.design.counts.size).mean(1)
     found["truth"] = found["measure"].map(dict(zip(("benefit", "harm", "activity harm"), true, strict=True)))
     found = found.assign(draws=draws, model=scm.mechanism.name, checksum=scm.mechanism.checksum)
