@@ -236,7 +236,8 @@ def region_volumes(maps: Iterable[RiskMap], regions: NDArray[np.integer], voxel_
             raise InputError(f"risk map: grid {one.mask.shape} and regions {regions.shape} differ; resample to one grid")
         label = regions[one.inside]
         for sums, values in ((seen, one.mask[one.inside]), (mean, one.risk[one.inside])):
-            sums.append(np.bincount(label, weights=values.astype(float), minlength=len(REGIONS) + 1)[1:])
+            of_region = np.bincount(label, weights=values.astype(float), minlength=len(REGIONS) + 1)
+            sums.append(of_region[1:].astype(float))
     observed, expected = np.array(seen) * voxel_ml, np.array(mean) * voxel_ml
     rows = []
     for place, region in enumerate(REGIONS):
