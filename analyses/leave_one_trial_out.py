@@ -1,10 +1,12 @@
-"""Can the generator predict a trial that it has never seen?  Every trial is left out in turn; simulated beside randomised and true.
+"""Can the generator predict a trial it has never seen?  Every trial is left out in turn; simulated beside randomised and true.
 
 A contrast can be predicted where both of its arms occur in the other trials.  In the pooled design that is so for the two OPERA
 trials alone, so the default design adds a second trial for each drug against placebo (ALLEGRO, CONFIRM), with the
 effects of the first by construction.
 
-python analyses/leave_one_trial_out.py --out results/leave_one_trial_out --patients 1000 --steps 200   (about 20 minutes of one core)
+python analyses/leave_one_trial_out.py --out results/leave_one_trial_out --patients 1000 --steps 200
+
+(about 20 minutes of one core)
 """
 
 from __future__ import annotations
@@ -57,9 +59,7 @@ def shared_arms(training: pd.DataFrame, held_out: pd.DataFrame) -> list[str]:
 @click.option("--margin", default=1.25, show_default=True, help="Equivalence margin, fixed before the run.")
 @click.option("--seed", default=15, show_default=True)
 @click.option("--workers", default=1, show_default=True)
-def main(
-    out: Path, design: str, name: str, patients: int, steps: int, week: int, margin: float, seed: int, workers: int
-) -> None:
+def main(out: Path, design: str, name: str, patients: int, steps: int, week: int, margin: float, seed: int, workers: int) -> None:
     """Write contrasts.csv (one row a contrast), agreement.csv (results), across.csv, not_predicted.csv and agreement.png.
 
     After every trial the tables are written; a run that was stopped goes on with the trials that are not yet in contrasts.csv.

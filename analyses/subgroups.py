@@ -1,4 +1,4 @@
-"""Effects in prespecified subgroups, observed and simulated in the same patients, for one randomised comparison.
+"""Effects in prespecified subgroups, observed and simulated in the same patients, and who benefits, for one trial.
 
 python analyses/subgroups.py --out results/subgroups --patients 600
 """
@@ -12,8 +12,7 @@ import pandas as pd
 
 import causalms as cms
 from causalms.report import figures
-from causalms.subgroups import forest
-from causalms.subgroups.simulated import simulated_forest
+from causalms.subgroups import forest, simulated_forest, who_benefits
 from causalms.tables import ARMS, net2_column, write_table
 
 FACTORS = ("gd_lesions > 0", "age >= 40", "sex")
@@ -28,7 +27,7 @@ FACTORS = ("gd_lesions > 0", "age >= 40", "sex")
 @click.option("--seed", default=13, show_default=True)
 @click.option("--workers", default=2, show_default=True)
 def main(out: Path, model: str, patients: int, name: str, week: int, seed: int, workers: int) -> None:
-    """Write subgroups.csv (results), forest.csv and forest.png."""
+    """Write subgroups.csv (results), forest.csv, forest.png, and benefit.csv: who benefits, by the model's predictions."""
     trial = cms.simulate_trial("pooled", patients=patients, seed=seed)
     people = trial.participants
     rows = people[(people["trial"] == name) & people[net2_column(week)].notna()]
@@ -42,10 +41,13 @@ def main(out: Path, model: str, patients: int, name: str, week: int, seed: int, 
     write_table(pd.concat([observed.results, simulated.results], ignore_index=True), out / "subgroups.csv")
     table = pd.concat([observed.table, simulated.table], ignore_index=True)
     write_table(table, out / "forest.csv")
+    benefit = who_benefits(rows, outcome=net2_column(week), reference=reference, draws=expected, week=week, caps=(1.0, 0.3))
+    write_table(benefit, out / "benefit.csv")
     figures.subgroup_forest(table).savefig(out / "forest.png", dpi=130)
     print(
         table[["source", "subgroup", "arm", "n", "estimate", "lower", "upper", "interaction_p"]].round(3).to_string(index=False)
     )
+    print(benefit[["arm", "measure", "subgroup", "estimate", "lower", "upper", "p_value"]].round(3).to_string(index=False))
 
 
 if __name__ == "__main__":

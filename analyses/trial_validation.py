@@ -8,9 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+import pandas as pd
 
 import causalms as cms
-from causalms.evidence import agree
+from causalms.evidence import agree, correlate
 from causalms.report import figures
 from causalms.tables import ARMS, write_table
 
@@ -29,11 +30,14 @@ def main(out: Path, model: str, patients: int, week: int, margin: float, seed: i
     scm = cms.CausalModel.load(model)
     expected = scm.do(trial, arm=list(ARMS), week=week, expected=True, workers=workers, progress=True)
     found = agree(expected, trial.participants, week=week, margin=margin)
-    write_table(found.results, out / "agreement.csv")
+    across = correlate(found.table)
+    write_table(pd.concat([found.results, across], ignore_index=True), out / "agreement.csv")
     write_table(found.table, out / "contrasts.csv")
-    figures.agreement_scatter(found.table).savefig(out / "agreement.png", dpi=130)
+    table = found.table.assign(correlation=across["estimate"].iloc[0])
+    figures.agreement_scatter(table).savefig(out / "agreement.png", dpi=130)
     shown = ["label", "n", "randomised_estimate", "simulated_estimate", "ratio", "lower", "upper", "equivalent"]
     print(found.table[shown].round(3).to_string(index=False))
+    print(across[["measure", "estimate", "lower", "upper"]].round(3).to_string(index=False))
 
 
 if __name__ == "__main__":

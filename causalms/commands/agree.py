@@ -68,8 +68,17 @@ def command(
     seen = read_table(table_at(people))
     results, table, text = [], [], []
     if observed is not None:
-        asked = {"week": week, "reference": reference, "source": draws, "observed_source": observed}
-        found = agree(simulated, seen, measure=measure, margin=margin, level=level, **asked)
+        found = agree(
+            simulated,
+            seen,
+            measure=measure,
+            week=week,
+            reference=reference,
+            margin=margin,
+            level=level,
+            source=draws,
+            observed_source=observed,
+        )
         results.append(found.results)
         table.append(found.table)
         text += [_page(found.table), *(f"not compared: {told}" for told in found.refused)]

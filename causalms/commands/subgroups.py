@@ -150,9 +150,10 @@ def _forests(
     """Observed, simulated and shrunken effects by subgroup."""
     from causalms.subgroups import forest, simulated_forest
 
-    options, found = asked.options, []
+    options = asked.options
+    found: list[Any] = []
     if not asked.by:
-        return []
+        return found
     if draws is not None:
         shared = {key: options[key] for key in ("reference", "measure", "level")}
         found.append(simulated_forest(draws, seen, asked.by, outcome=simulated, week=week, source=asked.source, **shared))

@@ -73,7 +73,7 @@ def regression(score: Floats, spared: Floats) -> Pair:
     return _stacked([_mean(spared), _mean(spared - score), (slope[..., 0], error[..., 0])])
 
 
-def capped_policy(reference: Floats, drug: Floats, treated: int, least: Floats | None = None) -> Pair:
+def capped_policy(reference: Floats, drug: Floats, treated: int, least: NDArray[np.bool_] | None = None) -> Pair:
     """Value of treating the first ``treated`` ranks (where ``least`` is true), and its gain over the same share at random."""
     spared = reference - drug
     n = spared.shape[-1]

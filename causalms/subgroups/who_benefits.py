@@ -113,7 +113,7 @@ def benefit_results(
     seed: int = 0,
 ) -> pd.DataFrame:
     """All statistics of one predicted benefit as a results table; see :func:`who_benefits`."""
-    shared = {"level": level, "redraws": redraws, "seed": seed}
+    shared: dict[str, Any] = {"level": level, "redraws": redraws, "seed": seed}
     tables = [
         ranking(data, **shared),
         results_table([*_curve_rows(data, **shared), *_group_rows(data, groups, **shared)]),
