@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from causalms.errors import InputError, RefusalError, UsageError
-from causalms.generator import Generator
+from causalms.generator import SAMPLERS, Generator
 from causalms.generator.checkpoint import SCHEMA_VERSION, read_checkpoint, write_checkpoint
 from causalms.generator.forecast import forecast_patient
+from causalms.generator.sampler import Sampler
 from causalms.phantom import PhantomTrial, simulate_trial
 
 Tiny = tuple[Generator, Path]
@@ -43,16 +44,25 @@ def test_expected_count_grows_with_the_week(tiny: Tiny, trial: PhantomTrial) -> 
     assert counts == sorted(counts)
 
 
-def test_mask_does_not_depend_on_threads_or_on_what_was_sampled_before(tiny: Tiny, trial: PhantomTrial) -> None:
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_masks_are_the_same_bits_for_any_order_and_number_of_threads(tiny: Tiny, trial: PhantomTrial, sampler: Sampler) -> None:
+    """A mask is sampled alone, so there is no batch it could depend on; features and risks are compared too, bit by bit."""
     generator = tiny[0]
-    scan = generator.encode(trial, "sub-0003")
-    noise = generator.noise("sub-0003", 1, 5)
-    one = generator.sample(scan, "placebo", 96, noise)
-    generator.sample(generator.encode(trial, "sub-0004"), "placebo", 96, generator.noise("sub-0004", 0, 5))
+
+    def bits(participant_id: str, draw: int) -> list[np.ndarray]:
+        scan, noise = generator.encode(trial, participant_id), generator.noise(participant_id, draw, 5)
+        risk = generator.expect(scan, "placebo", 96, risk=True).risk
+        assert risk is not None
+        return [generator.sample(scan, "placebo", 96, noise, sampler), risk, scan.encoded.features.numpy(), scan.rate.numpy()]
+
+    keys = [("sub-0003", 1), ("sub-0004", 0), ("sub-0003", 2)]
+    forwards = {key: bits(*key) for key in keys}
     torch.set_num_threads(2)
-    two = generator.sample(generator.encode(trial, "sub-0003"), "placebo", 96, generator.noise("sub-0003", 1, 5))
+    backwards = {key: bits(*key) for key in reversed(keys)}
+    assert torch.get_num_threads() == 2
     torch.set_num_threads(1)
-    assert np.array_equal(one, two)
+    for key in keys:
+        assert all(np.array_equal(one, other) for one, other in zip(forwards[key], backwards[key], strict=True))
 
 
 def test_ancestral_abduction_gives_back_the_factual_mask(tiny: Tiny, trial: PhantomTrial) -> None:
