@@ -223,7 +223,8 @@ class Generator:
 
         The count is negative binomial with mean ``Lambda(a, w)`` and size ``k_a``;
         ``P(any) = 1 - (k / (k + Lambda))^k``; the risk map is
-        ``1 - E_U exp(-U r_v) = 1 - (k / (k + r_v))^k`` with ``r`` of equation 5 of the network at U = 1.
+        ``1 - E_U exp(-U r_v) = 1 - (k / (k + r_v))^k`` with ``r`` of equation 5 of the network at U = 1, scaled down where it
+        would promise more than the expected volume (the kernel of equation 5 is the denoiser's prior, not a fit to volumes).
         """
         index = torch.tensor([self.arm_index(arm)], device=scan.rate.device)
         weeks = torch.tensor([self.check_week(week)], device=scan.rate.device)
@@ -234,7 +235,9 @@ class Generator:
         if risk:
             intensity = mean * torch.exp(self.network.risk.log_place(scan.encoded.features, scan.brain, index))
             covered = torch.log1p(torch.exp(self.network.denoiser.prior_logit(intensity[:, None])))[0, 0]
-            risk_map = (1 - (size / (size + covered)) ** size).mul(scan.brain[0]).cpu().numpy()
+            promised = (1 - (size / (size + covered)) ** size).mul(scan.brain[0])
+            volume_ml = float(promised.sum()) * self.space.voxel_volume_mm3 / 1000
+            risk_map = (promised * min(1.0, volume / max(volume_ml, 1e-12))).cpu().numpy()
         return ExpectedOutcome(mean, volume, 1 - (size / (size + mean)) ** size, 1 / size, risk_map)
 
     def noise(self, participant_id: str, draw: int, seed: int) -> DiffusionNoise:

@@ -35,6 +35,8 @@ def test_expectation_is_a_negative_binomial_law(tiny: Tiny, trial: PhantomTrial)
     assert found.risk is not None
     assert found.risk.shape == trial.space.shape
     assert 0 <= found.risk.min() <= found.risk.max() <= 1
+    # The map's volume is the expected one, or less where lesions that overlap would be counted twice.
+    assert found.risk.sum() * trial.space.voxel_volume_mm3 / 1000 <= found.volume_ml * (1 + 1e-4)
 
 
 def test_expected_count_grows_with_the_week(tiny: Tiny, trial: PhantomTrial) -> None:
