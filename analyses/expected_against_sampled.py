@@ -54,7 +54,7 @@ def main(out: Path, model: str, patients: int, draws: int, seed: int, workers: i
     expected = scm.do(trial, arm=arms, week=WEEK, expected=True)
     sampled = scm.do(trial, arm=arms, week=WEEK, draws=draws, seed=seed, workers=workers, progress=True)
     pairs = controlled_means(sampled, expected, seed)
-    table = by_arm(pairs)
+    table = by_arm(pairs).assign(draws=draws, model=scm.mechanism.checksum[:12])
     write_table(pairs.round(5), out / "expected_against_sampled_pairs.csv")
     write_table(table.round(4), out / "expected_against_sampled.csv")
     click.echo(table.round(3).to_string(index=False))
