@@ -139,7 +139,10 @@ class GlobalContextForecaster(FactorisedDiffusion):
 
         def found(x: Tensor, sigma: float) -> Tensor:
             level = torch.full((x.shape[0],), sigma, device=x.device)
-            return torch.sigmoid(self.network(x, level, prior, local(x, level, prior), brain)) * brain
+            parts = (x, level, prior, local(x, level, prior), brain)
+            # twice the same volume: of a batch of one with few channels PyTorch makes a CPU convolution three times as slow
+            logit = self.network(*(torch.cat([part, part]) for part in parts))[: x.shape[0]]
+            return torch.sigmoid(logit) * brain
 
         return found
 
