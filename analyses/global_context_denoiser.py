@@ -3,7 +3,7 @@
 Both models share risk head, noise and sampler; the second has no frailty.  Held-out phantom patients at week 96, own arm and
 placebo; the truth is the phantom's law of counts, potential outcomes only enter the scores.
 
-    python analyses/global_context_denoiser.py --out results/global_context                                  # about 20 CPU minutes
+    python analyses/global_context_denoiser.py --out results/global_context                                 # 20 CPU minutes
     python analyses/global_context_denoiser.py --out toy --patients 60 --held-out 8 --draws 2 --budget-minutes 0.2   # a rehearsal
 """
 
