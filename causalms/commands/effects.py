@@ -12,7 +12,6 @@ from causalms.errors import InputError, UsageError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from causalms.effects.analysis import Analysis
 
 _MEASURES = ("rate-ratio", "rate-difference", "risk-ratio", "risk-difference", "odds-ratio", "mean-ratio", "mean-difference")
 _VARIANCES = (
@@ -273,9 +272,6 @@ def _observed(
         raise UsageError("--outcome is missing: name the column of counts, of 0/1 or of numbers")
     analysis = analyse(patients, source=source, **options)
     text, results, adjusted = page(analysis), analysis.results, None
-    for index, told in _mixed(analysis).items():
-        results.loc[index, "randomised"] = False
-        text += f"\nnote: {told}"
     if options["prognostic"] and analysis.means is not None:
         from causalms.effects.prognostic import savings
 
@@ -292,24 +288,6 @@ def _observed(
 
         text += f"\n\ntable written to {write_publication(analysis, publication, adjusted)}"
     return text, results
-
-
-def _mixed(analysis: Analysis) -> dict[int, str]:
-    """Contrasts that use patients of trials which did not randomise both arms, with the sentence that says so."""
-    trial, arms = analysis.data.trial, analysis.data.arms
-    found: dict[int, str] = {}
-    if trial is None:
-        return found
-    for index, arm in enumerate(arms[1:], start=1):
-        own = {str(name) for name in trial[analysis.data.arm == index]}
-        others = {str(name) for name in trial[analysis.data.arm == 0]}
-        both, strangers = own & others, sorted(own ^ others)
-        if both and strangers:
-            found[index - 1] = (
-                f"{arm} against {arms[0]} uses patients of {', '.join(strangers)}, where not both were randomised: this contrast "
-                f"is not marked as randomised; name one trial with --trial (both: {', '.join(sorted(both))})"
-            )
-    return found
 
 
 def _simulated(draws: pd.DataFrame, source: str, week: float | None, options: dict[str, Any]) -> tuple[str, pd.DataFrame]:

@@ -18,7 +18,8 @@ from causalms.evidence import agree
 from causalms.phantom import PhantomTrial, simulate_trial
 from causalms.report import Report, figures, read_credibility
 from causalms.report.credibility import DEMONSTRATION
-from causalms.scm import CausalModel, write_draws
+from causalms.report.figures.counterfactual import counterfactual_pages
+from causalms.scm import CausalModel, diagnostics_table, write_draws
 from causalms.scm.individual import rung_three_results
 from causalms.scm.recalibration import recalibrate
 from causalms.subgroups import forest
@@ -290,6 +291,9 @@ class Walkthrough:
             "identifies this: the coupling of the two worlds is an assumption, and the bounds hold under every coupling.",
         )
         self.report.add_results(results, "Probability of benefit and harm with sharp bounds, and the diagnostics of the run")
+        pages = counterfactual_pages(diagnostics_table(twins))
+        for figure, words in pages[0] if pages else ():
+            self.report.add_figure(figure, words)
 
     def effect_table(self) -> str:
         """The effect table as text."""

@@ -63,10 +63,13 @@ class TrialData:
         return np.bincount(self.arm, minlength=len(self.arms))
 
     def in_one_trial(self, arm: int, other: int) -> bool:
-        """True where both arms were randomised within one trial (taken as so if the table has no trial column)."""
+        """True where every patient of either arm comes from a trial that randomised both (or the table has no trial column).
+
+        A trial with one of the two arms only would bring patients in who could not have been given the other.
+        """
         if self.trial is None:
             return True
-        return bool(set(self.trial[self.arm == arm]) & set(self.trial[self.arm == other]))
+        return set(self.trial[self.arm == arm]) == set(self.trial[self.arm == other])
 
     def take(self, rows: np.ndarray) -> TrialData:
         """The same analysis on chosen patients (a bootstrap or leave-one-out sample)."""

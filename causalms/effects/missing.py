@@ -88,6 +88,7 @@ def inverse_probability_effects(
             f"{source}: column {arm!r} needs {reference!r} and another arm; its arms are {', '.join(sorted(set(labels)))}"
         )
     codes = labels.map(names.index).to_numpy()
+    trials = table["trial"].to_numpy() if "trial" in table else None
     needed = [outcome, *([exposure] if exposure else [])]
     observed = table[[columns.column(table, name, source).name for name in needed]].notna().all(axis=1).to_numpy()
     rows = np.flatnonzero(observed)
@@ -144,7 +145,7 @@ def inverse_probability_effects(
                 "n": int((codes == index).sum()),
                 "n_reference": int((codes == 0).sum()),
                 "se_patient": contrast.se,
-                "randomised": True,
+                "randomised": trials is None or set(trials[codes == index]) == set(trials[codes == 0]),
                 "rung": 2,
             }
         )

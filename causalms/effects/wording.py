@@ -71,10 +71,21 @@ def notes_of(data: TrialData, settings: Settings, fit: Fit) -> tuple[str, ...]:
         )
     for index in range(1, len(data.arms)):
         if not data.in_one_trial(0, index):
-            notes.append(
-                f"{data.arms[index]} and {data.arms[0]} were never randomised in one trial: this contrast is not randomised"
-            )
+            notes.append(_across_trials(data, index))
     return tuple(notes)
+
+
+def _across_trials(data: TrialData, index: int) -> str:
+    """Why a contrast with the first arm is not randomised, and the mend where there is one."""
+    assert data.trial is not None
+    arm, reference = data.arms[index], data.arms[0]
+    own, others = ({str(name) for name in data.trial[data.arm == code]} for code in (index, 0))
+    if not own & others:
+        return f"{arm} and {reference} were never randomised in one trial: this contrast is not randomised"
+    return (
+        f"{arm} against {reference} uses patients of {', '.join(sorted(own ^ others))}, where not both were randomised: this "
+        f"contrast is not marked as randomised; name one trial with --trial (both: {', '.join(sorted(own & others))})"
+    )
 
 
 def _exposure_differs(data: TrialData) -> bool:
