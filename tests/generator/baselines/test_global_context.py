@@ -180,14 +180,14 @@ def test_samples_share_the_generators_start_and_depend_on_patient_draw_and_seed_
         model.network.level.bias.fill_(3.0)  # untrained, most masks would be empty
     scans = [model.encode_arrays(patient.arrays) for patient in patients[:2]]
     asked = [(0, 0), (0, 1), (1, 0)]  # patient and draw
-    forward = [model.sample(scans[who], "placebo", 96, draw, 3, steps=1) for who, draw in asked]
-    backward = [model.sample(scans[who], "placebo", 96, draw, 3, steps=1) for who, draw in asked[::-1]][::-1]
+    forward = [model.sample(scans[who], "placebo", 96, draw, 3, steps=3) for who, draw in asked]
+    backward = [model.sample(scans[who], "placebo", 96, draw, 3, steps=3) for who, draw in asked[::-1]][::-1]
     assert (forward[0] != forward[1]).any()
-    assert (forward[0] != model.sample(scans[0], "placebo", 96, 0, 4, steps=1)).any()
+    assert (forward[0] != model.sample(scans[0], "placebo", 96, 0, 4, steps=3)).any()
     assert all(np.array_equal(one, other) for one, other in zip(forward, backward, strict=True))
     brain = patients[0].arrays.masks[0]
     for sampler in ("ode", "ode-2m", "ancestral"):
-        mask = model.sample(scans[0], "placebo", 96, 0, 3, sampler, steps=2)
+        mask = model.sample(scans[0], "placebo", 96, 0, 3, sampler, steps=3)
         assert mask.dtype == bool
         assert mask.any()
         assert not mask[~brain].any()
