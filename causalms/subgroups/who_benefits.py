@@ -73,6 +73,7 @@ def who_benefits(
 
     Examples
     --------
+    >>> import numpy as np
     >>> rng = np.random.default_rng(1)
     >>> people = pd.DataFrame({"participant_id": range(200), "arm": ["p", "d"] * 100, "age": rng.uniform(20, 60, 200)})
     >>> people["y"] = rng.poisson(np.where(people["arm"] == "p", 9 - people["age"] / 8, 1.0))
