@@ -19,6 +19,7 @@ from causalms.errors import RefusalError
 from causalms.files import whole_file
 from causalms.scm.graph import Randomisation, Tie, Worlds, evidence_of, intervened, one_thread, run
 from causalms.scm.mechanism import Expected, Mechanism, Outcome, Subject
+from causalms.scm.memory import return_free_memory
 from causalms.scm.query import Query, refuse_arms
 from causalms.scm.tables_in import factual_counts, factual_mask
 from causalms.tables import DRAWS_OUTCOMES, EXPECTED_OUTCOMES
@@ -275,6 +276,7 @@ def _one_patient(
         return known
     with one_thread():
         table = patient_rows(mechanism, trial, randomisation, query, query_id, participant_id)
+    return_free_memory()
     if part is not None:
         with whole_file(part) as beside:
             table.to_parquet(beside, index=False)
