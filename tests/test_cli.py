@@ -104,7 +104,12 @@ def test_no_workers_is_misuse(run: Run, verb: str, arguments: list[str]) -> None
 @pytest.mark.parametrize("verb", ["check", "lesions", "train", "query"])
 def test_folder_that_is_not_there_is_named(run: Run, tmp_path: Path, verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    options = {"check": [], "lesions": ["--out", "l.csv"], "train": ["--out", "m.safetensors"], "query": ["--out", "q.csv"]}
+    options = {
+        "check": [],
+        "lesions": ["--out", "l.csv"],
+        "train": ["--out", "m.safetensors"],
+        "query": ["--do", "placebo", "--out", "q.csv"],
+    }
     _refused(run(verb, "nowhere", *options[verb]), 1, "nowhere")
     assert _files(tmp_path) == []
 

@@ -152,5 +152,5 @@ def test_simulated_subgroup_effects_are_those_that_were_put_in() -> None:
 def test_draws_of_strangers_are_refused() -> None:
     people = made(10, 10)
     draws = expected_table(people, pd.Series(0.4, index=people.index))
-    with pytest.raises(InputError, match="is not among the participants"):
+    with pytest.raises(InputError, match="no participant 10, of whom there are draws"):
         simulated_forest(draws, people.iloc[:5], ["group"], reference="placebo")
