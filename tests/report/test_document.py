@@ -204,7 +204,8 @@ def test_the_demonstrations_plan_names_measures_that_the_judging_rooms_write() -
     from causalms.report.credibility import DEMONSTRATION
 
     rows = [
-        {"measure": "ratio of rate ratios", "estimate": 1.1},
+        {"analysis": "agreement", "measure": "ratio of rate ratios", "estimate": 1.1},
+        {"analysis": "subgroups", "measure": "ratio of rate ratios", "estimate": 3.4},
         {"measure": "equivalence of rate ratios within 1.25", "p_value": 0.4},
         {"measure": "observed / predicted mean count", "estimate": 0.9},
         {"measure": "largest deviation of the PIT histogram from 1", "subgroup": "all", "p_value": 0.3},
