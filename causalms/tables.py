@@ -204,6 +204,15 @@ def validate(table: pd.DataFrame, name: str, source: str = "table") -> pd.DataFr
         ) from None
 
 
+def refuse_repeated_columns(file: Path) -> None:
+    """Refuse a text table whose header names a column twice: pandas would rename the second one without a word."""
+    separator = "\t" if file.suffix.lower() == ".tsv" else ","
+    header = pd.read_csv(file, sep=separator, header=None, nrows=1, dtype=str).iloc[0].dropna()
+    repeated = header[header.duplicated()]
+    if len(repeated):
+        raise InputError(f"{file}: column {repeated.iloc[0]!r} stands twice in the header; rename or remove one of them")
+
+
 def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
     r"""Read a table by its suffix: .csv, .tsv, .parquet, .xpt or .sas7bdat.
 
@@ -249,6 +258,8 @@ def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
     except Exception as error:  # every reader has its own error classes; all of them mean that the file is not a table
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{file}: not a readable {file.suffix[1:]} table ({reason}); export it again") from error
+    if file.suffix.lower() in (".csv", ".tsv"):
+        refuse_repeated_columns(file)
     if table.empty:
         raise InputError(f"{file}: holds no rows; give a table with at least one row")
     return table

@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import rankdata
+from sklearn.metrics import roc_auc_score
 
 from causalms.calibration.laws import CountLaw, DrawsLaw, Floats, NegativeBinomialLaw
 from causalms.calibration.pit import pit_ends, pit_histogram
@@ -140,7 +140,9 @@ def judge(law: CountLaw, known: KnownOutcomes, repetitions: int = 500, seed: int
         return np.asarray((1 - activity[rows]).mean(0) / (1 - true_law.activity.reshape(patients, arms)[rows]).mean(0))
 
     def auc(rows: NDArray[np.intp]) -> Floats:
-        return np.array([area_under_curve(activity[rows].ravel(), known.counts[rows].ravel() > 0)])
+        active = known.counts[rows].ravel() > 0
+        one_class = active.all() or not active.any()
+        return np.array([np.nan if one_class else roc_auc_score(active, activity[rows].ravel())])
 
     by_arm: dict[str, Callable[[NDArray[np.intp]], Floats]] = {
         "mean ratio": ratio,
@@ -177,18 +179,3 @@ def _mean(values: Floats, rows: NDArray[np.intp]) -> Floats:
 
 
 _SCORES = {"CRPS": "crps", "log score": "log", "Brier score of activity": "brier"}
-
-
-def area_under_curve(predicted: Floats, active: NDArray[np.bool_]) -> float:
-    """Area under the ROC curve, ties counted half; NaN where only one class is there.
-
-    Examples
-    --------
-    >>> area_under_curve(np.array([0.1, 0.4, 0.4, 0.9]), np.array([False, True, False, True]))
-    0.875
-    """
-    positive, negative = int(active.sum()), int((~active).sum())
-    if not positive or not negative:
-        return float("nan")
-    ranks = rankdata(predicted)
-    return float((ranks[active].sum() - positive * (positive + 1) / 2) / (positive * negative))

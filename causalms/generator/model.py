@@ -19,7 +19,7 @@ from causalms.generator.config import COVARIATES, ModelConfig
 from causalms.generator.inputs import POOLED, PatientArrays, patient_arrays, pooled_signals, template_planes, volumes
 from causalms.generator.network import Encoded, Network, channels_last
 from causalms.generator.noise import DiffusionNoise
-from causalms.generator.threads import same_bits
+from causalms.generator.threads import one_thread
 from causalms.lesions import LesionRule
 from causalms.trials import Space, Trial, mni_space
 
@@ -167,7 +167,7 @@ class Generator:
             )
         return self.encode_arrays(patient_arrays(trial, participant_id))
 
-    @same_bits
+    @one_thread()
     @torch.no_grad()
     def encode_arrays(self, patient: PatientArrays) -> Scan:
         """Encode a patient already read."""
@@ -216,7 +216,7 @@ class Generator:
         log_place = self.network.risk.log_place(scan.encoded.features, scan.brain, index)
         return log_mean[0], log_place, float(self.network.risk.size(index)[0])
 
-    @same_bits
+    @one_thread()
     @torch.no_grad()
     def expect(self, scan: Scan, arm: str, week: float, risk: bool = False) -> ExpectedOutcome:
         """Expected count and volume, activity probability and, if asked for, the risk map, by one evaluation.
@@ -271,7 +271,7 @@ class Generator:
         log_mu = (inside - a) / b if abs(c) < 1e-8 else (-b + np.sqrt(max(b * b - 4 * c * (a - inside), 1e-12))) / (2 * c)
         return float(np.exp(log_mu + target - inside))
 
-    @same_bits
+    @one_thread()
     @torch.no_grad()
     def sample(
         self,
@@ -316,7 +316,7 @@ class Generator:
         """Lesions in a mask by the model's rule."""
         return int(self.rule.label(mask, self.space.voxel_volume_mm3).max())
 
-    @same_bits
+    @one_thread()
     @torch.no_grad()
     def abduct(
         self,

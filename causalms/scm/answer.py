@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from causalms.errors import RefusalError
 from causalms.files import whole_file
-from causalms.scm.graph import Randomisation, Tie, Worlds, evidence_of, intervened, one_thread, run
+from causalms.generator.threads import one_thread
+from causalms.scm.graph import Randomisation, Tie, Worlds, evidence_of, intervened, run
 from causalms.scm.mechanism import Expected, Mechanism, Outcome, Subject
 from causalms.scm.memory import return_free_memory
 from causalms.scm.query import Query, refuse_arms

@@ -12,8 +12,7 @@ Scenarios (arms x weeks) are one linear axis: ``arm`` and ``week`` are vectors o
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -219,17 +218,6 @@ def evidence_of(subject: Subject, randomisation: Randomisation, noises: Sequence
             raise InputError(f"participant {subject.participant_id}: particles have unlike noise components; a mechanism defect")
         known |= {f"U.{name}": _stack_ragged([n.normals[name] for n in noises]) for name in noises[0].normals}
     return known
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Sum in one order, so that numbers are the same bits for any number of workers; the caller's threads come back after."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def world_seed(seed: int, arm: str) -> int:

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from causalms.errors import RefusalError
-from causalms.scm.graph import Randomisation, Tie, Worlds, evidence_of, intervened, net2_model, one_thread, run, world_seed
+from causalms.generator.threads import one_thread
+from causalms.scm.graph import Randomisation, Tie, Worlds, evidence_of, intervened, net2_model, run, world_seed
 from causalms.scm.mechanism import Mechanism, Noise, Outcome, Subject
 from causalms.scm.query import Query
 from causalms.scm.tables_in import factual_counts, factual_mask

@@ -12,8 +12,9 @@ import torch
 from tqdm import tqdm
 
 from causalms.errors import RefusalError, UsageError
+from causalms.generator.threads import one_thread
 from causalms.scm.bounds import Law, activity_harm_bounds, benefit_bounds, harm_bounds
-from causalms.scm.graph import Randomisation, Tie, Worlds, evidence_of, intervened, one_thread, run
+from causalms.scm.graph import Randomisation, Tie, Worlds, evidence_of, intervened, run
 from causalms.scm.mechanism import Mechanism, Subject
 from causalms.scm.query import refuse_arms
 from causalms.scm.tables_in import as_trial, participant_ids

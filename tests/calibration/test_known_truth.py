@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import roc_auc_score
 
 from causalms.calibration import DrawsLaw, KnownOutcomes, NegativeBinomialLaw, judge
-from causalms.calibration.known_truth import area_under_curve
 from causalms.errors import InputError
 
 ARMS = ("placebo", "drug")
@@ -65,9 +63,11 @@ def test_draws_of_the_true_law_score_like_the_law(known: KnownOutcomes) -> None:
     assert own["mean ratio", "placebo"] == pytest.approx(1, abs=0.05)
 
 
-def test_area_under_curve_matches_scikit_learn(known: KnownOutcomes) -> None:
-    predicted, active = known.rate.ravel().round(1), known.counts.ravel() > 0
-    assert area_under_curve(predicted, active) == pytest.approx(roc_auc_score(active, predicted), abs=1e-12)
+def test_activity_of_the_true_law_is_ranked_better_than_by_chance(known: KnownOutcomes) -> None:
+    found = estimates(NegativeBinomialLaw(known.rate.ravel(), SIZE), known)
+    assert 0.6 < found["AUC of activity", ""] < 1
+    flat = estimates(NegativeBinomialLaw(np.ones(1200), SIZE), known)
+    assert flat["AUC of activity", ""] == 0.5
 
 
 def test_law_of_other_length_is_refused(known: KnownOutcomes) -> None:

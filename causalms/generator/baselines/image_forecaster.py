@@ -6,6 +6,7 @@ in the same way, so that a benchmark compares models and not inputs.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from causalms.errors import InputError, RefusalError
 from causalms.generator.checkpoint import load_tensors, read_checkpoint, write_checkpoint
 from causalms.generator.config import COVARIATES
-from causalms.generator.dataset import TrainingPatient
+from causalms.generator.dataset import TrainingPatient, Visit
 from causalms.generator.inputs import POOLED, PatientArrays, pooled_signals, stack, template_planes, volumes
 from causalms.generator.model import ExpectedOutcome
 from causalms.generator.network import Network
@@ -90,8 +91,17 @@ class ImageNetwork(nn.Module):
         pooled = pooled_signals(images, masks, planes, regions, space.voxel_volume_mm3 / 1000)
         return ImageInputs(volumes(images, masks, planes), self.standardisation(covariates, pooled), masks[:, :1])
 
+    def read_visits(
+        self, batch: list[tuple[TrainingPatient, Visit]], arms: tuple[str, ...], space: Space
+    ) -> tuple[ImageInputs, Tensor, Tensor]:
+        """Inputs, position of the arm (B,) and ``log(week / 96)`` (B,) of patients at a visit each."""
+        inputs = self.read([patient.arrays for patient, _ in batch], space)
+        arm = torch.tensor([arms.index(patient.arm) for patient, _ in batch], device=inputs.columns.device)
+        weeks = [float(np.log(visit.week / REFERENCE_WEEK)) for _, visit in batch]
+        return inputs, arm, torch.tensor(weeks, device=inputs.columns.device)
 
-class ImageForecaster:
+
+class ImageForecaster(ABC):
     """A trained image baseline: encode a patient once, then ask for any arm and week.
 
     Parameters
@@ -116,9 +126,9 @@ class ImageForecaster:
         self.arms, self.space, self.weeks, self.header = arms, space, weeks, dict(header)
 
     @classmethod
+    @abstractmethod
     def build(cls, arms: int, config: Mapping[str, Any]) -> ImageNetwork:
         """The untrained network of a configuration."""
-        raise NotImplementedError
 
     @property
     def parameters(self) -> int:

@@ -24,14 +24,13 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from causalms.generator.baselines.image_forecaster import (
-    REFERENCE_WEEK,
     EncodedImage,
     ImageForecaster,
     ImageInputs,
     ImageNetwork,
     trained_weeks,
 )
-from causalms.generator.baselines.optimise import Recipe, batch_at, optimise, split
+from causalms.generator.baselines.optimise import Recipe, optimise, split, visits_at
 from causalms.generator.baselines.unet import Condition, UNet
 from causalms.generator.dataset import TrainingPatient
 from causalms.generator.noise import stream
@@ -213,12 +212,9 @@ def train_lineage(
     network.standardisation.fit(training, space)
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
-        batch = batch_at(training, BATCH_PATIENTS, step, seed)
-        visits = [patient.visits[int(torch.randint(len(patient.visits), (), generator=generator))] for patient in batch]
-        inputs = network.read([patient.arrays for patient in batch], space)
-        arm = torch.tensor([arms.index(patient.arm) for patient in batch], device=device)
-        weeks = torch.tensor([float(np.log(visit.week / REFERENCE_WEEK)) for visit in visits], device=device)
-        clean = torch.from_numpy(np.stack([blurred_mask(visit.mask(space.shape)) for visit in visits])[:, None]).to(device)
+        batch = visits_at(training, BATCH_PATIENTS, step, seed, generator)
+        inputs, arm, weeks = network.read_visits(batch, arms, space)
+        clean = torch.from_numpy(np.stack([blurred_mask(visit.mask(space.shape)) for _, visit in batch])[:, None]).to(device)
         return lineage_loss(network, inputs, clean, arm, weeks, generator)
 
     done = optimise(network, loss, Recipe(steps, budget_minutes, 1e-3), seed, average=AVERAGE)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from causalms.generator.dataset import TrainingPatient
+from causalms.generator.dataset import TrainingPatient, Visit
 from causalms.generator.risk_training import epoch_order
 
 
@@ -80,6 +80,14 @@ def batch_at(patients: list[TrainingPatient], size: int, step: int, seed: int) -
     epoch, index = divmod(step, each)
     order = epoch_order(len(patients), epoch, seed)
     return [patients[i] for i in order[index * size : (index + 1) * size]]
+
+
+def visits_at(
+    patients: list[TrainingPatient], size: int, step: int, seed: int, generator: torch.Generator
+) -> list[tuple[TrainingPatient, Visit]]:
+    """The patients of a step, each with one of the own visits drawn at random."""
+    batch = batch_at(patients, size, step, seed)
+    return [(patient, patient.visits[int(torch.randint(len(patient.visits), (), generator=generator))]) for patient in batch]
 
 
 def optimise(

@@ -19,14 +19,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from causalms.generator.baselines.image_forecaster import (
-    REFERENCE_WEEK,
     EncodedImage,
     ImageForecaster,
     ImageInputs,
     ImageNetwork,
     trained_weeks,
 )
-from causalms.generator.baselines.optimise import Recipe, batch_at, optimise, split
+from causalms.generator.baselines.optimise import Recipe, optimise, split, visits_at
 from causalms.generator.baselines.unet import Condition, UNet
 from causalms.generator.dataset import TrainingPatient
 from causalms.generator.noise import stream
@@ -160,14 +159,11 @@ def train_stochastic_segmentation(
     network.standardisation.fit(training, space)
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
-        batch = batch_at(training, BATCH_PATIENTS, step, seed)
-        visits = [patient.visits[int(torch.randint(len(patient.visits), (), generator=generator))] for patient in batch]
-        inputs = network.read([patient.arrays for patient in batch], space)
-        arm = torch.tensor([arms.index(patient.arm) for patient in batch], device=device)
-        weeks = torch.tensor([float(np.log(visit.week / REFERENCE_WEEK)) for visit in visits], device=device)
+        batch = visits_at(training, BATCH_PATIENTS, step, seed, generator)
+        inputs, arm, weeks = network.read_visits(batch, arms, space)
         maps = network(inputs, arm, weeks)
         total = maps.new_zeros(())
-        for index, visit in enumerate(visits):
+        for index, (_, visit) in enumerate(batch):
             brain = inputs.brain[index, 0] > 0
             target = torch.from_numpy(visit.mask(space.shape).astype(np.float32)).to(device)[brain]
             total = total + monte_carlo_loss(logit_law(maps[index], brain), target, generator)
