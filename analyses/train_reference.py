@@ -1,4 +1,4 @@
-"""Train the checkpoint that ships with the package on a simulated trial (about 80 minutes of one core and 12 GB).
+"""Train the checkpoint that ships with the package on a simulated trial (about two hours of one core and 12 GB).
 
 python analyses/train_reference.py --out reference.safetensors
 """
@@ -17,7 +17,7 @@ import causalms as cms
 from causalms.generator import Generator, config
 from causalms.generator.dataset import training_set
 from causalms.generator.inputs import template_planes
-from causalms.generator.level_calibration import LevelEvidence, fold_levels, level_evidence
+from causalms.generator.level_calibration import LevelEvidence, fold_levels, fold_readout, level_evidence
 from causalms.generator.training import train
 
 #: Patients simulated at a time for the arms' levels, so that memory stays flat.
@@ -28,7 +28,7 @@ CHUNK = 500
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 @click.option("--config", "name", default="small", show_default=True)
 @click.option("--patients", default=12000, show_default=True, help="Of the training trial (seed 2026).")
-@click.option("--level-patients", default=18000, show_default=True, help="Of further trials, for the arms' levels alone.")
+@click.option("--level-patients", default=36000, show_default=True, help="Of further trials, for readout, levels and sizes.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--budget-minutes", default=75.0, show_default=True)
 @click.option("--device", default="auto", show_default=True)
@@ -45,14 +45,17 @@ def main(
     found = Parallel(n_jobs=workers, return_as="generator")(jobs)
     parts = list(tqdm(found, total=level_patients // CHUNK, desc="levels", unit="trial", disable=None))
     if parts:
-        people, (planes, regions) = training_set(trial, generator.rule, workers), template_planes(trial.space)
-        own = level_evidence(generator.network, people, generator.arms, planes, regions, trial.space.voxel_volume_mm3 / 1000)
-        parts.append(replace(own, seen=True))
-        levels = fold_levels(generator.network, parts, generator.arms)
-        kept = {name: round(value, 4) for name, value in levels.items()}
-        generator.header["level_calibration"] = {"patients": level_patients, **kept}
+        levels = refit(generator, LevelEvidence.together(parts))
+        generator.header["level_calibration"] = {"patients": level_patients, **levels}
         generator.save(out)
     print(f"{out}: {generator.parameters:,} parameters, checksum {Generator.load(out).checksum}")
+
+
+def refit(generator: Generator, evidence: LevelEvidence) -> dict[str, float]:
+    """Readout, levels and sizes from patients that training has not seen; the last factors by arm, and the slope."""
+    read = fold_readout(generator.network, evidence, generator.arms)
+    levels = fold_levels(generator.network, read, generator.arms, sizes=True)
+    return {name: round(value, 4) for name, value in levels.items()}
 
 
 def evidence(checkpoint: Path, trial_seed: int) -> LevelEvidence:

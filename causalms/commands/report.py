@@ -23,7 +23,8 @@ def command(
 ) -> None:
     """Write one HTML report of RESULTS tables (.csv or .parquet, in the results schema); it opens offline and prints.
 
-    A forest plot is drawn for every table with ratios or differences of arms. The page ends with the methods in words,
+    A forest plot is drawn for every table with ratios or differences of arms; the rows of `causalms subgroups --benefit` become
+    curves of the effect among the most promising patients, with their bands. The page ends with the methods in words,
     what is assumed, and how to make it again. The tables .diagnostics.csv and .bounds.csv of `causalms query` are drawn: the
     page that a counterfactual run is judged by, and its probabilities inside bounds that hold under every coupling.
 
@@ -34,6 +35,7 @@ def command(
     """  # noqa: D301
     from causalms.errors import UsageError
     from causalms.report import Report, figures, read_credibility
+    from causalms.report.figures.benefit import benefit_comparisons
     from causalms.report.figures.counterfactual import counterfactual_pages
     from causalms.tables import read_table, validate
 
@@ -56,7 +58,12 @@ def command(
                 report.add_figure(figure, caption)
             report.add_table(behind, f"Rows of {path.name}")
             continue
-        contrasts = table[table["reference"].notna() & table["estimate"].notna() & table["lower"].notna()]
+        for rows in benefit_comparisons(table):
+            who = f"{rows['arm'].iloc[0]} against {rows['reference'].iloc[0]}, {rows['population'].iloc[0]}"
+            report.add_figure(figures.benefit_curves(rows), f"Effect among the most promising patients: {who}")
+            report.add_figure(figures.benefit_groups(rows), f"Lesions spared by group of predicted benefit: {who}")
+        table_of_effects = table[~table["analysis"].astype(str).str.startswith("benefit")]
+        contrasts = table_of_effects[table_of_effects[["reference", "estimate", "lower"]].notna().all(axis=1)]
         for measure, rows in contrasts.groupby("measure", sort=False):
             if len(rows) > 1 and "interaction" not in str(measure):
                 report.add_figure(figures.effect_forest(rows), f"{str(measure).capitalize()}, {path.name}")

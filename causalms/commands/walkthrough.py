@@ -22,7 +22,7 @@ from causalms.report.figures.counterfactual import counterfactual_pages
 from causalms.scm import CausalModel, diagnostics_table, write_draws
 from causalms.scm.individual import rung_three_results
 from causalms.scm.recalibration import recalibrate
-from causalms.subgroups import forest
+from causalms.subgroups import forest, who_benefits
 from causalms.subgroups.simulated import simulated_forest
 from causalms.tables import ARMS, net2_column, write_table
 from causalms.trials import template_anatomy
@@ -252,6 +252,23 @@ class Walkthrough:
         )
         self.report.add_figure(figures.subgroup_forest(table), "Rate ratio by subgroup, with interaction p")
         self.report.add_results(results, "Effects in prespecified subgroups and their interactions")
+        self.who_benefits(rows, arms)
+
+    def who_benefits(self, people: pd.DataFrame, draws: pd.DataFrame) -> None:
+        """Judge the benefit that the model predicts on the randomised outcomes."""
+        found = who_benefits(people, outcome=net2_column(self.week), reference=REFERENCE, draws=draws, caps=(1.0, 0.3))
+        write_table(found, self.out / "benefit.csv")
+        self.report.add_section(
+            "Who benefits",
+            "Patients of the same trial ranked by the lesions that dimethyl fumarate is predicted to spare them, judged on the "
+            "randomised outcomes, which the model has not seen.",
+        )
+        self.report.add_figure(figures.benefit_curves(found), "Observed effect among the most promising patients")
+        self.report.add_figure(figures.benefit_groups(found), "Observed benefit in groups of predicted benefit")
+        kept = found[~found["analysis"].isin(["benefit: curve", "benefit: groups"])]
+        self.report.add_results(
+            kept, "How well predicted benefit ranks patients, its calibration, and what treating by it is worth"
+        )
 
     def agreement(self) -> None:
         """Simulated against randomised effect, trial by trial."""

@@ -1,4 +1,4 @@
-"""Arm means that are right: after training, the risk head's levels and slope are fitted to the arms' observed means.
+"""Arm means that are right: after training, the risk head's readout, levels and slope are fitted to observed counts.
 
 The negative-binomial likelihood weighs a patient of mean ``m`` by ``1 / (m + m^2 / k)``, so that where the network shrinks the
 spread of rates, patients of high rate are predicted too low and the arm's mean with them.  A Poisson quasi-likelihood with one
@@ -8,10 +8,11 @@ its observed one) corrects this; the few parameters are folded back into the net
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
+from scipy.stats import nbinom
 from torch import Tensor
 from tqdm import tqdm
 
@@ -22,6 +23,9 @@ from causalms.generator.network import Network
 from causalms.generator.risk_training import risk_batch
 from causalms.generator.scores import maximum_likelihood_size
 
+#: Prior precisions of a readout's weights about the trained ones: of those that all arms share, and of those of one arm.
+PRIORS = tuple((shared, own) for shared in (100.0, 300.0, 1000.0) for own in (300.0, 1000.0, 3000.0))
+
 
 def fit_levels(
     counts: np.ndarray,
@@ -30,12 +34,8 @@ def fit_levels(
     arm: np.ndarray,
     arms: int,
     slope_precision: float = 200.0,
-    seen: np.ndarray | None = None,
 ) -> tuple[np.ndarray, float]:
     """Shift of every arm and common slope ``b`` in ``log m = shift_arm + log_arm + b log_patient``, by Newton's method.
-
-    Patients whose counts the network was trained on (``seen``) fit better than new ones; they get an intercept and a slope
-    of their own, so that they inform the differences between arms only.
 
     Parameters
     ----------
@@ -48,7 +48,6 @@ def fit_levels(
     arms : int
     slope_precision : float
         Prior precision of the slope about 1, in patients' counts.
-    seen : bool array (n,), optional
 
     Examples
     --------
@@ -60,9 +59,6 @@ def fit_levels(
     design = np.column_stack([np.eye(arms)[arm], log_patient])
     prior = np.append(np.full(arms, 1e-3), slope_precision)
     centre = np.append(np.zeros(arms), 1.0)
-    if seen is not None and seen.any() and not seen.all():
-        design = np.column_stack([design, seen, seen * log_patient])
-        prior, centre = np.append(prior, [1e-3, 1e-3]), np.append(centre, [0.0, 0.0])
     beta = centre.copy()
     for _ in range(100):
         mean = np.exp(np.clip(log_arm + design @ beta, -20, 8))
@@ -76,16 +72,23 @@ def fit_levels(
 
 @dataclass(frozen=True)
 class LevelEvidence:
-    """Counts at the last visit and the two parts of their log means, one entry a patient.
+    """Counts at the last visit, the two parts of their log means and what they are read out of, one entry a patient.
 
-    ``seen``: the network was trained on these patients' counts.
+    ``counts``, ``log_patient``, ``log_arm``, ``arm`` (n,); ``columns`` (n, C) standardised, ``state`` (n, H).
     """
 
     counts: np.ndarray
     log_patient: np.ndarray
     log_arm: np.ndarray
     arm: np.ndarray
-    seen: bool = False
+    columns: np.ndarray
+    state: np.ndarray
+
+    @classmethod
+    def together(cls, parts: list[LevelEvidence]) -> LevelEvidence:
+        """Pieces of evidence as one."""
+        names = [field.name for field in fields(cls)]
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 @torch.no_grad()
@@ -105,34 +108,112 @@ def level_evidence(
         )
         total = risk.log_expected_count(rate, state, batch.arm, batch.last_week)
         patient = rate + (state * risk.interaction[batch.arm]).sum(-1)
-        columns = (batch.last_count, patient, total - patient, batch.arm)
-        parts.append(tuple(column.double().cpu().numpy() for column in columns))
-    counts, log_patient, log_arm, arm = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return LevelEvidence(counts, log_patient, log_arm, arm.astype(int))
+        found = (batch.last_count, patient, total - patient, batch.arm, torch.cat([covariates, pooled], dim=1), state)
+        parts.append(tuple(value.double().cpu().numpy() for value in found))
+    counts, log_patient, log_arm, arm, columns, states = (np.concatenate(value) for value in zip(*parts, strict=True))
+    return LevelEvidence(counts, log_patient, log_arm, arm.astype(int), columns, states)
+
+
+def readout_design(evidence: LevelEvidence, arms: int) -> np.ndarray:
+    """Columns a readout can weigh: one level an arm, the standardised columns, the state, and the state of each arm."""
+    own = np.eye(arms)[evidence.arm]
+    modified = (own[:, :, None] * evidence.state[:, None, :]).reshape(len(own), -1)
+    return np.column_stack([own, evidence.columns, evidence.state, modified])
+
+
+def fit_readout(
+    counts: np.ndarray, log_mean: np.ndarray, design: np.ndarray, size: np.ndarray, precision: np.ndarray
+) -> np.ndarray:
+    """Change of a readout's weights (p,): ridge-penalised negative-binomial regression with offset, by Fisher scoring.
+
+    Parameters
+    ----------
+    counts, log_mean, size : array (n,)
+        ``log_mean``: the trained network's; ``size``: of the negative binomial.
+    design : array (n, p)
+    precision : array (p,)
+        Of the normal prior about the trained weights.
+
+    Examples
+    --------
+    >>> x = np.linspace(-1, 1, 200)
+    >>> fit_readout(np.exp(1 + 0.5 * x), np.ones(200), x[:, None], np.full(200, 2.0), np.array([1e-6])).round(3).tolist()
+    [0.5]
+    """
+    beta = np.zeros(design.shape[1])
+    for _ in range(100):
+        mean = np.exp(np.clip(log_mean + design @ beta, -20, 8))
+        weight = 1 / (1 + mean / size)
+        gradient = design.T @ ((counts - mean) * weight) - precision * beta
+        step = np.linalg.solve((design * (mean * weight)[:, None]).T @ design + np.diag(precision), gradient)
+        beta = beta + np.clip(step, -1, 1)
+        if np.abs(step).max() < 1e-7:
+            return beta
+    raise ConvergenceError("the readout did not converge; give counts of more patients")
+
+
+def choose_precision(
+    counts: np.ndarray, log_mean: np.ndarray, design: np.ndarray, size: np.ndarray, candidates: list[np.ndarray], folds: int = 5
+) -> np.ndarray:
+    """The prior precision whose readout predicts held-out counts best: negative-binomial log-likelihood over folds."""
+    fold, found = np.arange(len(counts)) % folds, []
+    for precision in tqdm(candidates, desc="readout", unit="prior", disable=None):
+        total = 0.0
+        for out in (fold == number for number in range(folds)):
+            beta = fit_readout(counts[~out], log_mean[~out], design[~out], size[~out], precision)
+            mean = np.exp(np.clip(log_mean[out] + design[out] @ beta, -20, 8))
+            total += float(nbinom.logpmf(counts[out], size[out], size[out] / (size[out] + mean)).sum())
+        found.append(total)
+    return candidates[int(np.argmax(found))]
 
 
 @torch.no_grad()
-def fold_levels(network: Network, evidence: list[LevelEvidence], arms: tuple[str, ...]) -> dict[str, float]:
-    """Fit levels and slope to all the evidence and fold them into the network; the factors by arm, and the slope.
+def fold_readout(
+    network: Network, evidence: LevelEvidence, arms: tuple[str, ...], priors: tuple[tuple[float, float], ...] = PRIORS
+) -> LevelEvidence:
+    """Fit the readout to patients that training has not seen and fold it into the network; the evidence with its new log means.
 
-    Where some patients were seen in training and others not, the negative-binomial sizes of the arms are fitted again on
-    those not seen: counts of new patients scatter more about their predicted means.
+    How far the weights may move is chosen from ``priors`` by cross-validation.
     """
-    counts, log_patient, log_arm, arm = (
-        np.concatenate([getattr(part, name) for part in evidence]) for name in ("counts", "log_patient", "log_arm", "arm")
-    )
-    seen = np.concatenate([np.full(len(part.counts), part.seen) for part in evidence])
-    shift, slope = fit_levels(counts, log_patient, log_arm, arm, len(arms), seen=seen)
+    risk, encoder = network.risk, network.encoder
+    size = risk.size(torch.from_numpy(evidence.arm)).double().cpu().numpy()
+    design, log_mean = readout_design(evidence, len(arms)), evidence.log_patient + evidence.log_arm
+    shared, hidden = evidence.columns.shape[1] + evidence.state.shape[1], evidence.state.shape[1]
+    candidates = [np.repeat([1e-2, common, own], [len(arms), shared, len(arms) * hidden]) for common, own in priors]
+    chosen = len(candidates) > 1
+    precision = choose_precision(evidence.counts, log_mean, design, size, candidates) if chosen else candidates[0]
+    beta = fit_readout(evidence.counts, log_mean, design, size, precision)
+    level, columns, state, modified = np.split(beta, np.cumsum([len(arms), evidence.columns.shape[1], hidden]))
+    modified = modified.reshape(len(arms), hidden)
+    for weight, change in (
+        (encoder.linear_rate.weight, columns[None]),
+        (encoder.hidden_rate.weight, state[None]),
+        (risk.interaction, modified),
+        (risk.effect, level),
+    ):
+        weight.add_(torch.from_numpy(change).to(weight))
+    moved = evidence.columns @ columns + evidence.state @ state + (evidence.state * modified[evidence.arm]).sum(axis=1)
+    return replace(evidence, log_patient=evidence.log_patient + moved, log_arm=evidence.log_arm + level[evidence.arm])
+
+
+@torch.no_grad()
+def fold_levels(network: Network, evidence: LevelEvidence, arms: tuple[str, ...], sizes: bool = False) -> dict[str, float]:
+    """Fit levels and slope and fold them into the network; the factors by arm, and the slope.
+
+    ``sizes``: fit the arms' negative-binomial sizes too, for patients not seen in training: their counts scatter more about their
+    predicted means.
+    """
+    counts, arm = evidence.counts, evidence.arm
+    shift, slope = fit_levels(counts, evidence.log_patient, evidence.log_arm, arm, len(arms))
     for layer in (network.encoder.linear_rate, network.encoder.hidden_rate):
         for parameter in layer.parameters():
             parameter.mul_(slope)
     network.risk.interaction.mul_(slope)
     network.risk.effect.add_(torch.from_numpy(shift).to(network.risk.effect))
-    if seen.any() and not seen.all():
-        means = np.exp(np.clip(log_arm + shift[arm] + slope * log_patient, -20, 8))
-        for index in np.unique(arm[~seen]):
-            own = (arm == index) & ~seen
-            size = maximum_likelihood_size(counts[own], means[own])
+    if sizes:
+        means = np.exp(np.clip(evidence.log_arm + shift[arm] + slope * evidence.log_patient, -20, 8))
+        for index in np.unique(arm):
+            size = maximum_likelihood_size(counts[arm == index], means[arm == index])
             network.risk.log_size_arm[index] = np.log(size) - network.risk.log_size
     return {**{name: float(np.exp(value)) for name, value in zip(arms, shift, strict=True)}, "slope": slope}
 
@@ -141,4 +222,4 @@ def calibrate_levels(
     network: Network, patients: list[TrainingPatient], arms: tuple[str, ...], planes: Tensor, regions: Tensor, voxel_ml: float
 ) -> dict[str, float]:
     """Fit levels and slope to the patients' observed counts and fold them in; the factors by arm, and the slope."""
-    return fold_levels(network, [level_evidence(network, patients, arms, planes, regions, voxel_ml)], arms)
+    return fold_levels(network, level_evidence(network, patients, arms, planes, regions, voxel_ml), arms)

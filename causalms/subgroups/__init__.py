@@ -1,7 +1,7 @@
 """For whom treatment works: prespecified subgroups, interaction, shrinkage, and who benefits."""
 
 from causalms.subgroups.benefit import Benefit, benefit, predict_from_draws
-from causalms.subgroups.cross_fitting import cross_fit
+from causalms.subgroups.cross_fitting import cross_fit, cross_fitted_benefit
 from causalms.subgroups.curves import benefit_curves
 from causalms.subgroups.forest import Forest, forest
 from causalms.subgroups.heterogeneity import benefit_groups, best_linear_predictor
@@ -24,6 +24,7 @@ __all__ = [
     "best_linear_predictor",
     "choose_treatment",
     "cross_fit",
+    "cross_fitted_benefit",
     "forest",
     "holm",
     "interaction_test",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from causalms.effects import patient_means
 from causalms.errors import InputError, RefusalError, UsageError
 from causalms.groups import participant_key
-from causalms.subgroups.redraws import CountLaw, Floats, Redraws, count_law, pseudo_outcomes, redraw
+from causalms.subgroups.redraws import CountLaw, Floats, Learns, Redraws, count_law, pseudo_outcomes, redraw
 from causalms.subgroups.studentised import REDRAWS
 
 
@@ -35,6 +35,9 @@ class Benefit:
     drug, reference, population : str
     law : CountLaw or None
         What the trial's counts can be drawn from again, for the quantiles of studentised statistics; t quantiles without it.
+    learner : Learner or None
+        How the predictions were learned from the trial itself, so that redrawn trials learn theirs
+        (:func:`causalms.subgroups.cross_fitted_benefit`); without it they are taken as given before the trial.
     """
 
     score: Floats
@@ -45,6 +48,7 @@ class Benefit:
     reference: str
     population: str
     law: CountLaw | None = None
+    learner: Learns | None = None
 
     @property
     def n(self) -> int:
@@ -71,7 +75,7 @@ def _redrawn(data: Benefit, count: int, seed: int) -> Redraws:
     """Kept, so that all statistics of a trial are judged by the same redraws."""
     if data.law is None:
         raise RefusalError("benefit: the trial has no law of counts to draw from")
-    return redraw(data.score, data.law, count, seed)
+    return redraw(data.score, data.law, count, seed, data.learner)
 
 
 def benefit(
@@ -148,7 +152,7 @@ def benefit(
         drug=drug,
         reference=reference,
         population=population or f"patients randomised to {drug} or {reference}",
-        law=count_law(y, before, after, treated),
+        law=count_law(y, np.column_stack([before, after]), treated.astype(np.intp)),
     )
 
 

@@ -2,12 +2,118 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from typing import Any
+
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from causalms.effects.batched import Batch, fit_batch
 from causalms.effects.models import fit_model
 from causalms.errors import InputError, UsageError
+from causalms.subgroups.benefit import Benefit, benefit
 from causalms.subgroups.redraws import Floats
+
+Places = NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class Learner:
+    """The cross-fitted prediction as a rule, so that redrawn trials can learn theirs (:func:`causalms.subgroups.redraws.redraw`).
+
+    Attributes
+    ----------
+    design : array (n, q)
+        Covariates of the trial's patients.
+    folds : int
+    """
+
+    design: Floats
+    folds: int
+
+    def learn(self, rows: Places, treated: NDArray[np.bool_], y: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]:
+        """Predictions (R, n, 2) of trials of the patients ``rows`` (R, n), and (R, n, 2) of the patients they were drawn from.
+
+        Those are dealt to the folds' models in turn.  A trial that one fold cannot be fitted in has missing predictions.
+        """
+        spread = self.design.std(axis=0)
+        Z = np.where(spread > 0, (self.design - self.design.mean(axis=0)) / np.maximum(spread, 1e-12), 1.0)
+        X = np.concatenate([Z[rows], treated[:, :, None] * Z[rows]], axis=2)
+        sides = np.stack([np.column_stack([Z, side * Z]) for side in (0, 1)], axis=1)  # (n, 2, 2q)
+        fold, dealt = balanced_folds(treated, self.folds, rng), np.arange(len(Z)) % self.folds
+        batch = Batch(X, y, np.ones((1, y.shape[1])))
+        start = fit_batch("poisson", replace(batch, weights=np.ones(y.shape)))
+        own, beyond, levels = np.empty((*y.shape, 2)), np.empty((*y.shape, 2)), []
+        for number in range(self.folds):
+            fit = fit_batch("poisson", replace(batch, weights=(fold != number).astype(float)), start)
+            told = np.exp(np.einsum("nsp,rp->rns", sides, fit.coefficients))  # of every patient, by the model of the fold
+            inside = np.take_along_axis(told, rows[:, :, None], axis=1)
+            own = np.where((fold == number)[:, :, None], inside, own)
+            beyond[:, dealt == number] = told[:, dealt == number]
+            levels.append(inside.mean(axis=1))
+        factor = np.mean(levels, axis=0) / np.array(levels)  # (folds, R, 2)
+        trial = np.arange(len(y))[:, None]
+        return own * factor[fold, trial], beyond * factor[dealt].transpose(1, 0, 2)
+
+
+def balanced_folds(treated: NDArray[np.bool_], folds: int, rng: np.random.Generator) -> Places:
+    """Fold of every patient of trials (R, n), as many of each arm in every fold as can be."""
+    order = np.argsort(rng.random(treated.shape) + treated, axis=1)  # the reference arm's patients first, each arm shuffled
+    place = np.arange(treated.shape[1])
+    place = np.where(place < (~treated).sum(axis=1, keepdims=True), place, place - (~treated).sum(axis=1, keepdims=True))
+    fold = np.empty(treated.shape, np.intp)
+    np.put_along_axis(fold, order, place % folds, axis=1)
+    return fold
+
+
+def cross_fitted_benefit(
+    people: pd.DataFrame,
+    *,
+    outcome: str,
+    drug: str,
+    reference: str,
+    covariates: str,
+    arm: str = "arm",
+    folds: int = 5,
+    seed: int = 0,
+    population: str = "",
+) -> Benefit:
+    """Predict the benefit by :func:`cross_fit` and join it to the outcomes; redrawn trials learn their predictions anew.
+
+    Intervals from :func:`causalms.subgroups.benefit` alone take the predictions as given before the trial; here they also
+    hold what comes of having learned them from its outcomes.
+
+    Parameters
+    ----------
+    people, outcome, drug, reference, covariates, arm, folds, seed
+        As for :func:`cross_fit`.
+    population : str
+        Its name in results.
+
+    Returns
+    -------
+    Benefit
+
+    Raises
+    ------
+    InputError, RefusalError, UsageError, ConvergenceError
+        Those of :func:`cross_fit` and :func:`causalms.subgroups.benefit`.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> rng = np.random.default_rng(1)
+    >>> people = pd.DataFrame({"participant_id": range(80), "arm": ["p", "d"] * 40, "age": rng.uniform(20, 60, 80)})
+    >>> people["y"] = rng.poisson(np.where(people["arm"] == "p", 4, 1))
+    >>> data = cross_fitted_benefit(people, outcome="y", drug="d", reference="p", covariates="age")
+    >>> data.n, data.learner.folds, data.redraws(20).law_score.shape
+    (80, 5, (20, 80))
+    """
+    names: dict[str, Any] = {"outcome": outcome, "drug": drug, "reference": reference, "arm": arm}
+    told = cross_fit(people, **names, covariates=covariates, folds=folds, seed=seed)
+    data = benefit(people, told, **names, population=population)
+    return replace(data, learner=Learner(_covariates(_analysed(people, outcome, drug, reference, arm), covariates), folds))
 
 
 def cross_fit(
@@ -65,18 +171,15 @@ def cross_fit(
     >>> bool((found["under_reference"] > found["under_drug"]).all()), found["fold"].nunique()
     (True, 5)
     """
-    rows = people[people[arm].isin([drug, reference]) & people[outcome].notna()].reset_index(drop=True)
+    rows = _analysed(people, outcome, drug, reference, arm)
     if folds < 2 or folds > len(rows) // 4:
         raise UsageError(f"{folds} folds for {len(rows)} patients; give at least 2 and at most a quarter of the patients")
     others = rows.iloc[:0] if outside is None else outside
     design = _covariates(pd.concat([rows, others], ignore_index=True), covariates)
     treated = (rows[arm] == drug).to_numpy(float)
     y = rows[outcome].to_numpy(float)
-    fold = np.concatenate([np.empty(len(rows), int), np.arange(len(others)) % folds])
-    rng = np.random.default_rng(seed)
-    for side in (0, 1):
-        members = rng.permutation(np.flatnonzero(treated == side))
-        fold[members] = np.arange(len(members)) % folds
+    own = balanced_folds(treated[None] > 0, folds, np.random.default_rng(seed))[0]
+    fold = np.concatenate([own, np.arange(len(others)) % folds])
     told, levels = np.empty((len(design), 2)), np.empty((folds, 2))
     known = np.arange(len(rows))
     for number in range(folds):
@@ -90,6 +193,11 @@ def cross_fit(
     told *= (levels.mean(axis=0) / levels)[fold]
     identifiers = pd.concat([rows[["participant_id"]], others[["participant_id"]]], ignore_index=True)
     return identifiers.assign(under_reference=told[:, 0], under_drug=told[:, 1], fold=fold)
+
+
+def _analysed(people: pd.DataFrame, outcome: str, drug: str, reference: str, arm: str) -> pd.DataFrame:
+    """Patients of the two arms with an outcome."""
+    return people[people[arm].isin([drug, reference]) & people[outcome].notna()].reset_index(drop=True)
 
 
 def _covariates(people: pd.DataFrame, formula: str) -> Floats:

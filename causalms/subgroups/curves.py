@@ -88,15 +88,15 @@ def _add(table: pd.DataFrame, name: str, own: Pair, reference: Reference, level:
 
 def slice_truth(again: Redraws, slices: list[tuple[int, int]]) -> tuple[Floats, Floats]:
     """True means under both arms in slices of redrawn trials, whose thresholds move and are then taken as given; (B, slices)."""
-    rising = -again.law_score
-    sides = []
-    for mean in (again.law_reference, again.law_drug):
-        total = np.concatenate([[0.0], np.cumsum(mean)])
-        found = []
-        for a, b in slices:
-            last = np.searchsorted(rising, -again.score[:, b - 1], side="right")
-            first = np.searchsorted(rising, -again.score[:, a - 1], side="right") if a else np.zeros(len(last), int)
-            first = np.minimum(first, last - 1)  # a slice within one patient's copies
-            found.append((total[last] - total[first]) / (last - first))
-        sides.append(np.stack(found, axis=-1))
-    return sides[0], sides[1]
+    shape = again.score.shape
+    known, sides = np.broadcast_to(-again.law_score, shape), (again.law_reference, again.law_drug)
+    starts, ends = (np.array(places) for places in zip(*slices, strict=True))
+    thresholds = -again.score[:, np.concatenate([ends, np.maximum(starts, 1)]) - 1]
+    past = np.array([np.searchsorted(row, cut, side="right") for row, cut in zip(known, thresholds, strict=True)])
+    last = np.maximum(past[:, : len(ends)], 1)
+    first = np.minimum(np.where(starts > 0, past[:, len(ends) :], 0), last - 1)  # a slice within one patient's copies
+    found = []
+    for mean in sides:
+        total = np.pad(np.cumsum(np.broadcast_to(mean, shape), axis=1), ((0, 0), (1, 0)))
+        found.append((np.take_along_axis(total, last, 1) - np.take_along_axis(total, first, 1)) / (last - first))
+    return found[0], found[1]

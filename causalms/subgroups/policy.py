@@ -13,6 +13,9 @@ from causalms.subgroups.sorted_statistics import Pair, capped_policy
 from causalms.subgroups.studentised import REDRAWS, Reference, studentised
 from causalms.tables import results_table
 
+#: Least number of patients on either side of a rule whose gain has an interval.
+FEWEST = 10
+
 
 def who_is_treated(data: Benefit, cap: float = 1.0, least_benefit: float = 0.0) -> Floats:
     """Probability that each patient gets the drug: the most promising first, while the budget lasts.
@@ -70,7 +73,8 @@ def policy_value(
 
     With treatment probabilities d, :math:`V(d) = E[d(X) Y(1) + (1 - d(X)) Y(0)]`, estimated by the mean of
     :math:`d_i \Gamma_i(1) + (1 - d_i) \Gamma_i(0)`.  A second row of every policy is its gain over the same share treated at
-    random, which is what the prediction is worth.
+    random, which is what the prediction is worth; it has no interval where the rule parts off fewer than 10 patients: what
+    so few would have gained cannot be seen in one trial.
 
     Under a cap that binds, the threshold c is the sample's quantile of the score, so
     :math:`(d_i - \text{cap}) E[\Gamma(0) - \Gamma(1) \mid s = c]` belongs to the influence function: who is treated one more
@@ -119,9 +123,11 @@ def policy_value(
         name = f"treating at most {cap:.0%} by predicted benefit"
         chance = who_is_treated(data, cap, least_benefit)
         drawn = None if again is None else studentised(*_both(again, round(cap * data.n), least_benefit))
-        rows += _rows(
-            data, name, chance.mean(), _value_and_gain(data, chance, _margin(data, chance, least_benefit)), drawn, level
-        )
+        found = _value_and_gain(data, chance, _margin(data, chance, least_benefit))
+        rows += _rows(data, name, chance.mean(), found, drawn, level)
+        if min(chance.sum(), (1 - chance).sum()) < FEWEST:
+            rows[-1] |= {"lower": np.nan, "upper": np.nan, "p_value": np.nan}
+            rows[-1]["variance"] = f"no interval: fewer than {FEWEST} patients are treated, or not treated, by this rule"
     return results_table(rows)
 
 

@@ -6,12 +6,25 @@ interval of the benefit of the most promising then holds the truth in 85 to 90 o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+
+#: Trials drawn at a time.
+PART = 200
+
+
+class Learns(Protocol):
+    """A prediction that redrawn trials learn anew from their own outcomes."""
+
+    def learn(
+        self, rows: NDArray[np.intp], treated: NDArray[np.bool_], y: Floats, rng: np.random.Generator
+    ) -> tuple[Floats, Floats]:
+        """Predictions (R, n, 2) of the redrawn trials, and of the patients they were drawn from."""
 
 
 @dataclass(frozen=True)
@@ -20,16 +33,27 @@ class CountLaw:
 
     Attributes
     ----------
-    mean_reference, mean_drug : array (n,)
-    treated : bool array (n,)
+    mean : array (n, K)
+        Under every arm.
+    place : int array (n,)
+        Arm each patient was randomised to.
     dispersion : float
         alpha of variance = m + alpha m^2, by moments; 0 is Poisson.
     """
 
-    mean_reference: Floats
-    mean_drug: Floats
-    treated: NDArray[np.bool_]
+    mean: Floats
+    place: NDArray[np.intp]
     dispersion: float
+
+    def trials(self, count: int, rng: np.random.Generator) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:
+        """Patients drawn with replacement, randomised anew, and their counts; each (count, n)."""
+        n = len(self.place)
+        rows = rng.integers(n, size=(count, n))
+        place = rng.permuted(np.broadcast_to(self.place, (count, n)), axis=1)
+        mean = self.mean[rows, place]
+        if self.dispersion > 1e-9:
+            mean = mean * rng.gamma(1 / self.dispersion, self.dispersion, size=mean.shape)
+        return rows, place, rng.poisson(mean).astype(float)
 
 
 @dataclass(frozen=True)
@@ -40,8 +64,9 @@ class Redraws:
     ----------
     score, under_reference, under_drug : array (B, n)
         As in :class:`causalms.subgroups.Benefit`.
-    law_score, law_reference, law_drug : array (n,)
-        The patients that were drawn from, sorted by falling score, and their mean counts: the truth of the redrawn trials.
+    law_score, law_reference, law_drug : array (n,) or (B, n)
+        The patients that were drawn from, sorted by falling score, and their mean counts: the truth of the redrawn trials;
+        one row a trial where each has learned a score of its own.
     """
 
     score: Floats
@@ -58,7 +83,7 @@ class Redraws:
 
     @property
     def law_spared(self) -> Floats:
-        """Benefit under the law, (n,)."""
+        """Benefit under the law, (n,) or (B, n)."""
         return self.law_reference - self.law_drug
 
 
@@ -81,39 +106,70 @@ def pseudo_outcomes(y: Floats, before: Floats, after: Floats, treated: NDArray[n
     return sides[0], sides[1]
 
 
-def count_law(y: Floats, before: Floats, after: Floats, treated: NDArray[np.bool_]) -> CountLaw | None:
+def count_law(y: Floats, predicted: Floats, place: NDArray[np.intp]) -> CountLaw | None:
     """Law of the counts by moments; None where the outcome is no count, a prediction is not positive or an arm has no event.
+
+    ``predicted`` (n, K) under every arm, ``place`` (n,) the arm of each patient.
 
     Examples
     --------
     >>> import numpy as np
-    >>> y, arm = np.array([4.0, 0, 1, 1]), np.array([False, False, True, True])
-    >>> law = count_law(y, np.full(4, 1.0), np.full(4, 2.0), arm)
-    >>> law.mean_reference.tolist(), law.mean_drug.tolist(), round(law.dispersion, 2)
-    ([2.0, 2.0, 2.0, 2.0], [1.0, 1.0, 1.0, 1.0], 0.2)
+    >>> y, place = np.array([4.0, 0, 1, 1]), np.array([0, 0, 1, 1])
+    >>> law = count_law(y, np.array([[1.0, 2.0]] * 4), place)
+    >>> law.mean[0].tolist(), round(law.dispersion, 2)
+    ([2.0, 1.0], 0.2)
     """
-    if (y < 0).any() or (y % 1 != 0).any() or min(before.min(), after.min()) <= 0:
+    if (y < 0).any() or (y % 1 != 0).any() or predicted.min() <= 0:
         return None
-    scales = [y[own].sum() / predicted[own].sum() for predicted, own in ((before, ~treated), (after, treated))]
-    if min(scales) <= 0:
+    own = place[:, None] == np.arange(predicted.shape[1])
+    scales = (own * y[:, None]).sum(axis=0) / (own * predicted).sum(axis=0)
+    if scales.min() <= 0:
         return None
-    reference, drug = before * scales[0], after * scales[1]
-    mean = np.where(treated, drug, reference)
-    dispersion = float(((y - mean) ** 2 - mean).sum() / (mean**2).sum())
-    return CountLaw(reference, drug, treated, max(dispersion, 0.0))
+    mean = predicted * scales
+    expected = mean[np.arange(len(y)), place]
+    dispersion = float(((y - expected) ** 2 - expected).sum() / (expected**2).sum())
+    return CountLaw(mean, place, max(dispersion, 0.0))
 
 
-def redraw(score: Floats, law: CountLaw, count: int, seed: int) -> Redraws:
-    """Draw patients with replacement, randomise them anew and draw their counts, ``count`` times."""
+def redraw(score: Floats, law: CountLaw, count: int, seed: int, learner: Learns | None = None) -> Redraws:
+    """Draw patients with replacement, randomise them anew and draw their counts, ``count`` times.
+
+    The score stays what it is, or every trial learns its own.
+    """
     rng = np.random.default_rng(seed)
-    n = len(score)
-    order = np.argsort(-score, kind="stable")
-    known, reference, drug = score[order], law.mean_reference[order], law.mean_drug[order]
-    rows = np.sort(rng.integers(n, size=(count, n)), axis=1)  # sorted rows are sorted scores
-    treated = rng.permuted(np.broadcast_to(law.treated, (count, n)), axis=1)
-    before, after = reference[rows], drug[rows]
-    mean = np.where(treated, after, before)
-    if law.dispersion > 1e-9:
-        mean = mean * rng.gamma(1 / law.dispersion, law.dispersion, size=mean.shape)
-    under_reference, under_drug = pseudo_outcomes(rng.poisson(mean).astype(float), before, after, treated)
-    return Redraws(known[rows], under_reference, under_drug, known, reference, drug)
+    parts, left = [], count
+    while left > 0:  # in parts, so that memory stays flat
+        parts.append(_part(score, law, min(left, PART), rng, learner))
+        left -= PART
+    names = [field.name for field in fields(Redraws)]
+    shared = learner is None
+    return Redraws(
+        *(
+            getattr(parts[0], name) if shared and name.startswith("law_") else np.concatenate([getattr(p, name) for p in parts])
+            for name in names
+        )
+    )
+
+
+def _part(score: Floats, law: CountLaw, count: int, rng: np.random.Generator, learner: Learns | None) -> Redraws:
+    rows, place, y = law.trials(count, rng)
+    treated = place == 1
+    if learner is None:
+        known, trial, told, truth = score, score[rows], law.mean[rows], law.mean
+    else:
+        told, beyond = learner.learn(rows, treated, y, rng)
+        fitted = np.isfinite(told).all(axis=(1, 2)) & np.isfinite(beyond).all(axis=(1, 2))
+        told, beyond, y, treated = told[fitted], beyond[fitted], y[fitted], treated[fitted]
+        known, trial = beyond[..., 0] - beyond[..., 1], told[..., 0] - told[..., 1]
+        truth = np.broadcast_to(law.mean, beyond.shape)
+    before, after = told[..., 0], told[..., 1]
+    under_reference, under_drug = pseudo_outcomes(y, before, after, treated)
+    order, falling = np.argsort(-trial, axis=-1, kind="stable"), np.argsort(-known, axis=-1, kind="stable")
+    return Redraws(
+        score=np.take_along_axis(trial, order, axis=-1),
+        under_reference=np.take_along_axis(under_reference, order, axis=-1),
+        under_drug=np.take_along_axis(under_drug, order, axis=-1),
+        law_score=np.take_along_axis(known, falling, axis=-1),
+        law_reference=np.take_along_axis(truth[..., 0], falling, axis=-1),
+        law_drug=np.take_along_axis(truth[..., 1], falling, axis=-1),
+    )

@@ -50,7 +50,7 @@ class Reference:
             wide = np.maximum(quantile, self._quantiles((1 + level) / 2))
             return estimate - wide * se, estimate + wide * se
         ranks = stats.rankdata(np.nan_to_num(self.redrawn), axis=0) / (len(self.redrawn) + 1)
-        tail = float(np.quantile(np.maximum(ranks, 1 - ranks).max(axis=1), level))
+        tail = float(np.quantile(np.maximum(ranks, 1 - ranks).max(axis=1), level, method="weibull"))
         return estimate - self._quantiles(tail) * se, estimate - self._quantiles(1 - tail) * se
 
     def p_value(self, estimate: Floats, se: Floats, null: Floats | float = 0.0) -> Floats:
@@ -68,7 +68,7 @@ class Reference:
             return np.asarray(stats.t.ppf(at, self.degrees_of_freedom))
         # A redrawn trial in which a statistic has no error says nothing of its quantiles.
         known = [column[~np.isnan(column)] for column in self.redrawn.T]
-        return np.array([np.quantile(column, at) if len(column) else 0.0 for column in known])
+        return np.array([np.quantile(column, at, method="weibull") if len(column) else 0.0 for column in known])
 
 
 def studentised(estimate: Floats, se: Floats, truth: Floats) -> Floats:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
 
 from causalms.errors import InputError, RefusalError, UsageError
 from causalms.groups import participant_key
 from causalms.subgroups.policy import benefit_at
-from causalms.subgroups.redraws import Floats
+from causalms.subgroups.redraws import CountLaw, Floats, count_law
+from causalms.subgroups.studentised import REDRAWS, Reference, studentised
 from causalms.tables import results_table
 
 
@@ -44,6 +44,8 @@ def choose_treatment(
     cap: float = 1.0,
     penalty: Mapping[str, float] | None = None,
     level: float = 0.95,
+    redraws: int = REDRAWS,
+    seed: int = 0,
 ) -> Choice:
     r"""Give each patient the arm with the least predicted outcome, the capped arm only to those who gain most from it.
 
@@ -66,6 +68,8 @@ def choose_treatment(
     penalty : mapping of str to float, optional
         Added to an arm's predicted outcome when choosing (the price of its risk in lesions); never to its value.
     level : float
+    redraws, seed : int
+        As for :func:`causalms.subgroups.ranking`.
 
     Returns
     -------
@@ -93,26 +97,97 @@ def choose_treatment(
     if capped is not None and capped not in arms:
         raise UsageError(f"capped arm {capped!r} was not randomised here; arms are {', '.join(arms)}")
     price = np.array([(penalty or {}).get(name, 0.0) for name in arms])
-    chosen, gain = _policy(told + price, arms, capped, cap)
-    values = _pseudo_outcomes(data, told, arms, outcome, arm)
-    own = values[np.arange(len(values)), chosen]
-    if capped is not None:
-        own = own + _pushed_out(values, told + price, chosen, gain, arms.index(capped))
-    trial = f"patients of {data['trial'].iloc[0]}" if "trial" in data else "all randomised patients"
-    rows = [
-        _row(f"mean outcome under {name}", f"{name} for all", values[:, k], level, trial, len(data))
-        for k, name in enumerate(arms)
-    ]
-    under_cap = f", {capped} for at most {cap:.0%}" if capped else ""
-    rows.append(_row("value of chosen treatment", f"the arm of least predicted outcome{under_cap}", own, level, trial, len(data)))
-    single = [k for k, name in enumerate(arms) if name != capped or cap >= 1]
+    high = None if capped is None else arms.index(capped)
+    single = [k for k in range(len(arms)) if k != high or cap >= 1]
     best = min(single, key=lambda k: float((told + price)[:, k].mean()))
-    spared = values[:, best] - own
+    rule = _Rule(price, high, cap, best)
+    y, place = data[outcome].to_numpy(float), np.array([arms.index(name) for name in data[arm].astype(str)])
+    estimate, se = rule.judge(told, _pseudo_outcomes(y, told, place))
+    reference = Reference(_redrawn(rule, told, count_law(y, told, place), redraws, seed), len(y) - 1)
+    lower, upper = reference.interval(estimate, se, level)
+    p = reference.p_value(estimate, se)
+    under_cap = f", {capped} for at most {cap:.0%}" if capped else ""
     within = " within the cap" if capped else ""
+    texts = [(f"mean outcome under {name}", f"mean outcome: {name} for all") for name in arms]
+    texts.append(("value of chosen treatment", f"mean outcome: the arm of least predicted outcome{under_cap}"))
     text = f"chosen treatment against {arms[best]} for all, the single arm of least predicted outcome{within}"
-    rows.append(_row("spared by choosing", text, spared, level, trial, len(data), test=True))
-    assigned = pd.DataFrame({"participant_id": data["participant_id"].to_numpy(), "arm": np.array(arms, object)[chosen]})
-    return Choice(results_table(rows), assigned)
+    texts.append(("spared by choosing", f"mean outcome spared: {text}"))
+    rows = [
+        {
+            "analysis": "choice of treatment",
+            "population": f"patients of {data['trial'].iloc[0]}" if "trial" in data else "all randomised patients",
+            "subgroup": "all",
+            "measure": measure,
+            "estimand": estimand,
+            "estimator": "augmented inverse-probability scores, predictions held out",
+            "variance": reference.name,
+            "estimate": estimate[at],
+            "se": se[at],
+            "lower": lower[at],
+            "upper": upper[at],
+            "level": level,
+            "p_value": p[at] if measure == "spared by choosing" else np.nan,
+            "n": len(data),
+            "se_patient": se[at],
+            "randomised": True,
+            "rung": 2,
+        }
+        for at, (measure, estimand) in enumerate(texts)
+    ]
+    chosen = np.array(arms, object)[rule.choose(told)[0]]
+    return Choice(results_table(rows), pd.DataFrame({"participant_id": data["participant_id"].to_numpy(), "arm": chosen}))
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """A policy and what it is judged by: prices of the arms, the capped arm, its cap, the single arm to compare with."""
+
+    price: Floats
+    capped: int | None
+    cap: float
+    best: int
+
+    def choose(self, told: Floats) -> tuple[NDArray[np.intp], Floats]:
+        """Chosen arm of every patient, and what the capped arm is predicted to spare against the best of the others."""
+        predicted = told + self.price
+        if self.capped is None:
+            return predicted.argmin(axis=1), np.zeros(len(predicted))
+        others = predicted.copy()
+        others[:, self.capped] = np.inf
+        chosen, gain = others.argmin(axis=1), others.min(axis=1) - predicted[:, self.capped]
+        most = np.argsort(-gain, kind="stable")[: int(np.floor(self.cap * len(gain) + 1e-9))]
+        chosen[most[gain[most] > 0]] = self.capped
+        return chosen, gain
+
+    def judge(self, told: Floats, values: Floats) -> tuple[Floats, Floats]:
+        """Means under every arm, value of the policy and what it spares, with their standard errors."""
+        chosen, gain = self.choose(told)
+        own = values[np.arange(len(values)), chosen]
+        if self.capped is not None:
+            own = own + self._pushed_out(values, told + self.price, chosen, gain)
+        columns = np.column_stack([values, own, values[:, self.best] - own])
+        return columns.mean(axis=0), columns.std(axis=0, ddof=1) / np.sqrt(len(columns))
+
+    def _pushed_out(self, values: Floats, predicted: Floats, chosen: NDArray[np.intp], gain: Floats) -> Floats:
+        """Part of the influence function for a threshold that moves with the sample (:func:`benefit_at`); zero on average."""
+        given = chosen == self.capped
+        if not given.any() or not (gain[~given] > 0).any():
+            return np.zeros(len(chosen))  # the cap does not bind
+        others = predicted.copy()
+        others[:, self.capped] = np.inf
+        spared = values[np.arange(len(values)), others.argmin(axis=1)] - values[:, self.capped]
+        return benefit_at(gain, spared, float(gain[given].min())) * (given - given.mean())
+
+
+def _redrawn(rule: _Rule, told: Floats, law: CountLaw | None, redraws: int, seed: int) -> Floats | None:
+    """Studentised statistics of trials drawn again, (redraws, K + 2); None without a law of the counts."""
+    if law is None or redraws < 1:
+        return None
+    truth, found = rule.judge(told, law.mean)[0], []
+    for rows, place, y in zip(*law.trials(redraws, np.random.default_rng(seed)), strict=True):
+        found.append(rule.judge(told[rows], _pseudo_outcomes(y, law.mean[rows], place)))
+    estimates, ses = (np.array(part) for part in zip(*found, strict=True))
+    return studentised(estimates, ses, truth)
 
 
 def _joined(people: pd.DataFrame, predictions: pd.DataFrame, outcome: str, arm: str) -> tuple[pd.DataFrame, Floats, list[str]]:
@@ -133,59 +208,9 @@ def _joined(people: pd.DataFrame, predictions: pd.DataFrame, outcome: str, arm: 
     return rows, keyed.loc[list(keys), arms].to_numpy(float), arms
 
 
-def _policy(predicted: Floats, arms: list[str], capped: str | None, cap: float) -> tuple[NDArray[np.intp], Floats]:
-    """Chosen arm of every patient, and what the capped arm is predicted to spare against the best of the others."""
-    if capped is None:
-        return predicted.argmin(axis=1), np.zeros(len(predicted))
-    place = arms.index(capped)
-    others = predicted.copy()
-    others[:, place] = np.inf
-    chosen = others.argmin(axis=1)
-    gain = others.min(axis=1) - predicted[:, place]
-    most = np.argsort(-gain, kind="stable")[: int(np.floor(cap * len(gain) + 1e-9))]
-    chosen[most[gain[most] > 0]] = place
-    return chosen, gain
-
-
-def _pushed_out(values: Floats, predicted: Floats, chosen: NDArray[np.intp], gain: Floats, place: int) -> Floats:
-    """Part of the influence function for a threshold that moves with the sample, as in :func:`benefit_at`; zero on average."""
-    given = chosen == place
-    if not given.any() or not (gain[~given] > 0).any():
-        return np.zeros(len(chosen))  # the cap does not bind
-    others = predicted.copy()
-    others[:, place] = np.inf
-    spared = values[np.arange(len(values)), others.argmin(axis=1)] - values[:, place]
-    return benefit_at(gain, spared, float(gain[given].min())) * (given - given.mean())
-
-
-def _pseudo_outcomes(data: pd.DataFrame, predicted: Floats, arms: list[str], outcome: str, arm: str) -> Floats:
-    own = data[arm].astype(str).to_numpy()[:, None] == np.array(arms, object)
-    residual = data[outcome].to_numpy(float)[:, None] - predicted
+def _pseudo_outcomes(y: Floats, predicted: Floats, place: NDArray[np.intp]) -> Floats:
+    """(n, K): what randomisation says of each patient under each arm."""
+    own = place[:, None] == np.arange(predicted.shape[1])
+    residual = y[:, None] - predicted
     shift = (own * residual).sum(axis=0) / own.sum(axis=0)  # an arm's constant error costs no precision
-    return predicted + shift + own * (residual - shift) / own.mean(axis=0)
-
-
-def _row(
-    measure: str, policy: str, values: Floats, level: float, population: str, n: int, test: bool = False
-) -> dict[str, object]:
-    mean, se = float(values.mean()), float(values.std(ddof=1) / np.sqrt(n))
-    half = float(stats.t.ppf((1 + level) / 2, n - 1)) * se
-    return {
-        "analysis": "choice of treatment",
-        "population": population,
-        "subgroup": "all",
-        "measure": measure,
-        "estimand": f"mean outcome: {policy}" if not test else f"mean outcome spared: {policy}",
-        "estimator": "augmented inverse-probability scores, predictions held out",
-        "variance": "influence function, t",
-        "estimate": mean,
-        "se": se,
-        "lower": mean - half,
-        "upper": mean + half,
-        "level": level,
-        "p_value": float(2 * stats.t.sf(abs(mean) / se, n - 1)) if test and se > 0 else np.nan,
-        "n": n,
-        "se_patient": se,
-        "randomised": True,
-        "rung": 2,
-    }
+    return np.asarray(predicted + shift + own * (residual - shift) / own.mean(axis=0))

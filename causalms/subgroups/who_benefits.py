@@ -9,7 +9,7 @@ import pandas as pd
 
 from causalms.errors import CausalmsError, InputError, RefusalError
 from causalms.subgroups.benefit import Benefit, benefit, predict_from_draws
-from causalms.subgroups.cross_fitting import cross_fit
+from causalms.subgroups.cross_fitting import cross_fitted_benefit
 from causalms.subgroups.curves import benefit_curves
 from causalms.subgroups.heterogeneity import benefit_groups, best_linear_predictor
 from causalms.subgroups.policy import policy_value
@@ -85,13 +85,13 @@ def who_benefits(
     for trial, rows, drug in _comparisons(people, reference, arm, outcome):
         who = f"patients of {trial} randomised to {drug} or {reference}" if trial else ""
         try:
+            names: dict[str, Any] = {"outcome": outcome, "drug": drug, "reference": reference, "arm": arm, "population": who}
             if draws is not None:
-                told = predict_from_draws(draws, drug=drug, reference=reference, week=week)
+                data = benefit(rows, predict_from_draws(draws, drug=drug, reference=reference, week=week), **names)
             elif covariates:
-                told = cross_fit(rows, outcome=outcome, drug=drug, reference=reference, covariates=covariates, arm=arm, seed=seed)
+                data = cross_fitted_benefit(rows, **names, covariates=covariates, seed=seed)
             else:
                 raise InputError("benefit: nothing predicts; give draws, or covariates for a cross-fitted prediction")
-            data = benefit(rows, told, outcome=outcome, drug=drug, reference=reference, arm=arm, population=who)
             tables.append(benefit_results(data, caps, least_benefit, groups, level, redraws, seed))
         except InputError:
             raise

@@ -34,10 +34,36 @@ AGREEMENT = {
     **{f"randomised_{end}": values for end, values in {"estimate": [0.5, 0.8], "lower": [0.4, 0.6], "upper": [0.6, 1.1]}.items()},
     **{f"simulated_{end}": values for end, values in {"estimate": [0.55, 0.7], "lower": [0.5, 0.6], "upper": [0.6, 0.9]}.items()},
 }
+_SHARES = ["most promising 100%", "most promising 50%"]
+CURVES = {
+    "measure": [
+        f"{measure}{band}"
+        for measure in ("lesions spared, AD(c)", "ratio of mean lesions, AR(c)")
+        for band in ("", ", simultaneous band")
+        for _ in _SHARES
+    ],
+    "subgroup": _SHARES * 4,
+    "arm": ["drug"] * 8,
+    "reference": ["placebo"] * 8,
+    "estimate": [2.0, 4.0, 2.0, 4.0, 0.5, 0.4, 0.5, 0.4],
+    "lower": [1.0, 2.0, 0.5, 1.0, 0.3, 0.2, 0.2, 0.1],
+    "upper": [3.0, 6.0, 3.5, 7.0, 0.7, 0.6, 0.8, 0.7],
+}
+BENEFIT_GROUPS = {
+    "measure": ["lesions spared by group of predicted benefit"] * 2,
+    "subgroup": ["group 1 of 2", "group 2 of 2"],
+    "arm": ["drug"] * 2,
+    "reference": ["placebo"] * 2,
+    "estimate": [1.0, 3.0],
+    "lower": [0.5, 2.0],
+    "upper": [1.5, 4.0],
+}
 #: Name of the figure: how it is drawn and the columns it documents as needed.
 TABLES: dict[str, tuple[Draw, dict[str, list[Any]]]] = {
     "agreement_scatter": (figures.agreement_scatter, AGREEMENT),
     "benchmark_bars": (partial(figures.benchmark_bars, value_label="CRPS"), {"name": ["a", "b"], "value": [1.0, 2.0]}),
+    "benefit_curves": (figures.benefit_curves, CURVES),
+    "benefit_groups": (figures.benefit_groups, BENEFIT_GROUPS),
     "bounds_over_rho": (
         partial(figures.bounds_over_rho, quantity="probability of benefit"),
         {"rho": [0.0, 1.0], "estimate": [0.3, 0.4], "lower_bound": [0.1, 0.1], "upper_bound": [0.5, 0.5]},
@@ -78,6 +104,8 @@ TABLES: dict[str, tuple[Draw, dict[str, list[Any]]]] = {
 SAYS = {
     "agreement_scatter": ("a simulated 0.55, randomised 0.5", "b simulated 0.7, randomised 0.8"),
     "benchmark_bars": ("CRPS", "a 1, b 2"),
+    "benefit_curves": ("lesions spared 2 of all, 4 of the most promising 50%", "ratio 0.5 and 0.4"),
+    "benefit_groups": ("group 1 of 2 1 (0.5 to 1.5)", "group 2 of 2 3 (2 to 4)"),
     "bounds_over_rho": ("0.300 at rho 0 to 0.400 at rho 1", "0.100 to 0.500"),
     "count_distribution": ("placebo none 25%, mean 0.75",),
     "coverage": ("50% level 55.0%", "90% level 93.0%"),
@@ -136,6 +164,21 @@ def test_forest_marks_lie_at_the_estimates_and_open_marks_are_transported() -> N
     assert [mark.get_markerfacecolor() == "white" for mark in marks] == [False, True]
     assert ([0.4, 0.62], [0.0, 0.0]) in _lines(axes)
     assert axes.get_xscale() == "log"
+
+
+def test_benefit_curves_draw_intervals_inside_their_bands() -> None:
+    spared, ratio = _drawn("benefit_curves").axes
+    assert ([50.0, 100.0], [4.0, 2.0]) in _lines(spared)
+    assert ([50.0, 50.0], [2.0, 6.0]) in _lines(spared)
+    assert ([100.0, 100.0], [0.3, 0.7]) in _lines(ratio)
+    band = spared.collections[0].get_paths()[0].vertices
+    assert {(50.0, 1.0), (50.0, 7.0), (100.0, 0.5), (100.0, 3.5)} <= {(float(x), float(y)) for x, y in band}
+    assert ratio.get_yscale() == "log"
+
+
+def test_benefit_of_two_comparisons_is_not_drawn_as_one() -> None:
+    with pytest.raises(InputError, match="rows of 2 comparisons"):
+        _drawn("benefit_groups", arm=["drug", "other"])
 
 
 def test_difference_is_drawn_on_a_linear_axis_around_zero() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from causalms.report.figures.anatomy import lesion_frequency, voxel_risk
+from causalms.report.figures.benefit import benefit_curves, benefit_groups
 from causalms.report.figures.calibration import coverage, pit_curve, pit_histogram, reliability, rootogram
 from causalms.report.figures.effects import agreement_scatter, bounds_over_rho, count_distribution, learning_curve
 from causalms.report.figures.forest import benchmark_bars, effect_forest, subgroup_forest
@@ -12,6 +13,8 @@ from causalms.report.figures.training import training_log
 __all__ = [
     "agreement_scatter",
     "benchmark_bars",
+    "benefit_curves",
+    "benefit_groups",
     "bounds_over_rho",
     "count_distribution",
     "coverage",
