@@ -66,7 +66,7 @@ def main(out: Path, design: str, name: str, patients: int, steps: int, week: int
     """
     model, recipe = config(name)
     # Expected counts come from the risk head; the denoiser, which draws masks, is not needed here.
-    recipe = replace(recipe, risk_steps=steps, denoiser_steps=1, calibration_patients=8, validation_share=0.05)
+    recipe = replace(recipe, risk_steps=steps, denoiser_steps=0, validation_share=0.05, mixed_precision=True)
     trial = cms.simulate_trial(
         paired_trials() if design == "paired" else design, patients=patients, seed=seed, grid=model.grid, workers=workers
     )
