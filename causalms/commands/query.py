@@ -248,6 +248,8 @@ def _say(table: pd.DataFrame, out: Path, beside: dict[str, Any]) -> None:
     outcome = "expected_net2_lesions" if record["expected"] else "net2_lesions"
     click.echo(f"query {query_id}: rung {record['rung']} ({record['query']}), {record['participants_answered']} patients")
     click.echo(f"model {record['mechanism']} {record['model_checksum']}, coupling {record['coupling']}, seed {record['seed']}")
+    for inputs, count in record.get("participants_with_missing_inputs", {}).items():
+        click.echo(f"  {count} patients lack {inputs}: masked in the model, and said in column missing_inputs")
     means = table[table["query"] != "observed"].groupby(["arm", "visit_week"], sort=False)[outcome].mean()
     for arm, week, mean in means.reset_index().itertuples(index=False):
         click.echo(f"  {arm:<28} week {week:g}: mean NET2 lesions {mean:.2f}")

@@ -218,6 +218,8 @@ def _factual_row(answer: PatientAnswer, query: Query, query_id: str) -> pd.DataF
 def _keys(subject: Subject, arms: Any, weeks: Any, kind: str, query_id: str) -> pd.DataFrame:
     table = pd.DataFrame({"participant_id": subject.participant_id, "trial": subject.trial, "arm": list(arms)})
     table["arm_randomised"] = subject.arm_randomised if subject.arm_randomised is not None else "n/a"
+    if subject.missing:
+        table["missing_inputs"] = "; ".join(subject.missing)
     return table.assign(visit_week=np.asarray(weeks, dtype=float), query=kind, query_id=query_id)
 
 

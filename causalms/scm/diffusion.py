@@ -90,7 +90,7 @@ class DiffusionMechanism(MechanismBase):
             )
         arm = row.get("arm")
         scan = self.generator.encode(trial, participant_id)
-        return Subject(participant_id, str(row["trial"]), arm if isinstance(arm, str) else None, row, scan)
+        return Subject(participant_id, str(row["trial"]), arm if isinstance(arm, str) else None, row, scan, scan.missing)
 
     def noise(self, subject: Subject, draw: int, seed: int) -> Noise:
         """Normal score of the frailty, start field and, for the ancestral sampler, one field a step."""

@@ -37,6 +37,8 @@ class Subject:
         The patient's row of the participants table.
     encoding : Any
         What the mechanism keeps of the scan (an encoded image, a linear predictor).
+    missing : tuple of str
+        Inputs that the patient lacks and the mechanism does without.
     """
 
     participant_id: str
@@ -44,6 +46,7 @@ class Subject:
     arm_randomised: str | None
     covariates: Mapping[str, Any] = field(default_factory=dict, repr=False)
     encoding: Any = field(default=None, repr=False)
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -252,8 +252,11 @@ class CausalModel:
         record = record_of(query, self.mechanism, table, str(getattr(trial, "name", "trial")))
         found = answer_all(self.mechanism, trial, query, record.query_id, chosen, workers, parts, progress)
         found = validate(found, "expected" if query.expected else "draws", "draws")
-        answered = int(found["participant_id"].nunique())
-        found.attrs["queries"] = {record.query_id: {**record.content, "participants_answered": answered}}
+        said: dict[str, Any] = {"participants_answered": int(found["participant_id"].nunique())}
+        if "missing_inputs" in found:
+            lacking = found.drop_duplicates("participant_id")["missing_inputs"].dropna()
+            said |= {"participants_with_missing_inputs": lacking.value_counts().to_dict()}
+        found.attrs["queries"] = {record.query_id: {**record.content, **said}}
         return found
 
     def risk_map(self, trial: Any, participant_id: str, arm: str, week: float = 48) -> npt.NDArray[np.floating[Any]]:

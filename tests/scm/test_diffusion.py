@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -32,7 +33,7 @@ class VoxelwiseGenerator:
     rates = dict(zip(ARMS, (4e-4, 2e-4, 5e-5), strict=True))  # noqa: RUF012
 
     def encode(self, trial, participant_id):
-        return participant_id
+        return SimpleNamespace(missing=("ceT1w",) if participant_id == "sub-0001" else ())
 
     def expect(self, scan, arm, week, risk=False):
         p = self.rates[arm] * week / 48
@@ -128,6 +129,14 @@ def test_deterministic_abduction_has_one_particle(model, trial):
     twins = model.counterfactual(trial, "placebo", 48, particles=3, abduction="deterministic", checked_patients=0)
     counts = twins[twins["query"] == "counterfactual"].groupby("participant_id")["net2_lesions"].nunique()
     assert (counts == 1).all()
+
+
+@pytest.mark.parametrize("expected", [True, False])
+def test_inputs_that_a_patient_lacks_are_said_in_rows_and_record(model, trial, expected):
+    found = model.do(trial, "placebo", 48, draws=2, expected=expected)
+    assert set(found.loc[found["participant_id"] == "sub-0001", "missing_inputs"]) == {"ceT1w"}
+    assert found.loc[found["participant_id"] != "sub-0001", "missing_inputs"].isna().all()
+    assert next(iter(found.attrs["queries"].values()))["participants_with_missing_inputs"] == {"ceT1w": 1}
 
 
 def test_risk_maps_are_by_arm(model, trial):
