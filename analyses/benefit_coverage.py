@@ -230,7 +230,7 @@ def main(
     redraws: int,
     seed: int,
 ) -> None:
-    """Write benefit_coverage.csv: coverage of every 95% interval, by scenario, prediction and size.
+    """Write benefit_coverage.csv, coverage of every 95% interval by scenario, prediction and size, and it side by side.
 
     The table is written after every cell; a run that was stopped goes on with the cells that are not in it.
     """
@@ -245,9 +245,18 @@ def main(
         tables.append(coverage(scenario, kind, size, repetitions, seed, redraws))
         write_table(pd.concat(tables, ignore_index=True).round(5), file)
         print(f"{scenario}, {kind}, {size} patients: {time.process_time() - begin:.0f} CPU s", flush=True)
-    table = pd.concat(tables, ignore_index=True)
-    wide = table.assign(column=table["scenario"] + " " + table["prediction"] + " " + table["patients"].astype(str))
-    print(wide.pivot_table(index="quantity", columns="column", values="coverage", sort=False).round(3).to_string())
+    wide = side_by_side(pd.concat(tables, ignore_index=True))
+    write_table(wide, out / "benefit_coverage_wide.csv")
+    print(wide.to_string(index=False))
+
+
+def side_by_side(table: pd.DataFrame) -> pd.DataFrame:
+    """Coverage with one row a quantity and one column a scenario and prediction."""
+    column = table["scenario"] + ", " + table["prediction"]
+    if table["patients"].nunique() > 1:
+        column = column + ", " + table["patients"].astype(str)
+    wide = table.assign(column=column).pivot_table(index="quantity", columns="column", values="coverage", sort=False)
+    return wide.round(3).rename_axis(columns=None).reset_index()
 
 
 if __name__ == "__main__":

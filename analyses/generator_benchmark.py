@@ -70,8 +70,10 @@ def main(
         b.SeenPatient(patient_arrays(trial, p), arm, trial.truth.potential_mask(p, arm, WEEK))
         for p, arm in zip(table["participant_id"], table["arm"], strict=True)
     ]
-    everyone = training_set(cms.simulate_trial("pooled", patients=pool, seed=2026), LesionRule.default())
-    training = [everyone[i] for i in np.random.default_rng(0).permutation(len(everyone))[:patients]]
+    whole = cms.simulate_trial("pooled", patients=pool, seed=2026)
+    followed = whole.participants[whole.participants.filter(regex=r"^net2_lesions_week").notna().any(axis=1)]
+    chosen = np.random.default_rng(0).permutation(followed["participant_id"].to_numpy())[:patients]
+    training = training_set(whole.subset(list(chosen)), LesionRule.default())
     prior = b.fit_climatology(training, ARMS, trial.space)
     own = b.FactorisedDiffusion(Generator.load(model))
     for name, forecaster in forecasters(out, own, training, prior, trial.space, budget_minutes):
@@ -96,11 +98,11 @@ def main(
         write_table(scores, out / f"{name}.csv")
         print(f"\n{forecaster.name}\n{scores.iloc[:, :6].round(3).to_string(index=False)}", flush=True)
     files = [out / f"{name}.csv" for name in ("reference", "climatology", "regression", *TRAINED)]
-    whole = pd.concat([pd.read_csv(file, keep_default_na=False, na_values=[""]) for file in files if file.is_file()])
-    write_table(whole, out / "benchmark.csv")
-    write_table(side_by_side(whole), out / "side_by_side.csv")
-    print(side_by_side(whole).to_string(index=False))
-    figure(whole, out / "benchmark.png")
+    scored = pd.concat([pd.read_csv(file, keep_default_na=False, na_values=[""]) for file in files if file.is_file()])
+    write_table(scored, out / "benchmark.csv")
+    write_table(side_by_side(scored), out / "side_by_side.csv")
+    print(side_by_side(scored).to_string(index=False))
+    figure(scored, out / "benchmark.png")
 
 
 def known_outcomes(trial: PhantomTrial) -> KnownOutcomes:
