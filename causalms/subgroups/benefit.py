@@ -66,8 +66,14 @@ class Benefit:
         return bool(np.ptp(self.score) < 1e-12 * max(1.0, np.abs(self.score).max()))
 
     def redraws(self, count: int = REDRAWS, seed: int = 0) -> Redraws | None:
-        """The trial drawn again ``count`` times from the law of its counts; None if it has none."""
-        return None if self.law is None or count < 1 else _redrawn(self, count, seed)
+        """The trial drawn again ``count`` times from the law of its counts; None if it has none.
+
+        Also None where predictions could be learned in fewer than half of the redrawn trials: the others are a selection.
+        """
+        if self.law is None or count < 1:
+            return None
+        found = _redrawn(self, count, seed)
+        return found if len(found.score) >= count / 2 else None
 
 
 @lru_cache(maxsize=2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -60,9 +62,19 @@ def test_a_trial_that_cannot_be_fitted_says_nothing() -> None:
     assert not np.isfinite(found[1]).all()
 
 
+def test_trials_that_can_hardly_be_learned_from_fall_back_to_t() -> None:
+    rng = np.random.default_rng(3)
+    people = trial(3, 40).assign(lesions=0)
+    people.loc[people.groupby("arm").head(3).index, "lesions"] = rng.poisson(3, 6) + 1  # most redrawn arms of a fold have none
+    data = cross_fitted_benefit(people, **SETTINGS, covariates="marker", folds=2)
+    hopeless = replace(data, law=replace(data.law, mean=data.law.mean * 1e-6))
+    assert hopeless.redraws(50) is None
+    assert ranking(hopeless, redraws=50)["variance"].tolist() == ["influence function, t"] * 2
+
+
 def test_intervals_are_wider_than_those_of_predictions_taken_as_given() -> None:
     data = cross_fitted_benefit(trial(4, 400), **SETTINGS, covariates=FORMULA)
-    alone = data.__class__(**{**data.__dict__, "learner": None})
+    alone = replace(data, learner=None)
     learned, given = ranking(data, redraws=499).iloc[0], ranking(alone, redraws=499).iloc[0]
     assert learned["estimate"] == given["estimate"]
     assert learned["upper"] - learned["lower"] > 1.02 * (given["upper"] - given["lower"])

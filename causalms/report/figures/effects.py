@@ -124,7 +124,7 @@ def count_distribution(table: pd.DataFrame, title: str = "", most: int = 10) -> 
     arms = list(dict.fromkeys(table["arm"]))
     figure, axes = new_axes(0.8)
     figure.delaxes(axes)
-    figure.set_figheight(0.75 + 1.05 * len(arms))
+    figure.set_figheight(0.75 + 1.25 * len(arms))
     panels = figure.subplots(len(arms), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     order = list(range(int(capped["count"].max()) + 1))
     for i, (arm, panel) in enumerate(zip(arms, panels, strict=True)):
@@ -133,8 +133,7 @@ def count_distribution(table: pd.DataFrame, title: str = "", most: int = 10) -> 
         if "observed_share" in rows.columns:
             panel.plot(rows["count"], rows["observed_share"], "_", color=OBSERVED, markersize=12, markeredgewidth=1.8)
         panel.set(ylabel="", xlabel="")
-        panel.annotate(arm, (0.99, 0.85), xycoords="axes fraction", ha="right", va="top", weight="bold")
-        panel.annotate(f"mean {means[arm]:.2f}", (0.99, 0.62), xycoords="axes fraction", ha="right", va="top", color=QUIET)
+        panel.set_title(f"{arm}, mean {means[arm]:.2f}", fontsize=9)
     ticks = [f"{count}+" if count == most and table["count"].max() > most else str(count) for count in order]
     panels[-1].set_xticks(range(len(order)), ticks)
     panels[-1].set_xlabel("New or enlarging T2 lesions" + (" (line: observed)" if "observed_share" in columns else ""))
