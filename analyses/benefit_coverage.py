@@ -251,11 +251,11 @@ def main(
 
 
 def side_by_side(table: pd.DataFrame) -> pd.DataFrame:
-    """Coverage with one row a quantity and one column a scenario and prediction."""
+    """Coverage with one row a quantity and one column a scenario and prediction; empty below 100 trials with an interval."""
     column = table["scenario"] + ", " + table["prediction"]
     if table["patients"].nunique() > 1:
         column = column + ", " + table["patients"].astype(str)
-    wide = table.assign(column=column).pivot_table(index="quantity", columns="column", values="coverage", sort=False)
+    wide = table[table["judged"] >= 100].assign(column=column).pivot_table(index="quantity", columns="column", values="coverage", sort=False)
     return wide.round(3).rename_axis(columns=None).reset_index()
 
 
