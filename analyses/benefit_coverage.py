@@ -255,7 +255,11 @@ def side_by_side(table: pd.DataFrame) -> pd.DataFrame:
     column = table["scenario"] + ", " + table["prediction"]
     if table["patients"].nunique() > 1:
         column = column + ", " + table["patients"].astype(str)
-    wide = table[table["judged"] >= 100].assign(column=column).pivot_table(index="quantity", columns="column", values="coverage", sort=False)
+    wide = (
+        table[table["judged"] >= 100]
+        .assign(column=column)
+        .pivot_table(index="quantity", columns="column", values="coverage", sort=False)
+    )
     return wide.round(3).rename_axis(columns=None).reset_index()
 
 
