@@ -91,4 +91,4 @@ def test_sampled_counts_of_the_shipped_model_agree_with_its_expectation() -> Non
     found = controlled_means(model.do(trial, draws=6, seed=5, **query), model.do(trial, expected=True, **query), seed=5)
     error = np.sqrt((found.groupby("participant_id")["se_controlled"].sum() ** 2).sum())  # a patient's arms share their noise
     assert abs((found["controlled"] - found["expected_net2_lesions"]).sum()) < 3 * error
-    assert error < 0.2 * found["expected_net2_lesions"].sum()  # plain means of 6 draws would leave about 60%
+    assert error < 0.15 * found["expected_net2_lesions"].sum()  # plain means of 6 draws would leave about 60%
