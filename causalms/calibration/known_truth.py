@@ -81,8 +81,8 @@ def judge(law: CountLaw, known: KnownOutcomes, repetitions: int = 500, seed: int
         :math:`\sum \hat m / \sum m`; rate ratio / truth, over all, with and without the marker; R2 of the log rate
         :math:`1 - \sum (\hat l - l)^2 / \sum l^2`, both logarithms centred within the arm; PEHE, the root mean square over
         patients and arms of the error of the difference to the reference arm; CRPS, log score, Brier score and AUC of
-        activity over all potential outcomes; coverage of 90% intervals randomised at their ends; PIT p-value in the
-        randomised arm; variance and share of zeros of the
+        activity over all potential outcomes; coverage of 90% intervals randomised at their ends, of the outcomes and, for a
+        parametric law, in expectation over the true law (:func:`expected_coverage`); PIT p-value in the randomised arm; variance and share of zeros of the
         arm's counts over those of the true law.
 
     Raises
@@ -115,6 +115,8 @@ def judge(law: CountLaw, known: KnownOutcomes, repetitions: int = 500, seed: int
     inside = (np.minimum(high, 0.95) - np.maximum(low, 0.05)).clip(0) / np.maximum(high - low, 1e-300)
     scores = {label: score(name, law, y).reshape(patients, arms) for label, name in _SCORES.items()}
     scores["coverage of 90% intervals"] = inside.reshape(patients, arms)
+    if not isinstance(law, DrawsLaw):
+        scores["the same, expected under the true law"] = expected_coverage(law, true_law, 0.9).reshape(patients, arms)
 
     def ratio(rows: NDArray[np.intp]) -> Floats:
         return np.asarray(mean[rows].mean(0) / known.rate[rows].mean(0))
@@ -172,6 +174,33 @@ def judge(law: CountLaw, known: KnownOutcomes, repetitions: int = 500, seed: int
     p_value = pit_histogram(law.take(own), y[own], repetitions=repetitions, seed=seed).p_value
     rows.append(("PIT p-value", "", p_value, np.nan, np.nan, patients))
     return pd.DataFrame(rows, columns=["measure", "arm", "estimate", "lower", "upper", "patients"])
+
+
+def expected_coverage(law: CountLaw, true_law: CountLaw, level: float) -> Floats:
+    r"""Probability that a count of the true law lies in the central interval of another law, randomised at the ends; (n,).
+
+    With F the law, G the true one and q the smallest count with :math:`F(q) \ge u`, the randomised transform of a count
+    of G is at most u with probability :math:`G(q - 1) + g(q) (u - F(q - 1)) / (F(q) - F(q - 1))`; the coverage is the
+    difference of this at both ends.  Outcomes scatter about it: those of 500 patients by one percentage point.
+
+    Parameters
+    ----------
+    law, true_law : CountLaw
+    level : float
+
+    Examples
+    --------
+    >>> from causalms.calibration import NegativeBinomialLaw
+    >>> true, narrow = NegativeBinomialLaw([3.0], [0.5]), NegativeBinomialLaw([3.0], [2.0])
+    >>> expected_coverage(true, true, 0.9).round(3).tolist(), expected_coverage(narrow, true, 0.9).round(3).tolist()
+    ([0.9], [0.778])
+    """
+    ends = []
+    for u in ((1 - level) / 2, (1 + level) / 2):
+        count = law.quantile(u)
+        low, high = pit_ends(law, count)
+        ends.append(true_law.cdf(count - 1) + true_law.pmf(count) * ((u - low) / np.maximum(high - low, 1e-300)).clip(0, 1))
+    return np.asarray(ends[1] - ends[0])
 
 
 def _mean(values: Floats, rows: NDArray[np.intp]) -> Floats:

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from causalms.calibration import DrawsLaw, KnownOutcomes, NegativeBinomialLaw, judge
+from causalms.calibration.known_truth import expected_coverage
 from causalms.errors import InputError
 
 ARMS = ("placebo", "drug")
@@ -73,3 +74,14 @@ def test_activity_of_the_true_law_is_ranked_better_than_by_chance(known: KnownOu
 def test_law_of_other_length_is_refused(known: KnownOutcomes) -> None:
     with pytest.raises(InputError, match="expected 600 patients x 2 arms"):
         judge(NegativeBinomialLaw([1.0], [1.0]), known)
+
+
+def test_expected_coverage_is_the_mean_over_counts_of_the_true_law() -> None:
+    rng = np.random.default_rng(8)
+    mean, told = rng.gamma(1, 4, 50), rng.gamma(1, 4, 50)
+    true, law = NegativeBinomialLaw(mean, np.full(50, 0.5)), NegativeBinomialLaw(told, np.full(50, 0.8))
+    counts = np.arange(4000)[None] * np.ones((50, 1), int)
+    low, high = law.cdf(counts - 1), law.cdf(counts)
+    inside = (np.minimum(high, 0.95) - np.maximum(low, 0.05)).clip(0) / np.maximum(high - low, 1e-300)
+    np.testing.assert_allclose(expected_coverage(law, true, 0.9), (true.pmf(counts) * inside).sum(axis=1), atol=1e-6)
+    np.testing.assert_allclose(expected_coverage(true, true, 0.9), 0.9, atol=1e-12)
