@@ -82,8 +82,8 @@ def judge(law: CountLaw, known: KnownOutcomes, repetitions: int = 500, seed: int
         :math:`1 - \sum (\hat l - l)^2 / \sum l^2`, both logarithms centred within the arm; PEHE, the root mean square over
         patients and arms of the error of the difference to the reference arm; CRPS, log score, Brier score and AUC of
         activity over all potential outcomes; coverage of 90% intervals randomised at their ends, of the outcomes and, for a
-        parametric law, in expectation over the true law (:func:`expected_coverage`); PIT p-value in the randomised arm; variance and share of zeros of the
-        arm's counts over those of the true law.
+        parametric law, in expectation over the true law (:func:`expected_coverage`); PIT p-value in the randomised arm;
+        variance and share of zeros of the arm's counts over those of the true law.
 
     Raises
     ------
