@@ -75,7 +75,8 @@ def table(found: dict[str, tuple[np.ndarray, float]], rate: np.ndarray, y: np.nd
             for index, measure in enumerate(MEASURES):
                 gap = (value[index] - first[0][index], *ends[1][:, index])
                 rows.append((name, label, measure, value[index], *ends[0][:, index], *gap))
-            rows.append((name, label, "PIT p-value", pit_histogram(DrawsLaw(draws[:, arm]), y[:, arm], bins=5).p_value))
+            p_value = pit_histogram(DrawsLaw(draws[:, arm]), y[:, arm], bins=5).p_value
+            rows.append((name, label, "PIT p-value", p_value, *[np.nan] * 5))
     columns = ["model", "arm", "measure", "estimate", "lower", "upper", "difference", "difference_lower", "difference_upper"]
     return pd.DataFrame(rows, columns=columns).assign(patients=len(rate))
 
