@@ -130,7 +130,7 @@ def benefit(
     >>> benefit(people, told, outcome="y", drug="d", reference="p").spared.tolist()
     [4.0, 0.0, 2.0, 2.0]
     """
-    rows = people[people[arm].isin([drug, reference]) & people[outcome].notna()]
+    rows = people[people[arm].astype(str).isin([str(drug), str(reference)]) & people[outcome].notna()]
     if "trial" in rows and rows["trial"].nunique() > 1:
         found = ", ".join(sorted(rows["trial"].astype(str).unique()))
         raise RefusalError(
@@ -140,8 +140,9 @@ def benefit(
     told = predictions.assign(key=participant_key(predictions["participant_id"])).set_index("key")
     if lost := sorted(set(keyed["key"]) - set(told.index)):
         raise InputError(f"benefit: participant {lost[0]} has no prediction; predict every patient of the trial")
+    refuse_repeated(keyed["key"], told.index)
     told = told.loc[list(keyed["key"])]
-    treated = (keyed[arm] == drug).to_numpy()
+    treated = (keyed[arm].astype(str) == str(drug)).to_numpy()
     if min(treated.sum(), (~treated).sum()) < 2:
         raise RefusalError(f"benefit: {drug!r} has {treated.sum()} patients and {reference!r} {(~treated).sum()}; both need two")
     y = keyed[outcome].to_numpy(float)
@@ -160,6 +161,15 @@ def benefit(
         population=population or f"patients randomised to {drug} or {reference}",
         law=count_law(y, np.column_stack([before, after]), treated.astype(np.intp)),
     )
+
+
+def refuse_repeated(keys: pd.Series, told: pd.Index) -> None:
+    """Refuse patients with several rows among the people, or several predictions."""
+    repeated = [*keys[keys.duplicated()], *told[told.duplicated() & told.isin(keys)]]
+    if repeated:
+        raise InputError(
+            f"benefit: participant {repeated[0]} has several rows; give one row of outcomes and one prediction a patient"
+        )
 
 
 def predict_from_draws(draws: pd.DataFrame, *, drug: str, reference: str, week: float | None = None) -> pd.DataFrame:

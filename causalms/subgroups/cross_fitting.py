@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -171,12 +172,14 @@ def cross_fit(
     >>> bool((found["under_reference"] > found["under_drug"]).all()), found["fold"].nunique()
     (True, 5)
     """
+    if re.search(rf"\b{re.escape(outcome)}\b", covariates):
+        raise UsageError(f"covariates {covariates!r} name the outcome {outcome!r}; predict from columns known before treatment")
     rows = _analysed(people, outcome, drug, reference, arm)
     if folds < 2 or folds > len(rows) // 4:
         raise UsageError(f"{folds} folds for {len(rows)} patients; give at least 2 and at most a quarter of the patients")
     others = rows.iloc[:0] if outside is None else outside
     design = _covariates(pd.concat([rows, others], ignore_index=True), covariates)
-    treated = (rows[arm] == drug).to_numpy(float)
+    treated = (rows[arm].astype(str) == str(drug)).to_numpy(float)
     y = rows[outcome].to_numpy(float)
     own = balanced_folds(treated[None] > 0, folds, np.random.default_rng(seed))[0]
     fold = np.concatenate([own, np.arange(len(others)) % folds])
@@ -190,20 +193,29 @@ def cross_fit(
         for side in (0, 1):
             predicted = fit.predict(np.column_stack([Z, side * Z]))
             told[out, side], levels[number, side] = predicted[out], predicted[known].mean()
-    told *= (levels.mean(axis=0) / levels)[fold]
     identifiers = pd.concat([rows[["participant_id"]], others[["participant_id"]]], ignore_index=True)
+    if told.max() > 1000 * max(y.max(), 1.0):
+        farthest = identifiers["participant_id"][int(told.max(axis=1).argmax())]
+        raise InputError(
+            f"benefit: covariates of participant {farthest} lie so far outside that the "
+            "prediction exceeds a thousand times the largest outcome; correct or transform them"
+        )
+    told *= (levels.mean(axis=0) / levels)[fold]
     return identifiers.assign(under_reference=told[:, 0], under_drug=told[:, 1], fold=fold)
 
 
 def _analysed(people: pd.DataFrame, outcome: str, drug: str, reference: str, arm: str) -> pd.DataFrame:
     """Patients of the two arms with an outcome."""
-    return people[people[arm].isin([drug, reference]) & people[outcome].notna()].reset_index(drop=True)
+    known = people[arm].astype(str).isin([str(drug), str(reference)]) & people[outcome].notna()
+    return people[known].reset_index(drop=True)
 
 
 def _covariates(people: pd.DataFrame, formula: str) -> Floats:
     """Design matrix of a formula, every patient complete."""
     from formulaic import model_matrix
 
+    categories = people.select_dtypes("category").columns
+    people = people.assign(**{name: people[name].cat.remove_unused_categories() for name in categories})
     try:
         design = np.asarray(model_matrix(formula, people, na_action="raise"), float)
     except Exception as error:  # formulaic has many; all mean that the formula does not fit the columns

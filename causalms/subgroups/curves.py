@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from causalms.errors import UsageError
 from causalms.subgroups.benefit import Benefit
@@ -64,15 +65,18 @@ def benefit_curves(
     reference, drug = data.under_reference[order], data.under_drug[order]
     again = data.redraws(redraws, seed)
     table = pd.DataFrame({"share": count / data.n, "threshold": threshold, "n": count})
-    influence = (data.score[order][:, None] >= threshold) * (reference - drug)[:, None]
+    inside = data.score[order][:, None] >= threshold
     own = slice_means(reference - drug, slices)
     law = None if again is None else slice_truth(again, slices)
     drawn = None if again is None or law is None else studentised(*slice_means(again.spared, slices), law[0] - law[1])
-    _add(table, "ad", own, Reference(drawn, np.maximum(count - 2, 1)), level, influence - influence.mean(axis=0))
+    _add(table, "ad", own, Reference(drawn, np.maximum(count - 2, 1)), level, inside * ((reference - drug)[:, None] - own[0]))
     own = slice_log_ratios(reference, drug, slices)
     if again is not None and law is not None:
         drawn = studentised(*slice_log_ratios(again.under_reference, again.under_drug, slices), np.log(law[1] / law[0]))
-    _add(table, "ar", own, Reference(drawn, np.maximum(count - 2, 1)), level, influence - influence.mean(axis=0))
+    means = [slice_means(side, slices)[0] for side in (reference, drug)]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        influence = inside * (drug[:, None] / means[1] - reference[:, None] / means[0])
+    _add(table, "ar", own, Reference(drawn, np.maximum(count - 2, 1)), level, np.nan_to_num(influence, posinf=0, neginf=0))
     names = ["ar", "ar_lower", "ar_upper", "ar_band_lower", "ar_band_upper"]
     table[names] = np.exp(table[names])
     return table.assign(variance=Reference(drawn, 1.0).name)
@@ -87,16 +91,36 @@ def _add(table: pd.DataFrame, name: str, own: Pair, reference: Reference, level:
 
 
 def slice_truth(again: Redraws, slices: list[tuple[int, int]]) -> tuple[Floats, Floats]:
-    """True means under both arms in slices of redrawn trials, whose thresholds move and are then taken as given; (B, slices)."""
-    shape = again.score.shape
-    known, sides = np.broadcast_to(-again.law_score, shape), (again.law_reference, again.law_drug)
+    """True means under both arms in slices of redrawn trials, whose thresholds move and are then taken as given; (B, slices).
+
+    Where a cut falls among tied patients, as many of the tied patients of the law are inside as of those of the redrawn trial.
+    """
     starts, ends = (np.array(places) for places in zip(*slices, strict=True))
-    thresholds = -again.score[:, np.concatenate([ends, np.maximum(starts, 1)]) - 1]
-    past = np.array([np.searchsorted(row, cut, side="right") for row, cut in zip(known, thresholds, strict=True)])
-    last = np.maximum(past[:, : len(ends)], 1)
-    first = np.minimum(np.where(starts > 0, past[:, len(ends) :], 0), last - 1)  # a slice within one patient's copies
-    found = []
-    for mean in sides:
+    shape = again.score.shape
+    known = np.broadcast_to(-again.law_score, shape)
+    place = np.stack([_places(own, law, np.concatenate([starts, ends])) for own, law in zip(-again.score, known, strict=True)])
+    first, last = place[:, : len(starts)], place[:, len(starts) :]
+    empty = last - first < 1e-9  # learned scores of a redrawn trial may all lie above those of the law: its nearest patient
+    last = np.where(empty, np.maximum(last, 1.0), last)
+    first = np.where(empty, last - 1, first)
+    sides = []
+    for mean in (again.law_reference, again.law_drug):
         total = np.pad(np.cumsum(np.broadcast_to(mean, shape), axis=1), ((0, 0), (1, 0)))
-        found.append((np.take_along_axis(total, last, 1) - np.take_along_axis(total, first, 1)) / (last - first))
-    return found[0], found[1]
+        sides.append((_between(total, last) - _between(total, first)) / (last - first))
+    return sides[0], sides[1]
+
+
+def _places(own: Floats, known: Floats, sizes: NDArray[np.intp]) -> Floats:
+    """Number of patients of the law that stand above each cut of a trial; both scores negated and rising."""
+    cut = own[np.maximum(sizes, 1) - 1]
+    above, through = np.searchsorted(own, cut, "left"), np.searchsorted(own, cut, "right")
+    begin, end = np.searchsorted(known, cut, "left"), np.searchsorted(known, cut, "right")
+    return np.where(sizes > 0, begin + (sizes - above) / (through - above) * (end - begin), 0.0)
+
+
+def _between(total: Floats, place: Floats) -> Floats:
+    """Cumulative sums (B, n + 1) at places (B, K) between two patients."""
+    low = np.floor(place).astype(np.intp)
+    high = np.minimum(low + 1, total.shape[1] - 1)
+    below, above = np.take_along_axis(total, low, 1), np.take_along_axis(total, high, 1)
+    return np.asarray(below + (place - low) * (above - below))

@@ -114,11 +114,13 @@ def benefit_groups(data: Benefit, groups: int = 4, level: float = 0.95, redraws:
     """
     if not 2 <= groups <= data.n // 4:
         raise UsageError(f"{groups} groups of {data.n} patients; give at least 2 groups of at least 4 patients")
+    if data.constant:
+        raise RefusalError("benefit: every patient has the same predicted benefit; there are no groups")
     cuts = np.quantile(data.score, np.arange(1, groups) / groups)
+    top = data.score.max()
+    cuts = np.unique(np.minimum(cuts, data.score[data.score < top].max()))  # most may stand at the top: the others are a group
     place = np.searchsorted(cuts, data.score, side="left")
     present = np.unique(place)[::-1]
-    if len(present) < 2:
-        raise RefusalError("benefit: every patient has the same predicted benefit; there are no groups")
     order = np.argsort(-data.score, kind="stable")
     ends = np.cumsum([0, *((place == number).sum() for number in present)])
     slices = [(int(a), int(b)) for a, b in pairwise(ends)]

@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-#: Trials drawn at a time.
+#: Trials of 1,000 patients drawn at a time.
 PART = 200
+
+#: No count is drawn about a mean above this one: such a prediction is an extrapolation.
+LARGEST_MEAN = 1e6
 
 
 class Learns(Protocol):
@@ -107,7 +110,9 @@ def pseudo_outcomes(y: Floats, before: Floats, after: Floats, treated: NDArray[n
 
 
 def count_law(y: Floats, predicted: Floats, place: NDArray[np.intp]) -> CountLaw | None:
-    """Law of the counts by moments; None where the outcome is no count, a prediction is not positive or an arm has no event.
+    """Law of the counts by moments; None where there is none.
+
+    That is so where the outcome is no count, a prediction is not positive or beyond all counts, or an arm has no event.
 
     ``predicted`` (n, K) under every arm, ``place`` (n,) the arm of each patient.
 
@@ -119,13 +124,13 @@ def count_law(y: Floats, predicted: Floats, place: NDArray[np.intp]) -> CountLaw
     >>> law.mean[0].tolist(), round(law.dispersion, 2)
     ([2.0, 1.0], 0.2)
     """
-    if (y < 0).any() or (y % 1 != 0).any() or predicted.min() <= 0:
+    if (y < 0).any() or (y % 1 != 0).any() or predicted.min() <= 0 or predicted.max() > LARGEST_MEAN:
         return None
     own = place[:, None] == np.arange(predicted.shape[1])
     scales = (own * y[:, None]).sum(axis=0) / (own * predicted).sum(axis=0)
-    if scales.min() <= 0:
-        return None
     mean = predicted * scales
+    if scales.min() <= 0 or mean.max() > LARGEST_MEAN:
+        return None
     expected = mean[np.arange(len(y)), place]
     dispersion = float(((y - expected) ** 2 - expected).sum() / (expected**2).sum())
     return CountLaw(mean, place, max(dispersion, 0.0))
@@ -137,10 +142,8 @@ def redraw(score: Floats, law: CountLaw, count: int, seed: int, learner: Learns 
     The score stays what it is, or every trial learns its own.
     """
     rng = np.random.default_rng(seed)
-    parts, left = [], count
-    while left > 0:  # in parts, so that memory stays flat
-        parts.append(_part(score, law, min(left, PART), rng, learner))
-        left -= PART
+    size = min(max(PART * 1000 // len(score), 10), PART)  # in parts, so that memory stays flat
+    parts = [_part(score, law, min(size, count - start), rng, learner) for start in range(0, count, size)]
     names = [field.name for field in fields(Redraws)]
     shared = learner is None
     return Redraws(
@@ -165,11 +168,29 @@ def _part(score: Floats, law: CountLaw, count: int, rng: np.random.Generator, le
     before, after = told[..., 0], told[..., 1]
     under_reference, under_drug = pseudo_outcomes(y, before, after, treated)
     order, falling = np.argsort(-trial, axis=-1, kind="stable"), np.argsort(-known, axis=-1, kind="stable")
+    ranked = np.take_along_axis(known, falling, axis=-1)
     return Redraws(
         score=np.take_along_axis(trial, order, axis=-1),
         under_reference=np.take_along_axis(under_reference, order, axis=-1),
         under_drug=np.take_along_axis(under_drug, order, axis=-1),
-        law_score=np.take_along_axis(known, falling, axis=-1),
-        law_reference=np.take_along_axis(truth[..., 0], falling, axis=-1),
-        law_drug=np.take_along_axis(truth[..., 1], falling, axis=-1),
+        law_score=ranked,
+        law_reference=shared_by_ties(ranked, np.take_along_axis(truth[..., 0], falling, axis=-1)),
+        law_drug=shared_by_ties(ranked, np.take_along_axis(truth[..., 1], falling, axis=-1)),
     )
+
+
+def shared_by_ties(score: Floats, values: Floats) -> Floats:
+    """Give each patient the mean of the patients of the same score; scores are sorted, (n,) or (B, n).
+
+    Tied patients stand in no order, least of all that of the file.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> shared_by_ties(np.array([2.0, 1.0, 1.0]), np.array([5.0, 1.0, 3.0])).tolist()
+    [5.0, 2.0, 2.0]
+    """
+    if score.ndim == 2:
+        return np.array([shared_by_ties(row, of) for row, of in zip(score, values, strict=True)]).reshape(values.shape)
+    ties = np.cumsum(np.diff(score, prepend=score[:1]) != 0)
+    return np.asarray((np.bincount(ties, weights=values) / np.bincount(ties))[ties])

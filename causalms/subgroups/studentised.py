@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from causalms.errors import UsageError
 from causalms.subgroups.redraws import Floats
 
 #: Redrawn trials: with 999 the 2.5% and 97.5% quantiles are order statistics.
@@ -36,8 +37,21 @@ class Reference:
         return f"influence function, studentised; {len(self.redrawn)} trials drawn again with negative-binomial counts"
 
     def interval(self, estimate: Floats, se: Floats, level: float) -> tuple[Floats, Floats]:
-        """Equal-tailed interval of each statistic."""
-        return estimate - self._quantiles((1 + level) / 2) * se, estimate - self._quantiles((1 - level) / 2) * se
+        """Equal-tailed interval of each statistic; missing where no redrawn trial says anything of it.
+
+        Raises
+        ------
+        UsageError
+            If the level is none, or there are too few redraws for it.
+        """
+        if not 0 < level < 1:
+            raise UsageError(f"level {level:g} of an interval; give a number between 0 and 1, such as 0.95")
+        least = round(2 / (1 - level)) - 1
+        if self.redrawn is not None and len(self.redrawn) < least:
+            raise UsageError(
+                f"{len(self.redrawn)} redraws for {level:.4g} intervals; give at least {least}, or 0 for t quantiles"
+            )
+        return estimate - self._times((1 + level) / 2, se), estimate - self._times((1 - level) / 2, se)
 
     def band(self, estimate: Floats, se: Floats, level: float, correlation: Floats | None = None) -> tuple[Floats, Floats]:
         """Simultaneous interval of all statistics: each tail of each is as rare as needed for all to hold together.
@@ -51,7 +65,7 @@ class Reference:
             return estimate - wide * se, estimate + wide * se
         ranks = stats.rankdata(np.nan_to_num(self.redrawn), axis=0) / (len(self.redrawn) + 1)
         tail = float(np.quantile(np.maximum(ranks, 1 - ranks).max(axis=1), level, method="weibull"))
-        return estimate - self._quantiles(tail) * se, estimate - self._quantiles(1 - tail) * se
+        return estimate - self._times(tail, se), estimate - self._times(1 - tail, se)
 
     def p_value(self, estimate: Floats, se: Floats, null: Floats | float = 0.0) -> Floats:
         """Both tails; never below 2 / (B + 1)."""
@@ -63,12 +77,16 @@ class Reference:
         above, below = ((1 + side.sum(axis=0)) / (1 + size) for side in (self.redrawn >= t, self.redrawn <= t))
         return np.where(np.isnan(t), np.nan, np.minimum(2 * np.minimum(above, below), 1.0))
 
+    def _times(self, at: float, se: Floats) -> Floats:
+        """Quantile times standard error; a statistic that cannot vary has no width."""
+        return np.where(se == 0, 0.0, self._quantiles(at) * se)
+
     def _quantiles(self, at: float) -> Floats:
         if self.redrawn is None:
             return np.asarray(stats.t.ppf(at, self.degrees_of_freedom))
         # A redrawn trial in which a statistic has no error says nothing of its quantiles.
         known = [column[~np.isnan(column)] for column in self.redrawn.T]
-        return np.array([np.quantile(column, at, method="weibull") if len(column) else 0.0 for column in known])
+        return np.array([np.quantile(column, at, method="weibull") if len(column) else np.nan for column in known])
 
 
 def studentised(estimate: Floats, se: Floats, truth: Floats) -> Floats:

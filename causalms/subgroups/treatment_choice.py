@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from causalms.errors import InputError, RefusalError, UsageError
 from causalms.groups import participant_key
+from causalms.subgroups.benefit import refuse_repeated
 from causalms.subgroups.policy import benefit_at
 from causalms.subgroups.redraws import CountLaw, Floats, count_law
 from causalms.subgroups.studentised import REDRAWS, Reference, studentised
@@ -96,6 +97,8 @@ def choose_treatment(
     data, told, arms = _joined(people, predictions, outcome, arm)
     if capped is not None and capped not in arms:
         raise UsageError(f"capped arm {capped!r} was not randomised here; arms are {', '.join(arms)}")
+    if unknown := sorted(set(penalty or {}) - set(arms)):
+        raise UsageError(f"penalty of {unknown[0]!r}, which was not randomised here; arms are {', '.join(arms)}")
     price = np.array([(penalty or {}).get(name, 0.0) for name in arms])
     high = None if capped is None else arms.index(capped)
     single = [k for k in range(len(arms)) if k != high or cap >= 1]
@@ -155,7 +158,8 @@ class _Rule:
         others = predicted.copy()
         others[:, self.capped] = np.inf
         chosen, gain = others.argmin(axis=1), others.min(axis=1) - predicted[:, self.capped]
-        most = np.argsort(-gain, kind="stable")[: int(np.floor(self.cap * len(gain) + 1e-9))]
+        lot = np.random.default_rng(0).random(len(gain))  # tied patients draw lots: the order of the file may know outcomes
+        most = np.lexsort((lot, -gain))[: int(np.floor(self.cap * len(gain) + 1e-9))]
         chosen[most[gain[most] > 0]] = self.capped
         return chosen, gain
 
@@ -191,7 +195,9 @@ def _redrawn(rule: _Rule, told: Floats, law: CountLaw | None, redraws: int, seed
 
 
 def _joined(people: pd.DataFrame, predictions: pd.DataFrame, outcome: str, arm: str) -> tuple[pd.DataFrame, Floats, list[str]]:
-    arms = sorted(name for name in predictions.columns if name in set(people[arm].astype(str)))
+    predictions = predictions.rename(columns=str)
+    people = people.assign(**{arm: people[arm].where(people[arm].isna(), people[arm].astype(str))})
+    arms = sorted(name for name in predictions.columns if name in set(people[arm].dropna()))
     if len(arms) < 2:
         raise RefusalError(f"predictions hold {len(arms)} randomised arm; a choice needs at least two")
     rows = people[people[arm].isin(arms) & people[outcome].notna()].reset_index(drop=True)
@@ -205,7 +211,12 @@ def _joined(people: pd.DataFrame, predictions: pd.DataFrame, outcome: str, arm: 
     keys = participant_key(rows["participant_id"])
     if lost := sorted(set(keys) - set(keyed.index)):
         raise InputError(f"predictions: participant {lost[0]} has none; predict every patient of the trial")
-    return rows, keyed.loc[list(keys), arms].to_numpy(float), arms
+    refuse_repeated(keys, keyed.index)
+    told = keyed.loc[list(keys), arms].to_numpy(float)
+    if not np.isfinite(told).all():
+        unknown = rows["participant_id"].iloc[int((~np.isfinite(told).all(axis=1)).argmax())]
+        raise InputError(f"predictions: that of participant {unknown} is no finite number; predict the patient again")
+    return rows, told, arms
 
 
 def _pseudo_outcomes(y: Floats, predicted: Floats, place: NDArray[np.intp]) -> Floats:

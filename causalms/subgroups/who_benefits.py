@@ -87,7 +87,8 @@ def who_benefits(
         try:
             names: dict[str, Any] = {"outcome": outcome, "drug": drug, "reference": reference, "arm": arm, "population": who}
             if draws is not None:
-                data = benefit(rows, predict_from_draws(draws, drug=drug, reference=reference, week=week), **names)
+                own = draws[draws["trial"].astype(str) == trial] if trial and "trial" in draws else draws
+                data = benefit(rows, predict_from_draws(own, drug=drug, reference=reference, week=week), **names)
             elif covariates:
                 data = cross_fitted_benefit(rows, **names, covariates=covariates, seed=seed)
             else:

@@ -48,9 +48,11 @@ def benefit_curves(table: pd.DataFrame, title: str = "") -> Figure:
     said = []
     for (measure, label), panel in zip(CURVES.items(), panels, strict=True):
         rows = _by_share(table[table["measure"] == measure])
+        if rows.empty:
+            raise InputError(f"benefit figure: no rows of {measure!r}; give the whole results table of one comparison")
         _curve(panel, rows, _by_share(table[table["measure"] == f"{measure}, simultaneous band"]))
         panel.set_ylabel(label)
-        said.append((rows["estimate"].iloc[-1], rows["estimate"].iloc[0], rows["share"].iloc[0]))
+        said.append(rows.set_index("share")["estimate"])
     panels[0].axhline(0, color=QUIET, linewidth=0.8)
     panels[1].axhline(1, color=QUIET, linewidth=0.8)
     if (table.loc[table["measure"].str.startswith(tuple(CURVES)[1]), ["lower", "upper"]] > 0).all(axis=None):
@@ -60,10 +62,11 @@ def benefit_curves(table: pd.DataFrame, title: str = "") -> Figure:
     panels[0].legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, borderaxespad=0.2, columnspacing=1)
     if title:
         panels[0].set_title(title, pad=20)
-    (all_spared, few_spared, share), (all_ratio, few_ratio, _) = said
+    (spared, ratio), few, most = said, said[0].index.min(), said[0].index.max()
+    ratios = " and ".join(f"{ratio[share]:.3g}" if share in ratio else "unknown" for share in (most, few))
     words = (
-        f"{arm} against {reference} by predicted benefit: lesions spared {all_spared:.3g} of all, {few_spared:.3g} of the most "
-        f"promising {share:g}%; ratio {all_ratio:.3g} and {few_ratio:.3g}."
+        f"{arm} against {reference} by predicted benefit: lesions spared {spared[most]:.3g} of all, {spared[few]:.3g} of the "
+        f"most promising {few:g}%; ratio {ratios}."
     )
     return describe(figure, words)
 
