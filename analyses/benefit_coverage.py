@@ -252,9 +252,9 @@ def main(
 
 def side_by_side(table: pd.DataFrame) -> pd.DataFrame:
     """Coverage with one row a quantity and one column a scenario and prediction; empty below 100 trials with an interval."""
-    column = table["scenario"] + ", " + table["prediction"]
+    column = table["scenario"] + " (" + table["prediction"] + ")"
     if table["patients"].nunique() > 1:
-        column = column + ", " + table["patients"].astype(str)
+        column = column + " " + table["patients"].astype(str)
     wide = (
         table[table["judged"] >= 100]
         .assign(column=column)
