@@ -136,6 +136,8 @@ def _asked_something(by: tuple[str, ...], benefit_out: Path | None, shrinkage: s
         raise UsageError("--shrinkage shrinks subgroup effects; name subgroups with --by")
     if caps and benefit_out is None:
         raise UsageError("--cap belongs to --benefit; name its file or leave the cap out")
+    if beyond := [cap for cap in caps if not 0 <= cap <= 1]:
+        raise UsageError(f"--cap {beyond[0]:g} on the share treated; give a number from 0 to 1")
 
 
 def _forests(
@@ -230,7 +232,8 @@ def _benefit_page(results: Any) -> str:
             part = "" if row["subgroup"] == "all" else f", {row['subgroup']}"
             against = "; p against 1" if row["estimand"].endswith("against 1") else ""
             p = f"{row['p_value']:>9.4f}{against}" if row["p_value"] == row["p_value"] else ""
-            interval = f"{row['lower']:.3f} to {row['upper']:.3f}"
+            known = row["lower"] == row["lower"]
+            interval = f"{row['lower']:.3f} to {row['upper']:.3f}" if known else "no interval"
             text.append(f"  {row['measure'] + part:66.66s}{row['estimate']:>9.3f}{interval:>20s}{p}")
     return "\n".join(text)
 

@@ -70,6 +70,17 @@ def test_predicted_benefit_is_judged_on_the_randomised_arms(files: Path, capsys:
     assert set(results["analysis"]) == BENEFIT
     average = results[results["measure"] == "average benefit"].iloc[0]
     assert average["lower"] < average["estimate"] < average["upper"]
+    assert run("report", files / "benefit.html", files / "benefit.csv") == 0
+    page = (files / "benefit.html").read_text()
+    assert "Effect among the most promising patients: laquinimod against placebo" in page
+    assert "Lesions spared by group of predicted benefit: laquinimod against placebo" in page
+
+
+def test_a_cap_that_is_no_share_is_refused_before_anything_is_read(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--participants", files, "--reference", "placebo", "--benefit", files / "never.csv", "--cap", 1.5]
+    assert run("subgroups", files / "draws.parquet", *options) == 2
+    assert "--cap 1.5 on the share treated; give a number from 0 to 1" in capsys.readouterr().err
+    assert not (files / "never.csv").exists()
 
 
 def test_benefit_is_cross_fitted_where_there_are_no_draws(files: Path) -> None:
