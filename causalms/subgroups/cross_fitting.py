@@ -176,11 +176,15 @@ def cross_fit(
         raise UsageError(f"covariates {covariates!r} name the outcome {outcome!r}; predict from columns known before treatment")
     rows = _analysed(people, outcome, drug, reference, arm)
     if folds < 2 or folds > len(rows) // 4:
-        raise UsageError(f"{folds} folds for {len(rows)} patients; give at least 2 and at most a quarter of the patients")
+        raise UsageError(f"{folds} folds for {len(rows)} patients; give four patients or more a fold, and at least 2 folds")
     others = rows.iloc[:0] if outside is None else outside
     design = _covariates(pd.concat([rows, others], ignore_index=True), covariates)
     treated = (rows[arm].astype(str) == str(drug)).to_numpy(float)
     y = rows[outcome].to_numpy(float)
+    if (y < 0).any():
+        below = rows.iloc[int((y < 0).argmax())]
+        who, value = below["participant_id"], below[outcome]
+        raise InputError(f"benefit: {outcome} of participant {who} is {value:g}; counts are not negative: correct it")
     own = balanced_folds(treated[None] > 0, folds, np.random.default_rng(seed))[0]
     fold = np.concatenate([own, np.arange(len(others)) % folds])
     told, levels = np.empty((len(design), 2)), np.empty((folds, 2))
@@ -214,6 +218,9 @@ def _covariates(people: pd.DataFrame, formula: str) -> Floats:
     """Design matrix of a formula, every patient complete."""
     from formulaic import model_matrix
 
+    for name in people.columns[people.dtypes.map(pd.api.types.is_string_dtype)]:
+        if re.search(rf"(?<!C\()\b{re.escape(str(name))}\b", formula):  # C(site) is a factor whatever its levels look like
+            _refuse_a_word_among_numbers(people, name)
     categories = people.select_dtypes("category").columns
     people = people.assign(**{name: people[name].cat.remove_unused_categories() for name in categories})
     try:
@@ -224,3 +231,11 @@ def _covariates(people: pd.DataFrame, formula: str) -> Floats:
             f"benefit: covariates {formula!r} cannot be read from the patients ({reason}); name columns without missing values"
         ) from error
     return design
+
+
+def _refuse_a_word_among_numbers(people: pd.DataFrame, name: str) -> None:
+    """A text column most of whose entries are numbers is no factor: one of them was mistyped."""
+    words = people[name].notna() & pd.to_numeric(people[name], errors="coerce").isna()
+    if 0 < words.sum() < len(people) / 2:
+        row = people.loc[words].iloc[0]
+        raise InputError(f"benefit: {name} of participant {row['participant_id']} is {row[name]!r}, no number; correct it")

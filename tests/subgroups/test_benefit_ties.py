@@ -140,6 +140,19 @@ def test_an_outlying_covariate_is_named() -> None:
         cross_fit(rows, **SETTINGS, covariates="age")
 
 
+def test_a_word_among_numbers_and_a_negative_count_are_named() -> None:
+    rows, _ = people()
+    words = rows.assign(age=rows["age"].astype(str))
+    words.loc[3, "age"] = "forty"
+    with pytest.raises(InputError, match="age of participant 003 is 'forty', no number; correct it"):
+        cross_fit(words, **SETTINGS, covariates="age")
+    sites = rows.assign(site=np.resize(["01", "02", "A3"], len(rows)))
+    assert len(cross_fit(sites, **SETTINGS, covariates="age + C(site)")) == len(rows)
+    rows.loc[4, "y"] = -2
+    with pytest.raises(InputError, match="y of participant 004 is -2; counts are not negative: correct it"):
+        cross_fit(rows, **SETTINGS, covariates="age")
+
+
 def test_covariates_may_not_name_the_outcome() -> None:
     with pytest.raises(UsageError, match="name the outcome 'y'"):
         cross_fit(people()[0], **SETTINGS, covariates="age + np.log1p(y)")
