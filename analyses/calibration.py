@@ -25,7 +25,7 @@ from causalms.calibration import (
     summary,
     voxel_reliability,
 )
-from causalms.commands.places import judged_risk_maps
+from causalms.cli.places import judged_risk_maps
 from causalms.report import figures
 from causalms.tables import ARMS, write_table
 from causalms.trials import template_anatomy

@@ -11,8 +11,8 @@ import click
 import pandas as pd
 
 import causalms as cms
+from causalms.causal.recalibration import recalibrate
 from causalms.report import figures
-from causalms.scm.recalibration import recalibrate
 from causalms.tables import ARMS, write_table
 
 

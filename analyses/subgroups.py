@@ -11,8 +11,9 @@ import click
 import pandas as pd
 
 import causalms as cms
+from causalms.benefit import who_benefits
 from causalms.report import figures
-from causalms.subgroups import forest, simulated_forest, who_benefits
+from causalms.subgroups import forest, simulated_forest
 from causalms.tables import ARMS, net2_column, write_table
 
 FACTORS = ("gd_lesions > 0", "age >= 40", "sex")

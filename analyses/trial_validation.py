@@ -11,7 +11,7 @@ import click
 import pandas as pd
 
 import causalms as cms
-from causalms.evidence import agree, correlate
+from causalms.agreement import agree, correlate
 from causalms.report import figures
 from causalms.tables import ARMS, write_table
 

@@ -10,14 +10,28 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_ROOMS = ("lesions", "trials", "phantom", "generator", "scm", "effects", "calibration", "subgroups", "evidence", "report")
+_ROOMS = (
+    "tables",
+    "stats",
+    "lesions",
+    "trials",
+    "phantom",
+    "generator",
+    "effects",
+    "causal",
+    "calibration",
+    "subgroups",
+    "benefit",
+    "agreement",
+    "report",
+)
 _NAMES = {
     "LesionRule": "causalms.lesions",
     "Space": "causalms.trials",
     "Trial": "causalms.trials",
     "load_trial": "causalms.trials",
     "simulate_trial": "causalms.phantom",
-    "CausalModel": "causalms.scm",
+    "CausalModel": "causalms.causal",
 }
 
 __all__ = ["__version__", *_NAMES, *_ROOMS]

@@ -1,5 +1,5 @@
 """``python -m causalms``."""
 
-from causalms.cli import main
+from causalms.cli.main import main
 
 main()

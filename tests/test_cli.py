@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalms.cli import VERBS, main
+from causalms.cli.main import VERBS, main
 
 EFFECTS = ["--outcome", "y", "--reference", "placebo", "--exposure", "exposure_years"]
 
@@ -139,7 +139,7 @@ def test_import_takes_less_than_a_second_and_loads_nothing_heavy() -> None:
 def test_effects_needs_no_torch(tmp_path: Path, table: pd.DataFrame) -> None:
     table.to_csv(tmp_path / "t.csv", index=False)
     code = (
-        "import sys\nfrom causalms.cli import main\n"
+        "import sys\nfrom causalms.cli.main import main\n"
         "try:\n    main(sys.argv[1:])\n"
         "except SystemExit as end:\n    assert not end.code\n"
         "assert not {'torch', 'pyro'} & set(sys.modules)\nassert 'pandas' in sys.modules"
@@ -392,7 +392,7 @@ def test_folder_in_use_is_never_overwritten(run: Run, tmp_path: Path) -> None:
 
 
 def test_run_killed_halfway_leaves_no_trial(tmp_path: Path) -> None:
-    code = "import sys; from causalms.cli import main; main(sys.argv[1:])"
+    code = "import sys; from causalms.cli.main import main; main(sys.argv[1:])"
     started = subprocess.Popen(
         [sys.executable, "-c", code, "simulate", tmp_path / "trial", "--patients", "200"],
         stdout=subprocess.DEVNULL,

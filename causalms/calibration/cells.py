@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from causalms.calibration.laws import CountLaw, DrawsLaw, Floats, NegativeBinomialLaw
 from causalms.calibration.replicates import replicates
-from causalms.calibration.scores import moment_law, others_moments
+from causalms.stats.count_laws import CountLaw, DrawsLaw, Floats, NegativeBinomialLaw
+from causalms.stats.scores import moment_law, others_moments
 
 Places = NDArray[np.intp]
 

@@ -9,10 +9,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from causalms.calibration.laws import CountLaw, DrawsLaw, Floats
 from causalms.calibration.pairs import Pairs, forecast_law
 from causalms.calibration.pit import pit_ends
 from causalms.errors import RefusalError, UsageError
+from causalms.stats.count_laws import CountLaw, DrawsLaw, Floats
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from causalms.calibration.laws import CountLaw, DrawsLaw, Floats, interval_positions
+from causalms.stats.count_laws import CountLaw, DrawsLaw, Floats, interval_positions
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 

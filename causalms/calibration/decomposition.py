@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalms.calibration.cells import Cells, cells_of, replicated_cells
-from causalms.calibration.laws import CountLaw, Floats
-from causalms.calibration.scores import score
 from causalms.errors import UsageError
+from causalms.stats.count_laws import CountLaw, Floats
+from causalms.stats.scores import score
 
 DECOMPOSED = ("log", "crps", "brier")
 

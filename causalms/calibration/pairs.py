@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalms.calibration.laws import CountLaw, DrawsLaw, Floats, NegativeBinomialLaw
 from causalms.errors import InputError, RefusalError, UsageError
-from causalms.groups import grouping, participant_key
-from causalms.tables import net2_column
+from causalms.stats.count_laws import CountLaw, DrawsLaw, Floats, NegativeBinomialLaw
+from causalms.tables import grouping, net2_column, participant_key
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Pairs:
         )
 
     def groups(self, by: str | None = None) -> list[tuple[str, Pairs]]:
-        """Split by a column, a condition such as ``"age >= 40"`` or ``"quantiles(age, 3)"``; see :mod:`causalms.groups`."""
+        """Split by a column, a condition such as ``"age >= 40"`` or ``"quantiles(age, 3)"``; see :mod:`causalms.tables`."""
         if by is None:
             return [("all", self)]
         # The column of outcomes is no property of a patient at baseline, and not one of the table that the user knows.

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from causalms.calibration.bands import Band, simultaneous_band
-from causalms.calibration.laws import CountLaw, DrawsLaw, Floats
 from causalms.calibration.replicates import replicates
 from causalms.errors import UsageError
+from causalms.stats.bands import Band, simultaneous_band
+from causalms.stats.count_laws import CountLaw, DrawsLaw, Floats
 
 
 def pit_ends(law: CountLaw, observed: object) -> tuple[Floats, Floats]:

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalms.calibration.laws import CountLaw, DrawsLaw, Floats, NegativeBinomialLaw
 from causalms.calibration.pairs import Pairs
 from causalms.errors import ConvergenceError, InputError, RefusalError, UsageError
+from causalms.stats.count_laws import CountLaw, DrawsLaw, Floats, NegativeBinomialLaw
 from causalms.tables import DRAWS_OUTCOMES
 
 

@@ -9,9 +9,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from causalms.calibration.laws import CountLaw, DrawsLaw, Floats, NegativeBinomialLaw
-from causalms.calibration.scores import crps_at, plain_score, pool_ranks, pool_scores
 from causalms.errors import UsageError
+from causalms.stats.count_laws import CountLaw, DrawsLaw, Floats, NegativeBinomialLaw
+from causalms.stats.scores import crps_at, plain_score, pool_ranks, pool_scores
 
 
 class Replicates(Protocol):

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalms.calibration.bands import simultaneous_band
-from causalms.calibration.laws import CountLaw, DrawsLaw, Floats
 from causalms.calibration.replicates import replicates
+from causalms.stats.bands import simultaneous_band
+from causalms.stats.count_laws import CountLaw, DrawsLaw, Floats
 
 
 @dataclass(frozen=True)

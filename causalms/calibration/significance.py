@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from causalms.calibration.laws import CountLaw, Floats, NegativeBinomialLaw
 from causalms.calibration.replicates import replicates
-from causalms.calibration.scores import crps_at, plain_score, score
 from causalms.errors import UsageError
+from causalms.stats.count_laws import CountLaw, Floats, NegativeBinomialLaw
+from causalms.stats.scores import crps_at, plain_score, score
 
 
 @dataclass(frozen=True)

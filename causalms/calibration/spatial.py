@@ -10,9 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from causalms.calibration.laws import Floats
 from causalms.calibration.pairs import pair
 from causalms.errors import InputError, RefusalError, UsageError
+from causalms.stats.count_laws import Floats
 from causalms.tables import REGIONS
 
 

@@ -6,12 +6,11 @@ A trial statistician without images starts at :func:`analyse` or :func:`estimate
 from __future__ import annotations
 
 from causalms.effects.adam import bds_table, read_adam, write_xpt
-from causalms.effects.analysis import Analysis, analyse
+from causalms.effects.analyse import Analysis, analyse
 from causalms.effects.draws import patient_means
 from causalms.effects.estimands import MEASURES, Estimand
 from causalms.effects.estimate import estimate
 from causalms.effects.missing import effects_with_missing_outcomes
-from causalms.effects.multiplicity import adjusted_p_values, with_adjusted_p_values
 from causalms.effects.prognostic import cross_fitted, prospective_power, sample_size, savings
 from causalms.effects.publication import publication_table, write_publication
 from causalms.effects.simulated import analyse_draws
@@ -21,7 +20,6 @@ __all__ = [
     "MEASURES",
     "Analysis",
     "Estimand",
-    "adjusted_p_values",
     "analyse",
     "analyse_draws",
     "bds_table",
@@ -36,7 +34,6 @@ __all__ = [
     "savings",
     "transport_weights",
     "transported_effect",
-    "with_adjusted_p_values",
     "write_publication",
     "write_xpt",
 ]

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from causalms.effects.batched import Batch, BatchFit, fit_batch
 from causalms.effects.contrasts import Contrast, transformed
 from causalms.effects.data import TrialData
 from causalms.effects.means import ArmMeans, design
-from causalms.effects.models import LOG_LINK, Array, inverse_link
 from causalms.effects.variance import influence_values
 from causalms.errors import RefusalError, UsageError
+from causalms.stats.batched import Batch, BatchFit, fit_batch
+from causalms.stats.glm import LOG_LINK, Array, inverse_link
 
 _CHUNK = 250  # replicates drawn from one seed; part of the definition, so that numbers never depend on memory
 INTERVALS = ("bca", "percentile")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from causalms.effects.models import Array
 from causalms.errors import InputError
+from causalms.stats.glm import Array
 
 _IDENTIFIERS = ("participant_id", "USUBJID", "usubjid")
 _LARGEST, _LARGEST_COVARIATE = 1e12, 1e100

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from causalms.effects.models import Array
 from causalms.errors import RefusalError, UsageError
+from causalms.stats.glm import Array
 
 if TYPE_CHECKING:
     from causalms.effects.variance import Covariance

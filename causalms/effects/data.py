@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from causalms.effects import columns
-from causalms.effects.models import Array
 from causalms.errors import InputError, RefusalError
+from causalms.stats.glm import Array
 
 _MANY_MISSING = 0.05
 

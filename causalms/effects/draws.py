@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from causalms.effects.estimands import Measure, measure_named
-from causalms.effects.models import Array
 from causalms.errors import InputError, RefusalError
+from causalms.stats.glm import Array
 from causalms.tables import DRAWS_KEYS
 
 WEEKS_PER_YEAR = 52.1775

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from causalms.effects.analysis import analyse
+from causalms.effects.analyse import analyse
 from causalms.effects.draws import is_draws_table
 from causalms.effects.simulated import analyse_draws
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from causalms.effects.data import TrialData
-from causalms.effects.models import LOG_LINK, Array, Family, Fit, fit_model, inverse_link
 from causalms.errors import RefusalError
+from causalms.stats.glm import LOG_LINK, Array, Family, Fit, fit_model, inverse_link
 
 #: What a rate is averaged over: patients, each for a unit of exposure, or units of exposure.
 RATES = ("unit", "exposure-weighted")

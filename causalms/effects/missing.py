@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 
 from causalms.effects import columns
-from causalms.effects.analysis import analyse
+from causalms.effects.analyse import analyse
 from causalms.effects.contrasts import contrast_with_reference, wald
 from causalms.effects.estimands import Estimand, measure_named
-from causalms.effects.models import Array, fit_model
 from causalms.effects.variance import Covariance
 from causalms.errors import InputError, RefusalError, UsageError
+from causalms.stats.glm import Array, fit_model
 from causalms.tables import results_table
 
 STRATEGIES = ("complete-case", "ipw", "multiple-imputation")

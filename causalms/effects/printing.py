@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from causalms.effects.analysis import Analysis
+from causalms.effects.analyse import Analysis
 
 _HEADS = {"rate": "rate", "risk": "risk", "mean": "mean"}
 
@@ -16,7 +16,7 @@ def page(analysis: Analysis) -> str:
     Examples
     --------
     >>> import pandas as pd
-    >>> from causalms.effects.analysis import analyse
+    >>> from causalms.effects.analyse import analyse
     >>> table = pd.DataFrame({"relapses": [2, 4, 3, 1, 0, 2], "arm": ["placebo"] * 3 + ["drug"] * 3})
     >>> print(page(analyse(table, outcome="relapses", reference="placebo")).splitlines()[0])
     arm      n  events  rate  95% CI

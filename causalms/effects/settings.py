@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import cast
 
 from causalms.effects.estimands import Measure, measure_named
-from causalms.effects.hypothesis_tests import TESTS
 from causalms.effects.means import RATES
-from causalms.effects.models import FAMILIES, LOG_LINK, Family
+from causalms.effects.tests import TESTS
 from causalms.effects.variance import HC, MODEL, VARIANCES
 from causalms.errors import UsageError
+from causalms.stats.glm import FAMILIES, LOG_LINK, Family
 
 ESTIMATORS = ("standardized", "negbin", "conditional", "unadjusted")
 BOOTSTRAPS = ("bootstrap", "bootstrap-percentile")

@@ -14,8 +14,8 @@ import pandas as pd
 from causalms.effects.contrasts import transformed, wald
 from causalms.effects.draws import RUNG, SimulatedOutcomes, default_outcome, is_draws_table, simulated_outcomes
 from causalms.effects.estimands import Estimand, Measure, measure_named
-from causalms.effects.models import Array
 from causalms.errors import InputError, RefusalError, UsageError
+from causalms.stats.glm import Array
 from causalms.tables import results_table
 
 __all__ = ["Errors", "analyse_draws", "contrast_errors", "is_draws_table"]

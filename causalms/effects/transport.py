@@ -11,8 +11,8 @@ from causalms.effects.columns import Covariates
 from causalms.effects.contrasts import Contrast, transformed, wald
 from causalms.effects.draws import simulated_outcomes
 from causalms.effects.estimands import measure_named
-from causalms.effects.models import Array
 from causalms.errors import InputError, RefusalError
+from causalms.stats.glm import Array
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from causalms.effects.dispersion import adjusted_alpha
 from causalms.effects.means import ArmMeans
-from causalms.effects.models import Array, Fit
-from causalms.effects.negbin import observed_information
 from causalms.errors import UsageError
+from causalms.stats.dispersion import FULL_WEIGHT, adjusted_alpha
+from causalms.stats.glm import Array, Fit
+from causalms.stats.negbin import observed_information
 
 #: Arm size up to which the counts' own law holds up a variance in full, and above which it is not looked at.
-FULL_WEIGHT, LARGEST_HELD_UP = 50, 20_000
+LARGEST_HELD_UP = 20_000
 HC = ("hc0", "hc1", "hc2", "hc3", "hc3-t")
 MODEL = ("model-sas", "model-r")
 VARIANCES = ("influence", "small-sample", "leave-one-out", "leave-one-out-t", *HC, *MODEL)
@@ -223,7 +223,7 @@ def coefficient_covariance(fit: Fit, variance: str) -> Array:
     Examples
     --------
     >>> import numpy as np
-    >>> from causalms.effects.models import fit_model
+    >>> from causalms.stats.glm import fit_model
     >>> fit = fit_model("poisson", np.ones((4, 1)), np.array([1.0, 2, 3, 2]))
     >>> coefficient_covariance(fit, "model-r").round(6)
     array([[0.125]])

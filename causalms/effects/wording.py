@@ -6,8 +6,8 @@ import numpy as np
 
 from causalms.effects.data import TrialData
 from causalms.effects.estimands import Estimand
-from causalms.effects.models import Fit
 from causalms.effects.settings import Settings
+from causalms.stats.glm import Fit
 
 POPULATION = "all randomised patients with complete data"
 TREATMENT_POLICY = "treatment policy (outcomes used as observed, whatever followed randomisation)"

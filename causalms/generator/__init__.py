@@ -5,7 +5,7 @@ from __future__ import annotations
 from causalms.generator.config import CONFIGS, ModelConfig, TrainingConfig, config
 from causalms.generator.model import Abduction, ExpectedOutcome, Generator, Scan
 from causalms.generator.noise import DiffusionNoise
-from causalms.generator.sampler import SAMPLERS
+from causalms.generator.sampling import SAMPLERS
 
 __all__ = [
     "CONFIGS",

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from causalms.errors import InputError, RefusalError, UsageError
 from causalms.generator import noise as exogenous
-from causalms.generator import sampler as samplers
+from causalms.generator import sampling as samplers
 from causalms.generator.checkpoint import load_tensors, read_checkpoint, write_checkpoint
 from causalms.generator.config import COVARIATES, ModelConfig
 from causalms.generator.inputs import POOLED, PatientArrays, patient_arrays, pooled_signals, template_planes, volumes

@@ -12,9 +12,9 @@ from scipy import stats
 
 from causalms.effects import Analysis, analyse
 from causalms.errors import CausalmsError, ConvergenceError, InputError, RefusalError
-from causalms.groups import Grouping, grouping
-from causalms.subgroups.interaction import holm, interaction_test
-from causalms.tables import results_table
+from causalms.stats import holm
+from causalms.subgroups.interaction import interaction_test
+from causalms.tables import Grouping, grouping, results_table
 
 #: Standard errors of small subgroups: leave-one-out influence function with t (see :mod:`causalms.effects.variance`).
 VARIANCE = "leave-one-out-t"

@@ -70,21 +70,3 @@ def interaction_test(effects: Floats, ses: Floats, dfs: Floats | float = np.inf)
     statistic = between / (1 + 2 * (groups - 2) * uncertainty / (groups**2 - 1))
     df_within = (groups**2 - 1) / (3 * uncertainty)
     return Interaction(statistic, groups - 1, df_within, float(stats.f.sf(statistic, groups - 1, df_within)))
-
-
-def holm(p_values: Floats) -> Floats:
-    """Holm's step-down adjusted p-values; missing ones stay missing and do not count.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> holm(np.array([0.01, 0.04, 0.03])).round(3).tolist()
-    [0.03, 0.06, 0.06]
-    """
-    p = np.asarray(p_values, float)
-    adjusted = np.full(p.shape, np.nan)
-    known = np.flatnonzero(~np.isnan(p))
-    order = known[np.argsort(p[known], kind="stable")]
-    steps = np.minimum((len(order) - np.arange(len(order))) * p[order], 1.0)
-    adjusted[order] = np.maximum.accumulate(steps)
-    return adjusted

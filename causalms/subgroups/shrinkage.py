@@ -10,11 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalms.effects.negbin import fit_negbin
 from causalms.effects.variance import coefficient_covariance
 from causalms.errors import ConvergenceError, RefusalError, UsageError
-from causalms.groups import Grouping, grouping
-from causalms.tables import results_table
+from causalms.stats.negbin import fit_negbin
+from causalms.tables import Grouping, grouping, results_table
 
 Floats = NDArray[np.float64]
 PRIORS = ("half-normal", "horseshoe")

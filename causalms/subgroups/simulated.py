@@ -9,8 +9,8 @@ import pandas as pd
 
 from causalms.effects import analyse_draws
 from causalms.errors import InputError, RefusalError
-from causalms.groups import participant_key
 from causalms.subgroups.forest import Forest, assemble
+from causalms.tables import participant_key
 
 
 def simulated_forest(

@@ -18,7 +18,13 @@ from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-RESULTS = Path(__file__).resolve().parents[2] / "analyses" / "results"
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _committed(name: str) -> Path:
+    """A committed table: of an analysis if there is one of that name, else of a study."""
+    analysis = ROOT / "analyses" / "results" / name
+    return analysis if analysis.exists() else ROOT / "studies" / "results" / name
 
 
 class _Results(SphinxDirective):
@@ -33,7 +39,7 @@ class _Results(SphinxDirective):
     }
 
     def _read(self) -> pd.DataFrame:
-        path = RESULTS / self.arguments[0]
+        path = _committed(self.arguments[0])
         self.env.note_dependency(str(path))
         try:
             table = pd.read_csv(path)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from causalms.cli import main
-from causalms.commands.judged import read_draws
+from causalms.cli.inputs import read_draws
+from causalms.cli.main import main
 from causalms.tables import RESULTS_COLUMNS, write_table
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from causalms.calibration import DrawsLaw, NegativeBinomialLaw, decomposition, score
+from causalms.calibration import decomposition
 from causalms.calibration.cells import cells_of
 from causalms.calibration.decomposition import DECOMPOSED
-from causalms.calibration.laws import CountLaw
 from causalms.errors import UsageError
+from causalms.stats import DrawsLaw, NegativeBinomialLaw, score
+from causalms.stats.count_laws import CountLaw
 
 
 def patients(n: int, seed: int = 1) -> tuple[NegativeBinomialLaw, np.ndarray]:

@@ -8,19 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalms.calibration import (
-    DrawsLaw,
-    NegativeBinomialLaw,
-    Pairs,
-    assess,
-    calibration_test,
-    coverage_table,
-    pit_curve,
-    pit_histogram,
-    reliability,
-    rootogram,
-)
-from causalms.calibration.laws import CountLaw
+from causalms.calibration import Pairs, assess, calibration_test, coverage_table, pit_curve, pit_histogram, reliability, rootogram
+from causalms.stats import DrawsLaw, NegativeBinomialLaw
+from causalms.stats.count_laws import CountLaw
 
 TRIALS = 300
 #: Rejections of 300 true-null trials at 5%: 0.0005 and 0.9995 quantiles of a binomial, so that a right test fails once in 1,000.

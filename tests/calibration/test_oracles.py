@@ -10,7 +10,8 @@ import pytest
 from scipy import stats
 from scipy.special import gammaln
 
-from causalms.calibration import DrawsLaw, NegativeBinomialLaw, calibration_test, pit_histogram, score
+from causalms.calibration import calibration_test, pit_histogram
+from causalms.stats import DrawsLaw, NegativeBinomialLaw, score
 
 ORACLE = pd.read_csv(
     io.StringIO("""y,mu,size,log,crps,dawid-sebastiani

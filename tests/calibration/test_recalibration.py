@@ -6,20 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalms.calibration import (
-    DrawsLaw,
-    NegativeBinomialLaw,
-    Pairs,
-    Recalibration,
-    assess,
-    conformal,
-    pit_histogram,
-    recalibrate,
-    split,
-)
-from causalms.calibration.laws import CountLaw
+from causalms.calibration import Pairs, Recalibration, assess, conformal, pit_histogram, recalibrate, split
 from causalms.effects import analyse_draws
 from causalms.errors import RefusalError
+from causalms.stats import DrawsLaw, NegativeBinomialLaw
+from causalms.stats.count_laws import CountLaw
 
 EFFECT = {"placebo": 1.0, "ocrelizumab": 0.15}
 

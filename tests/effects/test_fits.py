@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalms.effects.batched import Batch, BatchFit, fit_batch
-from causalms.effects.models import fit_model
-from causalms.effects.negbin import log_likelihood, observed_information
 from causalms.errors import ConvergenceError, RefusalError
+from causalms.stats.batched import Batch, BatchFit, fit_batch
+from causalms.stats.glm import fit_model
+from causalms.stats.negbin import log_likelihood, observed_information
 
 
 def design(trial: pd.DataFrame) -> np.ndarray:

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from causalms.effects import analyse
-from causalms.effects.models import fit_model
-from causalms.effects.negbin import log_likelihood
+from causalms.stats.glm import fit_model
+from causalms.stats.negbin import log_likelihood
 
 ORACLES = Path(__file__).parents[1] / "oracles"
 TRUTH = pd.read_csv(ORACLES / "effects.csv").set_index("id")

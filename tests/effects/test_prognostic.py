@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from causalms.effects import analyse
-from causalms.effects.operating import CountModel
 from causalms.effects.prognostic import cross_fitted, prospective_power, sample_size, savings
 from causalms.errors import InputError, RefusalError, UsageError
+from studies.operating_characteristics.operating import CountModel
 
 
 def trial_with_scores(seed: int, n: int = 200) -> pd.DataFrame:
@@ -81,7 +81,7 @@ def test_planned_power_is_the_power_of_simulated_trials() -> None:
     size = sample_size(rate=3, ratio=0.5, dispersion=2, power=0.9)[0]
     trials = CountModel("plan").simulate(0.5, size, 3000, np.random.default_rng(5))
     means = trials.means("negbin")
-    from causalms.effects.batched_means import coefficient_variance
+    from causalms.stats.batched_means import coefficient_variance
 
     z = means.fit.coefficients[:, 1] / np.sqrt(coefficient_variance(means, "model-sas"))
     # Monte-Carlo error 0.55%; the formula is asymptotic, so 2% more.

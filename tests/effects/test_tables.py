@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalms.cli import main
+from causalms.cli.main import main
 from causalms.effects import analyse
 from causalms.effects.adam import bds_table, read_adam, write_xpt
-from causalms.effects.multiplicity import adjusted_p_values, with_adjusted_p_values
 from causalms.effects.publication import publication_table, write_publication
 from causalms.errors import InputError, UsageError
+from causalms.stats.multiplicity import adjusted_p_values, with_adjusted_p_values
 from causalms.tables import RESULTS_COLUMNS, read_table, write_table
 
 BASE = {"outcome": "y", "reference": "placebo", "exposure": "exposure_years"}
@@ -171,7 +171,7 @@ def test_command_line_loads_no_deep_learning_library(trial: pd.DataFrame, tmp_pa
 
     file = write_table(trial, tmp_path / "trial.csv")
     script = (
-        "import sys\nfrom causalms.cli import main\n"
+        "import sys\nfrom causalms.cli.main import main\n"
         f"try:\n    main(['effects', {str(file)!r}, '--outcome', 'y', '--reference', 'placebo', '--adjust', 'x'])\n"
         "except SystemExit as stop:\n    assert not stop.code\n"
         "loaded = {'torch', 'pyro', 'statsmodels', 'nibabel', 'sklearn'} & set(sys.modules)\nassert not loaded, loaded\n"

@@ -9,18 +9,18 @@ import pandas as pd
 import pytest
 
 from causalms.effects import analyse
-from causalms.effects.batched import Batch, fit_batch
-from causalms.effects.batched_means import (
+from causalms.effects.data import TrialData
+from causalms.effects.means import ArmMeans, counterfactual_means, fit_working_model
+from causalms.effects.variance import coefficient_covariance, influence_covariance, means_covariance
+from causalms.errors import UsageError
+from causalms.stats.batched import Batch, fit_batch
+from causalms.stats.batched_means import (
     BatchMeans,
     coefficient_variance,
     hc_log_ratio,
     influence_log_ratio,
     small_sample_log_ratio,
 )
-from causalms.effects.data import TrialData
-from causalms.effects.means import ArmMeans, counterfactual_means, fit_working_model
-from causalms.effects.variance import coefficient_covariance, influence_covariance, means_covariance
-from causalms.errors import UsageError
 
 BASE = {"outcome": "y", "reference": "placebo", "exposure": "exposure_years", "adjust": "x"}
 

@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 
 import causalms as cms
+from causalms.causal import CausalModel
+from causalms.causal.mechanisms.diffusion import DiffusionMechanism
 from causalms.errors import InputError
 from causalms.generator import Generator
 from causalms.generator.control_variate import controlled_mean, controlled_means, frailties
 from causalms.generator.noise import frailty_from_normal
 from causalms.phantom import PhantomTrial
-from causalms.scm import CausalModel
-from causalms.scm.diffusion import DiffusionMechanism
 
 Tiny = tuple[Generator, Path]
 MEAN, SIZE = 10.0, 0.5

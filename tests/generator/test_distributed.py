@@ -13,10 +13,11 @@ import pytest
 import torch
 
 from causalms.errors import UsageError
-from causalms.generator import Generator, training
-from causalms.generator.dataset import TrainingPatient, training_set
-from causalms.generator.distributed import Processes, join
-from causalms.generator.training import Material
+from causalms.generator import Generator
+from causalms.generator.train import loop
+from causalms.generator.train.data import TrainingPatient, training_set
+from causalms.generator.train.distributed import Processes, join
+from causalms.generator.train.loop import Material
 from causalms.lesions import LesionRule
 from causalms.phantom import PhantomTrial
 from tests.generator.conftest import MODEL, SHORT
@@ -29,7 +30,7 @@ from dataclasses import replace
 from pathlib import Path
 import torch
 from causalms.generator import config
-from causalms.generator.training import train
+from causalms.generator.train.loop import train
 from causalms.phantom import simulate_trial
 
 torch.set_num_threads(1)
@@ -46,7 +47,7 @@ def patients(trial: PhantomTrial) -> list[TrainingPatient]:
 
 @pytest.fixture(scope="module")
 def material(trial: PhantomTrial, patients: list[TrainingPatient]) -> Material:
-    planes, regions = training.template_planes(trial.space)
+    planes, regions = loop.template_planes(trial.space)
     arms = tuple(sorted({p.arm for p in patients}))
     voxel_ml = trial.space.voxel_volume_mm3 / 1000
     return Material(patients[1:], patients[:1], arms, (24.0, 96.0), planes, regions, voxel_ml, tuple(trial.space.shape))
@@ -54,16 +55,16 @@ def material(trial: PhantomTrial, patients: list[TrainingPatient]) -> Material:
 
 def gradients(material: Material, stage: str, world: int) -> torch.Tensor:
     """Gradient of the second step, summed over the shares of ``world`` processes (batches of 4 and 2 patients, 4 masks)."""
-    network = training._network(MODEL, material, seed=0)
+    network = loop._network(MODEL, material, seed=0)
     network.train()
     for rank in range(world):
         processes = Processes(rank, world)
         if stage == "risk":
-            step = training._risk_step(network, material, SHORT, 0, processes)
+            step = loop._risk_step(network, material, SHORT, 0, processes)
         else:
-            placed = training._place(network, material)
+            placed = loop._place(network, material)
             network.train()
-            step = training._denoiser_step(network, placed, MODEL, material, SHORT, 0, processes)
+            step = loop._denoiser_step(network, placed, MODEL, material, SHORT, 0, processes)
         step(1).backward()
     return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
 
@@ -79,9 +80,9 @@ def test_shares_of_a_batch_sum_to_its_gradient(material: Material, stage: str, w
 def test_more_processes_than_masks_of_a_batch_are_refused(
     trial: PhantomTrial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "join", lambda device: Processes(0, 8))
+    monkeypatch.setattr(loop, "join", lambda device: Processes(0, 8))
     with pytest.raises(UsageError, match="8 processes share batches of 4 masks; start at most 4"):
-        training.train(trial, tmp_path / "m.safetensors", MODEL, SHORT)
+        loop.train(trial, tmp_path / "m.safetensors", MODEL, SHORT)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")

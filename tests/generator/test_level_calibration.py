@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from causalms.generator import Generator
-from causalms.generator.dataset import training_set
 from causalms.generator.inputs import template_planes
-from causalms.generator.level_calibration import (
+from causalms.generator.train.data import training_set
+from causalms.generator.train.level_calibration import (
     LevelEvidence,
     choose_precision,
     fit_levels,

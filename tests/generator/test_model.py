@@ -12,7 +12,7 @@ from causalms.errors import InputError, RefusalError, UsageError
 from causalms.generator import SAMPLERS, Generator
 from causalms.generator.checkpoint import SCHEMA_VERSION, read_checkpoint, write_checkpoint
 from causalms.generator.forecast import forecast_patient
-from causalms.generator.sampler import Sampler
+from causalms.generator.sampling import Sampler
 from causalms.phantom import PhantomTrial, simulate_trial
 
 Tiny = tuple[Generator, Path]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from causalms.generator import sampler
+from causalms.generator import sampling
 from causalms.generator.noise import draw_noise, frailty_from_normal, normal_from_frailty, sigma_ladder
 
 SHAPE = (6, 7, 8)
@@ -57,7 +57,7 @@ def test_ladder_falls_from_sigma_max_to_sigma_min() -> None:
     assert (np.diff(sigmas) < 0).all()
 
 
-def _independent_voxels(risk: float) -> sampler.Denoise:
+def _independent_voxels(risk: float) -> sampling.Denoise:
     """The exact denoiser of voxels that are lesion with probability ``risk``, independently."""
     logit = float(np.log(risk / (1 - risk)))
     return lambda x, sigma: torch.sigmoid(logit + 2 * x / sigma**2)
@@ -70,11 +70,11 @@ def test_samplers_return_the_prevalence_of_an_exact_denoiser(kind: str) -> None:
     start = (2 * risk - 1) + 8.0 * torch.from_numpy(noise.field)
     denoise = _independent_voxels(risk)
     if kind == "ode":
-        found = sampler.ode_first_order(denoise, start, sigmas)
+        found = sampling.ode_first_order(denoise, start, sigmas)
     elif kind == "ode-2m":
-        found = sampler.ode_second_order(denoise, start, sigmas)
+        found = sampling.ode_second_order(denoise, start, sigmas)
     else:
-        found = sampler.ancestral(denoise, start, sigmas, lambda i: torch.from_numpy(noise.step_noise(i, (40, 40, 40))))
+        found = sampling.ancestral(denoise, start, sigmas, lambda i: torch.from_numpy(noise.step_noise(i, (40, 40, 40))))
     # 64,000 voxels: standard error 0.0009. Sixty steps leave a discretisation error of a few percent, smaller at second order.
     assert float((found > 0.5).float().mean()) == pytest.approx(risk, abs=0.008)
 
@@ -83,8 +83,8 @@ def test_ancestral_abduction_replays_the_mask_exactly_at_few_steps() -> None:
     denoise, sigmas = _independent_voxels(0.1), sigma_ladder(0.2, 8.0, 6)
     clean = torch.from_numpy(np.where(np.random.default_rng(1).random(SHAPE) < 0.1, 1.0, -1.0).astype(np.float32))
     fields = np.random.default_rng(2).standard_normal((7, *SHAPE)).astype(np.float32)
-    start, noises = sampler.abduct_ancestral(denoise, clean, sigmas, fields)
-    replayed = sampler.ancestral(denoise, start, sigmas, lambda i: noises[i])
+    start, noises = sampling.abduct_ancestral(denoise, clean, sigmas, fields)
+    replayed = sampling.ancestral(denoise, start, sigmas, lambda i: noises[i])
     assert torch.equal(replayed > 0.5, clean > 0)
 
 
@@ -95,8 +95,8 @@ def test_inverted_ode_replays_the_end_of_its_path() -> None:
     for here, there in itertools.pairwise(sigmas):
         ratio = float(there / here)
         x = ratio * x + (1 - ratio) * (2 * denoise(x, float(here)) - 1)
-    found, worst = sampler.invert_ode(denoise, x, sigmas, iterations=60)
+    found, worst = sampling.invert_ode(denoise, x, sigmas, iterations=60)
     assert worst < 1e-3
     assert torch.equal(
-        sampler.ode_first_order(denoise, found, sigmas) > 0.5, sampler.ode_first_order(denoise, start, sigmas) > 0.5
+        sampling.ode_first_order(denoise, found, sigmas) > 0.5, sampling.ode_first_order(denoise, start, sigmas) > 0.5
     )

@@ -12,9 +12,10 @@ import torch
 from scipy import stats
 
 from causalms.errors import InputError, RefusalError
-from causalms.generator import Generator, resume, training
-from causalms.generator.risk_training import negative_binomial_log_likelihood
-from causalms.generator.scores import negative_binomial_crps
+from causalms.generator import Generator
+from causalms.generator.train import loop, resume
+from causalms.generator.train.risk import negative_binomial_log_likelihood
+from causalms.generator.train.scores import negative_binomial_crps
 from causalms.phantom import PhantomTrial
 from tests.generator.conftest import MODEL, SHORT
 
@@ -45,17 +46,17 @@ def test_killed_training_resumes_to_the_same_weights(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "save_run", kill_after_save)
+        patch.setattr(loop, "save_run", kill_after_save)
         with pytest.raises(KeyboardInterrupt):
-            training.train(trial, path, MODEL, SHORT, seed=0)
+            loop.train(trial, path, MODEL, SHORT, seed=0)
     assert not path.exists()
-    resumed = training.train(trial, path, MODEL, SHORT, seed=0)
+    resumed = loop.train(trial, path, MODEL, SHORT, seed=0)
     assert resumed.checksum == tiny[0].checksum
 
 
 def test_model_without_denoiser_expects_counts_and_refuses_masks(trial: PhantomTrial, tmp_path: Path) -> None:
     recipe = replace(SHORT, denoiser_steps=0, mixed_precision=True)
-    model = training.train(trial, tmp_path / "counts.safetensors", MODEL, recipe, seed=0)
+    model = loop.train(trial, tmp_path / "counts.safetensors", MODEL, recipe, seed=0)
     patient = trial.participants["participant_id"][0]
     scan = model.encode(trial, patient)
     assert model.expect(scan, "placebo", 96).lesions > 0
@@ -72,11 +73,11 @@ def test_resume_of_another_recipe_is_refused(trial: PhantomTrial, tmp_path: Path
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "save_run", kill)
+        patch.setattr(loop, "save_run", kill)
         with pytest.raises(KeyboardInterrupt):
-            training.train(trial, path, MODEL, SHORT, seed=0)
+            loop.train(trial, path, MODEL, SHORT, seed=0)
     with pytest.raises(InputError, match="left by a run with other data, recipe or seed"):
-        training.train(trial, path, MODEL, SHORT, seed=1)
+        loop.train(trial, path, MODEL, SHORT, seed=1)
 
 
 def test_negative_binomial_likelihood_matches_scipy() -> None:

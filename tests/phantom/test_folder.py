@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from causalms.cli import app
+from causalms.cli.main import app
 from causalms.errors import InputError, RefusalError
 from causalms.phantom import folder as folder_module
 from causalms.phantom import load_truth, simulate_trial, write_simulated_trial

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from causalms.cli import main
+from causalms.cli.main import main
 from causalms.errors import InputError, UsageError
 from causalms.report import Report, figures, judge, read_credibility
 from causalms.tables import results_table, write_table

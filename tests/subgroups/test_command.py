@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalms.cli import main
+from causalms.cli.main import main
 from causalms.tables import RESULTS_COLUMNS, write_table
 
 

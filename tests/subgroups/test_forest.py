@@ -9,7 +9,8 @@ from scipy import stats
 
 from causalms.effects import analyse
 from causalms.errors import InputError, RefusalError
-from causalms.subgroups import forest, holm, interaction_test, simulated_forest
+from causalms.stats import holm
+from causalms.subgroups import forest, interaction_test, simulated_forest
 
 SIZE = 0.5  # negative-binomial size of lesion counts: variance = mean + 2 mean^2
 

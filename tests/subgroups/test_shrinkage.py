@@ -49,7 +49,7 @@ def by_quadrature(part: _Part, scale: float) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.slow
 def test_posterior_of_the_half_normal_prior_matches_quadrature() -> None:
-    from causalms.groups import grouping
+    from causalms.tables import grouping
 
     people = made(1, 300, 1.8)
     found = shrink(people, ["gd > 0"], outcome="lesions", reference="placebo", draws=2000, warmup=300)

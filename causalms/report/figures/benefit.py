@@ -24,7 +24,7 @@ def benefit_curves(table: pd.DataFrame, title: str = "") -> Figure:
     Parameters
     ----------
     table : DataFrame
-        Rows of one comparison in the results table of :func:`causalms.subgroups.who_benefits`.
+        Rows of one comparison in the results table of :func:`causalms.benefit.who_benefits`.
     title : str
 
     Raises

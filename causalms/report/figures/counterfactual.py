@@ -45,7 +45,7 @@ def diagnostics_page(table: pd.DataFrame, arm: str | None = None, title: str = "
     Parameters
     ----------
     table : DataFrame
-        From ``causalms.scm.diagnostics_table``: rows of verdicts (``diagnostic``, ``arm``, ``value``, ``p_value``, ``verdict``)
+        From ``causalms.causal.diagnostics_table``: verdicts (``diagnostic``, ``arm``, ``value``, ``p_value``, ``verdict``)
         and rows of points (``series``, ``x``, ``y``, ``n``).
     arm : str, optional
         The world to draw; needed where the table has several.
@@ -159,7 +159,7 @@ def bounds_page(table: pd.DataFrame, title: str = "") -> Figure:
     Parameters
     ----------
     table : DataFrame
-        From ``causalms.scm.rho_sweep``: ``rho``, ``measure``, ``estimate``, ``se_monte_carlo``, ``lower_bound``, ``upper_bound``,
+        From ``rho_sweep``: ``rho``, ``measure``, ``estimate``, ``se_monte_carlo``, ``lower_bound``, ``upper_bound``,
         ``arm``, ``reference``, of one pair of arms; by choice ``truth``.
     title : str
 

@@ -1,0 +1,24 @@
+"""Agreement of the simulator with randomised arms, those at hand and those that were published."""
+
+from causalms.agreement.across import correlate
+from causalms.agreement.agree import Agreement, agree
+from causalms.agreement.distributions import compare_arms
+from causalms.agreement.held_out import leave_one_trial_out, predictable_contrasts
+from causalms.agreement.matching import Matching, match_baseline
+from causalms.agreement.published import published_baseline, published_contrasts, published_numbers
+from causalms.agreement.published_agreement import agree_published
+
+__all__ = [
+    "Agreement",
+    "Matching",
+    "agree",
+    "agree_published",
+    "compare_arms",
+    "correlate",
+    "leave_one_trial_out",
+    "match_baseline",
+    "predictable_contrasts",
+    "published_baseline",
+    "published_contrasts",
+    "published_numbers",
+]

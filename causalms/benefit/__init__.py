@@ -1,0 +1,30 @@
+"""Who benefits: predicted benefit, and what randomisation says of it."""
+
+from __future__ import annotations
+
+from causalms.benefit.cross_fitting import cross_fit, cross_fitted_benefit
+from causalms.benefit.curves import benefit_curves
+from causalms.benefit.heterogeneity import benefit_groups, best_linear_predictor
+from causalms.benefit.policy import policy_value, who_is_treated
+from causalms.benefit.predict import Benefit, benefit, predict_from_draws
+from causalms.benefit.ranking import ranking
+from causalms.benefit.treatment_choice import Choice, choose_treatment
+from causalms.benefit.who_benefits import benefit_results, who_benefits
+
+__all__ = [
+    "Benefit",
+    "Choice",
+    "benefit",
+    "benefit_curves",
+    "benefit_groups",
+    "benefit_results",
+    "best_linear_predictor",
+    "choose_treatment",
+    "cross_fit",
+    "cross_fitted_benefit",
+    "policy_value",
+    "predict_from_draws",
+    "ranking",
+    "who_benefits",
+    "who_is_treated",
+]

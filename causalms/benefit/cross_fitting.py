@@ -1,0 +1,241 @@
+"""Predicted benefit of every patient from a model that was fitted without the patient."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from causalms.benefit.predict import Benefit, benefit
+from causalms.benefit.redraws import Floats
+from causalms.errors import InputError, UsageError
+from causalms.stats.batched import Batch, fit_batch
+from causalms.stats.glm import fit_model
+
+Places = NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class Learner:
+    """The cross-fitted prediction as a rule, so that redrawn trials can learn theirs (:func:`causalms.benefit.redraws.redraw`).
+
+    Attributes
+    ----------
+    design : array (n, q)
+        Covariates of the trial's patients.
+    folds : int
+    """
+
+    design: Floats
+    folds: int
+
+    def learn(self, rows: Places, treated: NDArray[np.bool_], y: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]:
+        """Predictions (R, n, 2) of trials of the patients ``rows`` (R, n), and (R, n, 2) of the patients they were drawn from.
+
+        Those are dealt to the folds' models in turn.  A trial that one fold cannot be fitted in has missing predictions.
+        """
+        spread = self.design.std(axis=0)
+        Z = np.where(spread > 0, (self.design - self.design.mean(axis=0)) / np.maximum(spread, 1e-12), 1.0)
+        X = np.concatenate([Z[rows], treated[:, :, None] * Z[rows]], axis=2)
+        sides = np.stack([np.column_stack([Z, side * Z]) for side in (0, 1)], axis=1)  # (n, 2, 2q)
+        fold, dealt = balanced_folds(treated, self.folds, rng), np.arange(len(Z)) % self.folds
+        batch = Batch(X, y, np.ones((1, y.shape[1])))
+        start = fit_batch("poisson", replace(batch, weights=np.ones(y.shape)))
+        own, beyond, levels = np.empty((*y.shape, 2)), np.empty((*y.shape, 2)), []
+        for number in range(self.folds):
+            fit = fit_batch("poisson", replace(batch, weights=(fold != number).astype(float)), start)
+            told = np.exp(np.einsum("nsp,rp->rns", sides, fit.coefficients))  # of every patient, by the model of the fold
+            inside = np.take_along_axis(told, rows[:, :, None], axis=1)
+            own = np.where((fold == number)[:, :, None], inside, own)
+            beyond[:, dealt == number] = told[:, dealt == number]
+            levels.append(inside.mean(axis=1))
+        factor = np.mean(levels, axis=0) / np.array(levels)  # (folds, R, 2)
+        trial = np.arange(len(y))[:, None]
+        return own * factor[fold, trial], beyond * factor[dealt].transpose(1, 0, 2)
+
+
+def balanced_folds(treated: NDArray[np.bool_], folds: int, rng: np.random.Generator) -> Places:
+    """Fold of every patient of trials (R, n), as many of each arm in every fold as can be."""
+    order = np.argsort(rng.random(treated.shape) + treated, axis=1)  # the reference arm's patients first, each arm shuffled
+    place = np.arange(treated.shape[1])
+    place = np.where(place < (~treated).sum(axis=1, keepdims=True), place, place - (~treated).sum(axis=1, keepdims=True))
+    fold = np.empty(treated.shape, np.intp)
+    np.put_along_axis(fold, order, place % folds, axis=1)
+    return fold
+
+
+def cross_fitted_benefit(
+    people: pd.DataFrame,
+    *,
+    outcome: str,
+    drug: str,
+    reference: str,
+    covariates: str,
+    arm: str = "arm",
+    folds: int = 5,
+    seed: int = 0,
+    population: str = "",
+) -> Benefit:
+    """Predict the benefit by :func:`cross_fit` and join it to the outcomes; redrawn trials learn their predictions anew.
+
+    Intervals from :func:`causalms.benefit.predict` alone take the predictions as given before the trial; here they also
+    hold what comes of having learned them from its outcomes.
+
+    Parameters
+    ----------
+    people, outcome, drug, reference, covariates, arm, folds, seed
+        As for :func:`cross_fit`.
+    population : str
+        Its name in results.
+
+    Returns
+    -------
+    Benefit
+
+    Raises
+    ------
+    InputError, RefusalError, UsageError, ConvergenceError
+        Those of :func:`cross_fit` and :func:`causalms.benefit.predict`.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> rng = np.random.default_rng(1)
+    >>> people = pd.DataFrame({"participant_id": range(80), "arm": ["p", "d"] * 40, "age": rng.uniform(20, 60, 80)})
+    >>> people["y"] = rng.poisson(np.where(people["arm"] == "p", 4, 1))
+    >>> data = cross_fitted_benefit(people, outcome="y", drug="d", reference="p", covariates="age")
+    >>> data.n, data.learner.folds, data.redraws(20).law_score.shape
+    (80, 5, (20, 80))
+    """
+    names: dict[str, Any] = {"outcome": outcome, "drug": drug, "reference": reference, "arm": arm}
+    told = cross_fit(people, **names, covariates=covariates, folds=folds, seed=seed)
+    data = benefit(people, told, **names, population=population)
+    return replace(data, learner=Learner(_covariates(_analysed(people, outcome, drug, reference, arm), covariates), folds))
+
+
+def cross_fit(
+    people: pd.DataFrame,
+    *,
+    outcome: str,
+    drug: str,
+    reference: str,
+    covariates: str,
+    arm: str = "arm",
+    folds: int = 5,
+    seed: int = 0,
+    outside: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """Predicted counts under both arms from a Poisson model with every covariate x arm interaction, fitted without the patient.
+
+    A fold that by chance had many lesions is predicted by models that saw few, so that over folds predictions would rank
+    patients against their outcomes.  Each fold's model is therefore brought to the same mean prediction over all patients,
+    arm by arm, by one factor.
+
+    Parameters
+    ----------
+    people : DataFrame
+    outcome, drug, reference, arm : str
+    covariates : str
+        Right-hand side of a formula, such as ``"age + gd_lesions"``.
+    folds : int
+        Balanced within arms.
+    seed : int
+    outside : DataFrame, optional
+        Patients of another population, with ``participant_id`` and the covariates; they are dealt to the folds' models in turn
+        and stand at the end of the table.
+
+    Returns
+    -------
+    DataFrame
+        ``participant_id``, ``under_reference``, ``under_drug``, ``fold`` (the one whose patients the model has not seen).
+
+    Raises
+    ------
+    UsageError
+        If there are too few patients for the folds.
+    InputError
+        If a covariate is no column or is missing for a patient.
+    ConvergenceError
+        If a fold's model has no finite fit (no event in an arm).
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> rng = np.random.default_rng(1)
+    >>> people = pd.DataFrame({"participant_id": range(80), "arm": ["p", "d"] * 40, "age": rng.uniform(20, 60, 80)})
+    >>> people["y"] = rng.poisson(np.where(people["arm"] == "p", 4, 1))
+    >>> found = cross_fit(people, outcome="y", drug="d", reference="p", covariates="age")
+    >>> bool((found["under_reference"] > found["under_drug"]).all()), found["fold"].nunique()
+    (True, 5)
+    """
+    if re.search(rf"\b{re.escape(outcome)}\b", covariates):
+        raise UsageError(f"covariates {covariates!r} name the outcome {outcome!r}; predict from columns known before treatment")
+    rows = _analysed(people, outcome, drug, reference, arm)
+    if folds < 2 or folds > len(rows) // 4:
+        raise UsageError(f"{folds} folds for {len(rows)} patients; give four patients or more a fold, and at least 2 folds")
+    others = rows.iloc[:0] if outside is None else outside
+    design = _covariates(pd.concat([rows, others], ignore_index=True), covariates)
+    treated = (rows[arm].astype(str) == str(drug)).to_numpy(float)
+    y = rows[outcome].to_numpy(float)
+    if (y < 0).any():
+        below = rows.iloc[int((y < 0).argmax())]
+        who, value = below["participant_id"], below[outcome]
+        raise InputError(f"benefit: {outcome} of participant {who} is {value:g}; counts are not negative: correct it")
+    own = balanced_folds(treated[None] > 0, folds, np.random.default_rng(seed))[0]
+    fold = np.concatenate([own, np.arange(len(others)) % folds])
+    told, levels = np.empty((len(design), 2)), np.empty((folds, 2))
+    known = np.arange(len(rows))
+    for number in range(folds):
+        out, seen = fold == number, known[fold[known] != number]
+        centre, spread = design[seen].mean(axis=0), np.maximum(design[seen].std(axis=0), 1e-12)
+        Z = np.where(design[seen].std(axis=0) > 0, (design - centre) / spread, 1.0)
+        fit = fit_model("poisson", np.column_stack([Z[seen], treated[seen, None] * Z[seen]]), y[seen])
+        for side in (0, 1):
+            predicted = fit.predict(np.column_stack([Z, side * Z]))
+            told[out, side], levels[number, side] = predicted[out], predicted[known].mean()
+    identifiers = pd.concat([rows[["participant_id"]], others[["participant_id"]]], ignore_index=True)
+    if told.max() > 1000 * max(y.max(), 1.0):
+        farthest = identifiers["participant_id"][int(told.max(axis=1).argmax())]
+        raise InputError(
+            f"benefit: covariates of participant {farthest} lie so far outside that the "
+            "prediction exceeds a thousand times the largest outcome; correct or transform them"
+        )
+    told *= (levels.mean(axis=0) / levels)[fold]
+    return identifiers.assign(under_reference=told[:, 0], under_drug=told[:, 1], fold=fold)
+
+
+def _analysed(people: pd.DataFrame, outcome: str, drug: str, reference: str, arm: str) -> pd.DataFrame:
+    """Patients of the two arms with an outcome."""
+    known = people[arm].astype(str).isin([str(drug), str(reference)]) & people[outcome].notna()
+    return people[known].reset_index(drop=True)
+
+
+def _covariates(people: pd.DataFrame, formula: str) -> Floats:
+    """Design matrix of a formula, every patient complete."""
+    from formulaic import model_matrix
+
+    for name in people.columns[people.dtypes.map(pd.api.types.is_string_dtype)]:
+        if re.search(rf"(?<!C\()\b{re.escape(str(name))}\b", formula):  # C(site) is a factor whatever its levels look like
+            _refuse_a_word_among_numbers(people, name)
+    categories = people.select_dtypes("category").columns
+    people = people.assign(**{name: people[name].cat.remove_unused_categories() for name in categories})
+    try:
+        design = np.asarray(model_matrix(formula, people, na_action="raise"), float)
+    except Exception as error:  # formulaic has many; all mean that the formula does not fit the columns
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"benefit: covariates {formula!r} cannot be read from the patients ({reason}); name columns without missing values"
+        ) from error
+    return design
+
+
+def _refuse_a_word_among_numbers(people: pd.DataFrame, name: str) -> None:
+    """A text column most of whose entries are numbers is no factor: one of them was mistyped."""
+    words = people[name].notna() & pd.to_numeric(people[name], errors="coerce").isna()
+    if 0 < words.sum() < len(people) / 2:
+        row = people.loc[words].iloc[0]
+        raise InputError(f"benefit: {name} of participant {row['participant_id']} is {row[name]!r}, no number; correct it")

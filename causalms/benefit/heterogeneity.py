@@ -1,0 +1,165 @@
+"""Does predicted benefit agree with the benefit that randomisation shows?  Best linear predictor, groups, calibration."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from causalms.benefit.curves import slice_truth
+from causalms.benefit.predict import Benefit
+from causalms.benefit.redraws import Floats
+from causalms.benefit.rows import benefit_row
+from causalms.benefit.statistics import Pair, regression, slice_means
+from causalms.benefit.studentised import REDRAWS, Reference, studentised
+from causalms.errors import RefusalError, UsageError
+from causalms.tables import results_table
+
+
+def best_linear_predictor(data: Benefit, level: float = 0.95, redraws: int = REDRAWS, seed: int = 0) -> pd.DataFrame:
+    r"""Regress the benefit on its prediction: average effect, heterogeneity, and calibration for benefit.
+
+    :math:`\Gamma_i = \beta_1 + \beta_2 (s_i - \bar s) + \epsilon_i` by least squares with HC3.  ``average benefit`` is
+    :math:`\beta_1`, the mean of :math:`\Gamma`, whose error also counts that other patients would have other scores (the
+    regression's own would not); ``calibration slope for benefit`` is :math:`\beta_2`, zero if the prediction knows nothing of
+    who benefits and one if it is calibrated; ``calibration in the large for benefit`` is :math:`\beta_1 - \bar s`.  P-values
+    are two-sided, against zero; the slope has a second row against one.
+
+    Parameters
+    ----------
+    data : Benefit
+    level : float
+    redraws, seed : int
+        As for :func:`causalms.benefit.ranking`.
+
+    Returns
+    -------
+    DataFrame
+        Results table.
+
+    Raises
+    ------
+    RefusalError
+        If every patient has the same predicted benefit.
+
+    References
+    ----------
+    Chernozhukov, Demirer, Duflo, Fernandez-Val (2025), Econometrica 93:1121.  Maas et al. (2023), BMC Med Res Methodol 23:74.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(1)
+    >>> before = rng.gamma(2, 2, 400)
+    >>> data = Benefit(before, before, 0.4 * before, np.arange(400), "d", "p", "made")
+    >>> found = best_linear_predictor(data).set_index("measure")["estimate"].round(2)
+    >>> float(found["average benefit"]), float(found["calibration slope for benefit"].iloc[0])
+    (2.28, 0.6)
+    """
+    if data.constant:
+        raise RefusalError("benefit: every patient has the same predicted benefit; nothing can be said of heterogeneity")
+    values, ses = regression(data.score, data.spared)
+    again = data.redraws(redraws, seed)
+    drawn = None
+    if again is not None:
+        drawn = studentised(*regression(again.score, again.spared), regression(again.law_score, again.law_spared)[0])
+    reference = Reference(drawn, data.n - 2)
+    lower, upper = reference.interval(values, ses, level)
+    measures = ("average benefit", "calibration in the large for benefit", "calibration slope for benefit")
+    estimands = ("mean lesions spared", "mean lesions spared minus mean predicted", "slope of lesions spared on predicted")
+    rows = []
+    for at, null in ((0, 0.0), (1, 0.0), (2, 0.0), (2, 1.0)):
+        told = f"{estimands[at]}; p against {null:g}" if at == 2 else estimands[at]
+        # Both tails: a one-sided tail taken for the p-value would double the type I error.
+        p = reference.p_value(values, ses, null)[at]
+        numbers = {"estimate": values[at], "se": ses[at], "lower": lower[at], "upper": upper[at], "level": level, "p_value": p}
+        rows.append(benefit_row(data, "best linear predictor", measures[at], told, reference.name, **numbers))
+    return results_table(rows)
+
+
+def benefit_groups(data: Benefit, groups: int = 4, level: float = 0.95, redraws: int = REDRAWS, seed: int = 0) -> pd.DataFrame:
+    """Sorted groups (GATES): observed beside predicted benefit in quantile groups of the prediction.
+
+    Parameters
+    ----------
+    data : Benefit
+    groups : int
+    level : float
+    redraws, seed : int
+        As for :func:`causalms.benefit.ranking`.
+
+    Returns
+    -------
+    DataFrame
+        ``group`` (1 = least promising), ``n``, ``predicted``, ``observed``, ``se``, ``lower``, ``upper``, ``level``, and in the
+        last row ``group`` = "last - first" with the ``p_value`` of their difference; ``variance``.
+
+    Raises
+    ------
+    UsageError
+        If a group would have fewer than four patients.
+    RefusalError
+        If every patient has the same predicted benefit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(1)
+    >>> before = rng.gamma(2, 2, 400)
+    >>> data = Benefit(0.6 * before, before, 0.4 * before, np.arange(400), "d", "p", "made")
+    >>> benefit_groups(data, 2)[["group", "predicted", "observed"]].round(2).values.tolist()
+    [['1', 1.14, 1.14], ['2', 3.42, 3.42], ['last - first', 2.28, 2.28]]
+    """
+    if not 2 <= groups <= data.n // 4:
+        raise UsageError(f"{groups} groups of {data.n} patients; give at least 2 groups of at least 4 patients")
+    if data.constant:
+        raise RefusalError("benefit: every patient has the same predicted benefit; there are no groups")
+    cuts = np.quantile(data.score, np.arange(1, groups) / groups)
+    top = data.score.max()
+    cuts = np.unique(np.minimum(cuts, data.score[data.score < top].max()))  # most may stand at the top: the others are a group
+    place = np.searchsorted(cuts, data.score, side="left")
+    present = np.unique(place)[::-1]
+    order = np.argsort(-data.score, kind="stable")
+    ends = np.cumsum([0, *((place == number).sum() for number in present)])
+    slices = [(int(a), int(b)) for a, b in pairwise(ends)]
+    observed, ses = _with_difference(*slice_means(data.spared[order], slices))
+    sizes = np.array([b - a for a, b in slices])
+    again = data.redraws(redraws, seed)
+    drawn = None
+    if again is not None:
+        before, after = slice_truth(again, slices)
+        truth = _with_difference(before - after, np.zeros(before.shape))[0]
+        drawn = studentised(*_with_difference(*slice_means(again.spared, slices)), truth)
+    reference = Reference(drawn, np.append(np.maximum(sizes - 1, 1), _welch(ses, sizes)))
+    lower, upper = reference.interval(observed, ses, level)
+    predicted = [data.score[place == number].mean() for number in present]
+    table = pd.DataFrame(
+        {
+            "group": [*(str(number + 1) for number in present), "last - first"],
+            "n": [*sizes, sizes[0] + sizes[-1]],
+            "predicted": [*predicted, predicted[0] - predicted[-1]],
+            "observed": observed,
+            "se": ses,
+            "lower": lower,
+            "upper": upper,
+            "level": level,
+            "p_value": [*[np.nan] * len(present), reference.p_value(observed, ses)[-1]],
+            "variance": reference.name,
+        }
+    )
+    return table.iloc[[*range(len(present))[::-1], len(present)]].reset_index(drop=True)
+
+
+def _with_difference(means: Floats, ses: Floats) -> Pair:
+    """Group means from the most to the least promising, and the difference of these two ends."""
+    gap, error = means[..., [0]] - means[..., [-1]], np.hypot(ses[..., [0]], ses[..., [-1]])
+    return np.concatenate([means, gap], axis=-1), np.concatenate([ses, error], axis=-1)
+
+
+def _welch(ses: Floats, sizes: NDArray[np.intp]) -> float:
+    """Degrees of freedom of the difference of the first and the last group."""
+    parts = [(ses[at] ** 4, sizes[at] - 1) for at in (0, len(sizes) - 1)]
+    below = sum(part / max(df, 1) for part, df in parts)
+    return float(ses[-1] ** 4 / below) if below > 0 else np.inf

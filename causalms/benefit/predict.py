@@ -1,0 +1,195 @@
+"""Predicted benefit beside what randomisation says of it: one score a patient that averages to the treatment effect."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from causalms.benefit.redraws import CountLaw, Floats, Learns, Redraws, count_law, pseudo_outcomes, redraw
+from causalms.benefit.studentised import REDRAWS
+from causalms.effects import patient_means
+from causalms.errors import InputError, RefusalError, UsageError
+from causalms.tables import participant_key
+
+
+@dataclass(frozen=True, eq=False)
+class Benefit:
+    r"""Two randomised arms with a predicted benefit of every patient.
+
+    The pseudo-outcome of patient i under arm a, :math:`\Gamma_i(a) = m_i(a) + 1\{A_i = a\} (Y_i - m_i(a)) / \pi_a`,
+    averages to the mean outcome under a in every group of patients that is formed before treatment, whatever the predictions
+    m are: they only reduce its variance.  For the pseudo-outcomes each arm's predictions are shifted to that arm's observed
+    mean: the average stays as it is, and a prediction that is off by a constant costs no precision.
+
+    Attributes
+    ----------
+    score : array (n,)
+        Predicted benefit: lesions that the drug spares the patient.
+    under_reference, under_drug : array (n,)
+        Pseudo-outcomes.
+    participant_id : array (n,)
+    drug, reference, population : str
+    law : CountLaw or None
+        What the trial's counts can be drawn from again, for the quantiles of studentised statistics; t quantiles without it.
+    learner : Learner or None
+        How the predictions were learned from the trial itself, so that redrawn trials learn theirs
+        (:func:`causalms.subgroups.cross_fitted_benefit`); without it they are taken as given before the trial.
+    """
+
+    score: Floats
+    under_reference: Floats
+    under_drug: Floats
+    participant_id: NDArray[np.object_]
+    drug: str
+    reference: str
+    population: str
+    law: CountLaw | None = None
+    learner: Learns | None = None
+
+    @property
+    def n(self) -> int:
+        """Number of patients."""
+        return len(self.score)
+
+    @property
+    def spared(self) -> Floats:
+        """Pseudo-outcome of the benefit: lesions under the reference minus lesions under the drug."""
+        return self.under_reference - self.under_drug
+
+    @property
+    def constant(self) -> bool:
+        """Every patient has the same predicted benefit, so nothing can be ranked."""
+        return bool(np.ptp(self.score) < 1e-12 * max(1.0, np.abs(self.score).max()))
+
+    def redraws(self, count: int = REDRAWS, seed: int = 0) -> Redraws | None:
+        """The trial drawn again ``count`` times from the law of its counts; None if it has none.
+
+        Also None where predictions could be learned in fewer than half of the redrawn trials: the others are a selection.
+        """
+        if self.law is None or count < 1:
+            return None
+        found = _redrawn(self, count, seed)
+        return found if len(found.score) >= count / 2 else None
+
+
+@lru_cache(maxsize=2)
+def _redrawn(data: Benefit, count: int, seed: int) -> Redraws:
+    """Kept, so that all statistics of a trial are judged by the same redraws."""
+    if data.law is None:
+        raise RefusalError("benefit: the trial has no law of counts to draw from")
+    return redraw(data.score, data.law, count, seed, data.learner)
+
+
+def benefit(
+    people: pd.DataFrame,
+    predictions: pd.DataFrame,
+    *,
+    outcome: str,
+    drug: str,
+    reference: str,
+    arm: str = "arm",
+    population: str = "",
+) -> Benefit:
+    """Join predictions of patients who did not help to make them to their randomised outcomes.
+
+    Parameters
+    ----------
+    people : DataFrame
+        One row a patient of one trial; other arms and missing outcomes are left out.
+    predictions : DataFrame
+        ``participant_id``, ``under_reference``, ``under_drug``: predicted outcomes, from :func:`predict_from_draws` of a
+        generator that has not seen these patients, or from :func:`cross_fit`.
+    outcome, drug, reference, arm : str
+    population : str
+        Its name in results.
+
+    Returns
+    -------
+    Benefit
+
+    Raises
+    ------
+    InputError
+        If a patient has no prediction.
+    RefusalError
+        If several trials are mixed, or an arm has fewer than two patients.
+
+    References
+    ----------
+    Robins, Rotnitzky, Zhao (1994), JASA 89:846.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> people = pd.DataFrame({"participant_id": list("abcd"), "arm": ["p", "p", "d", "d"], "y": [4, 2, 1, 1]})
+    >>> told = pd.DataFrame({"participant_id": list("abcd"), "under_reference": [3.0] * 4, "under_drug": [1.0] * 4})
+    >>> benefit(people, told, outcome="y", drug="d", reference="p").spared.tolist()
+    [4.0, 0.0, 2.0, 2.0]
+    """
+    rows = people[people[arm].astype(str).isin([str(drug), str(reference)]) & people[outcome].notna()]
+    if "trial" in rows and rows["trial"].nunique() > 1:
+        found = ", ".join(sorted(rows["trial"].astype(str).unique()))
+        raise RefusalError(
+            f"benefit: trials {found} are mixed, between which nobody was randomised; give the patients of one trial"
+        )
+    keyed = rows.assign(key=participant_key(rows["participant_id"]))
+    told = predictions.assign(key=participant_key(predictions["participant_id"])).set_index("key")
+    if lost := sorted(set(keyed["key"]) - set(told.index)):
+        raise InputError(f"benefit: participant {lost[0]} has no prediction; predict every patient of the trial")
+    refuse_repeated(keyed["key"], told.index)
+    told = told.loc[list(keyed["key"])]
+    treated = (keyed[arm].astype(str) == str(drug)).to_numpy()
+    if min(treated.sum(), (~treated).sum()) < 2:
+        raise RefusalError(f"benefit: {drug!r} has {treated.sum()} patients and {reference!r} {(~treated).sum()}; both need two")
+    y = keyed[outcome].to_numpy(float)
+    before, after = told["under_reference"].to_numpy(float), told["under_drug"].to_numpy(float)
+    if not (np.isfinite(before) & np.isfinite(after)).all():
+        lost = keyed.loc[~(np.isfinite(before) & np.isfinite(after)), "participant_id"].iloc[0]
+        raise InputError(f"benefit: the prediction of participant {lost} is no finite number; predict the patient again")
+    under_reference, under_drug = pseudo_outcomes(y, before, after, treated)
+    return Benefit(
+        score=before - after,
+        under_reference=under_reference,
+        under_drug=under_drug,
+        participant_id=keyed["participant_id"].to_numpy(object),
+        drug=drug,
+        reference=reference,
+        population=population or f"patients randomised to {drug} or {reference}",
+        law=count_law(y, np.column_stack([before, after]), treated.astype(np.intp)),
+    )
+
+
+def refuse_repeated(keys: pd.Series, told: pd.Index) -> None:
+    """Refuse patients with several rows among the people, or several predictions."""
+    repeated = [*keys[keys.duplicated()], *told[told.duplicated() & told.isin(keys)]]
+    if repeated:
+        raise InputError(
+            f"benefit: participant {repeated[0]} has several rows; give one row of outcomes and one prediction a patient"
+        )
+
+
+def predict_from_draws(draws: pd.DataFrame, *, drug: str, reference: str, week: float | None = None) -> pd.DataFrame:
+    """Predicted mean counts of every patient under both arms, from a draws table of a generator that has not seen the outcomes.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> rows = [("a", "p", 4.0), ("a", "d", 1.0), ("b", "p", 2.0), ("b", "d", 1.0)]
+    >>> draws = pd.DataFrame(rows, columns=["participant_id", "arm", "expected_net2_lesions"]).assign(
+    ...     trial="T", arm_randomised="p", visit_week=48.0, query="interventional", query_id="q")
+    >>> predict_from_draws(draws, drug="d", reference="p")[["under_reference", "under_drug"]].values.tolist()
+    [[4.0, 1.0], [2.0, 1.0]]
+    """
+    chosen = draws[(draws["query"] == "interventional") & draws["arm"].isin([drug, reference])]
+    if chosen["arm"].nunique() < 2:
+        raise RefusalError(f"draws: no interventional rows under both {drug!r} and {reference!r}; query --do for both")
+    means = patient_means(chosen, reference=reference, measure="mean-difference", outcome="net2_lesions", week=week)
+    if means["visit_week"].nunique() > 1:
+        raise UsageError("draws: several weeks; name one")
+    return means.rename(columns={reference: "under_reference", drug: "under_drug"})[
+        ["participant_id", "under_reference", "under_drug"]
+    ]

@@ -1,0 +1,183 @@
+"""Everything that is said of a predicted benefit, trial by trial and arm by arm, as rows of the results table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pandas as pd
+
+from causalms.benefit.cross_fitting import cross_fitted_benefit
+from causalms.benefit.curves import benefit_curves
+from causalms.benefit.heterogeneity import benefit_groups, best_linear_predictor
+from causalms.benefit.policy import policy_value
+from causalms.benefit.predict import Benefit, benefit, predict_from_draws
+from causalms.benefit.ranking import ranking
+from causalms.benefit.rows import benefit_row
+from causalms.benefit.studentised import REDRAWS
+from causalms.errors import CausalmsError, InputError, RefusalError
+from causalms.tables import results_table
+
+#: Shares of the most promising patients whose benefit is written.
+WRITTEN_SHARES = (1.0, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2)
+
+
+def who_benefits(
+    people: pd.DataFrame,
+    *,
+    outcome: str,
+    reference: str,
+    draws: pd.DataFrame | None = None,
+    covariates: str | None = None,
+    week: float | None = None,
+    arm: str = "arm",
+    caps: Sequence[float] = (1.0,),
+    least_benefit: float = 0.0,
+    groups: int = 4,
+    level: float = 0.95,
+    redraws: int = REDRAWS,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Judge a predicted benefit on every randomised comparison with the reference.
+
+    Parameters
+    ----------
+    people : DataFrame
+        Randomised patients with their outcome; trials are never mixed.
+    outcome, reference, arm : str
+    draws : DataFrame, optional
+        Draws table, sampled or expected, of a generator that has not seen these outcomes.
+    covariates : str, optional
+        Without draws: formula of the cross-fitted prediction (:func:`causalms.subgroups.cross_fit`).
+    week : float, optional
+        Of the draws, where they hold several.
+    caps : sequence of float
+        Largest shares of patients that may be given the drug.
+    least_benefit : float
+        Predicted lesions spared below which the drug is not given.
+    groups : int
+        Quantile groups of the prediction.
+    level, redraws, seed
+        As for :func:`causalms.benefit.ranking`; the seed is also that of the folds.
+
+    Returns
+    -------
+    DataFrame
+        Results table: AUTOC and Qini; AD(c) and AR(c) with intervals and bands; groups of predicted benefit; best linear
+        predictor and calibration; values of policies.
+
+    Raises
+    ------
+    InputError, RefusalError, UsageError
+        If no trial randomised the reference and another arm of the draws, or nothing can be said of any of them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(1)
+    >>> people = pd.DataFrame({"participant_id": range(200), "arm": ["p", "d"] * 100, "age": rng.uniform(20, 60, 200)})
+    >>> people["y"] = rng.poisson(np.where(people["arm"] == "p", 9 - people["age"] / 8, 1.0))
+    >>> found = who_benefits(people, outcome="y", reference="p", covariates="age", redraws=99)
+    >>> found["analysis"].unique().tolist()
+    ['benefit: ranking', 'benefit: curve', 'benefit: groups', 'benefit: best linear predictor', 'benefit: policy']
+    """
+    tables, refusals = [], []
+    for trial, rows, drug in _comparisons(people, reference, arm, outcome):
+        who = f"patients of {trial} randomised to {drug} or {reference}" if trial else ""
+        try:
+            names: dict[str, Any] = {"outcome": outcome, "drug": drug, "reference": reference, "arm": arm, "population": who}
+            if draws is not None:
+                own = draws[draws["trial"].astype(str) == trial] if trial and "trial" in draws else draws
+                data = benefit(rows, predict_from_draws(own, drug=drug, reference=reference, week=week), **names)
+            elif covariates:
+                data = cross_fitted_benefit(rows, **names, covariates=covariates, seed=seed)
+            else:
+                raise InputError("benefit: nothing predicts; give draws, or covariates for a cross-fitted prediction")
+            tables.append(benefit_results(data, caps, least_benefit, groups, level, redraws, seed))
+        except InputError:
+            raise
+        except CausalmsError as refusal:
+            refusals.append(f"{trial or 'table'}, {drug}: {refusal}")
+    if not tables:
+        raise RefusalError(
+            "; ".join(refusals) or f"benefit: no trial randomised {reference!r} and another arm; name its reference"
+        )
+    return pd.concat(tables, ignore_index=True)
+
+
+def benefit_results(
+    data: Benefit,
+    caps: Sequence[float] = (1.0,),
+    least_benefit: float = 0.0,
+    groups: int = 4,
+    level: float = 0.95,
+    redraws: int = REDRAWS,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """All statistics of one predicted benefit as a results table; see :func:`who_benefits`."""
+    shared: dict[str, Any] = {"level": level, "redraws": redraws, "seed": seed}
+    tables = [
+        ranking(data, **shared),
+        results_table([*_curve_rows(data, **shared), *_group_rows(data, groups, **shared)]),
+        best_linear_predictor(data, **shared),
+        policy_value(data, tuple(caps), least_benefit, **shared),
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def _comparisons(people: pd.DataFrame, reference: str, arm: str, outcome: str) -> Iterator[tuple[str, pd.DataFrame, str]]:
+    """Trial, its patients, and every other arm that it randomised against the reference."""
+    for name in ("participant_id", arm, outcome):
+        if name not in people:
+            raise InputError(
+                f"benefit: no column {name!r} among the patients; columns are {', '.join(map(str, people.columns[:20]))}"
+            )
+    seen = people[people[arm].notna() & people[outcome].notna()]
+    parts = seen.groupby(seen["trial"].astype(str)) if "trial" in seen else [("", seen)]
+    for trial, rows in parts:
+        arms = sorted(set(rows[arm].astype(str)))
+        for drug in [name for name in arms if name != reference and reference in arms]:
+            yield str(trial), rows, drug
+
+
+def _curve_rows(data: Benefit, **shared: Any) -> Iterator[dict[str, Any]]:
+    """AD(c), AR(c), then their bands, from all patients to few."""
+    curve = benefit_curves(data, WRITTEN_SHARES, **shared)
+    names = {
+        "ad": ("lesions spared, AD(c)", "mean lesions spared"),
+        "ar": ("ratio of mean lesions, AR(c)", "ratio of mean lesions"),
+    }
+    for band in ("", "_band"):
+        for name, (measure, what) in names.items():
+            for row in curve[curve[name].notna()].to_dict("records"):
+                yield benefit_row(
+                    data,
+                    "curve",
+                    measure + (", simultaneous band" if band else ""),
+                    f"{what}, {data.drug} against {data.reference}, where predicted benefit is at least {row['threshold']:.3g}",
+                    row["variance"],
+                    subgroup=f"most promising {row['share']:.0%}",
+                    n=row["n"],
+                    estimate=row[name],
+                    se=row[f"{name}_se"],
+                    lower=row[f"{name}{band}_lower"],
+                    upper=row[f"{name}{band}_upper"],
+                    level=shared["level"],
+                )
+
+
+def _group_rows(data: Benefit, groups: int, **shared: Any) -> Iterator[dict[str, Any]]:
+    """Observed benefit by group of predicted benefit, and the difference of the ends."""
+    for row in benefit_groups(data, groups, **shared).to_dict("records"):
+        ends = row["group"] == "last - first"
+        subgroup = "last group - first" if ends else f"group {row['group']} of {groups}"
+        yield benefit_row(
+            data,
+            "groups",
+            "difference of lesions spared between groups" if ends else "lesions spared by group of predicted benefit",
+            f"mean lesions spared, {data.drug} against {data.reference}, in {subgroup}; predicted {row['predicted']:.4g}",
+            row["variance"],
+            subgroup=subgroup,
+            estimate=row["observed"],
+            **{key: row[key] for key in ("se", "lower", "upper", "level", "p_value", "n")},
+        )

@@ -1,0 +1,309 @@
+"""What every counterfactual run must show before it is believed, with thresholds that turn it into a warning or a refusal.
+
+Reconstruction alone certifies nothing: an exactly reversible scheme can have a wrong counterfactual law.  So the noise, the
+marginal, the reverse trip and the randomised arms are looked at as well.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas as pd
+from scipy import stats
+from tqdm import tqdm
+
+from causalms.causal.diagnostic_points import figure_points
+from causalms.causal.graph import Randomisation
+from causalms.causal.mechanism import Mechanism, keyed_generator
+from causalms.causal.patient_check import PatientCheck, check_patient, factual_outcome
+from causalms.causal.query import Query
+from causalms.errors import InputError, RefusalError
+from causalms.tables import net2_column, results_table
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Where a diagnostic becomes a warning and where a refusal; ``value`` beyond either.
+
+    Attributes
+    ----------
+    warning, refusal : float
+    side : {"above", "below"}
+        On which side of the threshold trouble lies.
+    words : str
+        What is measured.
+    """
+
+    warning: float
+    refusal: float
+    side: str
+    words: str
+
+    def judge(self, value: float) -> str:
+        """Give the verdict: ok, warning, refusal, or not checked (missing value)."""
+        if not np.isfinite(value):
+            return "not checked"
+        sign = 1 if self.side == "above" else -1
+        if sign * value > sign * self.refusal:
+            return "refusal"
+        return "warning" if sign * value > sign * self.warning else "ok"
+
+
+VERDICT_COLUMNS = (
+    "diagnostic",
+    "arm",
+    "value",
+    "p_value",
+    "n",
+    "verdict",
+    "threshold_warning",
+    "threshold_refusal",
+    "words",
+)
+
+#: Documented in docs/causal/diagnostics.md; a change here is a change of what causalms believes.
+THRESHOLDS = {
+    "composition": Threshold(0.01, 0.10, "above", "error of count or volume pushed back in the factual world / factual mean"),
+    "composition of masks": Threshold(0.02, 0.20, "above", "share of factual lesion voxels that differ when pushed back"),
+    "reversibility": Threshold(0.75, np.inf, "above", "mean |A -> B -> A - factual| against mean |independent redraw - factual|"),
+    "effectiveness": Threshold(1e-2, 1e-6, "below", "p of mean do(B) against the observed mean of patients randomised to B"),
+    "noise": Threshold(1e-3, 1e-9, "below", "smallest p of abducted noise against N(0, 1), Bonferroni over components"),
+    "marginal": Threshold(1e-2, 1e-6, "below", "p of counterfactual against interventional counts, labels swapped in patients"),
+    "invariance": Threshold(0.0, 0.0, "above", "largest change of anything before treatment between do and not"),
+    "overlap": Threshold(0.999, -1.0, "below", "share of patients whose trial randomises both arms (below 1: transported)"),
+}
+
+
+def diagnose(
+    mechanism: Mechanism,
+    trial: Any,
+    query: Query,
+    participants: Sequence[str],
+    patients: int = 40,
+    particles: int | None = None,
+    workers: int | None = None,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Diagnostics of a counterfactual query on a sample of its patients, one row a check and world.
+
+    Parameters
+    ----------
+    patients : int
+        How many patients, chosen by key (the same ones for the same query).
+    particles : int, optional
+        Particles a patient; by default 4, or 1 where each is a sampled mask.
+
+    Returns
+    -------
+    DataFrame
+        diagnostic, arm, value, p_value, n, verdict ("ok", "warning", "refusal", "not checked"), threshold_warning,
+        threshold_refusal, words; ``attrs["points"]`` holds what a figure draws, by column.
+
+    Raises
+    ------
+    RefusalError
+        If no patient has evidence.
+    """
+    mechanism = mechanism.for_coupling(query.coupling)
+    particles = particles or (1 if "mask" in mechanism.capabilities else 4)
+    randomisation = Randomisation.of(trial.participants, mechanism.arms)
+    chosen = _with_evidence(mechanism, trial, query, participants, patients)
+    rows, points = [], []
+    for world in query.interventions:
+        week = query.weeks[-1]
+        task = joblib.delayed(check_patient)
+        shown = tqdm(chosen, desc=f"diagnostics, {world.name}", unit="patient", disable=None if progress else True)
+        found = joblib.Parallel(n_jobs=workers)(
+            task(mechanism, trial, randomisation, query, p, world, week, particles) for p in shown
+        )
+        rows += [{"arm": world.name, **row} for row in _judged(found, trial, randomisation, query, world, week)]
+        points.append(figure_points(found, _observed(found, trial, world, week)).assign(arm=world.name))
+    table = pd.DataFrame(rows)[[*VERDICT_COLUMNS]]
+    table.attrs["points"] = pd.concat(points, ignore_index=True).to_dict("list")
+    return table
+
+
+def _with_evidence(mechanism: Mechanism, trial: Any, query: Query, participants: Sequence[str], patients: int) -> list[str]:
+    """As many patients with a factual outcome as asked for, in the order of a key, looking at no more than needed."""
+    order = keyed_generator("diagnose", query.seed).permutation(len(participants))
+    chosen: list[int] = []
+    for k in order:
+        if len(chosen) == patients:
+            break
+        if factual_outcome(mechanism, trial, participants[k], query) is not None:
+            chosen.append(int(k))
+    if not chosen:
+        raise RefusalError("no patient has evidence, so nothing can be diagnosed; give observed outcomes or ask for do()")
+    return [participants[k] for k in sorted(chosen)]
+
+
+def diagnostics_table(twins: pd.DataFrame) -> pd.DataFrame:
+    """One table of a counterfactual run's diagnostics: a row a verdict, then the points that its figure draws.
+
+    Parameters
+    ----------
+    twins : DataFrame
+        From :meth:`CausalModel.counterfactual`, with its attrs.
+
+    Raises
+    ------
+    InputError
+        If the run looked at no diagnostics.
+    """
+    if not twins.attrs.get("diagnostics"):
+        raise InputError("these twins carry no diagnostics; ask counterfactual() with checked_patients above 0")
+    verdicts, points = pd.DataFrame(twins.attrs["diagnostics"]), pd.DataFrame(twins.attrs["diagnostic_points"])
+    return pd.concat([verdicts, points], ignore_index=True)
+
+
+def to_results(diagnostics: pd.DataFrame, randomised: bool = False) -> pd.DataFrame:
+    """Diagnostics as rows of the results table (analysis "diagnostics", rung 3)."""
+    rows = [
+        {
+            "analysis": "diagnostics", "population": "patients with evidence", "arm": row.arm, "measure": str(row.diagnostic),
+            "estimand": f"{row.words}: {row.verdict}", "estimator": "diagnostic of the counterfactual run", "estimate": row.value,
+            "p_value": row.p_value, "n": row.n, "randomised": randomised, "rung": 3,
+        }
+        for row in diagnostics.itertuples()
+    ]  # fmt: skip
+    return results_table(rows)
+
+
+def act_on(diagnostics: pd.DataFrame) -> None:
+    """Warn of what is doubtful and refuse what is broken.
+
+    Raises
+    ------
+    RefusalError
+        Naming the first diagnostic beyond its refusal threshold.
+    """
+    for row in diagnostics[diagnostics["verdict"] == "refusal"].itertuples():
+        raise RefusalError(
+            f"counterfactuals under {row.arm!r} fail the diagnostic {row.diagnostic!r} ({row.words}: {row.value:.3g}, "
+            f"refused beyond {row.threshold_refusal:g}); the model does not explain these patients: calibrate it or ask for do()"
+        )
+    for row in diagnostics[diagnostics["verdict"] == "warning"].itertuples():
+        message = f"{row.diagnostic} under {row.arm}: {row.words} = {row.value:.3g} (warned beyond {row.threshold_warning:g})"
+        warnings.warn(message, stacklevel=3)
+
+
+def _judged(
+    found: list[PatientCheck], trial: Any, randomisation: Randomisation, query: Query, world: Any, week: float
+) -> list[dict[str, Any]]:
+    values: dict[str, tuple[float, float]] = {"composition": (_composition(found), np.nan)}
+    values["composition of masks"] = (_finite_mean([c.mask_mismatch for c in found]), np.nan)
+    values["reversibility"] = (_reversibility(found), np.nan)
+    values["effectiveness"] = _effectiveness(found, trial, world, week)
+    values["noise"] = _noise_normality(found)
+    values["marginal"] = _marginal(found, query.seed)
+    values["invariance"] = (max((c.invariance for c in found), default=np.nan), np.nan)
+    values["overlap"] = (_overlap(found, trial, randomisation, world), np.nan)
+    rows = []
+    for name, (value, p) in values.items():
+        threshold = THRESHOLDS[name]
+        verdict = threshold.judge(value)
+        if name == "reversibility" and query.rho < 1:
+            verdict = "not checked"  # a redrawn world does not lead back, by construction
+        if name == "noise" and query.abduction == "deterministic":
+            verdict = "not checked"  # one representative noise a patient is no draw of the posterior
+        rows.append(
+            {
+                "diagnostic": name, "value": value, "p_value": p, "n": len(found), "verdict": verdict, "words": threshold.words,
+                "threshold_warning": threshold.warning, "threshold_refusal": threshold.refusal,
+            }
+        )  # fmt: skip
+    return rows
+
+
+def _composition(found: list[PatientCheck]) -> float:
+    counts = np.mean([np.abs(c.composed - c.factual).mean() for c in found])
+    volumes = np.mean([c.volume_error_ml.mean() for c in found])
+    by_count = counts / max(float(np.mean([c.factual for c in found])), 0.1)
+    return float(max(by_count, volumes / max(float(np.mean([c.factual_volume_ml for c in found])), 0.01)))
+
+
+def _reversibility(found: list[PatientCheck]) -> float:
+    returned = np.mean([np.abs(c.returned - c.factual).mean() for c in found])
+    redrawn = np.mean([np.abs(c.redrawn - c.factual).mean() for c in found])
+    return float(returned / redrawn) if redrawn > 0 else np.nan
+
+
+def _effectiveness(found: list[PatientCheck], trial: Any, world: Any, week: float) -> tuple[float, float]:
+    """Interventional counts of the checked patients against the observed ones of those randomised to the arm, same trials."""
+    seen = _observed(found, trial, world, week)
+    simulated = np.concatenate([c.interventional for c in found])
+    if len(seen) < 8:
+        return np.nan, np.nan
+    # patients with several draws are not independent: one draw a patient enters the test
+    first = np.array([c.interventional[0] for c in found])
+    if seen.std() == 0 and simulated.std() == 0:
+        return float(seen.mean() == simulated.mean()), np.nan
+    p = _permutation_p(first, seen)
+    return p, p
+
+
+def _observed(found: list[PatientCheck], trial: Any, world: Any, week: float) -> np.ndarray:
+    """Observed counts of those randomised to the world's arm in the trials of the checked patients."""
+    column, table = net2_column(int(week)), trial.participants
+    if column not in table:
+        return np.array([])
+    trials = set(table.loc[table["participant_id"].isin([c.participant_id for c in found]), "trial"])
+    counts = table.loc[(table["arm"] == world.name) & table["trial"].isin(trials), column]
+    return np.asarray(counts.dropna().to_numpy(float))
+
+
+def _permutation_p(one: np.ndarray, other: np.ndarray, permutations: int = 4999) -> float:
+    """Two-sided p of a difference of mean log(1 + count), by relabelling; far tails continued by the normal."""
+    one, other = np.log1p(one), np.log1p(other)
+    pooled, n = np.concatenate([one, other]), len(one)
+    rng = np.random.default_rng(20_260_101)
+    shuffled = np.array([rng.permutation(pooled)[:n].mean() for _ in range(permutations)])
+    observed, centre, spread = one.mean(), pooled.mean(), shuffled.std()
+    extreme = float((np.abs(shuffled - centre) >= abs(observed - centre) - 1e-12).sum() + 1) / (permutations + 1)
+    if extreme > 2 / (permutations + 1) or spread == 0:
+        return extreme
+    return float(min(extreme, 2 * stats.norm.sf(abs(observed - centre) / spread)))
+
+
+def _noise_normality(found: list[PatientCheck]) -> tuple[float, float]:
+    names = list(found[0].scores) if found else []
+    p_values = []
+    for name in names:
+        values = np.concatenate([c.scores[name] for c in found])
+        p_values.append(float(stats.kstest(values, "norm").pvalue))
+    smallest = min(1.0, min(p_values) * len(p_values)) if p_values else np.nan
+    return smallest, smallest
+
+
+def _marginal(found: list[PatientCheck], seed: int) -> tuple[float, float]:
+    """Counterfactual against interventional counts: under the model a patient's two labels are exchangeable (sign flips)."""
+    difference = np.log1p([c.counterfactual[0] for c in found]) - np.log1p([c.interventional[0] for c in found])
+    if not np.any(difference):
+        return 1.0, 1.0
+    rng = keyed_generator("marginal", seed)
+    signs = rng.choice([-1.0, 1.0], size=(4999, len(difference)))
+    flipped, observed = np.abs((signs * difference).mean(1)), abs(difference.mean())
+    p = float((flipped >= observed - 1e-12).sum() + 1) / 5000
+    if p <= 2 / 5000:
+        p = float(min(p, 2 * stats.norm.sf(observed / np.sqrt((difference**2).sum()) * len(difference))))
+    return p, p
+
+
+def _overlap(found: list[PatientCheck], trial: Any, randomisation: Randomisation, world: Any) -> float:
+    if world.name not in randomisation.arms:
+        return np.nan
+    rows = trial.participants.set_index("participant_id").loc[[c.participant_id for c in found]]
+    column = randomisation.arms.index(world.name)
+    return float(
+        np.mean([float(randomisation.arm_shares[randomisation.trials.index(str(t)), column]) > 0 for t in rows["trial"]])
+    )
+
+
+def _finite_mean(values: list[float]) -> float:
+    finite = [v for v in values if np.isfinite(v)]
+    return float(np.mean(finite)) if finite else np.nan

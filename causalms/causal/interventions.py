@@ -1,0 +1,261 @@
+"""Interventions on the arm, one type: a value, a shift, a function of the patient's covariates, or a distribution."""
+
+from __future__ import annotations
+
+import ast
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from causalms.causal.mechanism import Subject, keyed_generator
+from causalms.errors import InputError, RefusalError, UsageError
+from causalms.tables import ARMS
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """What replaces the randomisation of the arm: for every patient, a law over arms.
+
+    Attributes
+    ----------
+    name : str
+        What the ``arm`` column of the draws table calls this world.
+    law : callable
+        From a :class:`Subject` to probabilities of arms, summing to 1.
+    kind : {"value", "shift", "policy", "distribution"}
+    words : mapping
+        What the query record says; JSON values only.
+
+    Examples
+    --------
+    >>> patient = Subject("p1", "t", "placebo", {"gd_lesions": 2})
+    >>> value("ocrelizumab").law(patient)
+    {'ocrelizumab': 1.0}
+    >>> shift(+1).law(patient)
+    {'laquinimod': 1.0}
+    >>> rule = policy("escalate", [("gd_lesions > 0", "ocrelizumab")], otherwise="dimethyl-fumarate")
+    >>> rule.law(patient)
+    {'ocrelizumab': 1.0}
+    >>> distribution({"placebo": 0.5, "ocrelizumab": 0.5}).name
+    '0.5 placebo + 0.5 ocrelizumab'
+    """
+
+    name: str
+    law: Callable[[Subject], dict[str, float]] = field(repr=False, compare=False)
+    kind: str = "value"
+    words: Mapping[str, Any] = field(default_factory=dict)
+
+    def assign(self, subject: Subject, draws: Sequence[int], seed: int) -> list[str]:
+        """The arm of every draw: keyed by (patient, intervention, draw, seed), so never by order or worker."""
+        law = self.law(subject)
+        if len(law) == 1:
+            return list(law) * len(draws)
+        names, cumulative = list(law), np.cumsum(list(law.values()))
+        uniforms = [keyed_generator("assign", self.name, subject.participant_id, draw, seed).random() for draw in draws]
+        return [names[min(int(np.searchsorted(cumulative, u, side="right")), len(names) - 1)] for u in uniforms]
+
+
+@dataclass(frozen=True)
+class _Always:
+    probabilities: tuple[tuple[str, float], ...]
+
+    def __call__(self, subject: Subject) -> dict[str, float]:
+        return dict(self.probabilities)
+
+
+@dataclass(frozen=True)
+class _Shift:
+    steps: int
+    order: tuple[str, ...]
+
+    def __call__(self, subject: Subject) -> dict[str, float]:
+        arm = subject.arm_randomised
+        if arm not in self.order:
+            raise RefusalError(
+                f"participant {subject.participant_id}: arm {arm!r} has no place in the order {', '.join(self.order)}; "
+                "a shift needs it: leave the patient out or name the arm"
+            )
+        return {self.order[int(np.clip(self.order.index(arm) + self.steps, 0, len(self.order) - 1))]: 1.0}
+
+
+@dataclass(frozen=True)
+class _Rules:
+    name: str
+    rules: tuple[tuple[str, tuple[tuple[str, float], ...]], ...]
+
+    def __call__(self, subject: Subject) -> dict[str, float]:
+        for when, arms in self.rules:
+            if when == "" or _holds(when, subject, self.name):
+                return dict(arms)
+        raise RefusalError(f"policy {self.name!r}: no rule holds for participant {subject.participant_id}; add 'otherwise'")
+
+
+def value(arm: str) -> Intervention:
+    """Everybody gets one arm."""
+    return Intervention(arm, _Always(((arm, 1.0),)), "value", {"arm": arm})
+
+
+def shift(steps: int, order: tuple[str, ...] = ARMS) -> Intervention:
+    """Everybody moves from the randomised arm by so many steps of efficacy, staying at the ends of the order."""
+    return Intervention(f"shift {steps:+d}", _Shift(steps, tuple(order)), "shift", {"steps": steps, "order": list(order)})
+
+
+def distribution(probabilities: Mapping[str, float], name: str | None = None) -> Intervention:
+    """Everybody gets an arm by lot.
+
+    Raises
+    ------
+    UsageError
+        If the probabilities are not a law.
+    """
+    law = _law(probabilities, "distribution")
+    return Intervention(
+        name or " + ".join(f"{p:g} {arm}" for arm, p in law), _Always(law), "distribution", {"probabilities": dict(law)}
+    )
+
+
+def policy(
+    name: str, rules: list[tuple[str, str | Mapping[str, float]]], otherwise: str | Mapping[str, float] | None = None
+) -> Intervention:
+    """Each patient gets the arm of the first rule that holds for the covariates.
+
+    Parameters
+    ----------
+    name : str
+    rules : list of (condition, arm)
+        A condition compares participants columns, as :meth:`pandas.DataFrame.query` reads it (``"gd_lesions > 0 and age < 50"``);
+        an arm is a name or a law ``{"placebo": 0.5, ...}``.
+    otherwise : str or mapping, optional
+        The arm where no rule holds; without it such a patient is refused.
+
+    Raises
+    ------
+    UsageError
+        If a condition is more than comparisons of columns.
+    """
+    if not rules and otherwise is None:
+        raise UsageError(f"policy {name!r}: no rule and no 'otherwise'; give at least one")
+    steps = [(_checked(when, name), _law(arm, name)) for when, arm in rules]
+    if otherwise is not None:
+        steps.append(("", _law(otherwise, name)))
+    words = {"rules": [{"when": when, "arms": dict(law)} for when, law in steps]}
+    return Intervention(name, _Rules(name, tuple(steps)), "policy", words)
+
+
+def read_policy(path: str | os.PathLike[str]) -> Intervention:
+    r"""Read a treatment policy from YAML: ``name``, ``rules`` (each ``when`` and ``arm``), ``otherwise``.
+
+    Raises
+    ------
+    InputError
+        Naming the file and the key.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> file = pathlib.Path(tempfile.mkdtemp()) / "escalate.yaml"
+    >>> text = "name: escalate\nrules: [{when: gd_lesions > 0, arm: ocrelizumab}]\notherwise: dimethyl-fumarate\n"
+    >>> _ = file.write_text(text)
+    >>> read_policy(file).name
+    'escalate'
+    """
+    file = Path(path)
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror}); check the path") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{file}: not readable as YAML ({reason}); write name, rules and otherwise") from error
+    if not isinstance(content, dict) or set(content) - {"name", "rules", "otherwise"}:
+        found = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
+        raise InputError(f"{file}: found {found}; expected the keys name, rules, otherwise")
+    rules = content.get("rules") or []
+    if not isinstance(rules, list) or any(not isinstance(r, dict) or set(r) != {"when", "arm"} for r in rules):
+        raise InputError(f"{file}: every rule needs 'when' and 'arm' and nothing else; correct 'rules'")
+    try:
+        return policy(str(content.get("name", file.stem)), [(str(r["when"]), r["arm"]) for r in rules], content.get("otherwise"))
+    except UsageError as error:
+        raise InputError(f"{file}: {error}") from error
+
+
+def as_intervention(what: str | Mapping[str, float] | Intervention) -> Intervention:
+    """An arm's name, a law over arms, or an intervention as it is."""
+    if isinstance(what, Intervention):
+        return what
+    return value(what) if isinstance(what, str) else distribution(what)
+
+
+def _law(arm: Any, name: str) -> tuple[tuple[str, float], ...]:
+    if isinstance(arm, str):
+        return ((arm, 1.0),)
+    if not isinstance(arm, Mapping) or not arm:
+        raise UsageError(f"policy {name!r}: {arm!r} is no arm; give a name or probabilities by arm")
+    try:
+        law = tuple((str(a), float(p)) for a, p in arm.items())
+    except (TypeError, ValueError):
+        raise UsageError(f"policy {name!r}: probabilities must be numbers, found {dict(arm)}") from None
+    if any(not p >= 0 for _, p in law) or abs(sum(p for _, p in law) - 1) > 1e-9:
+        raise UsageError(f"policy {name!r}: probabilities must be at least 0 and sum to 1, found {dict(law)}")
+    return tuple((a, p) for a, p in law if p > 0)
+
+
+_ALLOWED = (
+    ast.Expression, ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.Not, ast.USub, ast.Invert, ast.Compare, ast.BinOp,
+    ast.BitAnd, ast.BitOr, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Name, ast.Load, ast.Constant, ast.List, ast.Tuple,
+    ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.In, ast.NotIn,
+)  # fmt: skip
+
+
+def _checked(when: str, name: str) -> str:
+    """Refuse all but comparisons of columns: a policy file is data, never a program."""
+    try:
+        tree = ast.parse(when.strip(), mode="eval")
+    except (SyntaxError, ValueError):
+        raise UsageError(
+            f"policy {name!r}: {when!r} is not a condition; write for example 'gd_lesions > 0 and age < 50'"
+        ) from None
+    for node in ast.walk(tree):
+        if not isinstance(node, _ALLOWED):
+            raise UsageError(
+                f"policy {name!r}: {when!r} is more than a comparison of columns ({type(node).__name__}); simplify it"
+            )
+    if not any(isinstance(node, ast.Compare) for node in ast.walk(tree)):
+        raise UsageError(f"policy {name!r}: {when!r} compares nothing; write for example 'gd_lesions > 0'")
+    return when.strip()
+
+
+def columns_of(when: str) -> list[str]:
+    """Columns that a checked condition compares, in alphabetical order; none for ``otherwise``.
+
+    Examples
+    --------
+    >>> columns_of("gd_lesions > 0 and age < 50")
+    ['age', 'gd_lesions']
+    """
+    return sorted({node.id for node in ast.walk(ast.parse(when or "0", mode="eval")) if isinstance(node, ast.Name)})
+
+
+def _holds(when: str, subject: Subject, name: str) -> bool:
+    columns = columns_of(when)
+    for column in columns:
+        found = subject.covariates.get(column)
+        if column not in subject.covariates:
+            raise InputError(f"policy {name!r}: no column {column!r}; known are {', '.join(map(str, subject.covariates))}")
+        if found is None or pd.isna(found):
+            raise InputError(
+                f"policy {name!r}: participant {subject.participant_id} has no {column!r}; fill it in or leave them out"
+            )
+    row = pd.DataFrame([{column: subject.covariates[column] for column in columns}])
+    try:
+        return len(row.query(when, engine="python", local_dict={}, global_dict={})) == 1
+    except Exception as error:  # pandas raises many kinds for a condition of wrong types; all mean the same to the user
+        raise InputError(
+            f"policy {name!r}: {when!r} cannot be decided for {subject.participant_id} ({error}); correct it"
+        ) from error

@@ -1,0 +1,149 @@
+"""The diffusion model of NET2 masks as a mechanism: a thin adapter, no numerics of its own."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from causalms.causal.mechanism import Expected, MechanismBase, Noise, Outcome, Subject
+from causalms.causal.tables_in import participant_row
+from causalms.errors import RefusalError
+from causalms.generator import Generator
+from causalms.generator.noise import DiffusionNoise
+from causalms.lesions import count_lesions
+from causalms.tables import REGIONS
+from causalms.trials import template_anatomy
+
+
+@dataclass(frozen=True)
+class DiffusionMechanism(MechanismBase):
+    """Structural equation of a mask: a sampler driven by patient frailty and Gaussian fields.
+
+    Coupling ``monotone`` shares frailty and start field of the deterministic sampler; ``ancestral`` shares the fields of every
+    step of the ancestral sampler as well.  A factual mask is abducted by the sampler that will replay it.
+
+    Attributes
+    ----------
+    generator : causalms.generator.Generator
+    source : str
+        Where it was loaded from: workers load it there, once a process, instead of being sent its weights.
+    sampler : {"ode", "ancestral"}
+    """
+
+    generator: Any = field(repr=False)
+    source: str = ""
+    sampler: str = "ode"
+    name: str = "diffusion"
+    capabilities = frozenset({"push", "expect", "abduct", "mask", "deterministic-abduct"})
+    couplings = frozenset({"monotone", "ancestral", "independent", "rho"})
+
+    @classmethod
+    def load(cls, model: str | os.PathLike[str] = "reference") -> DiffusionMechanism:
+        """Load a checkpoint, or ``reference``, the one that ships with the package."""
+        return _loaded(str(model), "ode")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.source:
+            return _loaded, (self.source, self.sampler)
+        return DiffusionMechanism, (self.generator, self.source, self.sampler)
+
+    @property
+    def arms(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The arms it was trained on."""
+        return tuple(self.generator.arms)
+
+    @property
+    def weeks(self) -> tuple[float, float]:  # type: ignore[override]
+        """First and last trained visit week."""
+        return self.generator.weeks[0], self.generator.weeks[1]
+
+    @property
+    def checksum(self) -> str:  # type: ignore[override]
+        """Of the checkpoint."""
+        return str(self.generator.checksum)
+
+    @property
+    def description(self) -> dict[str, Any]:  # type: ignore[override]
+        """What the query record says: guidance 1 and no clipping, the only way this sampler runs."""
+        return {
+            "kind": "diffusion model of NET2 masks",
+            "guidance": 1.0,
+            "clipping": False,
+            "sampler": self.sampler,
+            "steps": len(self.generator.sigmas) - 1,
+            "lesion_rule": asdict(self.generator.rule),
+            "grid": list(self.generator.space.shape),
+        }
+
+    def prepare(self, trial: Any, participant_id: str) -> Subject:
+        """The patient's row and encoded scan."""
+        row = participant_row(trial, participant_id)
+        if not hasattr(trial, "image"):
+            raise RefusalError(
+                f"participant {participant_id}: the diffusion model needs a baseline scan and this is only a table; "
+                "give the trial's folder, or use a model of counts"
+            )
+        arm = row.get("arm")
+        scan = self.generator.encode(trial, participant_id)
+        return Subject(participant_id, str(row["trial"]), arm if isinstance(arm, str) else None, row, scan, scan.missing)
+
+    def noise(self, subject: Subject, draw: int, seed: int) -> Noise:
+        """Normal score of the frailty, start field and, for the ancestral sampler, one field a step."""
+        drawn = self.generator.noise(subject.participant_id, draw, seed)
+        return self._noise(drawn)
+
+    def push(self, subject: Subject, arm: str, week: float, noise: Noise) -> Outcome:
+        """The mask that the sampler makes of the noise, measured by the model's lesion rule."""
+        path = noise.normals.get("path")
+        drawn = DiffusionNoise(float(noise.normals["frailty"][0]), noise.normals["field"], path)
+        return self.measure(self.generator.sample(subject.encoding, arm, week, drawn, sampler=self.sampler))
+
+    def expect(self, subject: Subject, arm: str, week: float) -> Expected:
+        """Count, volume and activity by one evaluation of the risk head."""
+        found = self.generator.expect(subject.encoding, arm, week)
+        return Expected(found.lesions, found.volume_ml, found.activity_probability, found.dispersion)
+
+    def risk_map(self, subject: Subject, arm: str, week: float) -> npt.NDArray[np.floating[Any]]:
+        """P(voxel is in a NET2 lesion)."""
+        return np.asarray(self.generator.expect(subject.encoding, arm, week, risk=True).risk)
+
+    def abduct(
+        self, subject: Subject, arm: str, week: float, outcome: Outcome, draw: int, seed: int, method: str = "stochastic"
+    ) -> Noise:
+        """One particle of U given the factual mask; replaying it gives the mask back."""
+        found = self.generator.abduct(subject.encoding, arm, week, outcome.mask, draw, seed, sampler=self.sampler, method=method)
+        return self._noise(found.noise)
+
+    def measure(self, mask: npt.NDArray[np.bool_]) -> Outcome:
+        """Count, volume and regions of a mask by the model's lesion rule."""
+        space = self.generator.space
+        found = count_lesions(mask, space.voxel_volume_mm3, self.generator.rule, template_anatomy(space).regions)
+        regions = tuple(int(n) for n in found.by_region)
+        return Outcome(float(found.lesions), float(found.volume_ml), regions if len(regions) == len(REGIONS) else None, mask)
+
+    def for_coupling(self, coupling: str) -> DiffusionMechanism:
+        """The ancestral sampler for ``ancestral``, the deterministic one for the others."""
+        super().for_coupling(coupling)
+        return replace(self, sampler="ancestral" if coupling == "ancestral" else "ode")
+
+    def _noise(self, drawn: DiffusionNoise) -> Noise:
+        normals = {"frailty": np.array([drawn.frailty_normal]), "field": drawn.field}
+        if self.sampler == "ancestral":
+            steps = range(len(self.generator.sigmas) - 1)
+            normals["path"] = np.stack([drawn.step_noise(step, drawn.field.shape) for step in steps])
+        return Noise(normals)
+
+
+@lru_cache(maxsize=4)
+def _loaded(source: str, sampler: str) -> DiffusionMechanism:
+    return DiffusionMechanism(_generator(source), source, sampler)
+
+
+@lru_cache(maxsize=2)
+def _generator(source: str) -> Any:
+    return Generator.load(source)

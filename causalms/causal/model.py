@@ -1,0 +1,355 @@
+"""The public face of the room: a causal model that answers do() and counterfactual()."""
+
+from __future__ import annotations
+
+import json
+import numbers
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from causalms.causal.diagnostics import act_on, diagnose
+from causalms.causal.graph import Randomisation
+from causalms.causal.interventions import Intervention, as_intervention, read_policy
+from causalms.causal.mechanism import Mechanism
+from causalms.causal.mechanisms.negative_binomial import NegativeBinomialMechanism
+from causalms.causal.query import Query, couple, record_of, refuse_if_unanswerable, refuse_unknown_columns
+from causalms.causal.sampling import answer_all, sample_patient
+from causalms.causal.tables_in import as_trial, participant_ids
+from causalms.causal.transport import refuse_without_support
+from causalms.errors import RefusalError, UsageError
+from causalms.files import whole_file
+from causalms.tables import net2_column, validate, write_table
+
+Arms = str | Intervention | Mapping[str, float] | Sequence[str | Intervention | Mapping[str, float]]
+Weeks = float | Sequence[float]
+
+
+class CausalModel:
+    """A structural causal model of NET2 outcomes around one mechanism.
+
+    Parameters
+    ----------
+    mechanism : Mechanism
+
+    Examples
+    --------
+    >>> m = NegativeBinomialMechanism(("placebo", "drug"), (1.0, 0.0), {}, (), (), dispersion=2.0)
+    >>> table = pd.DataFrame({"participant_id": ["a", "b"], "trial": "T", "site": "1", "arm": ["placebo", "drug"], "age": 40.0,
+    ...     "sex": "F", "edss": 2.0, "disease_duration": 5.0, "relapses_prior_year": 1.0, "gd_lesions": 1.0, "t2_lesions": 20.0,
+    ...     "t2_volume_ml": 5.0, "exposure_years": 1.8, "net2_lesions_week48": [3.0, 0.0], "net2_volume_ml_week48": [0.2, 0.0]})
+    >>> model = CausalModel(m)
+    >>> draws = model.do(table, arm=["placebo", "drug"], week=48, draws=3, seed=0)
+    >>> len(draws), draws["query"].unique().tolist()
+    (12, ['interventional'])
+    >>> twin = model.counterfactual(table, arm="drug", week=48, particles=2, seed=0)
+    >>> own = twin[(twin["participant_id"] == "b") & (twin["query"] == "counterfactual")]  # the factual arm gives the factual
+    >>> own["net2_lesions"].tolist()
+    [0.0, 0.0]
+    """
+
+    def __init__(self, mechanism: Mechanism) -> None:
+        self.mechanism = mechanism
+
+    def __repr__(self) -> str:
+        return f"CausalModel({self.mechanism.name}, arms={', '.join(self.mechanism.arms)})"
+
+    @classmethod
+    def load(cls, model: str | os.PathLike[str] = "reference") -> CausalModel:
+        """Load a causal model whose mechanism is a trained generator.
+
+        Parameters
+        ----------
+        model : path or "reference"
+            A checkpoint, or the one that ships with the package.
+        """
+        from causalms.causal.mechanisms.diffusion import DiffusionMechanism
+
+        return cls(DiffusionMechanism.load(model))
+
+    @classmethod
+    def fit_counts(cls, trial: Any, week: int | None = None, covariates: Mapping[str, str] | None = None) -> CausalModel:
+        """Fit a causal model of counts to a participants table: a negative-binomial regression, no images.
+
+        Parameters
+        ----------
+        trial : Trial or DataFrame
+        week : int, optional
+            Visit week of the counts; the last one of the table by default.
+        covariates : mapping of str to {"linear", "log1p"}, optional
+        """
+        table = as_trial(trial).participants
+        if week is None:
+            prefix = net2_column(0)[:-1]
+            weeks = [int(c.removeprefix(prefix)) for c in table if c.startswith(prefix) and table[c].notna().any()]
+            week = max(weeks, default=96)
+        return cls(NegativeBinomialMechanism.fit(table, week, covariates))
+
+    def do(
+        self,
+        trial: Any,
+        arm: Arms = (),
+        week: Weeks = 48,
+        draws: int = 64,
+        seed: int = 0,
+        workers: int | None = None,
+        expected: bool = False,
+        policy: str | os.PathLike[str] | Intervention | None = None,
+        coupling: str = "monotone",
+        assignment: str = "randomised",
+        participants: Sequence[str] | None = None,
+        parts: str | os.PathLike[str] | None = None,
+        progress: bool = False,
+    ) -> pd.DataFrame:
+        """Rung 2: outcomes of every patient had the arm been set.
+
+        Parameters
+        ----------
+        trial : Trial or DataFrame
+            A participants table is enough for mechanisms that need no images.
+        arm : str, law, Intervention, or a sequence of them
+        week : float or sequence
+            Visit weeks; arms x weeks are one linear axis.
+        draws : int
+            Draws of the exogenous noise a patient, shared by all worlds (common random numbers).
+        seed : int
+        workers : int, optional
+            joblib workers; the numbers do not depend on them.
+        expected : bool
+            Expected outcomes by one evaluation a patient and arm, without sampling.
+        policy : path or Intervention, optional
+            A treatment policy (YAML), set beside the arms.
+        coupling : {"monotone", "ancestral", "independent"}
+            At rung 2 it changes the Monte-Carlo error of contrasts and nothing else.
+        assignment : {"randomised", "registry"}
+            How the arms of the table came about. Under ``registry`` (arms chosen by measured covariates) every arm must have
+            support among these patients; ``attrs["overlap"]`` holds what was found, and ``arm_randomised`` is "n/a" for all.
+        participants : sequence of str, optional
+            Only these patients.
+        parts : path, optional
+            Folder of finished patients, for restart after a kill.
+
+        Returns
+        -------
+        DataFrame
+            The draws (or expected) table; ``attrs["queries"]`` holds the record by query_id.
+
+        Raises
+        ------
+        RefusalError
+            If the mechanism cannot answer (arm outside support, no push, guidance not 1).
+        """
+        if assignment not in ("randomised", "registry"):
+            raise UsageError(f"assignment {assignment!r} is unknown; choose randomised or registry")
+        query = Query(
+            _interventions(arm, policy), _weeks(week), 1 if expected else draws, seed, expected, coupling, couple(coupling, None)
+        )
+        overlap = _registry_overlap(as_trial(trial), query, self.mechanism) if assignment == "registry" else None
+        found = self.ask(trial, query, workers, participants, parts, progress)
+        if overlap is not None:
+            found["arm_randomised"] = "n/a"  # the arm was given, not randomised: no contrast of this table is randomised
+            found.attrs["overlap"] = overlap.to_dict("records")
+            (record,) = found.attrs["queries"].values()
+            record["assignment"] = "registry"
+        return found
+
+    def counterfactual(
+        self,
+        trial: Any,
+        arm: Arms = (),
+        week: Weeks = 48,
+        coupling: str = "monotone",
+        rho: float | None = None,
+        particles: int = 64,
+        seed: int = 0,
+        abduction: str = "stochastic",
+        evidence_week: float | None = None,
+        missing: str = "refuse",
+        policy: str | os.PathLike[str] | Intervention | None = None,
+        workers: int | None = None,
+        participants: Sequence[str] | None = None,
+        parts: str | os.PathLike[str] | None = None,
+        progress: bool = False,
+        checked_patients: int = 40,
+    ) -> pd.DataFrame:
+        """Rung 3: outcomes of every patient had the arm been another, given the outcome that was seen.
+
+        Not identified by any trial: the coupling is an assumption, so it is named in the record of every result, and
+        :func:`causalms.causal.individual_effects` puts sharp bounds beside every number.
+
+        Parameters
+        ----------
+        coupling : {"monotone", "ancestral", "independent", "rho"}
+            How the noise of the two worlds is tied; ``rho`` needs the value ``rho``.
+        particles : int
+            Draws of the posterior of U a patient; never averaged here.
+        abduction : {"stochastic", "deterministic"}
+        evidence_week : float, optional
+            Visit of the factual outcome; the last of ``week`` by default.
+        missing : {"refuse", "skip"}
+            Patients without a factual outcome.
+        checked_patients : int
+            How many patients the diagnostics of :mod:`causalms.causal.diagnostics` look at; 0 leaves them out.
+
+        Returns
+        -------
+        DataFrame
+            Draws table: one row of query ``observed`` a patient, then ``counterfactual`` ones; ``attrs["diagnostics"]`` holds
+            the diagnostics as records, ``attrs["diagnostic_points"]`` what their figure draws
+            (:func:`causalms.causal.diagnostics_table` puts both in one table).
+
+        Warns
+        -----
+        UserWarning
+            For every diagnostic beyond its warning threshold.
+
+        Raises
+        ------
+        RefusalError
+            If the mechanism cannot abduct, evidence is missing, or a diagnostic is beyond its refusal threshold.
+        """
+        weeks = _weeks(week)
+        query = Query(
+            _interventions(arm, policy),
+            weeks,
+            particles,
+            seed,
+            coupling=coupling,
+            rho=couple(coupling, rho),
+            evidence_week=float(evidence_week if evidence_week is not None else max(weeks, default=0.0)),
+            abduction=abduction,
+            missing=missing,
+        )
+        twins = self.ask(trial, query, workers, participants, parts, progress)
+        if checked_patients > 0:
+            asked = (self.mechanism, as_trial(trial), query, _answered(twins), checked_patients)
+            found = diagnose(*asked, workers=workers, progress=progress)
+            act_on(found)
+            twins.attrs["diagnostics"] = found.to_dict("records")
+            twins.attrs["diagnostic_points"] = found.attrs["points"]
+        return twins
+
+    def ask(
+        self,
+        trial: Any,
+        query: Query,
+        workers: int | None = None,
+        participants: Sequence[str] | None = None,
+        parts: str | os.PathLike[str] | None = None,
+        progress: bool = False,
+    ) -> pd.DataFrame:
+        """Put a query; :meth:`do` and :meth:`counterfactual` are its two everyday forms."""
+        trial = as_trial(trial)
+        refuse_if_unanswerable(query, self.mechanism)
+        refuse_unknown_columns(query, trial.participants)
+        chosen = _chosen(trial, participants)
+        table = trial.participants[trial.participants["participant_id"].isin(chosen)]
+        record = record_of(query, self.mechanism, table, str(getattr(trial, "name", "trial")))
+        found = answer_all(self.mechanism, trial, query, record.query_id, chosen, workers, parts, progress)
+        found = validate(found, "expected" if query.expected else "draws", "draws")
+        said: dict[str, Any] = {"participants_answered": int(found["participant_id"].nunique())}
+        if "missing_inputs" in found:
+            lacking = found.drop_duplicates("participant_id")["missing_inputs"].dropna()
+            said |= {"participants_with_missing_inputs": lacking.value_counts().to_dict()}
+        found.attrs["queries"] = {record.query_id: {**record.content, **said}}
+        return found
+
+    def risk_map(self, trial: Any, participant_id: str, arm: str, week: float = 48) -> npt.NDArray[np.floating[Any]]:
+        """P(voxel is in a NET2 lesion) of one patient under one arm, on the model's grid.
+
+        Raises
+        ------
+        RefusalError
+            If the mechanism knows no masks.
+        """
+        query = Query(_interventions(arm, None), (float(week),), 1, 0)
+        refuse_if_unanswerable(query, self.mechanism)
+        subject = self.mechanism.prepare(as_trial(trial), participant_id)
+        return self.mechanism.risk_map(subject, arm, float(week))
+
+    def masks(
+        self,
+        trial: Any,
+        participant_id: str,
+        arm: Arms,
+        week: Weeks = 48,
+        draws: int = 1,
+        seed: int = 0,
+        coupling: str = "monotone",
+        evidence_week: float | None = None,
+    ) -> dict[tuple[str, float], npt.NDArray[np.bool_]]:
+        """Sampled NET2 masks of one patient: the masks whose counts :meth:`do` (or, with evidence, :meth:`counterfactual`) gives.
+
+        Returns
+        -------
+        dict
+            From (arm, week) to a bool array of shape (draws, *grid).
+        """
+        rho = couple(coupling, None)
+        query = Query(
+            _interventions(arm, None), _weeks(week), draws, seed, coupling=coupling, rho=rho, evidence_week=evidence_week
+        )
+        refuse_if_unanswerable(query, self.mechanism)
+        trial = as_trial(trial)
+        randomisation = Randomisation.of(trial.participants, self.mechanism.arms)
+        answer = sample_patient(self.mechanism, trial, randomisation, query, participant_id, masks=True)
+        if answer is None or answer.masks is None:
+            raise RefusalError(f"mechanism {self.mechanism.name!r} gives counts without masks; use a mechanism with masks")
+        return {world: answer.masks[k] for k, world in enumerate(answer.worlds)}
+
+
+def write_draws(draws: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
+    """Write a draws table and, beside it, the record of its queries (``draws.parquet`` -> ``draws.queries.json``).
+
+    The record is written first: a table that is there always has its record.
+    """
+    file = Path(path)
+    queries = draws.attrs.get("queries", {})
+    with whole_file(file.with_suffix(".queries.json")) as beside:
+        beside.write_text(json.dumps(queries, indent=2, sort_keys=True, default=str) + "\n", encoding="utf-8")
+    return write_table(draws, file)
+
+
+def _interventions(arm: Arms, policy: str | os.PathLike[str] | Intervention | None) -> tuple[Intervention, ...]:
+    if arm is None:
+        raise UsageError("arm is None; name an arm, a law over arms or an intervention")
+    several = [arm] if isinstance(arm, str | Intervention | Mapping) else list(arm)
+    extra = [] if policy is None else [policy if isinstance(policy, Intervention) else read_policy(policy)]
+    return tuple(as_intervention(what) for what in [*several, *extra])
+
+
+def _weeks(week: Weeks) -> tuple[float, ...]:
+    weeks = np.atleast_1d(np.asarray(week, dtype=object)).ravel().tolist()
+    if any(isinstance(w, bool) or not isinstance(w, numbers.Real) for w in weeks):
+        raise UsageError(f"week is {week!r}; give a number of weeks since baseline, or several")
+    return tuple(float(w) for w in weeks)
+
+
+def _registry_overlap(trial: Any, query: Query, mechanism: Mechanism) -> pd.DataFrame:
+    refuse_if_unanswerable(query, mechanism)
+    arms: dict[str, None] = {}
+    for intervention in query.interventions:
+        for rule in intervention.words.get("rules", ({"arms": intervention.words.get("probabilities", {})},)):
+            arms |= dict.fromkeys(rule["arms"])
+        if "arm" in intervention.words:
+            arms[str(intervention.words["arm"])] = None
+    return refuse_without_support(trial.participants, list(arms))
+
+
+def _answered(table: pd.DataFrame) -> list[str]:
+    return [str(p) for p in table["participant_id"].unique()]
+
+
+def _chosen(trial: Any, participants: Sequence[str] | None) -> list[str]:
+    known = participant_ids(trial)
+    if participants is None:
+        return known
+    unknown = [p for p in participants if p not in set(known)]
+    if unknown:
+        raise UsageError(f"nobody is called {unknown[0]!r}; check the participant ids")
+    return list(participants)

@@ -1,0 +1,286 @@
+"""The answer to a query for one patient, and for all of them in parallel with idempotent restart."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import joblib
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from causalms.causal.graph import Randomisation, Tie, Worlds, evidence_of, intervened, run
+from causalms.causal.mechanism import Expected, Mechanism, Outcome, Subject
+from causalms.causal.memory import return_free_memory
+from causalms.causal.query import Query, refuse_arms
+from causalms.causal.tables_in import factual_counts, factual_mask
+from causalms.errors import RefusalError
+from causalms.files import whole_file
+from causalms.generator.threads import one_thread
+from causalms.tables import DRAWS_OUTCOMES, EXPECTED_OUTCOMES
+
+
+@dataclass(frozen=True)
+class PatientAnswer:
+    """Outcomes of one patient on the linear axis of worlds.
+
+    Attributes
+    ----------
+    subject : Subject
+    arms : str array, shape (worlds, draws)
+        The arm each draw got in each world.
+    worlds : tuple of (intervention name, week)
+    lesions, volume_ml : array, shape (worlds, draws)
+    regions : array, shape (worlds, draws, 4), or None
+    masks : bool array, shape (worlds, draws, *grid), or None
+    factual : Outcome or None
+    """
+
+    subject: Subject
+    arms: np.ndarray
+    worlds: tuple[tuple[str, float], ...]
+    lesions: np.ndarray
+    volume_ml: np.ndarray
+    regions: np.ndarray | None = None
+    masks: np.ndarray | None = None
+    factual: Outcome | None = None
+
+
+def sample_patient(
+    mechanism: Mechanism, trial: Any, randomisation: Randomisation, query: Query, participant_id: str, masks: bool = False
+) -> PatientAnswer | None:
+    """Draw one patient's outcomes in every world; None if the patient has no evidence and the query skips such patients.
+
+    The draws of a block run through the Pyro model together; blocks are small where masks are, so memory does not grow with
+    the number of draws.
+    """
+    mechanism = mechanism.for_coupling(query.coupling)
+    subject, factual = mechanism.prepare(trial, participant_id), None
+    if query.evidence_week is not None:
+        try:
+            factual = _evidence(mechanism, trial, subject, query.evidence_week)
+        except RefusalError:
+            if query.missing == "skip":
+                return None
+            raise
+    assigned = np.array([i.assign(subject, range(query.draws), query.seed) for i in query.interventions])
+    refuse_arms(list(np.unique(assigned)), mechanism)
+    assigned = np.repeat(assigned, len(query.weeks), axis=0)
+    axis = tuple((i.name, w) for i in query.interventions for w in query.weeks)
+    block = 2 if "mask" in mechanism.capabilities else 256
+    parts = [
+        _sample_block(
+            mechanism, subject, randomisation, query, assigned, axis, range(start, min(start + block, query.draws)), factual
+        )
+        for start in range(0, query.draws, block)
+    ]
+    regions = np.concatenate([p["net2_regions"] for p in parts], axis=1) if "net2_regions" in parts[0] else None
+    return PatientAnswer(
+        subject,
+        assigned,
+        axis,
+        np.concatenate([p["net2_lesions"] for p in parts], axis=1),
+        np.concatenate([p["net2_volume_ml"] for p in parts], axis=1),
+        regions,
+        np.concatenate([p["mask"] for p in parts], axis=1) if masks and "mask" in parts[0] else None,
+        factual,
+    )
+
+
+def _evidence(mechanism: Mechanism, trial: Any, subject: Subject, week: float) -> Outcome:
+    if subject.arm_randomised is None:
+        raise RefusalError(
+            f"participant {subject.participant_id}: no randomised arm, so the outcome has no world; fill in 'arm' or ask for do()"
+        )
+    refuse_arms(subject.arm_randomised, mechanism)
+    if "mask" in mechanism.capabilities:
+        return mechanism.measure(factual_mask(trial, subject.participant_id, week))
+    return factual_counts(trial, subject.participant_id, week)
+
+
+def _sample_block(
+    mechanism: Mechanism,
+    subject: Subject,
+    randomisation: Randomisation,
+    query: Query,
+    assigned: np.ndarray,
+    axis: tuple[tuple[str, float], ...],
+    draws: range,
+    factual: Outcome | None,
+) -> dict[str, np.ndarray]:
+    index = {arm: k for k, arm in enumerate(randomisation.arms)}
+    arms = torch.tensor([[index[a] for a in row[draws.start : draws.stop]] for row in assigned])
+    worlds = Worlds(arms, torch.tensor([week for _, week in axis]))
+    noises = []
+    # under the coupling independent the fact tells of its own world only: elsewhere there is nothing to abduct
+    tied = query.rho != 0 or bool((assigned[:, draws.start : draws.stop] == subject.arm_randomised).any())
+    if factual is not None and query.evidence_week is not None and subject.arm_randomised is not None and tied:
+        noises = [
+            mechanism.abduct(subject, subject.arm_randomised, query.evidence_week, factual, d, query.seed, query.abduction)
+            for d in draws
+        ]
+    tie = Tie(query.coupling, query.rho, subject.arm_randomised if factual is not None else None)
+    model = intervened(worlds, evidence_of(subject, randomisation, noises))
+    found = run(model, mechanism, subject, randomisation, draws, query.seed, tie)
+    wanted = ("net2_lesions", "net2_volume_ml", "net2_regions", "mask")
+    return {name: found[name].numpy() for name in wanted if name in found}
+
+
+def expect_patient(mechanism: Mechanism, trial: Any, query: Query, participant_id: str) -> tuple[Subject, list[Expected]]:
+    """Expected outcomes of one patient in every world; a stochastic intervention mixes its arms."""
+    subject = mechanism.prepare(trial, participant_id)
+    found = []
+    for intervention in query.interventions:
+        law = intervention.law(subject)
+        refuse_arms(list(law), mechanism)
+        for week in query.weeks:
+            found.append(mixture([(p, mechanism.expect(subject, arm, week)) for arm, p in law.items()]))
+    return subject, found
+
+
+def mixture(parts: Sequence[tuple[float, Expected]]) -> Expected:
+    """Law of a mixture of count laws: means and activities average, the variance gains the spread of the means.
+
+    Examples
+    --------
+    >>> low, high = Expected(1.0, 0.1, 0.5, 0.0), Expected(3.0, 0.3, 0.9, 0.0)
+    >>> mixed = mixture([(0.5, low), (0.5, high)])
+    >>> mixed.lesions, mixed.dispersion  # variance 2 + 1 = 3 = m + alpha m^2
+    (2.0, 0.25)
+    """
+    if len(parts) == 1:
+        return parts[0][1]
+    weights = np.array([p for p, _ in parts])
+    means = np.array([e.lesions for _, e in parts])
+    mean = float(weights @ means)
+    variance = float(weights @ [e.lesions + e.dispersion * e.lesions**2 + (e.lesions - mean) ** 2 for _, e in parts])
+    return Expected(
+        mean,
+        float(weights @ [e.volume_ml for _, e in parts]),
+        float(weights @ [e.activity_probability for _, e in parts]),
+        max((variance - mean) / mean**2, 0.0) if mean > 0 else 0.0,
+    )
+
+
+def patient_rows(
+    mechanism: Mechanism, trial: Any, randomisation: Randomisation, query: Query, query_id: str, participant_id: str
+) -> pd.DataFrame:
+    """One patient's rows of the draws (or expected) table."""
+    if query.expected:
+        subject, found = expect_patient(mechanism, trial, query, participant_id)
+        axis = [(i.name, w) for i in query.interventions for w in query.weeks]
+        values = np.array([[e.lesions, e.volume_ml, e.activity_probability, e.dispersion] for e in found])
+        table = _keys(subject, [a for a, _ in axis], [w for _, w in axis], "interventional", query_id)
+        return table.assign(**dict(zip(EXPECTED_OUTCOMES, values.T, strict=True)))
+    answer = sample_patient(mechanism, trial, randomisation, query, participant_id)
+    if answer is None:
+        return pd.DataFrame()
+    return answer_rows(answer, query, query_id)
+
+
+def answer_rows(answer: PatientAnswer, query: Query, query_id: str) -> pd.DataFrame:
+    """Rows of the draws table: world by world, draw by draw; the factual outcome first where there is one."""
+    count = answer.lesions.shape[1]
+    names = np.repeat([a for a, _ in answer.worlds], count)
+    weeks = np.repeat([w for _, w in answer.worlds], count)
+    kind = "interventional" if query.rung == 2 else "counterfactual"
+    table = _keys(answer.subject, names, weeks, kind, query_id)
+    table["draw"] = np.tile(np.arange(count), len(answer.worlds))
+    table["net2_lesions"], table["net2_volume_ml"] = answer.lesions.ravel(), answer.volume_ml.ravel()
+    if answer.regions is not None:
+        regions = answer.regions.reshape(-1, answer.regions.shape[-1])
+        table = table.assign(**dict(zip(DRAWS_OUTCOMES[2:], regions.T, strict=True)))
+    if any(i.kind != "value" for i in query.interventions):
+        table["arm_assigned"] = answer.arms.ravel()
+    if answer.factual is None:
+        return table
+    return pd.concat([_factual_row(answer, query, query_id), table], ignore_index=True)
+
+
+def _factual_row(answer: PatientAnswer, query: Query, query_id: str) -> pd.DataFrame:
+    assert answer.factual is not None
+    row = _keys(answer.subject, [answer.subject.arm_randomised], [query.evidence_week], "observed", query_id)
+    row["draw"], row["net2_lesions"] = 0, answer.factual.lesions
+    row["net2_volume_ml"] = answer.factual.volume_ml
+    if answer.factual.region_lesions is not None and answer.regions is not None:
+        row = row.assign(**dict(zip(DRAWS_OUTCOMES[2:], answer.factual.region_lesions, strict=True)))
+    if any(i.kind != "value" for i in query.interventions):
+        row["arm_assigned"] = answer.subject.arm_randomised
+    return row
+
+
+def _keys(subject: Subject, arms: Any, weeks: Any, kind: str, query_id: str) -> pd.DataFrame:
+    table = pd.DataFrame({"participant_id": subject.participant_id, "trial": subject.trial, "arm": list(arms)})
+    table["arm_randomised"] = subject.arm_randomised if subject.arm_randomised is not None else "n/a"
+    if subject.missing:
+        table["missing_inputs"] = "; ".join(subject.missing)
+    return table.assign(visit_week=np.asarray(weeks, dtype=float), query=kind, query_id=query_id)
+
+
+def answer_all(
+    mechanism: Mechanism,
+    trial: Any,
+    query: Query,
+    query_id: str,
+    participants: Sequence[str],
+    workers: int | None = None,
+    parts: str | os.PathLike[str] | None = None,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Answer for every patient, in parallel over patients by joblib; the same numbers for any number of workers or backend.
+
+    Parameters
+    ----------
+    workers : int, optional
+        joblib's n_jobs; None takes the backend in force (:func:`joblib.parallel_config`, for example Dask), else one.
+    parts : path, optional
+        Folder in which each finished patient is kept; a killed query that is asked again goes on where it stopped.
+    """
+    randomisation = Randomisation.of(trial.participants, mechanism.arms)
+    folder = None if parts is None else Path(parts) / query_id
+    task = joblib.delayed(_one_patient)
+    parallel = joblib.Parallel(n_jobs=workers, batch_size="auto")
+    calls = (task(mechanism, trial, randomisation, query, query_id, p, folder) for p in _shown(participants, progress))
+    tables = [t for t in parallel(calls) if len(t)]
+    if not tables:
+        raise RefusalError("no patient has evidence to condition on; ask for do() or give observed outcomes")
+    return pd.concat(tables, ignore_index=True)
+
+
+def _shown(participants: Sequence[str], progress: bool) -> Iterator[str]:
+    yield from tqdm(participants, desc="patients", unit="patient", disable=None if progress else True)
+
+
+def _finished(part: Path) -> pd.DataFrame | None:
+    """The rows of a patient answered before; None where there are none, or the disk spoilt them."""
+    try:
+        return pd.read_parquet(part)
+    except (OSError, ValueError):  # pyarrow's errors of a damaged file are ValueErrors
+        return None
+
+
+def _one_patient(
+    mechanism: Mechanism,
+    trial: Any,
+    randomisation: Randomisation,
+    query: Query,
+    query_id: str,
+    participant_id: str,
+    folder: Path | None,
+) -> pd.DataFrame:
+    part = None if folder is None else folder / f"{quote(participant_id, safe='')}.parquet"  # an id is never a path
+    if part is not None and (known := _finished(part)) is not None:
+        return known
+    with one_thread():
+        table = patient_rows(mechanism, trial, randomisation, query, query_id, participant_id)
+    return_free_memory()
+    if part is not None:
+        with whole_file(part) as beside:
+            table.to_parquet(beside, index=False)
+    return table

@@ -1,0 +1,305 @@
+"""``causalms effects``: treatment effects from a table, for people with or without images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from causalms.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+_MEASURES = ("rate-ratio", "rate-difference", "risk-ratio", "risk-difference", "odds-ratio", "mean-ratio", "mean-difference")
+_VARIANCES = (
+    "influence",
+    "small-sample",
+    "leave-one-out",
+    "leave-one-out-t",
+    "hc0",
+    "hc1",
+    "hc2",
+    "hc3",
+    "hc3-t",
+    "model-sas",
+    "model-r",
+    "bootstrap",
+    "bootstrap-percentile",
+)
+
+
+@click.command()
+@click.argument("table", type=click.Path(path_type=Path))
+@click.option("--outcome", help="Column of counts, of 0/1, or of numbers; may be left out for a draws table.")
+@click.option("--arm", default="arm", show_default=True, help="Column of the randomised arm.")
+@click.option("--reference", required=True, help="The arm to compare with.")
+@click.option("--exposure", help="Column of time at risk (not its logarithm), for rates.")
+@click.option("--adjust", help='Formula of baseline covariates, such as "age + C(site)".')
+@click.option("--interaction", is_flag=True, help="Let every covariate's coefficient differ by arm.")
+@click.option("--strata", help="Column of the randomisation strata.")
+@click.option("--prognostic", multiple=True, help="Column of prognostic expected outcomes; may be given again.")
+@click.option("--cluster", help="Column of clusters, such as the site.")
+@click.option("--measure", type=click.Choice(_MEASURES), default="rate-ratio", show_default=True)
+@click.option(
+    "--estimator",
+    type=click.Choice(("standardized", "negbin", "conditional", "unadjusted")),
+    default="standardized",
+    show_default=True,
+    help="negbin: coefficient of the negative-binomial model; conditional: coefficient of the working model.",
+)
+@click.option(
+    "--working-model",
+    type=click.Choice(("poisson", "negbin", "logistic", "linear")),
+    help="Default: poisson for rates, logistic for risks, linear for means.",
+)
+@click.option(
+    "--variance", type=click.Choice(_VARIANCES), help="Default: influence; model-sas for --estimator negbin or conditional."
+)
+@click.option("--rate", type=click.Choice(("unit", "exposure-weighted")), default="unit", show_default=True)
+@click.option(
+    "--randomization", type=click.Choice(("simple", "permuted-block")), help="Default: simple; permuted-block with --strata."
+)
+@click.option("--level", type=float, default=0.95, show_default=True, help="Level of the intervals.")
+@click.option(
+    "--test",
+    type=click.Choice(("wald", "score", "permutation")),
+    default="wald",
+    show_default=True,
+    help="Where the p-value comes from.",
+)
+@click.option("--replicates", type=int, default=10_000, show_default=True, help="Bootstrap replicates or permutations.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap and of the permutations.")
+@click.option(
+    "--multiplicity",
+    type=click.Choice(("holm", "hochberg", "bonferroni", "fixed-sequence")),
+    help="Adjust the p-values of several arms.",
+)
+@click.option(
+    "--missing",
+    type=click.Choice(("complete-case", "ipw", "multiple-imputation")),
+    help="How missing outcomes are handled and named; without it rows are left out, counted and named.",
+)
+@click.option("--missing-given", help="With --missing ipw: covariates of the missingness, such as 'age + edss'.")
+@click.option("--draws", type=click.Path(path_type=Path), help="With --missing multiple-imputation: draws under the own arms.")
+@click.option("--week", type=float, help="Visit week of a draws table, or of the imputed outcome.")
+@click.option("--adsl", type=click.Path(path_type=Path), help="TABLE is an ADaM BDS dataset: ADSL with the subjects.")
+@click.option("--paramcd", help="With --adsl: the parameter whose AVAL is the outcome.")
+@click.option("--avisit", help="With --adsl: AVISIT (text) or AVISITN (a number) of the records.")
+@click.option("--trial", help="Only the patients of this trial.")
+@click.option("--publication", type=click.Path(path_type=Path), help="Write a table for a paper (.html, .tex, .csv or .docx).")
+@click.option("--out", type=click.Path(path_type=Path), help="Where to write the results table (.csv, .tsv or .parquet).")
+def command(
+    table: Path,
+    out: Path | None,
+    publication: Path | None,
+    multiplicity: str | None,
+    missing: str | None,
+    missing_given: str | None,
+    draws: Path | None,
+    week: float | None,
+    adsl: Path | None,
+    paramcd: str | None,
+    avisit: str | None,
+    trial: str | None,
+    **options: Any,
+) -> None:
+    """Estimate treatment effects from TABLE (CSV, TSV, Parquet, SAS XPT or sas7bdat), one row a patient.
+
+    TABLE may also be a BIDS folder (its participants.tsv), a draws table, or an ADaM BDS dataset with --adsl.
+
+    \b
+    Example
+      causalms effects participants.tsv --outcome net2_lesions_week48 --arm arm --reference placebo \\
+        --exposure exposure_years --adjust "age + gd_lesions" --measure rate-ratio --out results.csv
+      causalms effects trial/ --outcome net2_lesions_week96 --reference placebo --missing ipw --missing-given "age + edss"
+      causalms effects adnet2.xpt --adsl adsl.xpt --paramcd NET2 --avisit "Week 48" --reference placebo
+    """  # noqa: D301
+    from causalms.effects.draws import is_draws_table
+    from causalms.tables import read_table, write_table
+
+    writable("--out", out)
+    place = table_at(table)
+    if adsl is not None:
+        patients = _adam(place, adsl, paramcd, avisit)
+        options["outcome"] = options["outcome"] or "aval"
+    else:
+        if paramcd or avisit:
+            raise UsageError("--paramcd and --avisit read an ADaM BDS dataset; name its ADSL with --adsl")
+        patients = read_table(place)
+        _refuse_bds(patients, place)
+    patients = of_trial(patients, trial, str(place))
+    if is_draws_table(patients):
+        if publication is not None or multiplicity is not None or missing is not None:
+            raise UsageError(
+                "--publication, --multiplicity and --missing are for observed tables; write a draws table's results with --out"
+            )
+        text, results = _simulated(patients, place.name, week, options)
+    elif missing is not None:
+        if publication is not None or multiplicity is not None:
+            raise UsageError("--publication and --multiplicity go with an analysis of complete rows; leave out --missing")
+        text, results = _with_missing(patients, str(place), missing, missing_given, draws, week, options)
+    else:
+        for name, given in (("--missing-given", missing_given), ("--draws", draws), ("--week", week)):
+            if given is not None:
+                raise UsageError(f"{name} says how missing outcomes are handled; name the strategy with --missing")
+        text, results = _observed(patients, place.name, options, publication, multiplicity)
+    if out is not None:
+        write_table(results, out)
+        text += f"\n\nresults written to {out}"
+    click.echo(text)
+
+
+def _adam(bds: Path, adsl: Path, paramcd: str | None, avisit: str | None) -> pd.DataFrame:
+    """One row a subject from ADSL and one parameter of a BDS dataset; AVAL as column ``aval``."""
+    from causalms.effects.adam import read_adam
+
+    if not paramcd:
+        raise UsageError("--adsl needs the parameter of the outcome: --paramcd NET2")
+    visit: str | float | None = avisit
+    if avisit is not None:
+        try:
+            visit = float(avisit)
+        except ValueError:
+            visit = avisit
+    return read_adam(table_at(adsl), bds, parameters={paramcd: "aval"}, visit=visit)
+
+
+def _refuse_bds(patients: pd.DataFrame, place: Path) -> None:
+    """An ADaM BDS dataset has a row a record; read without its ADSL it would be taken for one row a patient."""
+    if {"USUBJID", "PARAMCD", "AVAL"} <= set(patients.columns):
+        raise InputError(
+            f"{place}: is an ADaM BDS dataset, a row a record; add --adsl, --paramcd and, for several visits, --avisit"
+        )
+
+
+def _with_missing(
+    patients: pd.DataFrame,
+    source: str,
+    strategy: str,
+    missing_given: str | None,
+    draws: Path | None,
+    week: float | None,
+    options: dict[str, Any],
+) -> tuple[str, pd.DataFrame]:
+    """Effects by a named strategy for missing outcomes."""
+    from causalms.effects.missing import effects_with_missing_outcomes
+
+    if not options["outcome"]:
+        raise UsageError("--outcome is missing: name the column of counts, of 0/1 or of numbers")
+    shared = {key: options[key] for key in ("outcome", "reference", "arm", "measure", "exposure", "level")}
+    if strategy == "ipw":
+        if not missing_given:
+            raise UsageError("--missing ipw needs what the missingness depends on: --missing-given 'age + edss'")
+        used = [key for key in ("adjust", "strata", "prognostic", "cluster", "interaction", "variance") if options[key]]
+        if used:
+            raise UsageError(f"--missing ipw weights arm means; --{used[0]} has no meaning with it, leave it out")
+        extra: dict[str, Any] = {"missing_given": missing_given}
+    else:
+        extra = {key: value for key, value in options.items() if key not in shared}
+        if strategy == "multiple-imputation":
+            if draws is None or week is None:
+                raise UsageError("--missing multiple-imputation needs --draws (under each patient's own arm) and --week")
+            from causalms.tables import read_table
+
+            extra |= {"draws": read_table(draws), "week": week}
+    results = effects_with_missing_outcomes(patients, strategy=strategy, source=source, **shared, **extra)
+    return _lines(results), results
+
+
+def _lines(results: pd.DataFrame) -> str:
+    """A results table of observed effects in plain text."""
+    from causalms.effects.printing import columns, interval, number, p_value
+
+    measure = results["measure"].iloc[0]
+    heads = [
+        [measure, "estimate", f"{100 * results['level'].iloc[0]:g}% CI", "se(log)" if measure.endswith("ratio") else "se", "p"]
+    ]
+    for row in results.to_dict("records"):
+        limits = interval(row["lower"], row["upper"])
+        pair = f"{row['arm']} vs {row['reference']} ({row['n']:.0f}, {row['n_reference']:.0f})"
+        heads.append([pair, number(row["estimate"]), limits, number(row["se"]), p_value(row["p_value"])])
+    first = results.iloc[0]
+    return "\n".join(
+        [*columns(heads), "", f"estimand   {first.estimand}", f"estimator  {first.estimator}", f"variance   {first.variance}"]
+    )
+
+
+def table_at(place: str | Path) -> Path:
+    """The table that a path means: the file itself, or participants.tsv of a BIDS folder.
+
+    Raises
+    ------
+    InputError
+        If there is neither.
+    """
+    path = Path(place)
+    if path.is_dir():
+        if not (path / "participants.tsv").is_file():
+            raise InputError(f"{path}: a folder without participants.tsv; give a BIDS folder or the table itself")
+        return path / "participants.tsv"
+    if not path.is_file():
+        raise InputError(f"{path}: no such file or folder; give a table, or a BIDS folder that holds participants.tsv")
+    return path
+
+
+def of_trial(rows: pd.DataFrame, trial: str | None, source: str) -> pd.DataFrame:
+    """The rows of one trial, or all where none is named."""
+    if trial is None:
+        return rows
+    if "trial" not in rows or trial not in set(rows["trial"].astype(str)):
+        found = ", ".join(sorted(rows["trial"].astype(str).unique())) if "trial" in rows else "no column of trials"
+        raise InputError(f"{source}: no trial {trial!r}; trials found: {found}")
+    return rows[rows["trial"].astype(str) == trial].reset_index(drop=True)
+
+
+def writable(option: str, path: str | Path | None) -> None:
+    """Refuse an output table of a kind that is not written, before anything is computed."""
+    if path is not None and Path(path).suffix not in (".csv", ".tsv", ".parquet"):
+        raise UsageError(f"{option} {path}: tables are written as .csv, .tsv or .parquet; choose one of these suffixes")
+
+
+def _observed(
+    patients: pd.DataFrame, source: str, options: dict[str, Any], publication: Path | None, multiplicity: str | None
+) -> tuple[str, pd.DataFrame]:
+    """Effects on observed outcomes, one row a patient."""
+    from causalms.effects.analyse import analyse
+    from causalms.effects.printing import page
+
+    if not options["outcome"]:
+        raise UsageError("--outcome is missing: name the column of counts, of 0/1 or of numbers")
+    analysis = analyse(patients, source=source, **options)
+    text, results, adjusted = page(analysis), analysis.results, None
+    if options["prognostic"] and analysis.means is not None:
+        from causalms.effects.prognostic import savings
+
+        text += "\n\n" + "\n".join(saved.sentence for saved in savings(analysis))
+    if multiplicity is not None:
+        from causalms.stats.multiplicity import with_adjusted_p_values
+
+        results = with_adjusted_p_values(results, multiplicity)
+        adjusted = results["p_adjusted"].tolist()
+        pairs = ", ".join(f"{arm} {value:.4g}" for arm, value in zip(results["arm"], adjusted, strict=True))
+        text += f"\n\nadjusted p ({multiplicity}): {pairs}"
+    if publication is not None:
+        from causalms.effects.publication import write_publication
+
+        text += f"\n\ntable written to {write_publication(analysis, publication, adjusted)}"
+    return text, results
+
+
+def _simulated(draws: pd.DataFrame, source: str, week: float | None, options: dict[str, Any]) -> tuple[str, pd.DataFrame]:
+    """Effects on a draws table: g-computation over patients."""
+    from causalms.effects.printing import simulated_page
+    from causalms.effects.simulated import analyse_draws
+
+    for name in ("exposure", "adjust", "interaction", "strata", "prognostic", "cluster"):
+        if options[name]:
+            raise UsageError(
+                f"--{name} has no meaning for a draws table ({source}), whose arms share their patients; leave it out"
+            )
+    kept = {name: options[name] for name in ("outcome", "reference", "measure", "level")}
+    results = analyse_draws(draws, source=source, week=week, **kept)
+    return simulated_page(results), results

@@ -1,0 +1,73 @@
+"""The command line: one verb a module of :mod:`causalms.cli`; errors in one line."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from causalms import __version__
+from causalms.errors import CausalmsError
+
+VERBS = (
+    "demo",
+    "simulate",
+    "check",
+    "lesions",
+    "train",
+    "forecast",
+    "query",
+    "effects",
+    "calibrate",
+    "subgroups",
+    "agree",
+    "report",
+)
+
+
+class _Verbs(click.Group):
+    """Load a verb's module only when that verb is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = importlib.import_module(f"causalms.cli.{cmd_name}").command
+        return command
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="causalms")
+def app() -> None:
+    """What would this patient, this arm, this subgroup have had under another drug? Not for clinical use."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; every foreseen error is one line on standard error and exit code 1 or 2."""
+    try:
+        code = app.main(args=arguments, prog_name="causalms", standalone_mode=False)
+    except CausalmsError as error:
+        _stop(str(error), error.exit_code)
+    except click.UsageError as error:
+        _stop(f"{error.format_message()}; see '{error.ctx.command_path if error.ctx else 'causalms'} --help'", 2)
+    except (click.Abort, KeyboardInterrupt):
+        _stop("stopped by the user; nothing half-written was left behind", 130)
+    except click.ClickException as error:
+        _stop(error.format_message(), error.exit_code)
+    except (OSError, MemoryError) as error:
+        _stop(f"{error}; free some room or memory and run it again", 1)
+    except Exception as error:  # a defect of ours: still one line, with the way to the whole story
+        if os.environ.get("CAUSALMS_DEBUG"):
+            raise
+        _stop(f"unexpected {type(error).__name__}: {error}; please report it with the output of CAUSALMS_DEBUG=1", 1)
+    else:
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _stop(message: str, code: int) -> None:
+    sys.stderr.write(f"error: {' '.join(message.split())}\n")
+    sys.exit(code)

@@ -1,0 +1,50 @@
+"""``causalms train``: learn a generator from the observed arms of a trial."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("trial", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Checkpoint to write (.safetensors).")
+@click.option("--config", "name", default="small", show_default=True, help="Size of the model: tiny, small or base.")
+@click.option("--budget-minutes", type=click.FloatRange(min=0.05), help="Minutes of optimisation; the schedule is fitted to it.")
+@click.option("--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda"]))
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(min=1), help="Processes that read patients.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+def command(trial: Path, out: Path, name: str, budget_minutes: float | None, device: str, workers: int, seed: int) -> None:
+    """Train a generator on the trial in DIR (its observed arms and visits) and write it to a checkpoint.
+
+    Beside the checkpoint OUT.safetensors stand OUT.training.csv and OUT.training.png, the log. A run that was killed leaves
+    OUT.resume.safetensors; the same command goes on exactly where it stopped. Under torchrun several devices share every batch.
+
+    \b
+    Example:
+      causalms simulate trial --patients 600 --seed 1
+      causalms train trial --out model.safetensors --config small --budget-minutes 30
+      torchrun --nproc-per-node 2 -m causalms train trial --out model.safetensors --config base
+    """  # noqa: D301
+    from causalms.errors import UsageError
+    from causalms.files import whole_file
+    from causalms.generator.config import config
+    from causalms.generator.train.distributed import first_process
+    from causalms.generator.train.loop import train
+    from causalms.report.figures.training import training_log
+    from causalms.tables import read_table
+    from causalms.trials import load_trial
+
+    if out.suffix != ".safetensors":
+        raise UsageError(f"--out {out}: a checkpoint ends in .safetensors; name it so")
+    model, recipe = config(name)
+    generator = train(load_trial(trial), out, model, recipe, seed, budget_minutes, device, workers)
+    if not first_process():
+        return
+    log = out.with_suffix(".training.csv")
+    with whole_file(out.with_suffix(".training.png")) as beside:
+        training_log(read_table(log)).savefig(beside, dpi=120)
+    arms = ", ".join(generator.arms)
+    click.echo(f"{out}: {generator.parameters:,} parameters, arms {arms}, checksum {generator.checksum[:12]}")
+    click.echo(f"log: {log} and {out.with_suffix('.training.png')}")

@@ -1,0 +1,130 @@
+"""Small-sample tests of no effect: a score test that survives overdispersion and a studentised permutation test."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from causalms.effects.data import TrialData
+from causalms.errors import RefusalError, UsageError
+from causalms.stats.glm import Array, Family, Fit, fit_model
+
+TESTS = ("wald", "score", "permutation")
+_CHUNK = 1000
+
+
+def score_test(data: TrialData, family: Family, arm: int) -> tuple[float, float]:
+    r"""Robust score test of one arm against the reference.
+
+    The working model is fitted without the arm to the patients of both arms; with :math:`s_i` the null score of the linear
+    predictor and :math:`\tilde A_i` the arm indicator less its weighted projection on the covariates,
+
+    .. math:: z = \frac{\sum_i \tilde A_i s_i}{\sqrt{\sum_i \tilde A_i^2 s_i^2}}.
+
+    Returns
+    -------
+    statistic, p_value : float
+
+    References
+    ----------
+    Boos (1992), The American Statistician 46:327-333; Guo et al. (2005), Biometrics 61:811-818.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from causalms.effects.data import trial_data
+    >>> table = pd.DataFrame({"y": [6, 2, 4, 5, 1, 2, 0, 1], "arm": list("aaaabbbb")})
+    >>> data = trial_data(table, outcome="y", arm="arm", reference="a")
+    >>> [round(value, 4) for value in score_test(data, "poisson", 1)]
+    [-2.3026, 0.0213]
+    """
+    from scipy.special import ndtr
+
+    pair, fit = null_fit(data, family, arm)
+    treated = (pair.arm == arm).astype(float)
+    weights = fit.weights
+    projection = fit.X @ np.linalg.solve((fit.X * weights[:, None]).T @ fit.X, fit.X.T @ (weights * treated))
+    terms = (treated - projection) * fit.slope / fit.variance_function * (fit.y - fit.mean)
+    spread = float(np.sqrt((terms**2).sum()))
+    if spread == 0:
+        raise RefusalError("outcome: does not vary, so there is nothing to test; choose another outcome")
+    statistic = float(terms.sum()) / spread
+    return statistic, 2 * float(ndtr(-abs(statistic)))
+
+
+def permutation_test(data: TrialData, family: Family, arm: int, permutations: int = 9_999, seed: int = 0) -> tuple[float, float]:
+    r"""Studentised permutation test of one arm against the reference.
+
+    The residuals of the working model without the arm are compared by Welch's t, and the arm labels are permuted within trial and
+    randomisation stratum; :math:`p = (1 + \#\{|T^*| \ge |T|\})/(1 + B)`.  Exact when the arms have the same law; because T is
+    studentised, it keeps its level in large samples when only the means agree.
+
+    Returns
+    -------
+    statistic, p_value : float
+
+    References
+    ----------
+    Janssen (1997), Statistics and Probability Letters 36:9-21; Chung and Romano (2013), Annals of Statistics 41:484-507.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from causalms.effects.data import trial_data
+    >>> table = pd.DataFrame({"y": [6, 2, 4, 5, 1, 2, 0, 1], "arm": list("aaaabbbb")})
+    >>> data = trial_data(table, outcome="y", arm="arm", reference="a")
+    >>> permutation_test(data, "poisson", 1, permutations=999, seed=0)[1] < 0.06
+    True
+    """
+    if permutations < 99:
+        raise UsageError(f"--replicates: found {permutations}, expected at least 99 permutations")
+    pair, fit = null_fit(data, family, arm)
+    residuals = fit.y - fit.mean
+    treated = (pair.arm == arm).astype(float)
+    observed = float(_welch(treated[None], residuals)[0])
+    if not np.isfinite(observed):
+        raise RefusalError("outcome: does not vary, so there is nothing to test; choose another outcome")
+    at_least = 0
+    for number, child in enumerate(np.random.SeedSequence(seed).spawn(-(-permutations // _CHUNK))):
+        count = min(_CHUNK, permutations - number * _CHUNK)
+        shuffled = permuted_labels(treated, _blocks(pair), count, np.random.default_rng(child))
+        at_least += int((np.abs(_welch(shuffled, residuals)) >= abs(observed) * (1 - 1e-12)).sum())
+    return observed, (1 + at_least) / (1 + permutations)
+
+
+def null_fit(data: TrialData, family: Family, arm: int) -> tuple[TrialData, Fit]:
+    """The patients of one arm and the reference, and their working model without the arm."""
+    rows = np.flatnonzero((data.arm == 0) | (data.arm == arm))
+    pair = data.take(rows)
+    X = np.column_stack([np.ones(pair.n), pair.covariates])
+    keep = [0]
+    for index in range(1, X.shape[1]):
+        if np.linalg.matrix_rank(X[:, [*keep, index]]) > len(keep):
+            keep.append(index)
+    return pair, fit_model(family, X[:, keep], pair.outcome, pair.exposure)
+
+
+def permuted_labels(treated: Array, blocks: list[np.ndarray], count: int, rng: np.random.Generator) -> Array:
+    """Arm labels shuffled within blocks, shape (count, n)."""
+    out = np.empty((count, len(treated)))
+    for rows in blocks:
+        out[:, rows] = rng.permuted(np.broadcast_to(treated[rows], (count, len(rows))), axis=1)
+    return out
+
+
+def _blocks(data: TrialData) -> list[np.ndarray]:
+    label = np.zeros(data.n, dtype=int) if data.strata is None else data.strata * 1
+    if data.trial is not None:
+        label = label * (len(np.unique(data.trial)) + 1) + np.unique(data.trial, return_inverse=True)[1]
+    return [np.flatnonzero(label == value) for value in np.unique(label)]
+
+
+def _welch(treated: Array, residuals: Array) -> Array:
+    """Welch's t of residuals for rows of arm labels, shape (R,)."""
+    n1 = treated.sum(axis=1)
+    n0 = treated.shape[1] - n1
+    sums, squares = treated @ residuals, treated @ residuals**2
+    mean1, mean0 = sums / n1, (residuals.sum() - sums) / n0
+    var1 = (squares - n1 * mean1**2) / (n1 - 1)
+    var0 = ((residuals**2).sum() - squares - n0 * mean0**2) / (n0 - 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray((mean1 - mean0) / np.sqrt(var1 / n1 + var0 / n0))

@@ -1,0 +1,1 @@
+"""Training of the generator: from a trial to a checkpoint."""

@@ -1,0 +1,84 @@
+"""Second stage of training: the local denoiser, by unweighted binary cross-entropy on the clean mask of whole brains.
+
+Patients with many lesions are drawn more often and weighted by one over their exact probability of being drawn, so the
+loss is that of the plain average over
+patients and prevalence is not distorted.  The patient's frailty given the observed count is drawn from its conjugate posterior,
+``U | N ~ Gamma(k + N, k + Lambda)``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from causalms.generator.config import ModelConfig
+from causalms.generator.network import Network
+from causalms.generator.noise import training_sigmas
+from causalms.generator.train.data import TrainingPatient
+from causalms.generator.train.distributed import Share
+
+
+@dataclass(frozen=True)
+class PlacedPatient:
+    """A patient with the risk head's answer for the arm they had: where lesions fall, how many, and how dispersed."""
+
+    patient: TrainingPatient
+    log_place: np.ndarray  # float16, flat over the grid; -inf outside the brain
+    log_mean: tuple[float, ...]  # one a visit
+    size: float
+
+
+@dataclass(frozen=True)
+class MaskBatch:
+    """Clean masks (-1 / +1), intensities of lesion centres and voxel weights, each (B, 1, X, Y, Z)."""
+
+    clean: Tensor
+    intensity: Tensor
+    weight: Tensor
+
+
+def drawing_law(patients: list[PlacedPatient]) -> np.ndarray:
+    """Probability of drawing each patient: half uniform, half in proportion to the lesions at the last visit."""
+    lesions = np.asarray([p.patient.last.lesions for p in patients], dtype=float)
+    uniform = np.full(len(patients), 1 / len(patients))
+    return uniform if lesions.sum() == 0 else 0.5 * uniform + 0.5 * lesions / lesions.sum()
+
+
+def mask_batch(
+    patients: list[PlacedPatient], law: np.ndarray, shape: tuple[int, ...], share: Share, rng: np.random.Generator
+) -> MaskBatch:
+    """Draw ``share.whole`` patients, one visit of each and its frailty; the batch holds the share's own rows of them."""
+    cleans, intensities, weights = [], [], []
+    for row, index in enumerate(rng.choice(len(patients), size=share.whole, p=law)):
+        placed = patients[index]
+        which = int(rng.integers(len(placed.patient.visits)))
+        visit = placed.patient.visits[which]
+        frailty = rng.gamma(placed.size + visit.lesions) / (placed.size + np.exp(placed.log_mean[which]))
+        if row not in share.rows:
+            continue
+        brain = placed.patient.arrays.masks[0]
+        log_intensity = placed.log_place.reshape(shape).astype(np.float32) + placed.log_mean[which] + np.log(frailty + 1e-30)
+        cleans.append(np.where(visit.mask(shape), 1.0, -1.0))
+        intensities.append(np.exp(np.clip(log_intensity, -25, 5)))
+        weights.append(brain / brain.sum() / (len(patients) * law[index]))
+    tensors = [torch.from_numpy(np.stack(part)[:, None].astype(np.float32)) for part in (cleans, intensities, weights)]
+    return MaskBatch(*tensors)
+
+
+def denoiser_loss(network: Network, batch: MaskBatch, model: ModelConfig, generator: torch.Generator, share: Share) -> Tensor:
+    """Cross-entropy per brain voxel, averaged over patients and noise levels, times 1000 for readable logs.
+
+    Over the rows of a share its part of the whole batch's average: the parts of all shares sum to it.
+    """
+    device = next(network.parameters()).device
+    clean, intensity, weight = (part.to(device) for part in (batch.clean, batch.intensity, batch.weight))
+    sigma = share.of(training_sigmas(share.whole, model.sigma_min, model.sigma_max, generator)).to(device)
+    noise = share.of(torch.randn((share.whole, *clean.shape[1:]), generator=generator)).to(device)
+    x = clean + sigma.view(-1, 1, 1, 1, 1) * noise
+    logit = network.denoiser(x, sigma, network.denoiser.prior_logit(intensity))
+    voxelwise = F.binary_cross_entropy_with_logits(logit.float(), (clean > 0).float(), reduction="none")
+    return 1000 * (voxelwise * weight).sum() / share.whole

@@ -1,0 +1,93 @@
+"""Multiplicity: adjusted p-values over a family of contrasts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from causalms.errors import InputError, UsageError
+from causalms.stats.glm import Array
+
+METHODS = ("holm", "hochberg", "bonferroni", "fixed-sequence")
+
+
+def adjusted_p_values(p_values: Array, method: str = "holm") -> Array:
+    r"""Adjusted p-values, in the order given.
+
+    Holm: :math:`\tilde p_{(i)} = \max_{j\le i} \min\{1, (m-j+1) p_{(j)}\}`, valid for any dependence.  Hochberg:
+    :math:`\tilde p_{(i)} = \min_{j\ge i} \min\{1, (m-j+1) p_{(j)}\}`, valid for independent or positively dependent tests.
+    Fixed sequence (gatekeeping by order): :math:`\tilde p_i = \max_{j\le i} p_j`, so a hypothesis is tested only after all
+    before it have been rejected.
+
+    Parameters
+    ----------
+    p_values : array (m,)
+    method : {"holm", "hochberg", "bonferroni", "fixed-sequence"}
+
+    Raises
+    ------
+    UsageError
+        Unknown method.
+    InputError
+        A p-value is missing or outside 0 to 1.
+
+    References
+    ----------
+    Holm (1979), Scandinavian Journal of Statistics 6:65-70; Hochberg (1988), Biometrika 75:800-802.
+
+    Examples
+    --------
+    >>> adjusted_p_values([0.01, 0.04, 0.03], "holm").round(4).tolist()
+    [0.03, 0.06, 0.06]
+    >>> adjusted_p_values([0.01, 0.04, 0.03], "hochberg").round(4).tolist()
+    [0.03, 0.04, 0.04]
+    >>> adjusted_p_values([0.01, 0.04, 0.03], "fixed-sequence").tolist()
+    [0.01, 0.04, 0.04]
+    """
+    p = np.asarray(p_values, dtype=float)
+    if method not in METHODS:
+        raise UsageError(f"--multiplicity: found {method!r}, expected one of {', '.join(METHODS)}")
+    wrong = ~((p >= 0) & (p <= 1))
+    if wrong.any():
+        raise InputError(f"p_value, row {int(np.flatnonzero(wrong)[0]) + 1}: found {p[wrong][0]}, expected a number from 0 to 1")
+    count = len(p)
+    if method == "fixed-sequence":
+        return np.asarray(np.maximum.accumulate(p))
+    if method == "bonferroni":
+        return np.minimum(1, count * p)
+    order = np.argsort(p, kind="stable")
+    scaled = np.minimum(1, (count - np.arange(count)) * p[order])
+    steps = np.maximum.accumulate(scaled) if method == "holm" else np.minimum.accumulate(scaled[::-1])[::-1]
+    adjusted = np.empty(count)
+    adjusted[order] = steps
+    return adjusted
+
+
+def with_adjusted_p_values(results: pd.DataFrame, method: str = "holm") -> pd.DataFrame:
+    """A results table with the column ``p_adjusted`` over all its rows as one family, in their order for a fixed sequence.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> with_adjusted_p_values(pd.DataFrame({"p_value": [0.02, 0.01]}))["p_adjusted"].tolist()
+    [0.02, 0.02]
+    """
+    return results.assign(p_adjusted=adjusted_p_values(results["p_value"].to_numpy(dtype=float), method))
+
+
+def holm(p_values: Array) -> Array:
+    """Holm's step-down adjusted p-values; missing ones stay missing and do not count.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> holm(np.array([0.01, 0.04, 0.03])).round(3).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    p = np.asarray(p_values, float)
+    adjusted = np.full(p.shape, np.nan)
+    known = np.flatnonzero(~np.isnan(p))
+    order = known[np.argsort(p[known], kind="stable")]
+    steps = np.minimum((len(order) - np.arange(len(order))) * p[order], 1.0)
+    adjusted[order] = np.maximum.accumulate(steps)
+    return adjusted

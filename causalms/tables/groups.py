@@ -1,0 +1,118 @@
+"""Prespecified groups of patients: a column's values, a condition and its opposite, or quantiles of a column."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from causalms.errors import UsageError
+
+_COMPARISON = re.compile(r"^\s*(\w+)\s*(>=|<=|==|!=|>|<)\s*([^&|<>=!]+?)\s*$")
+_OPPOSITE = {">=": "<", "<=": ">", ">": "<=", "<": ">=", "==": "!=", "!=": "=="}
+_QUANTILES = re.compile(r"^\s*quantiles\(\s*(\w+)\s*,\s*(\d+)\s*\)\s*$")
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """A division of patients.
+
+    Attributes
+    ----------
+    name : str
+        As it was asked for.
+    labels : array (n,) of str
+        Group of each patient; "" where it cannot be told because a value is missing.
+    groups : tuple of str
+        The groups in their order of display.
+    """
+
+    name: str
+    labels: NDArray[np.object_]
+    groups: tuple[str, ...]
+
+    @property
+    def missing(self) -> int:
+        """Patients of no group."""
+        return int((self.labels == "").sum())
+
+    def rows(self, group: str) -> NDArray[np.intp]:
+        """Row numbers of a group."""
+        return np.flatnonzero(self.labels == group)
+
+
+def grouping(frame: pd.DataFrame, name: str) -> Grouping:
+    """Divide the rows of a table.
+
+    Parameters
+    ----------
+    frame : DataFrame
+    name : str
+        A column (``"sex"``), a condition on columns (``"age >= 40"``) or ``"quantiles(age, 3)"``.
+
+    Returns
+    -------
+    Grouping
+
+    Raises
+    ------
+    UsageError
+        If the text is none of the three.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> people = pd.DataFrame({"age": [30, 45, None], "sex": ["F", "M", "F"]})
+    >>> grouping(people, "age >= 40").labels.tolist(), grouping(people, "sex").groups
+    (['age < 40', 'age >= 40', ''], ('sex = F', 'sex = M'))
+    """
+    if name in frame.columns:
+        return _by_column(frame[name], name)
+    if found := _QUANTILES.match(name):
+        return _by_quantiles(frame, name, found[1], int(found[2]))
+    return _by_condition(frame, name)
+
+
+def _by_column(values: pd.Series, name: str) -> Grouping:
+    present = values.dropna()
+    numeric = pd.api.types.is_numeric_dtype(values)
+    kinds = sorted(present.unique()) if numeric else sorted(present.unique(), key=str)
+    shown = {kind: f"{name} = {kind:g}" if numeric else f"{name} = {kind}" for kind in kinds}
+    labels = np.array([shown.get(value, "") if pd.notna(value) else "" for value in values], dtype=object)
+    return Grouping(name, labels, tuple(shown.values()))
+
+
+def _by_quantiles(frame: pd.DataFrame, name: str, column: str, parts: int) -> Grouping:
+    if column not in frame or not pd.api.types.is_numeric_dtype(frame[column]) or parts < 2:
+        raise UsageError(f"--by {name!r}: needs a numeric column and at least 2 parts, for example quantiles(age, 3)")
+    values = frame[column].to_numpy(float)
+    cuts = np.unique(np.nanquantile(values, np.arange(1, parts) / parts))
+    place = np.searchsorted(cuts, values, side="left")
+    names = [f"{column} <= {cuts[0]:g}"]
+    names += [f"{low:g} < {column} <= {high:g}" for low, high in pairwise(cuts)]
+    names += [f"{column} > {cuts[-1]:g}"]
+    labels = np.array([names[at] if value == value else "" for at, value in zip(place, values, strict=True)], dtype=object)
+    return Grouping(name, labels, tuple(label for label in names if (labels == label).any()))
+
+
+def _by_condition(frame: pd.DataFrame, name: str) -> Grouping:
+    try:
+        met = frame.eval(name, engine="python")
+    except Exception as error:  # pandas raises many classes here; all mean that the text is no condition on these columns
+        reason = str(error).splitlines()[0]
+        raise UsageError(
+            f"--by {name!r}: is no column, no condition on columns and not quantiles(column, parts) ({reason}); "
+            f"columns are {', '.join(map(str, frame.columns[:20]))}"
+        ) from None
+    if not (isinstance(met, pd.Series) and met.dtype == bool):
+        raise UsageError(f'--by {name!r}: gives no true or false for each patient; write a condition such as "age >= 40"')
+    asked = [column for column in frame.columns if re.search(rf"\b{re.escape(str(column))}\b", name)]
+    unknown = frame[asked].isna().any(axis=1).to_numpy()
+    found = _COMPARISON.match(name)
+    opposite = f"{found[1]} {_OPPOSITE[found[2]]} {found[3]}" if found else f"not ({name})"
+    labels = np.where(unknown, "", np.where(met.to_numpy(), name, opposite)).astype(object)
+    return Grouping(name, labels, tuple(label for label in (name, opposite) if (labels == label).any()))

@@ -1,0 +1,201 @@
+"""The three tables that rooms hand to each other, and their schemas.
+
+``participants`` has one row a patient, ``draws`` one row a patient x arm x visit x draw, ``results`` one row a statistic.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from causalms.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from pandera.pandas import DataFrameSchema
+
+#: The six arms of the pooled trials, in order of rising efficacy.
+ARMS = (
+    "placebo",
+    "laquinimod",
+    "interferon-beta-1a-im",
+    "interferon-beta-1a-sc",
+    "dimethyl-fumarate",
+    "ocrelizumab",
+)
+
+#: The regions a lesion can be counted in, in the order of their labels 1-4 on an anatomy map.
+REGIONS = ("periventricular", "juxtacortical", "deep_white_matter", "infratentorial")
+
+PARTICIPANTS_COLUMNS = (
+    "participant_id",
+    "trial",
+    "site",
+    "arm",
+    "age",
+    "sex",
+    "edss",
+    "disease_duration",
+    "relapses_prior_year",
+    "gd_lesions",
+    "t2_lesions",
+    "t2_volume_ml",
+    "exposure_years",
+)
+
+DRAWS_KEYS = ("participant_id", "trial", "arm", "arm_randomised", "visit_week", "query", "query_id")
+DRAWS_OUTCOMES = ("net2_lesions", "net2_volume_ml", *(f"net2_lesions_{region}" for region in REGIONS))
+EXPECTED_OUTCOMES = ("expected_net2_lesions", "expected_net2_volume_ml", "activity_probability", "dispersion")
+
+RESULTS_COLUMNS = (
+    "analysis",
+    "population",
+    "subgroup",
+    "arm",
+    "reference",
+    "measure",
+    "estimand",
+    "estimator",
+    "variance",
+    "estimate",
+    "se",
+    "lower",
+    "upper",
+    "level",
+    "p_value",
+    "n",
+    "n_reference",
+    "se_patient",
+    "se_generator",
+    "se_monte_carlo",
+    "randomised",
+    "rung",
+    "package_version",
+)
+_RESULTS_TEXT = (*RESULTS_COLUMNS[:9], "package_version")
+_RESULTS_NUMBERS = (*RESULTS_COLUMNS[9:15], "se_patient", "se_generator", "se_monte_carlo")
+
+
+def net2_column(week: int, outcome: str = "net2_lesions") -> str:
+    """Name of the participants column that holds an observed outcome at a visit.
+
+    Outcomes are cumulative from baseline: lesions new or enlarging at ``week`` against week 0.
+
+    Examples
+    --------
+    >>> net2_column(48)
+    'net2_lesions_week48'
+    """
+    return f"{outcome}_week{week}"
+
+
+@lru_cache(maxsize=4)
+def schema(name: str) -> DataFrameSchema:
+    """The checked schema of a table.
+
+    Parameters
+    ----------
+    name : {"participants", "draws", "expected", "results"}
+
+    Returns
+    -------
+    pandera.pandas.DataFrameSchema
+
+    Examples
+    --------
+    >>> sorted(schema("expected").columns)[:2]
+    ['activity_probability', 'arm']
+    """
+    import pandera.pandas as pa
+
+    at_least_zero = pa.Check.ge(0)
+    whole = pa.Check(lambda s: (s.dropna() % 1 == 0).all(), error="whole numbers")
+    text = pa.Column(str, coerce=True)
+
+    def number(*checks: Any, nullable: bool = True, required: bool = True) -> Any:
+        return pa.Column(float, list(checks), coerce=True, nullable=nullable, required=required)
+
+    keys = {key: text for key in DRAWS_KEYS if key != "visit_week"}
+    keys["query"] = pa.Column(str, pa.Check.isin(["observed", "interventional", "counterfactual"]), coerce=True)
+    keys["visit_week"] = number(at_least_zero, nullable=False)
+    tables = {
+        "participants": {
+            "participant_id": pa.Column(str, coerce=True, unique=True),
+            "trial": text,
+            "site": pa.Column(str, coerce=True, nullable=True),
+            "arm": pa.Column(str, coerce=True, nullable=True),
+            "age": number(at_least_zero),
+            "sex": pa.Column(str, pa.Check.isin(["F", "M"]), coerce=True, nullable=True),
+            "edss": number(pa.Check.in_range(0, 10)),
+            "disease_duration": number(at_least_zero),
+            "relapses_prior_year": number(at_least_zero, whole),
+            "gd_lesions": number(at_least_zero, whole),
+            "t2_lesions": number(at_least_zero, whole),
+            "t2_volume_ml": number(at_least_zero),
+            "exposure_years": number(at_least_zero),
+        },
+        "draws": {
+            **keys,
+            "draw": number(at_least_zero, whole, nullable=False),
+            "net2_lesions": number(at_least_zero, whole, nullable=False),
+            "net2_volume_ml": number(at_least_zero, nullable=False),
+            **{name: number(at_least_zero, whole, required=False) for name in DRAWS_OUTCOMES[2:]},
+        },
+        "expected": {
+            **keys,
+            "expected_net2_lesions": number(at_least_zero, nullable=False),
+            "expected_net2_volume_ml": number(at_least_zero, nullable=False),
+            "activity_probability": number(pa.Check.in_range(0, 1), nullable=False),
+            "dispersion": number(at_least_zero, nullable=False),
+        },
+        "results": {
+            **{name: pa.Column(str, coerce=True, nullable=True) for name in _RESULTS_TEXT},
+            **{name: number() for name in _RESULTS_NUMBERS},
+            "n": number(at_least_zero),
+            "n_reference": number(at_least_zero),
+            "randomised": pa.Column(bool, coerce=True),
+            "rung": pa.Column(float, pa.Check.isin([2, 3]), coerce=True, nullable=True),
+        },
+    }
+    if name not in tables:
+        raise UsageError(f"no table is called {name!r}; known are {', '.join(tables)}")
+    return pa.DataFrameSchema(tables[name], name=name, strict=False)
+
+
+def validate(table: pd.DataFrame, name: str, source: str = "table") -> pd.DataFrame:
+    """Check a table against its schema and return it with the schema's types.
+
+    Parameters
+    ----------
+    table : DataFrame
+    name : {"participants", "draws", "expected", "results"}
+    source : str
+        What to call the table in an error message (a file name).
+
+    Raises
+    ------
+    InputError
+        Naming the first column and row that fail and what was expected.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> validate(pd.DataFrame({"participant_id": ["a"]}), "participants", "trial.csv")
+    Traceback (most recent call last):
+    ...
+    causalms.errors.InputError: trial.csv: no column 'trial'; add it (columns found: participant_id)
+    """
+    from pandera.errors import SchemaErrors
+
+    try:
+        return schema(name).validate(table, lazy=True)
+    except SchemaErrors as failure:
+        case = failure.failure_cases.iloc[0]
+        if case["check"] == "column_in_dataframe":
+            found = ", ".join(map(str, table.columns[:20]))
+            raise InputError(f"{source}: no column {case['failure_case']!r}; add it (columns found: {found})") from None
+        row = "" if pd.isna(case["index"]) else f", row {int(case['index']) + 1}"
+        raise InputError(
+            f"{source}: column {case['column']!r}{row}: found {case['failure_case']!r}, expected {case['check']}; correct it"
+        ) from None

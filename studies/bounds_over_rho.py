@@ -1,0 +1,60 @@
+"""Probability of benefit and harm while the coupling runs from mirrored to shared noise, in its bounds, beside the truth.
+
+python studies/bounds_over_rho.py --out studies/results --model counts
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+import causalms as cms
+from causalms.causal import rho_sweep
+from causalms.report.figures.counterfactual import bounds_page
+from causalms.tables import write_table
+from studies.known_truth.couplings import true_joint_probabilities
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path), required=True)
+@click.option("--model", default="counts", show_default=True, help="counts, reference or a checkpoint.")
+@click.option(
+    "--simulated", default=300, show_default=True, help="Patients of the simulated trial (and of the count model's fit)."
+)
+@click.option("--patients", default=100, show_default=True, help="Patients whose two worlds are drawn.")
+@click.option("--draws", default=48, show_default=True)
+@click.option("--arm", default="ocrelizumab", show_default=True)
+@click.option("--reference", default="placebo", show_default=True)
+@click.option("--week", default=48, show_default=True)
+@click.option("--seed", default=5, show_default=True)
+@click.option("--workers", default=1, show_default=True)
+def main(
+    out: Path,
+    model: str,
+    simulated: int,
+    patients: int,
+    draws: int,
+    arm: str,
+    reference: str,
+    week: int,
+    seed: int,
+    workers: int,
+) -> None:
+    """Write bounds_over_rho.csv and its figure."""
+    trial = cms.simulate_trial("pooled", patients=simulated, seed=seed)
+    scm = cms.CausalModel.fit_counts(trial, week) if model == "counts" else cms.CausalModel.load(model)
+    some = list(trial.participants["participant_id"].head(patients))
+    found = rho_sweep(scm, trial, arm, reference, week, draws=draws, seed=seed, participants=some, workers=workers, progress=True)
+    table = trial.truth.table
+    rates = table[table["visit_week"] == week].pivot(index="participant_id", columns="arm", values="true_rate").loc[some]
+    true = true_joint_probabilities(rates[reference], rates[arm], trial.truth.design.counts.size).mean(1)
+    found["truth"] = found["measure"].map(dict(zip(("benefit", "harm", "activity harm"), true, strict=True)))
+    found = found.assign(draws=draws, model=scm.mechanism.name, checksum=scm.mechanism.checksum)
+    write_table(found, out / "bounds_over_rho.csv")
+    bounds_page(found).savefig(out / "bounds_over_rho.png", dpi=120)
+    click.echo(found.round(3).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""What common random numbers save: variance factor of contrasts of arms, beside the largest that any coupling allows.
+
+python studies/common_noise.py --out studies/results --model reference --patients 12 --draws 12
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+
+import click
+import pandas as pd
+
+import causalms as cms
+from causalms.causal import common_noise_factor
+from causalms.tables import write_table
+
+ARMS = ("laquinimod", "interferon-beta-1a-im", "interferon-beta-1a-sc", "ocrelizumab")
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path), required=True)
+@click.option("--model", default="reference", show_default=True)
+@click.option("--patients", default=12, show_default=True)
+@click.option("--draws", default=12, show_default=True)
+@click.option(
+    "--arm", "arms", multiple=True, default=("laquinimod", "interferon-beta-1a-im", "interferon-beta-1a-sc", "ocrelizumab")
+)
+@click.option("--coupling", "couplings", multiple=True, default=("monotone", "ancestral"), show_default=True)
+@click.option("--week", default=48, show_default=True)
+@click.option("--seed", default=3, show_default=True)
+@click.option("--workers", default=1, show_default=True)
+def main(
+    out: Path,
+    model: str,
+    patients: int,
+    draws: int,
+    arms: tuple[str, ...],
+    couplings: tuple[str, ...],
+    week: int,
+    seed: int,
+    workers: int,
+) -> None:
+    """Write common_noise.csv: one row a pair of arms and coupling."""
+    trial = cms.simulate_trial("pooled", patients=patients, seed=seed)
+    scm = cms.CausalModel.load(model)
+    rows = []
+    for coupling in couplings:
+        table = scm.do(trial, list(arms), week, draws, seed, workers, coupling=coupling, progress=True)
+        means = table.groupby("arm")["net2_lesions"].mean()
+        for reference, arm in combinations(arms, 2):
+            found = common_noise_factor(table, arm, reference)
+            numbers = {"factor": found.factor, "factor_se": found.factor_se, "ceiling": found.ceiling, "share": found.share}
+            same = {"share_se": found.share_se, "mean_arm": means[arm], "mean_reference": means[reference]}
+            rows.append({"coupling": coupling, "arm": arm, "reference": reference, **numbers, **same})
+    table = pd.DataFrame(rows).assign(patients=patients, draws=draws, model=scm.mechanism.name, checksum=scm.mechanism.checksum)
+    write_table(table, out / "common_noise.csv")
+    click.echo(table.drop(columns=["model", "checksum"]).round(3).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""Does the model's own uncertainty cover the truth? Population rate ratios in simulated trials, expected-count path.
+
+python studies/model_uncertainty.py --out studies/results --model reference
+python studies/model_uncertainty.py --out studies/results --model counts --patients 600 --trials 400
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import pandas as pd
+
+import causalms as cms
+from causalms.tables import read_table, write_table
+from studies.known_truth.model_coverage import rate_ratio_coverage
+
+CONTRASTS = (
+    ("dimethyl-fumarate", "placebo"),
+    ("laquinimod", "placebo"),
+    ("ocrelizumab", "interferon-beta-1a-sc"),
+    ("ocrelizumab", "placebo"),
+)
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path), required=True)
+@click.option("--model", default="reference", show_default=True, help="counts, reference or a checkpoint.")
+@click.option("--patients", default=400, show_default=True, help="Patients of the large phantom and of each simulated trial.")
+@click.option("--trials", default=200, show_default=True)
+@click.option("--week", default=48, show_default=True)
+@click.option("--seed", default=6, show_default=True)
+@click.option("--workers", default=1, show_default=True)
+def main(out: Path, model: str, patients: int, trials: int, week: int, seed: int, workers: int) -> None:
+    """Write model_uncertainty.csv: coverage by contrast with binomial errors; rows of other models stay."""
+    phantom = cms.simulate_trial("pooled", patients=patients, seed=seed)
+    if model == "counts":  # fitted to other patients than those it is asked about
+        scm = cms.CausalModel.fit_counts(cms.simulate_trial("pooled", patients=300, seed=seed + 1), week)
+    else:
+        scm = cms.CausalModel.load(model)
+    expected = scm.do(phantom, list(phantom.arms), week, expected=True, workers=workers, progress=True)
+    size, known = phantom.truth.design.counts.size, phantom.truth.table
+    found = rate_ratio_coverage(
+        phantom.participants, expected, known, size, week, CONTRASTS, trials, seed=seed, progress=True
+    ).assign(patients=patients, model=scm.mechanism.name, checksum=scm.mechanism.checksum)
+    place = out / "model_uncertainty.csv"
+    old = read_table(place) if place.is_file() else found.head(0)
+    others = old[old["model"] != scm.mechanism.name] if set(old) == set(found) else old.head(0)
+    write_table(pd.concat([others, found]) if len(others) else found, place)
+    click.echo(found.round(3).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Operating characteristics of the effect estimators by simulation."""

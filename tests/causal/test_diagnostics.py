@@ -1,0 +1,108 @@
+"""Diagnostics: quiet for a right model, loud for each way of being wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from causalms.causal import CausalModel, Noise, value
+from causalms.causal.diagnostics import THRESHOLDS, Threshold, act_on, diagnose, to_results
+from causalms.causal.mechanisms.negative_binomial import NegativeBinomialMechanism
+from causalms.causal.query import Query
+from causalms.causal.tables_in import TableTrial
+from causalms.errors import RefusalError
+
+ARMS = ["placebo", "dimethyl-fumarate", "ocrelizumab"]
+
+
+def check(mechanism, table, arm="ocrelizumab", coupling="monotone", rho=1.0, patients=150):
+    query = Query((value(arm),), (48.0,), coupling=coupling, rho=rho, evidence_week=48.0)
+    found = diagnose(mechanism, TableTrial(table), query, list(table["participant_id"]), patients)
+    return found.set_index("diagnostic")
+
+
+@pytest.mark.parametrize("coupling", ["monotone", "ancestral"])
+def test_the_true_model_passes_every_diagnostic(truth, big_table, coupling):
+    found = check(truth, big_table, coupling=coupling)
+    assert found["verdict"].drop("composition of masks").eq("ok").all()
+    assert found.loc["composition", "value"] < 1e-12
+    assert found.loc["invariance", "value"] == 0.0
+    assert found.loc["overlap", "value"] == 1.0
+
+
+def test_a_model_of_wrong_level_is_not_effective(truth, big_table):
+    wrong = dataclasses.replace(truth, log_rates=(1.6, 0.8, 1.6))
+    assert check(wrong, big_table).loc["effectiveness", "verdict"] in ("warning", "refusal")
+
+
+def test_a_model_of_wrong_law_has_noise_that_is_not_normal(truth, big_table):
+    wrong = dataclasses.replace(truth, log_rates=tuple(b + 1.5 for b in truth.log_rates), dispersion=0.3)
+    found = check(wrong, big_table, patients=300)
+    assert found.loc["noise", "verdict"] == "refusal"
+    assert found.loc["marginal", "verdict"] in ("warning", "refusal")
+
+
+def test_an_abduction_that_does_not_lead_back_is_refused(truth, big_table):
+    class Sloppy(NegativeBinomialMechanism):
+        def abduct(self, subject, arm, week, outcome, draw, seed, method="stochastic"):
+            return self.noise(subject, draw, seed)
+
+    settings = {f.name: getattr(truth, f.name) for f in dataclasses.fields(truth)}
+    found = check(Sloppy(**settings), big_table, patients=60)
+    assert found.loc["composition", "verdict"] == "refusal"
+    assert found.loc["reversibility", "value"] > 0.75
+    with pytest.raises(RefusalError, match="fail the diagnostic 'composition'"):
+        act_on(found.reset_index())
+    with pytest.raises(RefusalError, match="calibrate it or ask for do"):
+        CausalModel(Sloppy(**settings)).counterfactual(big_table.head(60), "ocrelizumab", particles=2)
+
+
+def test_a_mechanism_that_reads_the_arm_into_its_noise_is_caught(truth, big_table):
+    class Peeking(NegativeBinomialMechanism):
+        calls = 0
+
+        def noise(self, subject, draw, seed):
+            type(self).calls += 1
+            own = super().noise(subject, draw, seed)
+            return Noise({k: v + 0.1 * (type(self).calls % 7) for k, v in own.normals.items()})
+
+    settings = {f.name: getattr(truth, f.name) for f in dataclasses.fields(truth)}
+    assert check(Peeking(**settings), big_table, patients=20).loc["invariance", "verdict"] == "refusal"
+
+
+def test_reverse_trips_of_redrawn_worlds_are_not_judged(truth, big_table):
+    found = check(truth, big_table, coupling="independent", rho=0.0, patients=40)
+    assert found.loc["reversibility", "verdict"] == "not checked"
+
+
+def test_an_arm_of_another_trial_has_no_overlap_and_no_effectiveness(truth, big_table):
+    apart = big_table.assign(trial=np.where(big_table["arm"] == "ocrelizumab", "B", "A"))
+    placebo = apart[apart["arm"] == "placebo"]
+    query = Query((value("ocrelizumab"),), (48.0,), evidence_week=48.0)
+    found = diagnose(truth, TableTrial(apart), query, list(placebo["participant_id"]), 30).set_index("diagnostic")
+    assert found.loc["overlap", "value"] == 0.0
+    assert found.loc["overlap", "verdict"] == "warning"
+    assert found.loc["effectiveness", "verdict"] == "not checked"
+    with pytest.warns(UserWarning, match="overlap under ocrelizumab"):
+        act_on(found.reset_index())
+
+
+def test_thresholds_judge_both_sides_and_missing_values():
+    above, below = Threshold(1.0, 2.0, "above", ""), Threshold(0.01, 0.001, "below", "")
+    assert [above.judge(v) for v in (0.5, 1.5, 2.5, np.nan)] == ["ok", "warning", "refusal", "not checked"]
+    assert [below.judge(v) for v in (0.5, 0.005, 0.0005)] == ["ok", "warning", "refusal"]
+
+
+def test_diagnostics_are_rows_of_results(truth, table):
+    found = check(truth, table, patients=10).reset_index()
+    rows = to_results(found, randomised=True)
+    assert rows["measure"].tolist() == list(THRESHOLDS)
+    assert (rows["analysis"] == "diagnostics").all()
+    assert (rows["rung"] == 3).all()
+
+
+def test_diagnostics_travel_with_the_twins(truth, table):
+    twins = CausalModel(truth).counterfactual(table, "ocrelizumab", particles=2)
+    assert {row["diagnostic"] for row in twins.attrs["diagnostics"]} == set(THRESHOLDS)

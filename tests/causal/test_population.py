@@ -1,0 +1,142 @@
+"""Rung 2 summaries: effects by hand, errors apart, policies, and what common noise saves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from causalms.causal import CausalModel, policy
+from causalms.causal.population import common_noise_factor, paired_worlds, patient_effects, policy_values, population_effect
+from causalms.errors import InputError, RefusalError
+
+ARMS = ["placebo", "dimethyl-fumarate", "ocrelizumab"]
+
+
+@pytest.fixture(scope="module")
+def draws(truth, table):
+    return CausalModel(truth).do(table, arm=ARMS, draws=200)
+
+
+@pytest.fixture(scope="module")
+def expected(truth, table):
+    return CausalModel(truth).do(table, arm=ARMS, expected=True)
+
+
+def test_population_difference_and_ratio_are_means_over_patients(draws):
+    means = draws.groupby("arm")["net2_lesions"].mean()
+    difference = population_effect(draws, "ocrelizumab", "placebo", randomised=True).iloc[0]
+    ratio = population_effect(draws, "ocrelizumab", "placebo", randomised=True, measure="ratio").iloc[0]
+    assert difference["estimate"] == pytest.approx(means["ocrelizumab"] - means["placebo"])
+    assert ratio["estimate"] == pytest.approx(means["ocrelizumab"] / means["placebo"])
+    assert ratio["lower"] < ratio["estimate"] < ratio["upper"]
+    assert ratio["rung"] == 2
+    assert bool(ratio["randomised"])
+
+
+def test_patient_error_does_not_shrink_with_draws_and_monte_carlo_error_does(truth, table):
+    model = CausalModel(truth)
+    few, many = (population_effect(model.do(table, ARMS, draws=d), "ocrelizumab", "placebo", True).iloc[0] for d in (50, 800))
+    assert many["se_monte_carlo"] == pytest.approx(few["se_monte_carlo"] / 4, rel=0.35)
+    closed = population_effect(model.do(table, ARMS, expected=True), "ocrelizumab", "placebo", True).iloc[0]
+    assert closed["se_monte_carlo"] == 0
+    assert many["se_patient"] == pytest.approx(closed["se_patient"], rel=0.25)
+    assert many["estimate"] == pytest.approx(closed["estimate"], abs=4 * many["se_monte_carlo"])
+
+
+def test_monte_carlo_error_is_the_scatter_over_seeds(truth, table):
+    model, few = CausalModel(truth), table.head(20)
+    runs = [population_effect(model.do(few, ARMS, draws=20, seed=s), "ocrelizumab", "placebo", True).iloc[0] for s in range(40)]
+    scatter = np.std([r["estimate"] for r in runs], ddof=1)
+    claimed = np.sqrt(np.mean([r["se_monte_carlo"] ** 2 for r in runs]))
+    assert scatter == pytest.approx(claimed, rel=0.4)  # relative error of a scatter over 40 seeds: 1/sqrt(80) = 11%, heavy tails
+
+
+def test_patient_effects_cover_the_true_ones(draws, expected):
+    found = patient_effects(draws, "ocrelizumab", "placebo").set_index("participant_id")
+    true = patient_effects(expected, "ocrelizumab", "placebo").set_index("participant_id")
+    z = (found["difference"] - true["difference"]) / found["se_monte_carlo"]
+    assert (z.abs() < 1.96).mean() > 0.85  # 60 patients, nominal .95, skewed counts: binomial error .03
+    assert np.abs(true["ratio"] - np.exp(-1.8)).max() < 1e-9
+    assert (true["se_monte_carlo"] == 0).all()
+
+
+def test_activity_is_a_risk(draws, expected):
+    sampled = population_effect(draws, "ocrelizumab", "placebo", True, outcome="any").iloc[0]
+    closed = population_effect(expected, "ocrelizumab", "placebo", True, outcome="any").iloc[0]
+    assert sampled["measure"] == closed["measure"] == "risk difference"
+    assert sampled["estimate"] == pytest.approx(closed["estimate"], abs=4 * sampled["se_monte_carlo"])
+
+
+def test_policy_value_lies_between_its_arms_and_the_difference_is_paired(truth, table):
+    rule = policy("escalate", [("gd_lesions > 0", "ocrelizumab")], "dimethyl-fumarate")
+    found = CausalModel(truth).do(table, ["dimethyl-fumarate", "ocrelizumab"], policy=rule, draws=300)
+    values = policy_values(found, ["dimethyl-fumarate", "escalate", "ocrelizumab"]).set_index("world")
+    assert values.loc["ocrelizumab", "value"] < values.loc["escalate", "value"] < values.loc["dimethyl-fumarate", "value"]
+    difference = values.loc["escalate", "value"] - values.loc["dimethyl-fumarate", "value"]
+    assert values.loc["escalate", "difference"] == pytest.approx(difference)
+    apart = np.hypot(values.loc["escalate", "se_monte_carlo"], values.loc["dimethyl-fumarate", "se_monte_carlo"])
+    assert values.loc["escalate", "se_difference_monte_carlo"] < apart
+    treated = table["gd_lesions"] > 0
+    closed = CausalModel(truth).do(table, ["dimethyl-fumarate", "ocrelizumab"], expected=True)
+    by_arm = closed.pivot(index="participant_id", columns="arm", values="expected_net2_lesions").loc[table["participant_id"]]
+    true = np.where(treated, by_arm["ocrelizumab"], by_arm["dimethyl-fumarate"]).mean()
+    assert values.loc["escalate", "value"] == pytest.approx(true, abs=4 * values.loc["escalate", "se_monte_carlo"])
+
+
+def test_common_noise_reaches_most_of_its_ceiling(draws):
+    strong = common_noise_factor(draws, "ocrelizumab", "placebo")
+    assert strong.ceiling < 3  # placebo holds nearly all of the variance, so little can be saved
+    assert strong.share > 0.5
+
+
+def test_common_noise_saves_at_least_three_times_for_similar_arms(truth, table):
+    import dataclasses
+
+    close = CausalModel(dataclasses.replace(truth, log_rates=(1.6, 1.4, -0.2)))
+    found = common_noise_factor(close.do(table, ARMS[:2], draws=200), "dimethyl-fumarate", "placebo")
+    assert found.factor >= 3
+    assert found.share >= 0.5
+
+
+def test_independent_worlds_save_nothing(truth, table):
+    found = CausalModel(truth).do(table, ARMS[:2], draws=200, coupling="independent")
+    assert common_noise_factor(found, "dimethyl-fumarate", "placebo").factor == pytest.approx(1.0, abs=0.25)
+
+
+def test_what_is_missing_is_named(draws, expected):
+    with pytest.raises(InputError, match="no world 'laquinimod' at this visit; it has placebo"):
+        paired_worlds(draws, "laquinimod", "placebo")
+    with pytest.raises(InputError, match="name one with week="):
+        paired_worlds(pd.concat([draws, draws.assign(visit_week=96.0)]), "ocrelizumab", "placebo")
+    with pytest.raises(InputError, match="do not hold the same patients and draws"):
+        paired_worlds(draws[(draws["arm"] == "placebo") | (draws["draw"] < 9)], "ocrelizumab", "placebo")
+    with pytest.raises(InputError, match="some patients lack draws that others have"):
+        paired_worlds(draws.iloc[1:], "ocrelizumab", "placebo")
+    with pytest.raises(InputError, match="outcome 'edss' is unknown"):
+        paired_worlds(draws, "ocrelizumab", "placebo", outcome="edss")
+    with pytest.raises(RefusalError, match="at least 8 draws"):
+        common_noise_factor(expected, "ocrelizumab", "placebo")
+    same = draws[draws["arm"] == "placebo"]
+    with pytest.raises(RefusalError, match="equal draw by draw"):
+        common_noise_factor(pd.concat([same, same.assign(arm="twin")]), "twin", "placebo")
+    nothing = draws.assign(net2_lesions=0.0)
+    with pytest.raises(RefusalError, match="has no logarithm; ask for measure='difference'"):
+        population_effect(nothing, "ocrelizumab", "placebo", True, measure="ratio")
+
+
+def test_error_of_the_variance_factor_is_its_scatter_over_trials(truth, table):
+    """Jackknife over patients against the scatter of the factor over disjoint groups of patients."""
+    found = []
+    for first in range(0, 60, 12):
+        some = table.iloc[first : first + 12]
+        draws = CausalModel(truth).do(some, ["dimethyl-fumarate", "placebo"], draws=40, seed=first)
+        found.append(common_noise_factor(draws, "dimethyl-fumarate", "placebo"))
+    scatter, claimed = np.std([f.factor for f in found], ddof=1), np.mean([f.factor_se for f in found])
+    assert 0.25 < scatter / claimed < 3  # a scatter of 5 groups has a relative error of 35%, and the jackknife's is as large
+    assert all(f.share_se < 0.2 for f in found)
+
+
+def test_the_error_of_a_variance_factor_needs_three_patients(truth, table):
+    draws = CausalModel(truth).do(table.head(2), ["dimethyl-fumarate", "placebo"], draws=20)
+    assert np.isnan(common_noise_factor(draws, "dimethyl-fumarate", "placebo").factor_se)

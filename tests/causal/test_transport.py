@@ -1,0 +1,175 @@
+"""Contrasts across trials: what supports them, what would erase them, and refusal without support."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from causalms.causal import contrast, contrasts_with_reference, policy
+from causalms.causal.transport import (
+    covariate_overlap,
+    refuse_without_support,
+    support,
+    trial_effect_benchmark,
+    unmeasured_trial_effect,
+)
+from causalms.errors import InputError, RefusalError, UsageError
+
+
+@pytest.fixture
+def pooled(make_participants):
+    table = make_participants(900, 4, ("placebo", "interferon-beta-1a-sc", "ocrelizumab"))
+    rng = np.random.default_rng(0)
+    opera = np.isin(table["arm"], ["interferon-beta-1a-sc", "ocrelizumab"])
+    trial = np.where(opera, np.where(rng.random(900) < 0.5, "OPERA-I", "OPERA-II"), "DEFINE")
+    return table.assign(trial=trial, t2_volume_ml=rng.lognormal(1, 1, 900), edss=rng.uniform(0, 5, 900).round())
+
+
+def test_a_contrast_within_a_trial_needs_no_transport(pooled):
+    found = support(pooled, "ocrelizumab", "interferon-beta-1a-sc")
+    assert found.randomised
+    assert found.trials_of_both == ("OPERA-I", "OPERA-II")
+    assert "none beyond randomisation" in found.assumption
+
+
+def test_a_contrast_across_trials_says_its_assumption(pooled):
+    found = support(pooled, "ocrelizumab", "placebo")
+    assert not found.randomised
+    assert "never both" in found.assumption
+    assert "no unmeasured trial effect" in found.assumption
+    with pytest.raises(RefusalError, match="nobody was randomised to 'laquinimod'"):
+        support(pooled, "laquinimod", "placebo")
+
+
+def test_randomised_arms_overlap(pooled):
+    found = covariate_overlap(pooled, "ocrelizumab", "interferon-beta-1a-sc").set_index("covariate")
+    assert found["standardised_difference"].drop("propensity").abs().max() < 0.25  # 3 se of sqrt(2/300)
+    assert found.loc["propensity", "share_in_common"] > 0.95
+    assert found.loc["propensity", "effective_share"] > 0.95
+
+
+def test_a_shift_of_one_standard_deviation_is_seen(pooled):
+    older = pooled.assign(age=pooled["age"] + 8.0 * (pooled["arm"] == "ocrelizumab"))
+    found = covariate_overlap(older, "ocrelizumab", "interferon-beta-1a-sc").set_index("covariate")
+    assert found.loc["age", "standardised_difference"] == pytest.approx(1.0, abs=0.3)
+    assert found.loc["propensity", "effective_share"] < 0.9
+
+
+def test_arms_of_unlike_patients_are_refused(pooled):
+    apart = pooled.assign(age=pooled["age"] + 100.0 * (pooled["arm"] == "ocrelizumab"))
+    with pytest.raises(RefusalError, match=r"have no covariates in common .* restrict the population"):
+        covariate_overlap(apart, "ocrelizumab", "placebo")
+
+
+def test_e_value_of_the_published_example():
+    # VanderWeele and Ding 2017: a risk ratio of 3.9 (1.8 to 8.7) has E-values 7.26 and 3.0
+    found = unmeasured_trial_effect(3.9, 1.8, 8.7)
+    assert found.e_value == pytest.approx(7.26, abs=0.005)
+    assert found.e_value_interval == pytest.approx(3.0, abs=0.005)
+
+
+def test_an_interval_over_one_is_already_erased():
+    found = unmeasured_trial_effect(0.8, 0.5, 1.3, benchmark=1.2)
+    assert found.erases_interval == 1.0
+    assert found.e_value_interval == 1.0
+    assert "multiply the rate by 1.25" in found.words
+    assert "on an arm they share, given covariates, is 1.20" in found.words
+    with pytest.raises(InputError, match="give positive numbers in order"):
+        unmeasured_trial_effect(0.8, 0.9, 1.3)
+
+
+def test_a_trial_effect_of_known_size_is_its_benchmark(pooled):
+    rng = np.random.default_rng(1)
+    rate = 3.0 * np.where(pooled["trial"] == "OPERA-II", 1.5, 1.0) * np.exp(0.02 * (pooled["age"] - 37))
+    found = trial_effect_benchmark(pooled.assign(y=rng.poisson(rate)), "y")
+    assert set(found["arm"]) == {"interferon-beta-1a-sc", "ocrelizumab"}
+    assert ((found["lower"] < 1.5) & (found["upper"] > 1.5)).all()
+    assert found["ratio"].to_numpy() == pytest.approx(1.5, rel=0.15)
+    assert trial_effect_benchmark(pooled[pooled["trial"] == "DEFINE"].assign(y=1.0), "y").empty
+
+
+def test_registry_assignment_by_covariates_has_support_or_is_refused(pooled):
+    found = refuse_without_support(pooled, ["placebo", "ocrelizumab"])
+    assert (found["share_supported"] == 1.0).all()
+    strict = pooled.assign(arm=np.where(pooled["age"] > 52, "ocrelizumab", "placebo"))
+    with pytest.raises(RefusalError, match=r"'ocrelizumab': only .* could have been given it"):
+        refuse_without_support(strict, ["placebo", "ocrelizumab"])
+    with pytest.raises(RefusalError, match="arm 'laquinimod' has 0 patients"):
+        refuse_without_support(pooled, ["laquinimod"])
+
+
+@pytest.fixture
+def pooled_draws(pooled, truth, make_outcomes):
+    import dataclasses
+
+    from causalms.causal import CausalModel
+
+    mechanism = dataclasses.replace(truth, arms=("placebo", "interferon-beta-1a-sc", "ocrelizumab"))
+    table = make_outcomes(pooled, mechanism, 48, 3)
+    return CausalModel(mechanism), table
+
+
+def test_a_transported_contrast_carries_assumption_overlap_and_sensitivity(pooled_draws):
+    model, table = pooled_draws
+    draws = model.do(table, ["placebo", "interferon-beta-1a-sc", "ocrelizumab"], expected=True)
+    across = contrast(draws, table, "ocrelizumab", "placebo")
+    assert not across.results["randomised"].any()
+    assert "transported: ocrelizumab was randomised in OPERA-I, OPERA-II" in across.results["estimand"].iloc[0]
+    assert across.results["measure"].tolist() == [
+        "mean ratio", "E-value", "E-value of the interval", "covariate overlap, share in common",
+        "covariate overlap, effective share",
+    ]  # fmt: skip
+    assert across.results["estimate"].iloc[3:].between(0, 1).all()
+    ratio = across.results["estimate"].iloc[0]
+    assert ratio == pytest.approx(np.exp(-1.8), rel=0.15)
+    assert across.results["estimate"].iloc[1] == pytest.approx(1 / ratio + np.sqrt(1 / ratio * (1 / ratio - 1)))
+    assert np.isfinite(across.sensitivity.benchmark)  # OPERA-I and OPERA-II share arms
+    within = contrast(draws, table, "ocrelizumab", "interferon-beta-1a-sc")
+    assert within.results["randomised"].all()
+    assert within.overlap is None
+    assert len(within.results) == 1
+
+
+def test_do_on_a_registry_needs_support(pooled_draws):
+    model, table = pooled_draws
+    found = model.do(table, ["placebo", "ocrelizumab"], draws=1, assignment="registry")
+    assert [row["arm"] for row in found.attrs["overlap"]] == ["placebo", "ocrelizumab"]
+    assert (found["arm_randomised"] == "n/a").all()
+    assert {r["assignment"] for r in found.attrs["queries"].values()} == {"registry"}
+    strict = table[(table["arm"] != "ocrelizumab") | (table["age"] > 54)]
+    rule = policy("old", [("age > 54", "ocrelizumab")], "placebo")
+    with pytest.raises(RefusalError, match="'ocrelizumab'"):
+        model.do(strict, policy=rule, draws=1, assignment="registry")
+    with pytest.raises(UsageError, match="choose randomised or registry"):
+        model.do(table, "placebo", assignment="by the stars")
+
+
+def test_chosen_arms_are_never_a_randomised_contrast_even_within_one_centre(pooled_draws):
+    model, table = pooled_draws[0], pooled_draws[1].head(300)
+    arms = ["interferon-beta-1a-sc", "ocrelizumab"]
+    draws = model.do(table, arms, expected=True, assignment="registry")
+    found = contrast(draws, table, *reversed(arms), assignment="registry")
+    assert not found.results["randomised"].any()
+    assert "hold every reason for the choice" in found.results["estimand"].iloc[0]
+    assert found.overlap is not None
+    assert contrast(draws, table, *reversed(arms)).support.randomised  # what the same rows would claim in a trial
+
+
+def test_every_world_is_compared_with_the_reference_and_a_policy_is_never_randomised(pooled_draws):
+    model, table = pooled_draws[0], pooled_draws[1].head(300)
+    rule = policy("escalate", [("gd_lesions > 0", "ocrelizumab")], "interferon-beta-1a-sc")
+    arms = ["interferon-beta-1a-sc", "ocrelizumab"]
+    expected = model.do(table, arms, week=[24, 48], policy=rule, expected=True)
+    found = contrasts_with_reference(expected, table, "interferon-beta-1a-sc").set_index(["arm", "population"])
+    assert found.loc["ocrelizumab", "randomised"].all()
+    assert not found.loc["escalate", "randomised"].any()
+    assert found.loc["escalate", "estimand"].str.contains("not randomised by any trial").all()
+    assert len(found) == 4  # two worlds at two visits, none transported
+    with pytest.raises(UsageError, match="no world to compare with"):
+        contrasts_with_reference(expected[expected["arm"] == "escalate"], table, "escalate")
+
+
+def test_overlap_needs_covariates(pooled):
+    with pytest.raises(RefusalError, match="needs patients of both"):
+        covariate_overlap(pd.DataFrame(pooled)[["arm", "trial"]], "ocrelizumab", "placebo")

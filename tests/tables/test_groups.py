@@ -1,0 +1,35 @@
+"""Who belongs to which prespecified group; the unknown belong to none."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from causalms.errors import UsageError
+from causalms.tables import grouping
+
+PEOPLE = pd.DataFrame({"age": [25, 35, 45, 55, None], "sex": ["F", None, "M", "F", "M"], "gd_lesions": [0, 1, 0, 2, 0]})
+
+
+def test_a_missing_value_is_in_no_group() -> None:
+    assert grouping(PEOPLE, "sex").labels.tolist() == ["sex = F", "", "sex = M", "sex = F", "sex = M"]
+    assert grouping(PEOPLE, "age >= 40").labels.tolist() == ["age < 40", "age < 40", "age >= 40", "age >= 40", ""]
+    assert grouping(PEOPLE, "age >= 40").missing == 1
+
+
+def test_a_compound_condition_is_negated_as_a_whole() -> None:
+    found = grouping(PEOPLE, "gd_lesions > 0 and age > 30")
+    assert found.groups == ("gd_lesions > 0 and age > 30", "not (gd_lesions > 0 and age > 30)")
+    assert found.rows("gd_lesions > 0 and age > 30").tolist() == [1, 3]
+
+
+def test_quantiles_split_evenly_and_name_their_ends() -> None:
+    found = grouping(PEOPLE, "quantiles(age, 2)")
+    assert found.groups == ("age <= 40", "age > 40")
+    assert found.labels.tolist() == ["age <= 40", "age <= 40", "age > 40", "age > 40", ""]
+
+
+@pytest.mark.parametrize("text", ["weight > 70", "age + 1", "quantiles(sex, 2)", "quantiles(age, 1)", "age >"])
+def test_what_divides_nobody_is_misuse(text: str) -> None:
+    with pytest.raises(UsageError, match="--by"):
+        grouping(PEOPLE, text)
