@@ -1,8 +1,23 @@
 """The few errors that causalms raises on purpose.
 
 Every message names the file, row or column, what was found, what was expected and what to do about it, in one line: the
-command line prints it as it is and never shows a traceback for bad input.
+command line prints it and never shows a traceback for bad input.
+
+A message names an argument of the function in backticks, with a value where one is advised: ```week``` or
+```variance=small-sample```.  The command line writes these as its own options (``--week``, ``--variance small-sample``).
+Columns, arms and values stand in quotes.
 """
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 class CausalmsError(Exception):
@@ -27,3 +42,35 @@ class UsageError(CausalmsError):
     """A call that makes no sense whatever the data (unknown option value, contradictory arguments); exit code 2."""
 
     exit_code = 2
+
+
+def named_arguments(function: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Make a misspelt keyword argument of a public function an error of one line that says the near name.
+
+    Raises
+    ------
+    UsageError
+        When the function is called with a keyword that it does not have.
+
+    Examples
+    --------
+    >>> @named_arguments
+    ... def effect(*, exposure=None):
+    ...     return exposure
+    >>> effect(exposre=1)
+    Traceback (most recent call last):
+    ...
+    causalms.errors.UsageError: effect has no argument 'exposre'; did you mean 'exposure'?
+    """
+    names = list(inspect.signature(function).parameters)
+
+    @functools.wraps(function)
+    def checked(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        for name in kwargs:
+            if name not in names:
+                near = difflib.get_close_matches(name, names, 1)
+                mend = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(names)}"
+                raise UsageError(f"{function.__name__} has no argument {name!r}; {mend}")
+        return function(*args, **kwargs)
+
+    return checked

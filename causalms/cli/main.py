@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
+from typing import Any
 
 import click
 
@@ -38,6 +40,39 @@ class _Verbs(click.Group):
             return None
         command: click.Command = importlib.import_module(f"causalms.cli.{cmd_name}").command
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a verb; arguments that an error of the library names are said as the verb's options."""
+        try:
+            return super().invoke(ctx)
+        except CausalmsError as error:
+            verb = self.get_command(ctx, ctx.invoked_subcommand or "")
+            if verb is not None:
+                error.args = (as_options(str(error), verb), *error.args[1:])
+            raise
+
+
+_ARGUMENT = re.compile(r"`([a-z_]+)(?:=([^`]+))?`")
+
+
+def as_options(message: str, verb: click.Command) -> str:
+    """A message of the library in the words of the command line: arguments in backticks become the verb's options.
+
+    Examples
+    --------
+    >>> verb = click.Command("v", params=[click.Option(["--working-model"])])
+    >>> as_options("use `working_model=linear`, not `X`", verb)
+    'use --working-model linear, not `X`'
+    """
+    options = {parameter.name: parameter.opts[0] for parameter in verb.params if isinstance(parameter, click.Option)}
+
+    def said(match: re.Match[str]) -> str:
+        option = options.get(match[1])
+        if option is None:
+            return match[1] if match[2] is None else f"{match[1]}={match[2]}"
+        return option if match[2] is None else f"{option} {match[2]}"
+
+    return _ARGUMENT.sub(said, message)
 
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

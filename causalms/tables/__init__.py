@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from causalms.tables.contrast_population import ContrastPopulation, contrast_population
 from causalms.tables.groups import Grouping, grouping
-from causalms.tables.io import read_table, refuse_repeated_columns, write_table
-from causalms.tables.keys import participant_key
-from causalms.tables.results import results_table
+from causalms.tables.io import as_frame, read_table, refuse_repeated_columns, write_table
+from causalms.tables.keys import WEEKS_PER_YEAR, arm_order, one_week, participant_key
+from causalms.tables.results import RESULTS_COLUMNS, ResultRow, results_table
 from causalms.tables.schema import (
     ARMS,
     DRAWS_KEYS,
@@ -13,7 +14,6 @@ from causalms.tables.schema import (
     EXPECTED_OUTCOMES,
     PARTICIPANTS_COLUMNS,
     REGIONS,
-    RESULTS_COLUMNS,
     net2_column,
     schema,
     validate,
@@ -27,9 +27,16 @@ __all__ = [
     "PARTICIPANTS_COLUMNS",
     "REGIONS",
     "RESULTS_COLUMNS",
+    "WEEKS_PER_YEAR",
+    "ContrastPopulation",
     "Grouping",
+    "ResultRow",
+    "arm_order",
+    "as_frame",
+    "contrast_population",
     "grouping",
     "net2_column",
+    "one_week",
     "participant_key",
     "read_table",
     "refuse_repeated_columns",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -92,3 +93,35 @@ def write_table(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
                 beside, index=False, sep="," if file.suffix == ".csv" else "\t", na_rep="" if file.suffix == ".csv" else "n/a"
             )
     return file
+
+
+def as_frame(table: Any) -> pd.DataFrame:
+    """A table in pandas, whatever it came as: a pandas, polars or arrow frame, or the path of a file.
+
+    Parameters
+    ----------
+    table : DataFrame, path-like, or any frame that narwhals knows
+
+    Raises
+    ------
+    InputError
+        If it is no table.
+
+    Examples
+    --------
+    >>> import pandas as pd, pyarrow as pa
+    >>> as_frame(pa.table({"x": [1, 2]}))["x"].tolist()
+    [1, 2]
+    """
+    if isinstance(table, pd.DataFrame):
+        return table
+    if isinstance(table, str | os.PathLike):
+        return read_table(table)
+    import narwhals
+
+    try:
+        frame = narwhals.from_native(table)
+    except TypeError:
+        raise InputError(f"found {type(table).__name__}, expected a pandas, polars or arrow table, or the path of one") from None
+    frame = frame.collect() if isinstance(frame, narwhals.LazyFrame) else frame
+    return frame.to_pandas()

@@ -1,8 +1,16 @@
-"""Keys that rows of different tables are matched by."""
+"""What rows of different tables are matched by, and the units of time: patients, visits, arms."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import numpy as np
 import pandas as pd
+
+from causalms.errors import UsageError
+
+#: Mean length of a year in weeks: 365.2425 / 7.
+WEEKS_PER_YEAR = 52.1775
 
 
 def participant_key(identifiers: pd.Series) -> pd.Series:
@@ -15,3 +23,55 @@ def participant_key(identifiers: pd.Series) -> pd.Series:
     ['7', '7']
     """
     return identifiers.astype(str).str.removeprefix("sub-").str.replace(r"^0+(?=\d+$)", "", regex=True)
+
+
+def one_week(table: pd.DataFrame, week: float | None = None, source: str = "table") -> float:
+    """The visit week that an analysis of a draws table is about: the one named, or the only one there is.
+
+    Parameters
+    ----------
+    table : DataFrame
+        With a column ``visit_week``.
+    week : float, optional
+    source : str
+        Name of the table in messages.
+
+    Raises
+    ------
+    UsageError
+        If several weeks are there and none is named, or the named one is not there; the weeks are listed.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> one_week(pd.DataFrame({"visit_week": [48.0, 48.0]}))
+    48.0
+    """
+    weeks = sorted(float(found) for found in table["visit_week"].dropna().unique())
+    listed = ", ".join(f"{found:.12g}" for found in weeks)
+    if week is None:
+        if len(weeks) != 1:
+            raise UsageError(f"{source}: weeks {listed}; choose one with `week`" if weeks else f"{source}: holds no visit week")
+        return weeks[0]
+    if not np.any(np.equal(weeks, float(week))):
+        raise UsageError(f"{source}: no rows of week {week:.12g}; its weeks are {listed}")
+    return float(week)
+
+
+def arm_order(arms: Iterable[object], reference: str | None = None) -> tuple[str, ...]:
+    """Names of arms in the one order that tables and figures use: the reference first, then as given or as first met.
+
+    Parameters
+    ----------
+    arms : iterable
+        Names, repeated or not; missing ones are passed over.
+    reference : str, optional
+        Comes first if it is among them.
+
+    Examples
+    --------
+    >>> arm_order(["b", "a", "b", "placebo"], reference="placebo")
+    ('placebo', 'b', 'a')
+    """
+    found = tuple(dict.fromkeys(str(arm) for arm in arms if not pd.isna(arm)))  # type: ignore[call-overload]
+    return found if reference not in found else (str(reference), *(arm for arm in found if arm != reference))

@@ -1,35 +1,153 @@
-"""The results table: one row a statistic."""
+"""The results table: one row a statistic, each row made as a :class:`ResultRow`."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from causalms.errors import UsageError
-from causalms.tables.schema import RESULTS_COLUMNS, validate
+
+_RUNGS = (2, 3)
 
 
-def results_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Build a results table from rows; columns not given are missing, the package version is filled in.
+@dataclass(frozen=True, kw_only=True)
+class ResultRow:
+    """One statistic with everything that must be known to read it: the columns of the results table.
 
-    Parameters
+    Attributes
     ----------
-    rows : list of dict
-        Keys are names of :data:`RESULTS_COLUMNS`; ``randomised`` must be given.
+    analysis : str
+        What was analysed, such as ``"observed relapses"``.
+    population : str, optional
+        Whom the statistic is about, in words.
+    subgroup : str, optional
+        ``"all"`` where the whole population is meant.
+    arm, reference : str, optional
+        The arms compared.
+    measure : str
+        Such as ``"rate ratio"``.
+    estimand, estimator, variance : str, optional
+        In words.
+    estimate : float
+    se : float
+        Standard error; of the logarithm for a ratio.
+    lower, upper : float
+        Ends of the interval.
+    level : float
+        Level of the interval, such as 0.95.
+    p_value : float
+        Two-sided.
+    n, n_reference : float
+        Patients of the arm and of the reference.
+    se_patient, se_generator, se_monte_carlo : float
+        The three errors: other patients, another trained generator, other draws.
+    randomised : bool
+        One trial or more randomised both arms and only their patients are compared; False for every simulated row.
+    rung : {2, 3}, optional
+        2: effect of an intervention; 3: counterfactual.
+
+    Raises
+    ------
+    UsageError
+        If ``randomised`` is no truth value, ``rung`` neither 2 nor 3, or a number of patients negative.
 
     Examples
     --------
-    >>> row = {"analysis": "primary", "measure": "rate ratio", "estimate": 0.5, "randomised": True, "rung": 2}
+    >>> row = ResultRow(analysis="primary", measure="rate ratio", estimate=0.5, randomised=True, rung=2)
+    >>> row.estimate, row.lower
+    (0.5, nan)
+    """
+
+    analysis: str
+    measure: str
+    randomised: bool
+    estimate: float = np.nan
+    population: str | None = None
+    subgroup: str | None = None
+    arm: str | None = None
+    reference: str | None = None
+    estimand: str | None = None
+    estimator: str | None = None
+    variance: str | None = None
+    se: float = np.nan
+    lower: float = np.nan
+    upper: float = np.nan
+    level: float = np.nan
+    p_value: float = np.nan
+    n: float = np.nan
+    n_reference: float = np.nan
+    se_patient: float = np.nan
+    se_generator: float = np.nan
+    se_monte_carlo: float = np.nan
+    rung: int | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.randomised, (bool, np.bool_)):
+            raise UsageError(f"`randomised`: found {self.randomised!r}, expected True or False")
+        if self.rung is not None and self.rung not in _RUNGS:
+            raise UsageError(f"`rung`: found {self.rung!r}, expected 2 or 3")
+        for name in ("n", "n_reference"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"`{name}`: found {getattr(self, name)}, expected a number of patients")
+
+
+#: Columns of the results table, in their order.
+RESULTS_COLUMNS = (
+    "analysis",
+    "population",
+    "subgroup",
+    "arm",
+    "reference",
+    "measure",
+    "estimand",
+    "estimator",
+    "variance",
+    "estimate",
+    "se",
+    "lower",
+    "upper",
+    "level",
+    "p_value",
+    "n",
+    "n_reference",
+    "se_patient",
+    "se_generator",
+    "se_monte_carlo",
+    "randomised",
+    "rung",
+    "package_version",
+)
+_TEXT = {field.name for field in fields(ResultRow) if "str" in str(field.type)}
+_NUMBERS = {field.name for field in fields(ResultRow) if "float" in str(field.type)} | {"rung"}
+
+
+def results_table(rows: Iterable[Any]) -> pd.DataFrame:
+    """The results table of these rows, with the version of the package that made them.
+
+    Parameters
+    ----------
+    rows : iterable of ResultRow
+
+    Returns
+    -------
+    DataFrame
+        Columns :data:`RESULTS_COLUMNS`.
+
+    Examples
+    --------
+    >>> row = ResultRow(analysis="primary", measure="rate ratio", estimate=0.5, randomised=True, rung=2)
     >>> results_table([row])[["measure", "estimate", "randomised"]]
           measure  estimate  randomised
     0  rate ratio       0.5        True
     """
     from causalms import __version__
 
-    unknown = {key for row in rows for key in row} - set(RESULTS_COLUMNS)
-    if unknown:
-        raise UsageError(f"results have no column {', '.join(sorted(unknown))}; known are {', '.join(RESULTS_COLUMNS)}")
-    table = pd.DataFrame(rows, columns=list(RESULTS_COLUMNS))
+    made = [row if isinstance(row, ResultRow) else ResultRow(**row) for row in rows]
+    table = pd.DataFrame([asdict(row) for row in made], columns=list(RESULTS_COLUMNS))
     table["package_version"] = __version__
-    return validate(table, "results", "results")[list(RESULTS_COLUMNS)]
+    types = dict.fromkeys(_TEXT, object) | dict.fromkeys(_NUMBERS, float) | {"randomised": bool, "package_version": object}
+    return table.astype(types)

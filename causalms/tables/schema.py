@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from causalms.errors import InputError, UsageError
+from causalms.tables.results import RESULTS_COLUMNS
 
 if TYPE_CHECKING:
     from pandera.pandas import DataFrameSchema
@@ -48,31 +49,6 @@ DRAWS_KEYS = ("participant_id", "trial", "arm", "arm_randomised", "visit_week", 
 DRAWS_OUTCOMES = ("net2_lesions", "net2_volume_ml", *(f"net2_lesions_{region}" for region in REGIONS))
 EXPECTED_OUTCOMES = ("expected_net2_lesions", "expected_net2_volume_ml", "activity_probability", "dispersion")
 
-RESULTS_COLUMNS = (
-    "analysis",
-    "population",
-    "subgroup",
-    "arm",
-    "reference",
-    "measure",
-    "estimand",
-    "estimator",
-    "variance",
-    "estimate",
-    "se",
-    "lower",
-    "upper",
-    "level",
-    "p_value",
-    "n",
-    "n_reference",
-    "se_patient",
-    "se_generator",
-    "se_monte_carlo",
-    "randomised",
-    "rung",
-    "package_version",
-)
 _RESULTS_TEXT = (*RESULTS_COLUMNS[:9], "package_version")
 _RESULTS_NUMBERS = (*RESULTS_COLUMNS[9:15], "se_patient", "se_generator", "se_monte_carlo")
 

@@ -206,9 +206,14 @@ def test_the_demonstrations_plan_names_measures_that_the_judging_rooms_write() -
     rows = [
         {"analysis": "agreement", "measure": "ratio of rate ratios", "estimate": 1.1},
         {"analysis": "subgroups", "measure": "ratio of rate ratios", "estimate": 3.4},
-        {"measure": "equivalence of rate ratios within 1.25", "p_value": 0.4},
-        {"measure": "observed / predicted mean count", "estimate": 0.9},
-        {"measure": "largest deviation of the PIT histogram from 1", "subgroup": "all", "p_value": 0.3},
+        {"analysis": "agreement", "measure": "equivalence of rate ratios within 1.25", "p_value": 0.4},
+        {"analysis": "calibration", "measure": "observed / predicted mean count", "estimate": 0.9},
+        {
+            "analysis": "calibration",
+            "measure": "largest deviation of the PIT histogram from 1",
+            "subgroup": "all",
+            "p_value": 0.3,
+        },
     ]
     verdicts = judge(read_credibility(DEMONSTRATION).plan, results_table([{**row, "randomised": False} for row in rows]))
     # The last line's measure is not among the results, and is said to be missing rather than met.
