@@ -15,7 +15,7 @@ demo: $(VENV)/.ready
 	$(BIN)/causalms demo --out demo
 
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term
 
 docs: $(VENV)/.ready
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html

@@ -1,6 +1,6 @@
 """Calibration of predicted counts, places and activity for the arm each patient was given, by arm, trial and subgroup.
 
-python analyses/calibration.py --out results/calibration --patients 300
+python analyses/calibration.py --out analyses/results/calibration
 """
 
 from __future__ import annotations

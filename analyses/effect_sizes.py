@@ -1,6 +1,6 @@
 """Simulated effects of every arm against placebo, beside the randomised effects and the truth of a phantom trial.
 
-python analyses/effect_sizes.py --out results/effect_sizes --patients 300
+python analyses/effect_sizes.py --out analyses/results/effect_sizes
 """
 
 from __future__ import annotations

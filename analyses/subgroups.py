@@ -1,6 +1,6 @@
 """Effects in prespecified subgroups, observed and simulated in the same patients, and who benefits, for one trial.
 
-python analyses/subgroups.py --out results/subgroups --patients 600
+python analyses/subgroups.py --out analyses/results/subgroups
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FACTORS = ("gd_lesions > 0", "age >= 40", "sex")
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 @click.option("--model", default="reference", show_default=True)
-@click.option("--patients", default=600, show_default=True)
+@click.option("--patients", default=300, show_default=True)
 @click.option("--trial", "name", default="DEFINE", show_default=True)
 @click.option("--week", default=96, show_default=True)
 @click.option("--seed", default=13, show_default=True)

@@ -1,6 +1,6 @@
 """Simulated arms against randomised arms, trial by trial: ratio of rate ratios, agreement and equivalence.
 
-python analyses/trial_validation.py --out results/trial_validation --patients 600
+python analyses/trial_validation.py --out analyses/results/trial_validation
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from causalms.tables import ARMS, write_table
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 @click.option("--model", default="reference", show_default=True)
-@click.option("--patients", default=600, show_default=True)
+@click.option("--patients", default=300, show_default=True)
 @click.option("--week", default=96, show_default=True)
 @click.option("--margin", default=1.25, show_default=True, help="Equivalence margin, fixed before the run.")
 @click.option("--seed", default=14, show_default=True)
