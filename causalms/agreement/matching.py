@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalms.errors import RefusalError
+from causalms.stats import entropy_balance
 
 Floats = NDArray[np.float64]
 
@@ -79,11 +80,11 @@ def match_baseline(people: pd.DataFrame, targets: pd.DataFrame, source: str = "p
     values = np.column_stack(columns)
     centred = values - used["mean"].to_numpy(float)
     scale = np.maximum(centred.std(axis=0), 1e-12)
-    tilted = _tilt(centred / scale)
-    if tilted is None or np.abs(tilted @ (centred / scale)).max() / len(people) > 1e-6:
+    balanced = entropy_balance(centred / scale)
+    if not balanced.reached:
         listed = ", ".join(f"{line['column']} {line['mean']:g}" for line in used.to_dict("records"))
         raise RefusalError(f"{source}: these patients cannot be weighted to {listed}; they lie outside what the patients span")
-    weights = tilted
+    weights = balanced.weights * len(people)
     balance = used[["column", "value"]].assign(
         target=used["mean"], before=values.mean(axis=0), after=weights @ values / len(people)
     )
@@ -102,32 +103,3 @@ def _covariate(values: pd.Series, level: str) -> Floats:
     else:
         numbers = (values == level).astype(float).where(values.notna())
     return numbers.fillna(numbers.mean()).to_numpy(float)
-
-
-def _tilt(centred: Floats) -> Floats | None:
-    """Newton's method on the convex dual log sum exp(x' lambda); mean weight one."""
-    multiplier = np.zeros(centred.shape[1])
-
-    def at(value: Floats) -> tuple[float, Floats]:
-        exponent = centred @ value
-        top = float(exponent.max())
-        raised = np.exp(exponent - top)
-        return top + float(np.log(raised.sum())), raised / raised.sum()
-
-    height, share = at(multiplier)
-    for _ in range(100):
-        gradient = share @ centred
-        if np.abs(gradient).max() < 1e-10:
-            break
-        curvature = (centred * share[:, None]).T @ centred - np.outer(gradient, gradient)
-        step = np.linalg.lstsq(curvature, gradient, rcond=None)[0]
-        size = 1.0
-        while size > 1e-8:
-            lower, trial = at(multiplier - size * step)
-            if lower < height - 1e-14 or size <= 1e-7:
-                break
-            size /= 2
-        multiplier, height, share = multiplier - size * step, lower, trial
-        if np.abs(multiplier).max() > 200:  # the target is on or outside the edge of the data: the weights run away
-            return None
-    return share * len(centred)

@@ -12,7 +12,7 @@ from causalms.effects.contrasts import Contrast, transformed, wald
 from causalms.effects.draws import simulated_outcomes
 from causalms.effects.estimands import measure_named
 from causalms.errors import InputError, RefusalError
-from causalms.stats.glm import Array
+from causalms.stats import Array, entropy_balance
 
 
 @dataclass(frozen=True)
@@ -122,23 +122,14 @@ def _matrix(table: pd.DataFrame, formula: str, source: str) -> tuple[Array, tupl
 
 
 def _balance(centred: Array, names: tuple[str, ...]) -> Array:
-    """Newton on the convex dual log-sum-exp; no finite solution means no overlap."""
-    coefficients = np.zeros(centred.shape[1])
-    for _ in range(200):
-        eta = centred @ coefficients
-        weights = np.exp(eta - eta.max())
-        weights /= weights.sum()
-        gradient = weights @ centred
-        if np.abs(gradient).max() < 1e-10:
-            return np.asarray(weights)
-        hessian = (centred * weights[:, None]).T @ centred - np.outer(gradient, gradient)
-        step = np.linalg.lstsq(hessian, gradient, rcond=None)[0]
-        coefficients = coefficients - step * min(1.0, 2.0 / max(float(np.abs(step).max()), 1e-300))
-    worst = names[int(np.abs(gradient).argmax())]
-    raise RefusalError(
-        f"target: no weighting of the trial's patients reaches its mean of {worst!r} (no overlap); "
-        "restrict the target population or leave the covariate out"
-    )
+    balanced = entropy_balance(centred)
+    if not balanced.reached:
+        worst = names[int(np.abs(balanced.imbalance).argmax())]
+        raise RefusalError(
+            f"target: no weighting of the trial's patients reaches its mean of {worst!r} (no overlap); "
+            "restrict the target population or leave the covariate out"
+        )
+    return balanced.weights
 
 
 def transported_effect(

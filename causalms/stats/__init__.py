@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from causalms.stats.balancing import EntropyBalance, entropy_balance
 from causalms.stats.bands import Band, simultaneous_band
 from causalms.stats.batched import Batch, BatchFit, fit_batch
 from causalms.stats.count_laws import CountLaw, DrawsLaw, NegativeBinomialLaw
@@ -23,12 +24,14 @@ __all__ = [
     "CountLaw",
     "CountSums",
     "DrawsLaw",
+    "EntropyBalance",
     "Family",
     "Fit",
     "NegativeBinomialLaw",
     "adjusted_alpha",
     "adjusted_alphas",
     "adjusted_p_values",
+    "entropy_balance",
     "fit_batch",
     "fit_model",
     "fit_negbin",
