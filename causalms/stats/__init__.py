@@ -10,7 +10,7 @@ from causalms.stats.count_sums import CountSums
 from causalms.stats.dispersion import adjusted_alpha, adjusted_alphas
 from causalms.stats.glm import FAMILIES, LOG_LINK, Array, Family, Fit, fit_model, inverse_link
 from causalms.stats.multiplicity import adjusted_p_values, holm, with_adjusted_p_values
-from causalms.stats.negbin import fit_negbin, observed_information
+from causalms.stats.negbin import log_likelihood, observed_information
 from causalms.stats.scores import SCORES, score
 
 __all__ = [
@@ -34,9 +34,9 @@ __all__ = [
     "entropy_balance",
     "fit_batch",
     "fit_model",
-    "fit_negbin",
     "holm",
     "inverse_link",
+    "log_likelihood",
     "observed_information",
     "score",
     "simultaneous_band",

@@ -1,11 +1,12 @@
-"""Step 1, the working model: Poisson, logistic and linear regression by Newton's method, with exposure as time at risk.
+"""Step 1, the working model: Poisson, negative-binomial, logistic and linear regression, with exposure as time at risk.
 
-The negative-binomial model has a file of its own, :mod:`causalms.stats.negbin`.
+One loop fits one sample or many: :mod:`causalms.stats.batched`.  This file holds what a fit is and refuses what has none.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -19,30 +20,25 @@ Family = Literal["poisson", "negbin", "logistic", "linear"]
 FAMILIES: tuple[Family, ...] = ("poisson", "negbin", "logistic", "linear")
 #: Families whose linear predictor is the log of the mean, so that exposure can enter as an offset.
 LOG_LINK: tuple[Family, ...] = ("poisson", "negbin")
-_ITERATIONS = 100
-_TOLERANCE = 1e-11
-_SEPARATION = 30.0
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted working model.
+    """A fitted working model, or R of them: every array may have a leading axis of replicates, shown as ``...``.
 
     Attributes
     ----------
     family : {"poisson", "negbin", "logistic", "linear"}
-    X : array (n, p)
+    X : array (..., n, p)
         Design matrix.
-    y : array (n,)
-    exposure : array (n,)
+    y : array (..., n)
+    exposure : array (..., n)
         Time at risk; ones where none was given.
-    coefficients : array (p,)
-    alpha : float
+    coefficients : array (..., p)
+    alpha : float or array (...)
         Negative-binomial dispersion: variance = mean + alpha mean^2; 0 for the other families.
     converged : bool
-        True whenever a fit is returned: a fit that does not converge raises instead.
-    at_poisson_boundary : bool
-        The negative-binomial likelihood is largest at alpha = 0.
+        True whenever a single fit is returned: one that does not converge raises instead.
     """
 
     family: Family
@@ -50,53 +46,62 @@ class Fit:
     y: Array
     exposure: Array
     coefficients: Array
-    alpha: float = 0.0
+    alpha: float | Array = 0.0
     converged: bool = True
-    at_poisson_boundary: bool = False
 
     @property
+    def at_poisson_boundary(self) -> bool:
+        """Whether the negative-binomial likelihood is largest at alpha = 0."""
+        return self.family == "negbin" and bool(np.all(self.alpha == 0))
+
+    @cached_property
     def mean(self) -> Array:
-        """Fitted mean of each patient's outcome over the patient's own exposure, shape (n,)."""
-        return self.exposure * self.predict(self.X)
+        """Fitted mean of each patient's outcome over the patient's own exposure, shape (..., n)."""
+        return np.asarray(self.exposure * self.predict(self.X))
 
     def predict(self, X: Array) -> Array:
-        """Mean outcome for unit exposure at the rows of ``X``, shape (n,)."""
-        return inverse_link(self.family, X @ self.coefficients)
+        """Mean outcome for unit exposure at the rows of ``X``, shape (..., n)."""
+        return inverse_link(self.family, np.asarray((X @ self.coefficients[..., None])[..., 0]))
 
     @property
     def slope(self) -> Array:
-        """Derivative of the fitted mean by the linear predictor, shape (n,)."""
-        mean = self.mean
-        return {"logistic": mean * (1 - mean), "linear": np.ones_like(mean)}.get(self.family, mean)
+        """Derivative of the fitted mean by the linear predictor, shape (..., n)."""
+        return mean_slope(self.family, self.mean)
 
     @property
     def variance_function(self) -> Array:
-        """Variance of each outcome under the model, up to the scale of the linear model, shape (n,)."""
+        """Variance of each outcome under the model, up to the scale of the linear model, shape (..., n)."""
         mean = self.mean
         if self.family == "linear":
             return np.ones_like(mean)
-        return mean * (1 - mean) if self.family == "logistic" else mean + self.alpha * mean**2
+        return mean * (1 - mean) if self.family == "logistic" else mean + np.asarray(self.alpha)[..., None] * mean**2
 
     @property
     def weights(self) -> Array:
-        """Working weights slope^2 / variance, shape (n,)."""
+        """Working weights slope^2 / variance, shape (..., n)."""
         return self.slope**2 / self.variance_function
 
-    @property
+    @cached_property
     def scores(self) -> Array:
-        """Derivative of each patient's log likelihood by the coefficients, shape (n, p)."""
-        return self.X * (self.slope / self.variance_function * (self.y - self.mean))[:, None]
+        """Derivative of each patient's log likelihood by the coefficients, shape (..., n, p)."""
+        return np.asarray(self.X * (self.slope / self.variance_function * (self.y - self.mean))[..., None])
 
-    @property
+    @cached_property
     def information(self) -> Array:
-        """Expected information of the coefficients X'WX, shape (p, p), for unit scale."""
-        return (self.X * self.weights[:, None]).T @ self.X
+        """Expected information of the coefficients X'WX, shape (..., p, p), for unit scale."""
+        return np.asarray(np.swapaxes(self.X * self.weights[..., None], -1, -2) @ self.X)
 
-    @property
+    @cached_property
     def leverage(self) -> Array:
-        """Diagonal of the weighted hat matrix, shape (n,)."""
-        root = self.X * np.sqrt(self.weights)[:, None]
-        return np.einsum("ij,jk,ik->i", root, np.linalg.inv(self.information), root)
+        """Diagonal of the weighted hat matrix, shape (..., n)."""
+        return np.asarray(((self.X @ np.linalg.inv(self.information)) * self.X).sum(axis=-1) * self.weights)
+
+
+def mean_slope(family: Family, mean: Array) -> Array:
+    """Derivative of the mean by the linear predictor, given the mean."""
+    if family == "linear":
+        return np.ones_like(mean)
+    return mean * (1 - mean) if family == "logistic" else mean
 
 
 def inverse_link(family: Family, eta: Array) -> Array:
@@ -119,7 +124,9 @@ def fit_model(family: Family, X: Array, y: Array, exposure: Array | None = None)
     r"""Maximum-likelihood fit of a working model.
 
     Counts: :math:`\log E[Y] = \log(\mathrm{exposure}) + x'\beta`; binary outcomes: :math:`\mathrm{logit} E[Y] = x'\beta`;
-    means: :math:`E[Y] = x'\beta` by least squares.
+    means: :math:`E[Y] = x'\beta` by least squares.  ``negbin`` adds :math:`\mathrm{Var}(Y) = \mu + \alpha\mu^2` and
+    maximises over both; when the score of alpha at zero, :math:`\tfrac12\sum (y-\mu)^2 - y`, is not positive, the maximum is
+    the Poisson model: the fit then has ``alpha = 0`` and ``at_poisson_boundary``.
 
     Parameters
     ----------
@@ -139,11 +146,12 @@ def fit_model(family: Family, X: Array, y: Array, exposure: Array | None = None)
     RefusalError
         No event at all, or covariates that separate a binary outcome.
     ConvergenceError
-        Newton's method did not reach the maximum.
+        Newton's method did not reach the maximum, or covariates are collinear.
 
     References
     ----------
-    McCullagh and Nelder (1989), Generalized Linear Models, 2nd ed.
+    McCullagh and Nelder (1989), Generalized Linear Models, 2nd ed.; Lawless (1987), Canadian Journal of Statistics
+    15:209-225.
 
     Examples
     --------
@@ -153,73 +161,32 @@ def fit_model(family: Family, X: Array, y: Array, exposure: Array | None = None)
     >>> np.exp(fit.coefficients).round(6)
     array([5. , 0.5])
     """
+    from causalms.stats.batched import Batch, fit_batch
+
     exposure = np.ones(len(y)) if exposure is None else np.asarray(exposure, float)
     X, y = np.asarray(X, float), np.asarray(y, float)
-    if family == "linear":
-        return Fit(family, X, y, exposure, np.asarray(np.linalg.lstsq(X, y, rcond=None)[0], dtype=float))
-    if family == "negbin":
-        from causalms.stats.negbin import fit_negbin
-
-        return fit_negbin(X, y, exposure)
-    return _newton(family, X, y, exposure)
-
-
-def _newton(family: Family, X: Array, y: Array, exposure: Array) -> Fit:
-    beta = starting_values(family, X, y, exposure)
-    fit = Fit(family, X, y, exposure, beta)
-    for _ in range(_ITERATIONS):
-        step = newton_step(fit.information, fit.scores.sum(axis=0))
-        new, fit = _damped(fit, step)
-        if family == "logistic" and np.abs(X @ new).max() > _SEPARATION:
-            raise RefusalError(
-                "outcome: the arms or covariates separate patients with an event from those without (no finite logistic fit); "
-                "leave out the covariate that does, or use the unadjusted estimator"
-            )
-        if np.abs(step).max() < _TOLERANCE * (1 + np.abs(new).max()):
-            return fit
-    raise ConvergenceError(f"the {family} working model did not converge in {_ITERATIONS} steps; leave out covariates")
+    if family in LOG_LINK and y.sum() <= 0:
+        raise RefusalError("outcome: all counts are zero, so no rate can be compared; choose another outcome or visit")
+    fit = fit_batch(family, Batch(X, y[None], exposure[None]), exact=True)
+    if not fit.converged[0]:
+        raise _failure(family, fit.reason[0])
+    return Fit(family, X, y, exposure, fit.coefficients[0], float(fit.alpha[0]))
 
 
-def starting_values(family: Family, X: Array, y: Array, exposure: Array) -> Array:
-    """Starting coefficients: least squares on a linear predictor smoothed towards the overall rate."""
-    if family == "logistic":
-        eta = np.log((y + 0.5) / (1.5 - y))
-    else:
-        if y.sum() <= 0:
-            raise RefusalError("outcome: all counts are zero, so no rate can be compared; choose another outcome or visit")
-        rate = y.sum() / exposure.sum()
-        eta = np.log((y + rate * exposure.mean()) / (exposure + exposure.mean()))
-    return np.asarray(np.linalg.lstsq(X, eta, rcond=None)[0])
-
-
-def newton_step(information: Array, gradient: Array) -> Array:
-    """Solve information x step = gradient; a singular matrix is an error in words."""
-    try:
-        step: Array = np.asarray(np.linalg.solve(information, gradient), dtype=float)
-    except np.linalg.LinAlgError:
-        step = np.full_like(gradient, np.nan)
-    if not np.isfinite(step).all():
-        raise ConvergenceError(
+def _failure(family: Family, reason: str) -> Exception:
+    """Why a single sample has no fit, in words."""
+    if reason == "separated":
+        return RefusalError(
+            "outcome: the arms or covariates separate patients with an event from those without (no finite logistic fit); "
+            "leave out the covariate that does, or use the unadjusted estimator"
+        )
+    if reason == "singular":
+        return ConvergenceError(
             "the working model has no finite fit: covariates are collinear, too large, "
             "or single out patients without events; leave these out"
         )
-    return step
-
-
-def _damped(fit: Fit, step: Array) -> tuple[Array, Fit]:
-    """Take the step, halved until the log likelihood does not fall."""
-    now = _log_likelihood(fit)
-    for halving in range(30):
-        beta = fit.coefficients + step / 2**halving
-        candidate = Fit(fit.family, fit.X, fit.y, fit.exposure, beta)
-        if _log_likelihood(candidate) >= now - 1e-9 * (1 + abs(now)):
-            break
-    return beta, candidate
-
-
-def _log_likelihood(fit: Fit) -> float:
-    """Log likelihood up to a constant of the data."""
-    eta = fit.X @ fit.coefficients
-    if fit.family == "logistic":
-        return float(fit.y @ eta - np.logaddexp(0, eta).sum())
-    return float(fit.y @ eta - fit.mean.sum())
+    if family == "negbin":
+        return ConvergenceError(
+            "the negative-binomial working model did not converge; use the Poisson working model or fewer covariates"
+        )
+    return ConvergenceError(f"the {family} working model did not converge; leave out covariates")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from causalms.effects.variance import coefficient_covariance
 from causalms.errors import ConvergenceError, RefusalError, UsageError
-from causalms.stats.negbin import fit_negbin
+from causalms.stats import fit_model
 from causalms.tables import Grouping, grouping, results_table
 
 Floats = NDArray[np.float64]
@@ -172,7 +172,7 @@ class _Part:
         dummies = [np.eye(len(factor.groups))[level][:, 1:] for factor, level in zip(factors, levels, strict=True)]
         mains = np.column_stack([np.ones(len(part)), *dummies])
         X = np.column_stack([mains, treated[:, None] * mains])
-        fit = fit_negbin(X, events, time)
+        fit = fit_model("negbin", X, events, time)
         width = mains.shape[1]
         covariance = coefficient_covariance(fit, "hc3")[width:, width:]
         rate = np.exp(mains @ fit.coefficients[:width])
