@@ -25,6 +25,7 @@ from causalms.calibration import (
     summary,
     voxel_reliability,
 )
+from causalms.causal import Running
 from causalms.cli.places import judged_risk_maps
 from causalms.report import figures
 from causalms.tables import ARMS, write_table
@@ -49,8 +50,8 @@ FIGURES = {
 def main(out: Path, model: str, patients: int, place_patients: int, week: int, seed: int, workers: int) -> None:
     """Write calibration.csv, summary.csv, the tables of place and of recalibration, and the figures for all patients."""
     trial = cms.simulate_trial("pooled", patients=patients, seed=seed)
-    scm = cms.CausalModel.load(model)
-    expected = scm.do(trial, arm=list(ARMS), week=week, expected=True, workers=workers, progress=True)
+    causal_model = cms.CausalModel.load(model)
+    expected = causal_model.do(trial, arm=list(ARMS), week=week, expected=True, running=Running(workers, progress=True))
     pairs = pair(expected, trial.participants, week)
     found = assess(pairs, by=("arm", "trial", "gd_lesions > 0"), seed=seed, progress=True)
     write_table(found.results, out / "calibration.csv")
@@ -61,7 +62,7 @@ def main(out: Path, model: str, patients: int, place_patients: int, week: int, s
     glance = pd.concat([summary(found.results), after], ignore_index=True)
     write_table(glance, out / "summary.csv")
     chosen = trial.participants["participant_id"].sample(min(place_patients, patients), random_state=seed)
-    places(scm, trial, week, list(chosen), out)
+    places(causal_model, trial, week, list(chosen), out)
     print(glance.round(3).to_string(index=False))
 
 
@@ -76,10 +77,10 @@ def recalibration(pairs: Pairs, out: Path, seed: int) -> pd.DataFrame:
     return pd.concat(judged, ignore_index=True)
 
 
-def places(scm: cms.CausalModel, trial: cms.Trial, week: int, participants: list[str], out: Path) -> None:
+def places(causal_model: cms.CausalModel, trial: cms.Trial, week: int, participants: list[str], out: Path) -> None:
     """Where lesions were expected and where they came: by voxel risk, by region and over the anatomy."""
     anatomy = template_anatomy(trial.space)
-    maps = judged_risk_maps(scm, trial, week, participants, progress=True)
+    maps = judged_risk_maps(causal_model, trial, week, participants, progress=True)
     by_risk = voxel_reliability(maps)
     expected, observed = frequency_maps(maps)
     write_table(by_risk, out / "voxel_risk.csv")

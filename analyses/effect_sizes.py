@@ -11,7 +11,7 @@ import click
 import pandas as pd
 
 import causalms as cms
-from causalms.causal.recalibration import recalibrate
+from causalms.causal import Running, recalibrate
 from causalms.report import figures
 from causalms.tables import ARMS, write_table
 
@@ -26,8 +26,8 @@ from causalms.tables import ARMS, write_table
 def main(out: Path, model: str, patients: int, week: int, seed: int, workers: int) -> None:
     """Write effects.csv (as shipped and recalibrated), truth.csv and effects.png."""
     trial = cms.simulate_trial("pooled", patients=patients, seed=seed)
-    scm = cms.CausalModel.load(model)
-    expected = scm.do(trial, arm=list(ARMS), week=week, expected=True, workers=workers, progress=True)
+    causal_model = cms.CausalModel.load(model)
+    expected = causal_model.do(trial, arm=list(ARMS), week=week, expected=True, running=Running(workers, progress=True))
     shipped = [
         cms.effects.estimate(expected, reference="placebo", measure=measure).assign(analysis=f"shipped model, week {week}")
         for measure in ("rate-ratio", "risk-difference", "mean-difference")

@@ -12,6 +12,7 @@ import pandas as pd
 
 import causalms as cms
 from causalms.benefit import who_benefits
+from causalms.causal import Running
 from causalms.report import figures
 from causalms.subgroups import forest, simulated_forest
 from causalms.tables import ARMS, net2_column, write_table
@@ -34,9 +35,11 @@ def main(out: Path, model: str, patients: int, name: str, week: int, seed: int, 
     rows = people[(people["trial"] == name) & people[net2_column(week)].notna()]
     arms = list(rows["arm"].unique())
     reference = next(arm for arm in ARMS if arm in arms)
-    scm = cms.CausalModel.load(model)
+    causal_model = cms.CausalModel.load(model)
     chosen = list(rows["participant_id"])
-    expected = scm.do(trial, arm=arms, week=week, expected=True, participants=chosen, workers=workers, progress=True)
+    expected = causal_model.do(
+        trial, arm=arms, week=week, expected=True, participants=chosen, running=Running(workers, progress=True)
+    )
     observed = forest(rows, FACTORS, outcome=net2_column(week), reference=reference)
     simulated = simulated_forest(expected, rows, FACTORS, reference=reference, week=week)
     write_table(pd.concat([observed.results, simulated.results], ignore_index=True), out / "subgroups.csv")

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 import causalms as cms
-from causalms.causal import rho_sweep
+from causalms.causal import Running, rho_sweep
 from causalms.report.figures.counterfactual import bounds_page
 from causalms.tables import write_table
 from studies.known_truth.couplings import true_joint_probabilities
@@ -43,14 +43,15 @@ def main(
 ) -> None:
     """Write bounds_over_rho.csv and its figure."""
     trial = cms.simulate_trial("pooled", patients=simulated, seed=seed)
-    scm = cms.CausalModel.fit_counts(trial, week) if model == "counts" else cms.CausalModel.load(model)
+    causal_model = cms.CausalModel.fit_counts(trial, week) if model == "counts" else cms.CausalModel.load(model)
     some = list(trial.participants["participant_id"].head(patients))
-    found = rho_sweep(scm, trial, arm, reference, week, draws=draws, seed=seed, participants=some, workers=workers, progress=True)
+    running = Running(workers, progress=True)
+    found = rho_sweep(causal_model, trial, (arm, reference), week, draws=draws, seed=seed, participants=some, running=running)
     table = trial.truth.table
     rates = table[table["visit_week"] == week].pivot(index="participant_id", columns="arm", values="true_rate").loc[some]
     true = true_joint_probabilities(rates[reference], rates[arm], trial.truth.design.counts.size).mean(1)
     found["truth"] = found["measure"].map(dict(zip(("benefit", "harm", "activity harm"), true, strict=True)))
-    found = found.assign(draws=draws, model=scm.mechanism.name, checksum=scm.mechanism.checksum)
+    found = found.assign(draws=draws, model=causal_model.mechanism.name, checksum=causal_model.mechanism.checksum)
     write_table(found, out / "bounds_over_rho.csv")
     bounds_page(found).savefig(out / "bounds_over_rho.png", dpi=120)
     click.echo(found.round(3).to_string(index=False))

@@ -12,7 +12,7 @@ import click
 import pandas as pd
 
 import causalms as cms
-from causalms.causal import common_noise_factor
+from causalms.causal import Query, Running, common_noise_factor, value
 from causalms.tables import write_table
 
 ARMS = ("laquinimod", "interferon-beta-1a-im", "interferon-beta-1a-sc", "ocrelizumab")
@@ -23,9 +23,7 @@ ARMS = ("laquinimod", "interferon-beta-1a-im", "interferon-beta-1a-sc", "ocreliz
 @click.option("--model", default="reference", show_default=True)
 @click.option("--patients", default=12, show_default=True)
 @click.option("--draws", default=12, show_default=True)
-@click.option(
-    "--arm", "arms", multiple=True, default=("laquinimod", "interferon-beta-1a-im", "interferon-beta-1a-sc", "ocrelizumab")
-)
+@click.option("--arm", "arms", multiple=True, default=ARMS)
 @click.option("--coupling", "couplings", multiple=True, default=("monotone", "ancestral"), show_default=True)
 @click.option("--week", default=48, show_default=True)
 @click.option("--seed", default=3, show_default=True)
@@ -43,17 +41,20 @@ def main(
 ) -> None:
     """Write common_noise.csv: one row a pair of arms and coupling."""
     trial = cms.simulate_trial("pooled", patients=patients, seed=seed)
-    scm = cms.CausalModel.load(model)
+    causal_model = cms.CausalModel.load(model)
     rows = []
     for coupling in couplings:
-        table = scm.do(trial, list(arms), week, draws, seed, workers, coupling=coupling, progress=True)
+        query = Query(tuple(map(value, arms)), (float(week),), draws, seed, coupling=coupling)
+        table = causal_model.ask(trial, query, running=Running(workers, progress=True))
         means = table.groupby("arm")["net2_lesions"].mean()
         for reference, arm in combinations(arms, 2):
             found = common_noise_factor(table, arm, reference)
             numbers = {"factor": found.factor, "factor_se": found.factor_se, "ceiling": found.ceiling, "share": found.share}
             same = {"share_se": found.share_se, "mean_arm": means[arm], "mean_reference": means[reference]}
             rows.append({"coupling": coupling, "arm": arm, "reference": reference, **numbers, **same})
-    table = pd.DataFrame(rows).assign(patients=patients, draws=draws, model=scm.mechanism.name, checksum=scm.mechanism.checksum)
+    table = pd.DataFrame(rows).assign(
+        patients=patients, draws=draws, model=causal_model.mechanism.name, checksum=causal_model.mechanism.checksum
+    )
     write_table(table, out / "common_noise.csv")
     click.echo(table.drop(columns=["model", "checksum"]).round(3).to_string(index=False))
 

@@ -15,7 +15,7 @@ import click
 import pandas as pd
 
 import causalms as cms
-from causalms.causal import patient_effects, recalibrate
+from causalms.causal import Running, Twin, patient_effects, recalibrate
 from causalms.tables import net2_column, read_table, write_table
 from studies.known_truth import twins as truth
 from studies.known_truth.couplings import bounds_by_stratum, compare_couplings
@@ -51,11 +51,11 @@ def main(
     """Write counterfactual_truth.csv (errors, gap closed, coverage) and bounds_by_stratum.csv; rows of other models stay."""
     warnings.filterwarnings("ignore", category=UserWarning)
     trial = cms.simulate_trial("pooled", patients=simulated, seed=seed)
-    scm = cms.CausalModel.fit_counts(trial, week) if model == "counts" else cms.CausalModel.load(model)
+    causal_model = cms.CausalModel.fit_counts(trial, week) if model == "counts" else cms.CausalModel.load(model)
     known, size, people = trial.truth.table, trial.truth.design.counts.size, trial.participants
-    made = {"model": scm.mechanism.name, "checksum": scm.mechanism.checksum, "week": week}
+    made = {"model": causal_model.mechanism.name, "checksum": causal_model.mechanism.checksum, "week": week}
 
-    expected = scm.do(trial, list(trial.arms), week, expected=True, workers=workers, progress=True)
+    expected = causal_model.do(trial, list(trial.arms), week, expected=True, running=Running(workers, progress=True))
     posterior = recalibrate(expected, people, week, members=20, seed=seed)
     members = [expected, *(m for _, m in posterior.table(expected).groupby("generator"))]
     strata = {"all": "age > 0", "Gd lesions": "gd_lesions > 0", "no Gd lesion": "gd_lesions == 0", "40 or older": "age >= 40"}
@@ -65,11 +65,12 @@ def main(
 
     seen = people[people[net2_column(week)].notna()].head(patients)
     twins = {}
-    asked = {"workers": workers, "checked_patients": 0, "progress": True, "parts": out / "twins.parts"}  # a killed run goes on
+    running = Running(workers, progress=True, parts=out / "twins.parts")  # a killed run goes on
     for coupling, rho in [*((c, None) for c in couplings), *(("rho", r) for r in rhos)]:
+        twin = Twin(rho=rho, checked_patients=0)
         twins[coupling if rho is None else f"rho {rho:g}"] = pd.concat(
-            scm.counterfactual(
-                trial, [a for a in arms if a != own], week, coupling, rho, particles, seed, participants=list(some), **asked
+            causal_model.counterfactual(
+                trial, [a for a in arms if a != own], week, coupling, particles, seed, twin, list(some), running
             )
             for own, some in seen.groupby("arm")["participant_id"]
         )

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 import causalms as cms
+from causalms.causal import Running
 from causalms.generator.control_variate import controlled_means
 from causalms.tables import write_table
 
@@ -56,12 +57,12 @@ def by_arm(pairs: pd.DataFrame) -> pd.DataFrame:
 @click.option("--workers", default=1, show_default=True)
 def main(out: Path, model: str, patients: int, draws: int, seed: int, workers: int) -> None:
     trial = cms.simulate_trial("pooled", patients=patients, seed=seed)
-    scm = cms.CausalModel.load(model)
-    arms = list(scm.mechanism.arms)
-    expected = scm.do(trial, arm=arms, week=WEEK, expected=True)
-    sampled = scm.do(trial, arm=arms, week=WEEK, draws=draws, seed=seed, workers=workers, progress=True)
+    causal_model = cms.CausalModel.load(model)
+    arms = list(causal_model.mechanism.arms)
+    expected = causal_model.do(trial, arm=arms, week=WEEK, expected=True)
+    sampled = causal_model.do(trial, arm=arms, week=WEEK, draws=draws, seed=seed, running=Running(workers, progress=True))
     pairs = controlled_means(sampled, expected, seed)
-    table = by_arm(pairs).assign(draws=draws, model=scm.mechanism.checksum[:12])
+    table = by_arm(pairs).assign(draws=draws, model=causal_model.mechanism.checksum[:12])
     write_table(pairs.round(5), out / "expected_against_sampled_pairs.csv")
     write_table(table.round(4), out / "expected_against_sampled.csv")
     click.echo(table.round(3).to_string(index=False))

@@ -17,6 +17,7 @@ import pandas as pd
 from scipy import stats
 
 import causalms as cms
+from causalms.causal import Running
 from causalms.generator import Generator
 from causalms.lesions import LesionRule
 from causalms.phantom import PhantomTrial
@@ -93,9 +94,9 @@ def lesion_sizes(generator: Generator, trial: PhantomTrial, masks: int) -> dict[
 @click.option("--workers", default=1, show_default=True)
 def main(out: Path, model: str, patients: int, masks: int, repetitions: int, seed: int, workers: int) -> None:
     trial = cms.simulate_trial("pooled", patients=patients, seed=seed, workers=workers)
-    scm, generator = cms.CausalModel.load(model), Generator.load(model)
+    causal_model, generator = cms.CausalModel.load(model), Generator.load(model)
     begin = time.monotonic()
-    expected = scm.do(trial, arm=list(ARMS), week=list(WEEKS), expected=True, workers=workers, progress=True)
+    expected = causal_model.do(trial, arm=list(ARMS), week=list(WEEKS), expected=True, running=Running(workers, progress=True))
     seconds = time.monotonic() - begin
     last = expected.query("visit_week == @WEEK")
     scores = by_subgroup(last, trial, repetitions)

@@ -12,6 +12,7 @@ import click
 import pandas as pd
 
 import causalms as cms
+from causalms.causal import Running
 from causalms.tables import read_table, write_table
 from studies.known_truth.model_coverage import rate_ratio_coverage
 
@@ -35,17 +36,17 @@ def main(out: Path, model: str, patients: int, trials: int, week: int, seed: int
     """Write model_uncertainty.csv: coverage by contrast with binomial errors; rows of other models stay."""
     phantom = cms.simulate_trial("pooled", patients=patients, seed=seed)
     if model == "counts":  # fitted to other patients than those it is asked about
-        scm = cms.CausalModel.fit_counts(cms.simulate_trial("pooled", patients=300, seed=seed + 1), week)
+        causal_model = cms.CausalModel.fit_counts(cms.simulate_trial("pooled", patients=300, seed=seed + 1), week)
     else:
-        scm = cms.CausalModel.load(model)
-    expected = scm.do(phantom, list(phantom.arms), week, expected=True, workers=workers, progress=True)
+        causal_model = cms.CausalModel.load(model)
+    expected = causal_model.do(phantom, list(phantom.arms), week, expected=True, running=Running(workers, progress=True))
     size, known = phantom.truth.design.counts.size, phantom.truth.table
     found = rate_ratio_coverage(
         phantom.participants, expected, known, size, week, CONTRASTS, trials, seed=seed, progress=True
-    ).assign(patients=patients, model=scm.mechanism.name, checksum=scm.mechanism.checksum)
+    ).assign(patients=patients, model=causal_model.mechanism.name, checksum=causal_model.mechanism.checksum)
     place = out / "model_uncertainty.csv"
     old = read_table(place) if place.is_file() else found.head(0)
-    others = old[old["model"] != scm.mechanism.name] if set(old) == set(found) else old.head(0)
+    others = old[old["model"] != causal_model.mechanism.name] if set(old) == set(found) else old.head(0)
     write_table(pd.concat([others, found]) if len(others) else found, place)
     click.echo(found.round(3).to_string(index=False))
 

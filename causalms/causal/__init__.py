@@ -1,20 +1,22 @@
 """Causal queries over an outcome mechanism: rung 2, rung 3 with its bounds, and their diagnostics."""
 
 from causalms.causal.bounds import Bounds, Law, activity_harm_bounds, benefit_bounds, frechet_hoeffding, harm_bounds, makarov
-from causalms.causal.contrasts import Contrast, contrast, contrasts_with_reference
+from causalms.causal.contrasts import Contrast, Support, contrast, contrasts_with_reference, support
 from causalms.causal.diagnostics import THRESHOLDS, diagnose, diagnostics_table
+from causalms.causal.evidence import as_trial
 from causalms.causal.individual import benefit_and_harm, individual_effects, rung_three_results
 from causalms.causal.interventions import Intervention, distribution, policy, read_policy, shift, value
-from causalms.causal.mechanism import COUPLINGS, Expected, Mechanism, MechanismBase, Noise, Outcome, Subject
+from causalms.causal.mechanism import COUPLINGS, Expected, Mechanism, MechanismBase, Noise, Outcome, Subject, keyed_generator
 from causalms.causal.mechanisms.negative_binomial import NegativeBinomialMechanism
-from causalms.causal.model import CausalModel, write_draws
-from causalms.causal.population import common_noise_factor, patient_effects, policy_values, population_effect
-from causalms.causal.recalibration import Recalibration, recalibrate
+from causalms.causal.model import CausalModel, Twin, write_draws
+from causalms.causal.population import common_noise_factor, patient_effects, policy_values
+from causalms.causal.query import Query
+from causalms.causal.recalibration import Recalibration, recalibrate, recalibrated
+from causalms.causal.sampling import Running
 from causalms.causal.sweep import rho_sweep
 from causalms.causal.transport import (
     covariate_overlap,
     refuse_without_support,
-    support,
     trial_effect_benchmark,
     unmeasured_trial_effect,
 )
@@ -33,9 +35,14 @@ __all__ = [
     "NegativeBinomialMechanism",
     "Noise",
     "Outcome",
+    "Query",
     "Recalibration",
+    "Running",
     "Subject",
+    "Support",
+    "Twin",
     "activity_harm_bounds",
+    "as_trial",
     "benefit_and_harm",
     "benefit_bounds",
     "common_noise_factor",
@@ -48,13 +55,14 @@ __all__ = [
     "frechet_hoeffding",
     "harm_bounds",
     "individual_effects",
+    "keyed_generator",
     "makarov",
     "patient_effects",
     "policy",
     "policy_values",
-    "population_effect",
     "read_policy",
     "recalibrate",
+    "recalibrated",
     "refuse_without_support",
     "rho_sweep",
     "rung_three_results",

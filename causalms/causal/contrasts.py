@@ -1,4 +1,4 @@
-"""One contrast and what must stand beside it: is it randomised, and if not, what it assumes and what would erase it."""
+"""One simulated contrast and what must stand beside it: was it ever randomised, what it assumes, and what would erase it."""
 
 from __future__ import annotations
 
@@ -8,18 +8,77 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from causalms.causal.population import population_effect
-from causalms.causal.transport import (
-    BASELINE,
-    Sensitivity,
-    Support,
-    covariate_overlap,
-    support,
-    trial_effect_benchmark,
-    unmeasured_trial_effect,
-)
+from causalms.causal.transport import BASELINE, Sensitivity, covariate_overlap, trial_effect_benchmark, unmeasured_trial_effect
+from causalms.effects import analyse_draws
 from causalms.errors import UsageError
-from causalms.tables import net2_column
+from causalms.tables import ContrastPopulation, ResultRow, contrast_population, net2_column, one_week, results_table
+
+_RATIO = {
+    "net2_lesions": ("mean-ratio", "net2_lesions"),
+    "net2_volume_ml": ("mean-ratio", "net2_volume_ml"),
+    "any": ("risk-ratio", "net2_lesions"),
+}
+
+
+@dataclass(frozen=True)
+class Support:
+    """How the trials of a table support a simulated contrast of two of its worlds.
+
+    Attributes
+    ----------
+    trials : tuple of str
+        The trials that randomised both arms.
+    assumption : str
+        What has to hold for the contrast to be an effect, in words.
+    compared : bool
+        Whether patients of the table were given each of the two, so that their covariates can be compared.
+    """
+
+    trials: tuple[str, ...]
+    assumption: str
+    compared: bool = True
+
+    @property
+    def words(self) -> str:
+        """In which trial, if any, both arms were randomised together."""
+        if self.trials:
+            return f"randomised together in {', '.join(self.trials)}"
+        return "randomised together in no trial: transported"
+
+
+def support(participants: pd.DataFrame, arm: str, reference: str, assignment: str = "randomised") -> Support:
+    """The trials of a table that randomised both arms, and what must be assumed if none did.
+
+    Parameters
+    ----------
+    participants : DataFrame
+        With arm and trial.
+    arm, reference : str
+        Arms of the table, or names of treatment policies.
+    assignment : {"randomised", "registry"}
+        Under ``registry`` arms were chosen, so that patients of one centre on both arms are no randomised comparison.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"trial": ["A", "A", "B"], "arm": ["placebo", "drug", "other"]})
+    >>> support(table, "drug", "placebo").words, support(table, "other", "placebo").words
+    ('randomised together in A', 'randomised together in no trial: transported')
+    """
+    if not {arm, reference} <= set(participants["arm"].dropna()):
+        alone = [name for name in (arm, reference) if name not in set(participants["arm"].dropna())]
+        words = (
+            f"{' and '.join(alone)} was not randomised by any trial: the contrast assumes that the model's count given "
+            "covariates holds under every arm that is given"
+        )
+        return Support((), words, compared=False)
+    if assignment == "registry":
+        chosen = (
+            f"{arm} and {reference} were chosen and not randomised: the contrast assumes that the measured baseline covariates "
+            "hold every reason for the choice that also bears on the outcome, and that covariates overlap"
+        )
+        return Support((), chosen)
+    population: ContrastPopulation = contrast_population(participants, arm, reference)
+    return Support(population.trials, population.assumption)
 
 
 @dataclass(frozen=True)
@@ -32,9 +91,9 @@ class Contrast:
         The ratio of means; for a transported contrast also the E-values of estimate and interval.
     support : Support
     overlap : DataFrame or None
-        Covariate overlap of the two arms' patients; None for a randomised contrast.
+        Covariate overlap of the two arms' patients; None where a trial randomised both.
     sensitivity : Sensitivity or None
-        None for a randomised contrast.
+        None where a trial randomised both.
     """
 
     results: pd.DataFrame
@@ -53,7 +112,9 @@ def contrast(
     columns: Sequence[str] = BASELINE,
     assignment: str = "randomised",
 ) -> Contrast:
-    """Ratio of means of two arms of a draws (or expected) table, with transport said where no trial randomises both.
+    """Ratio of means of two arms of a draws (or expected) table, with transport said where no trial randomised both.
+
+    The estimate and its errors are those of :func:`causalms.effects.analyse_draws`.
 
     Parameters
     ----------
@@ -61,27 +122,42 @@ def contrast(
         From ``do`` for both arms.
     participants : DataFrame
         The patients with their randomised arms, trials, baseline columns and (for the benchmark) observed outcomes.
+    arm, reference : str
+        Worlds of the table: arms, or names of treatment policies.
+    week : float, optional
+        Needed where the table has several visits.
     outcome : {"net2_lesions", "net2_volume_ml", "any"}
     columns : sequence of str
         Baseline columns that overlap and benchmark adjust for.
     assignment : {"randomised", "registry"}
-        Under ``registry`` (arms chosen, not randomised) no contrast counts as randomised.
+        Under ``registry`` (arms chosen, not randomised) no trial counts as having randomised both.
 
     Raises
     ------
+    UsageError
+        If the outcome or the week is unknown.
     RefusalError
-        If nobody was given an arm, or a contrast that is not randomised has no overlap.
+        If arms that no trial randomised together have no overlap.
     """
-    found = support(participants, arm, reference, assignment)
-    row = population_effect(table, arm, reference, found.randomised, week, outcome, "ratio")
-    if found.randomised:
-        return Contrast(row, found)
+    if outcome not in _RATIO:
+        raise UsageError(f"`outcome`: {outcome!r} is unknown; choose {', '.join(_RATIO)}")
+    simulated = table[table["query"] != "observed"]
+    week = one_week(simulated, week, "draws")
+    measure, column = _RATIO[outcome]
+    worlds = simulated[simulated["arm"].isin([arm, reference])]
+    row = analyse_draws(worlds, reference=reference, measure=measure, outcome=column, week=week)
+    supported = support(participants, arm, reference, assignment)
+    words = supported.words if supported.trials else f"{supported.words}; {supported.assumption}"
+    row = row.assign(estimand=row["estimand"] + f"; {words}", randomised=False)
+    if supported.trials or not supported.compared:
+        return Contrast(row, supported)
     overlap = covariate_overlap(participants, arm, reference, columns)
     ratio, lower, upper = (float(row[c].iloc[0]) for c in ("estimate", "lower", "upper"))
-    observed = net2_column(int(row_week(table, week)))
-    sensitivity = unmeasured_trial_effect(ratio, lower, upper, _benchmark(participants, observed, columns, assignment))
-    row = row.assign(estimand=f"{row['estimand'].iloc[0]}; transported: {found.assumption}")
-    return Contrast(pd.concat([row, _beside(row, overlap, sensitivity)], ignore_index=True), found, overlap, sensitivity)
+    benchmark = _benchmark(participants, net2_column(int(week)), columns, assignment)
+    sensitivity = unmeasured_trial_effect(ratio, lower, upper, benchmark)
+    return Contrast(
+        pd.concat([row, _beside(row.iloc[0], overlap, sensitivity)], ignore_index=True), supported, overlap, sensitivity
+    )
 
 
 def contrasts_with_reference(
@@ -93,8 +169,6 @@ def contrasts_with_reference(
     assignment: str = "randomised",
 ) -> pd.DataFrame:
     """Results of every world of a table against one of its arms, at every visit, each with what must stand beside it.
-
-    A treatment policy is never a randomised contrast: no trial randomised it.
 
     Parameters
     ----------
@@ -112,24 +186,12 @@ def contrasts_with_reference(
     others = [str(a) for a in rows["arm"].unique() if a != reference]
     if not others:
         raise UsageError(f"the table holds no world to compare with {reference!r}; set another arm or policy too")
-    tables, arms = [], set(participants["arm"].dropna())
-    for week in sorted(rows["visit_week"].unique()):
-        for other in others:
-            if {other, reference} <= arms:
-                found = contrast(table, participants, other, reference, week, outcome, columns, assignment).results
-            else:
-                found = population_effect(table, other, reference, False, week, outcome, "ratio")
-                found = found.assign(estimand=f"{found['estimand'].iloc[0]}; {_POLICY}")
-            tables.append(found.assign(population=f"all patients of the table, week {week:g}"))
+    tables = [
+        contrast(table, participants, other, reference, week, outcome, columns, assignment).results
+        for week in sorted(rows["visit_week"].unique())
+        for other in others
+    ]
     return pd.concat(tables, ignore_index=True)
-
-
-_POLICY = "not randomised by any trial: assumes that the model's count given covariates holds under every arm the policy gives"
-
-
-def row_week(table: pd.DataFrame, week: float | None) -> float:
-    """The visit of a contrast: the one named, else the table's own."""
-    return float(table["visit_week"].iloc[0] if week is None else week)
 
 
 def _benchmark(participants: pd.DataFrame, observed: str, columns: Sequence[str], assignment: str) -> float:
@@ -139,8 +201,8 @@ def _benchmark(participants: pd.DataFrame, observed: str, columns: Sequence[str]
     return float(np.max(np.maximum(ratios, 1 / ratios))) if len(ratios) else np.nan
 
 
-def _beside(row: pd.DataFrame, overlap: pd.DataFrame, sensitivity: Sensitivity) -> pd.DataFrame:
-    """Rows of overlap and sensitivity beside a contrast that is not randomised."""
+def _beside(row: pd.Series, overlap: pd.DataFrame, sensitivity: Sensitivity) -> pd.DataFrame:
+    """Rows of overlap and sensitivity beside a contrast that no trial randomised."""
     propensity = overlap.iloc[-1]
     common = "share of the patients of the two arms in the range of the propensity that both hold"
     effective = "effective sample size of the smaller arm after weighting by inverse propensity, as a share of its patients"
@@ -150,7 +212,8 @@ def _beside(row: pd.DataFrame, overlap: pd.DataFrame, sensitivity: Sensitivity) 
         ("covariate overlap, share in common", propensity["share_in_common"], common, "overlap of baseline covariates"),
         ("covariate overlap, effective share", propensity["effective_share"], effective, "overlap of baseline covariates"),
     ]
-    names = ("measure", "estimate", "estimand", "estimator")
-    empty = ("se", "lower", "upper", "level", "p_value", "se_patient", "se_monte_carlo")
-    columns = {name: [value[k] for value in values] for k, name in enumerate(names)}
-    return pd.concat([row] * len(values), ignore_index=True).assign(**columns, **dict.fromkeys(empty, np.nan))
+    same = {name: row[name] for name in ("analysis", "population", "subgroup", "arm", "reference", "n", "n_reference")}
+    return results_table(
+        ResultRow(**same, measure=measure, estimate=float(value), estimand=text, estimator=how, randomised=False, rung=2)
+        for measure, value, text, how in values
+    )

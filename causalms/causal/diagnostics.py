@@ -15,15 +15,16 @@ import joblib
 import numpy as np
 import pandas as pd
 from scipy import stats
-from tqdm import tqdm
 
-from causalms.causal.diagnostic_points import figure_points
-from causalms.causal.graph import Randomisation
+from causalms.causal.evidence import factual_outcome
+from causalms.causal.interventions import Intervention
 from causalms.causal.mechanism import Mechanism, keyed_generator
-from causalms.causal.patient_check import PatientCheck, check_patient, factual_outcome
 from causalms.causal.query import Query
+from causalms.causal.round_trips import RoundTrips, figure_points, round_trips
+from causalms.causal.sampling import Running
+from causalms.causal.worlds import Randomisation
 from causalms.errors import InputError, RefusalError
-from causalms.tables import net2_column, results_table
+from causalms.tables import ResultRow, contrast_population, net2_column, results_table
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,7 @@ def diagnose(
     participants: Sequence[str],
     patients: int = 40,
     particles: int | None = None,
-    workers: int | None = None,
-    progress: bool = False,
+    running: Running = Running(),
 ) -> pd.DataFrame:
     """Diagnostics of a counterfactual query on a sample of its patients, one row a check and world.
 
@@ -115,14 +115,12 @@ def diagnose(
     chosen = _with_evidence(mechanism, trial, query, participants, patients)
     rows, points = [], []
     for world in query.interventions:
-        week = query.weeks[-1]
-        task = joblib.delayed(check_patient)
-        shown = tqdm(chosen, desc=f"diagnostics, {world.name}", unit="patient", disable=None if progress else True)
-        found = joblib.Parallel(n_jobs=workers)(
-            task(mechanism, trial, randomisation, query, p, world, week, particles) for p in shown
-        )
-        rows += [{"arm": world.name, **row} for row in _judged(found, trial, randomisation, query, world, week)]
-        points.append(figure_points(found, _observed(found, trial, world, week)).assign(arm=world.name))
+        task = joblib.delayed(round_trips)
+        calls = [task(mechanism, trial, randomisation, query, p, world, particles) for p in chosen]
+        checks = running.over(calls, len(chosen), f"diagnostics, {world.name}")
+        observed = _observed(checks, trial, world, query.weeks[-1])
+        rows += [{"arm": world.name, **row} for row in _judged(checks, trial, query, world, observed)]
+        points.append(figure_points(checks, observed).assign(arm=world.name))
     table = pd.DataFrame(rows)[[*VERDICT_COLUMNS]]
     table.attrs["points"] = pd.concat(points, ignore_index=True).to_dict("list")
     return table
@@ -135,7 +133,7 @@ def _with_evidence(mechanism: Mechanism, trial: Any, query: Query, participants:
     for k in order:
         if len(chosen) == patients:
             break
-        if factual_outcome(mechanism, trial, participants[k], query) is not None:
+        if _has_evidence(mechanism, trial, participants[k], query):
             chosen.append(int(k))
     if not chosen:
         raise RefusalError("no patient has evidence, so nothing can be diagnosed; give observed outcomes or ask for do()")
@@ -161,17 +159,24 @@ def diagnostics_table(twins: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([verdicts, points], ignore_index=True)
 
 
-def to_results(diagnostics: pd.DataFrame, randomised: bool = False) -> pd.DataFrame:
+def to_results(diagnostics: pd.DataFrame) -> pd.DataFrame:
     """Diagnostics as rows of the results table (analysis "diagnostics", rung 3)."""
-    rows = [
-        {
-            "analysis": "diagnostics", "population": "patients with evidence", "arm": row.arm, "measure": str(row.diagnostic),
-            "estimand": f"{row.words}: {row.verdict}", "estimator": "diagnostic of the counterfactual run", "estimate": row.value,
-            "p_value": row.p_value, "n": row.n, "randomised": randomised, "rung": 3,
-        }
-        for row in diagnostics.itertuples()
-    ]  # fmt: skip
-    return results_table(rows)
+    return results_table(
+        ResultRow(
+            analysis="diagnostics",
+            population="patients with evidence",
+            arm=str(row["arm"]),
+            measure=str(row["diagnostic"]),
+            estimand=f"{row['words']}: {row['verdict']}",
+            estimator="diagnostic of the counterfactual run",
+            estimate=float(row["value"]),
+            p_value=float(row["p_value"]),
+            n=float(row["n"]),
+            randomised=False,
+            rung=3,
+        )
+        for row in diagnostics.to_dict("records")
+    )
 
 
 def act_on(diagnostics: pd.DataFrame) -> None:
@@ -193,66 +198,65 @@ def act_on(diagnostics: pd.DataFrame) -> None:
 
 
 def _judged(
-    found: list[PatientCheck], trial: Any, randomisation: Randomisation, query: Query, world: Any, week: float
+    checks: list[RoundTrips], trial: Any, query: Query, world: Intervention, observed: np.ndarray
 ) -> list[dict[str, Any]]:
-    values: dict[str, tuple[float, float]] = {"composition": (_composition(found), np.nan)}
-    values["composition of masks"] = (_finite_mean([c.mask_mismatch for c in found]), np.nan)
-    values["reversibility"] = (_reversibility(found), np.nan)
-    values["effectiveness"] = _effectiveness(found, trial, world, week)
-    values["noise"] = _noise_normality(found)
-    values["marginal"] = _marginal(found, query.seed)
-    values["invariance"] = (max((c.invariance for c in found), default=np.nan), np.nan)
-    values["overlap"] = (_overlap(found, trial, randomisation, world), np.nan)
+    values: dict[str, tuple[float, float]] = {"composition": (_composition(checks), np.nan)}
+    values["composition of masks"] = (_finite_mean([c.mask_mismatch for c in checks]), np.nan)
+    values["reversibility"] = (_reversibility(checks), np.nan)
+    values["effectiveness"] = _effectiveness(checks, observed)
+    values["noise"] = _noise_normality(checks)
+    values["marginal"] = _marginal(checks, query.seed)
+    values["invariance"] = (max((c.invariance for c in checks), default=np.nan), np.nan)
+    values["overlap"] = (_overlap(checks, trial, world), np.nan)
     rows = []
     for name, (value, p) in values.items():
         threshold = THRESHOLDS[name]
         verdict = threshold.judge(value)
-        if name == "reversibility" and query.rho < 1:
+        if name == "reversibility" and query.correlation < 1:
             verdict = "not checked"  # a redrawn world does not lead back, by construction
         if name == "noise" and query.abduction == "deterministic":
             verdict = "not checked"  # one representative noise a patient is no draw of the posterior
         rows.append(
             {
-                "diagnostic": name, "value": value, "p_value": p, "n": len(found), "verdict": verdict, "words": threshold.words,
+                "diagnostic": name, "value": value, "p_value": p, "n": len(checks), "verdict": verdict, "words": threshold.words,
                 "threshold_warning": threshold.warning, "threshold_refusal": threshold.refusal,
             }
         )  # fmt: skip
     return rows
 
 
-def _composition(found: list[PatientCheck]) -> float:
-    counts = np.mean([np.abs(c.composed - c.factual).mean() for c in found])
-    volumes = np.mean([c.volume_error_ml.mean() for c in found])
-    by_count = counts / max(float(np.mean([c.factual for c in found])), 0.1)
-    return float(max(by_count, volumes / max(float(np.mean([c.factual_volume_ml for c in found])), 0.01)))
+def _composition(checks: list[RoundTrips]) -> float:
+    counts = np.mean([np.abs(c.composed - c.factual).mean() for c in checks])
+    volumes = np.mean([c.volume_error_ml.mean() for c in checks])
+    by_count = counts / max(float(np.mean([c.factual for c in checks])), 0.1)
+    return float(max(by_count, volumes / max(float(np.mean([c.factual_volume_ml for c in checks])), 0.01)))
 
 
-def _reversibility(found: list[PatientCheck]) -> float:
-    returned = np.mean([np.abs(c.returned - c.factual).mean() for c in found])
-    redrawn = np.mean([np.abs(c.redrawn - c.factual).mean() for c in found])
+def _reversibility(checks: list[RoundTrips]) -> float:
+    returned = np.mean([np.abs(c.returned - c.factual).mean() for c in checks])
+    redrawn = np.mean([np.abs(c.redrawn - c.factual).mean() for c in checks])
     return float(returned / redrawn) if redrawn > 0 else np.nan
 
 
-def _effectiveness(found: list[PatientCheck], trial: Any, world: Any, week: float) -> tuple[float, float]:
+def _effectiveness(checks: list[RoundTrips], seen: np.ndarray) -> tuple[float, float]:
     """Interventional counts of the checked patients against the observed ones of those randomised to the arm, same trials."""
-    seen = _observed(found, trial, world, week)
-    simulated = np.concatenate([c.interventional for c in found])
+    simulated = np.concatenate([c.interventional for c in checks])
     if len(seen) < 8:
         return np.nan, np.nan
     # patients with several draws are not independent: one draw a patient enters the test
-    first = np.array([c.interventional[0] for c in found])
+    first = np.array([c.interventional[0] for c in checks])
     if seen.std() == 0 and simulated.std() == 0:
         return float(seen.mean() == simulated.mean()), np.nan
     p = _permutation_p(first, seen)
     return p, p
 
 
-def _observed(found: list[PatientCheck], trial: Any, world: Any, week: float) -> np.ndarray:
+def _observed(checks: list[RoundTrips], trial: Any, world: Intervention, week: float) -> np.ndarray:
     """Observed counts of those randomised to the world's arm in the trials of the checked patients."""
     column, table = net2_column(int(week)), trial.participants
     if column not in table:
         return np.array([])
-    trials = set(table.loc[table["participant_id"].isin([c.participant_id for c in found]), "trial"])
+    trials = set(table.loc[table["participant_id"].isin([c.participant_id for c in checks]), "trial"])
     counts = table.loc[(table["arm"] == world.name) & table["trial"].isin(trials), column]
     return np.asarray(counts.dropna().to_numpy(float))
 
@@ -270,19 +274,19 @@ def _permutation_p(one: np.ndarray, other: np.ndarray, permutations: int = 4999)
     return float(min(extreme, 2 * stats.norm.sf(abs(observed - centre) / spread)))
 
 
-def _noise_normality(found: list[PatientCheck]) -> tuple[float, float]:
-    names = list(found[0].scores) if found else []
+def _noise_normality(checks: list[RoundTrips]) -> tuple[float, float]:
+    names = list(checks[0].scores) if checks else []
     p_values = []
     for name in names:
-        values = np.concatenate([c.scores[name] for c in found])
+        values = np.concatenate([c.scores[name] for c in checks])
         p_values.append(float(stats.kstest(values, "norm").pvalue))
     smallest = min(1.0, min(p_values) * len(p_values)) if p_values else np.nan
     return smallest, smallest
 
 
-def _marginal(found: list[PatientCheck], seed: int) -> tuple[float, float]:
+def _marginal(checks: list[RoundTrips], seed: int) -> tuple[float, float]:
     """Counterfactual against interventional counts: under the model a patient's two labels are exchangeable (sign flips)."""
-    difference = np.log1p([c.counterfactual[0] for c in found]) - np.log1p([c.interventional[0] for c in found])
+    difference = np.log1p([c.counterfactual[0] for c in checks]) - np.log1p([c.interventional[0] for c in checks])
     if not np.any(difference):
         return 1.0, 1.0
     rng = keyed_generator("marginal", seed)
@@ -294,16 +298,25 @@ def _marginal(found: list[PatientCheck], seed: int) -> tuple[float, float]:
     return p, p
 
 
-def _overlap(found: list[PatientCheck], trial: Any, randomisation: Randomisation, world: Any) -> float:
-    if world.name not in randomisation.arms:
-        return np.nan
-    rows = trial.participants.set_index("participant_id").loc[[c.participant_id for c in found]]
-    column = randomisation.arms.index(world.name)
-    return float(
-        np.mean([float(randomisation.arm_shares[randomisation.trials.index(str(t)), column]) > 0 for t in rows["trial"]])
-    )
+def _overlap(checks: list[RoundTrips], trial: Any, world: Intervention) -> float:
+    """Share of the checked patients in trials that randomised both their own arm and the world's."""
+    people = trial.participants
+    if not (people["arm"] == world.name).any():
+        return 0.0 if world.kind == "value" else np.nan
+    rows = people.set_index("participant_id").loc[[c.participant_id for c in checks]]
+    trials = {own: contrast_population(people, world.name, own).trials for own in rows["arm"].unique()}
+    return float(np.mean([str(name) in trials[own] for name, own in zip(rows["trial"], rows["arm"], strict=True)]))
 
 
 def _finite_mean(values: list[float]) -> float:
     finite = [v for v in values if np.isfinite(v)]
     return float(np.mean(finite)) if finite else np.nan
+
+
+def _has_evidence(mechanism: Mechanism, trial: Any, participant_id: str, query: Query) -> bool:
+    assert query.evidence_week is not None
+    try:
+        factual_outcome(mechanism, trial, participant_id, query.evidence_week)
+    except RefusalError:
+        return False
+    return True

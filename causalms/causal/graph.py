@@ -11,95 +11,25 @@ Scenarios (arms x weeks) are one linear axis: ``arm`` and ``week`` are vectors o
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyro
 import pyro.distributions as dist
 import torch
 from pyro import poutine
 
 from causalms.causal.mechanism import Mechanism, Noise, Outcome, Subject
+from causalms.causal.worlds import Randomisation, Tie, Worlds, world_seed
 from causalms.errors import InputError, UsageError
 
-
-@dataclass(frozen=True)
-class Randomisation:
-    """Who gets which arm: shares of trials, and of arms within each trial.
-
-    Attributes
-    ----------
-    trials, arms : tuple of str
-    trial_shares : tensor, shape (trials,)
-    arm_shares : tensor, shape (trials, arms)
-    """
-
-    trials: tuple[str, ...]
-    arms: tuple[str, ...]
-    trial_shares: torch.Tensor
-    arm_shares: torch.Tensor
-
-    @classmethod
-    def of(cls, participants: pd.DataFrame, arms: Sequence[str]) -> Randomisation:
-        """Shares seen in a participants table; arms of the mechanism come first, arms that only the table has after them.
-
-        Examples
-        --------
-        >>> table = pd.DataFrame({"trial": ["A", "A", "B"], "arm": ["placebo", "x", "x"]})
-        >>> Randomisation.of(table, ["placebo", "x"]).arm_shares.tolist()
-        [[0.5, 0.5], [0.0, 1.0]]
-        """
-        known = [str(a) for a in participants["arm"].dropna().unique()]
-        names = tuple(dict.fromkeys([*arms, *sorted(known)]))
-        trials = tuple(sorted(str(t) for t in participants["trial"].unique()))
-        counts = np.zeros((len(trials), len(names)))
-        for trial, arm in zip(participants["trial"], participants["arm"], strict=True):
-            if isinstance(arm, str):
-                counts[trials.index(str(trial)), names.index(arm)] += 1
-        empty = counts.sum(1) == 0
-        counts[empty] = 1.0  # a trial nobody was randomised in: any arm alike, and no query depends on it
-        patients = participants["trial"].value_counts()
-        shares = torch.tensor([float(patients[t]) for t in trials])
-        return cls(trials, names, shares / shares.sum(), torch.tensor(counts / counts.sum(1, keepdims=True)))
-
-    def randomised(self, arm: str, other: str) -> bool:
-        """Whether some trial randomises both arms."""
-        if arm not in self.arms or other not in self.arms:
-            return False
-        both = self.arm_shares[:, [self.arms.index(arm), self.arms.index(other)]] > 0
-        return bool(both.all(dim=1).any())
+#: Sites of the model that hold outcomes.
+OUTCOME_SITES = ("net2_lesions", "net2_volume_ml", "net2_regions", "mask")
 
 
-@dataclass(frozen=True)
-class Tie:
-    """How the noise of two worlds of one patient is tied.
-
-    Attributes
-    ----------
-    coupling : {"monotone", "ancestral", "independent", "rho"}
-    rho : float
-        Correlation of normal scores between the factual world and another; 1 unless coupling is independent (0) or rho
-        (-1 to 1).
-    factual_arm : str or None
-        The world that evidence came from keeps its own noise (consistency); None at rung 2.
-    """
-
-    coupling: str = "monotone"
-    rho: float = 1.0
-    factual_arm: str | None = None
-
-    def noise(self, shared: Noise, arm: str, redraw: Any) -> Noise:
-        """Noise of the world ``arm``; ``redraw`` gives that world's own noise when it is needed."""
-        if arm == self.factual_arm or self.rho == 1.0:
-            return shared
-        return shared.mix(redraw(), self.rho)
-
-
-class Exogenous(dist.TorchDistribution):
+class Exogenous(dist.TorchDistribution):  # type: ignore[misc]  # pyro has no types
     """Standard normal noise whose draws are looked up by key instead of taken from global random state."""
 
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012 - the name and form that torch expects
@@ -121,7 +51,7 @@ class Exogenous(dist.TorchDistribution):
 
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
         """Of the standard normal law that the keys stand for."""
-        return dist.Normal(0.0, 1.0).log_prob(value).flatten(1).sum(1)
+        return torch.as_tensor(dist.Normal(0.0, 1.0).log_prob(value).flatten(1).sum(1))
 
 
 def net2_model(
@@ -142,8 +72,8 @@ def net2_model(
     list of list of Outcome
         By world, by draw.
     """
-    trial = pyro.sample("trial", dist.Categorical(randomisation.trial_shares))
-    arm = pyro.sample("arm", dist.Categorical(randomisation.arm_shares[trial]))
+    trial = pyro.sample("trial", dist.Categorical(torch.from_numpy(randomisation.trial_shares)))
+    arm = pyro.sample("arm", dist.Categorical(torch.from_numpy(randomisation.arm_shares)[trial]))
     week = pyro.sample("week", dist.Delta(torch.tensor(float(mechanism.weeks[1]))))
     pyro.deterministic("covariates", _numbers(subject.covariates))
     drawn = [mechanism.noise(subject, draw, seed) for draw in draws]
@@ -151,14 +81,14 @@ def net2_model(
         u = {name: pyro.sample(f"U.{name}", Exogenous(_stack([n.normals[name] for n in drawn]))) for name in drawn[0].normals}
     shared = [Noise({name: values[d].numpy() for name, values in u.items()}, drawn[d].key) for d in range(len(draws))]
 
-    arms = torch.atleast_1d(arm).reshape(-1, 1) if arm.ndim < 2 else arm
-    weeks = torch.atleast_1d(week).expand(len(arms))
+    arms = arm.reshape(-1, 1) if arm.ndim < 2 else arm
+    weeks = week.reshape(-1).expand(len(arms))
     outcomes = []
     for world in range(len(arms)):
         column = []
         for d, draw in enumerate(draws):
             name = randomisation.arms[int(arms[world, min(d, arms.shape[1] - 1)])]
-            noise = tie.noise(shared[d], name, lambda n=name, k=draw: mechanism.noise(subject, k, world_seed(seed, n)))
+            noise = tie.noise(shared[d], name, partial(mechanism.noise, subject, draw, world_seed(seed, name)))
             column.append(mechanism.push(subject, name, float(weeks[world]), noise))
         outcomes.append(column)
 
@@ -171,21 +101,6 @@ def net2_model(
     return outcomes
 
 
-@dataclass(frozen=True)
-class Worlds:
-    """The linear axis of scenarios: one arm (or one arm a draw, under a stochastic policy) and one week each.
-
-    Attributes
-    ----------
-    arms : int tensor, shape (worlds, 1) or (worlds, draws)
-        Index in :attr:`Randomisation.arms`.
-    weeks : float tensor, shape (worlds,)
-    """
-
-    arms: torch.Tensor
-    weeks: torch.Tensor
-
-
 def intervened(worlds: Worlds, evidence: Mapping[str, torch.Tensor] | None = None) -> Any:
     """Give the model under ``do(arm, week)``, given evidence: Pyro's condition inside Pyro's do (they commute).
 
@@ -195,7 +110,7 @@ def intervened(worlds: Worlds, evidence: Mapping[str, torch.Tensor] | None = Non
     evidence : mapping of site to value, optional
         Abducted noise ``U.*``, the patient's own trial and natural arm.
     """
-    data = {"arm": worlds.arms, "week": worlds.weeks}
+    data = {"arm": torch.as_tensor(worlds.arms), "week": torch.as_tensor(worlds.weeks, dtype=torch.float32)}
     return poutine.do(poutine.condition(net2_model, data=dict(evidence or {})), data=data)
 
 
@@ -204,6 +119,34 @@ def run(model: Any, *arguments: Any) -> dict[str, torch.Tensor]:
     with torch.no_grad(), pyro.validation_enabled(False):
         trace = poutine.trace(model).get_trace(*arguments)
     return {name: node["value"] for name, node in trace.nodes.items() if node["type"] == "sample"}
+
+
+def sample_worlds(
+    mechanism: Mechanism,
+    subject: Subject,
+    randomisation: Randomisation,
+    worlds: Worlds,
+    draws: Sequence[int],
+    seed: int,
+    tie: Tie = Tie(),
+    noises: Sequence[Noise] = (),
+) -> dict[str, np.ndarray]:
+    """One patient's outcomes in every world, (worlds, draws, ...), by site; ``noises`` are particles of abducted noise."""
+    model = intervened(worlds, evidence_of(subject, randomisation, noises))
+    values = run(model, mechanism, subject, randomisation, draws, seed, tie)
+    return {name: values[name].numpy() for name in OUTCOME_SITES if name in values}
+
+
+def largest_change_before_treatment(
+    mechanism: Mechanism, subject: Subject, randomisation: Randomisation, worlds: Worlds, seed: int
+) -> float:
+    """Largest change of anything before treatment between the model under do() and the model left alone: 0 by its graph."""
+    evidence = evidence_of(subject, randomisation)
+    arguments = (mechanism, subject, randomisation, [0], seed)
+    before = run(poutine.condition(net2_model, data=evidence), *arguments)
+    after = run(intervened(worlds, evidence), *arguments)
+    sites = [s for s in before if (s in ("trial", "arm", "covariates") or s.startswith("U.")) and before[s].numel()]
+    return max(float((before[s].double() - after[s].double()).abs().nan_to_num().max()) for s in sites)
 
 
 def evidence_of(subject: Subject, randomisation: Randomisation, noises: Sequence[Noise] = ()) -> dict[str, torch.Tensor]:
@@ -218,17 +161,6 @@ def evidence_of(subject: Subject, randomisation: Randomisation, noises: Sequence
             raise InputError(f"participant {subject.participant_id}: particles have unlike noise components; a mechanism defect")
         known |= {f"U.{name}": _stack_ragged([n.normals[name] for n in noises]) for name in noises[0].normals}
     return known
-
-
-def world_seed(seed: int, arm: str) -> int:
-    """Seed of the noise that belongs to one arm's world alone, for couplings that redraw.
-
-    Examples
-    --------
-    >>> world_seed(0, "placebo") != world_seed(0, "ocrelizumab")
-    True
-    """
-    return int.from_bytes(hashlib.sha256(f"world|{seed}|{arm}".encode()).digest()[:6], "big")
 
 
 def _stack(arrays: Sequence[Any]) -> torch.Tensor:

@@ -6,24 +6,28 @@ A bound is never part of a confidence interval: it has rows and columns of its o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from causalms.causal.bounds import Bounds, Law, benefit_bounds, frechet_hoeffding, harm_bounds, twin_mean_bounds
-from causalms.causal.graph import Randomisation
+from causalms.causal.bounds import (
+    Bounds,
+    Law,
+    activity_harm_bounds,
+    benefit_bounds,
+    frechet_hoeffding,
+    harm_bounds,
+    twin_mean_bounds,
+)
+from causalms.causal.contrasts import support
+from causalms.causal.diagnostics import to_results
+from causalms.causal.evidence import as_trial
+from causalms.causal.model import CausalModel
+from causalms.causal.sampling import Running
 from causalms.errors import InputError, RefusalError
-from causalms.tables import results_table
-
-#: Rung-3 numbers of one patient or a population, in words.
-MEASURES = {
-    "benefit": "probability of fewer lesions",
-    "harm": "probability of more lesions",
-    "active": "probability of any lesion",
-    "lesions": "mean lesion count",
-}
+from causalms.tables import ResultRow, one_week, results_table
 
 
 def patient_laws(marginals: pd.DataFrame, week: float, outcome: str = "net2_lesions") -> dict[tuple[str, str], Law]:
@@ -75,7 +79,7 @@ def individual_effects(
         One row a patient and other arm: factual, lesions (mean of the twin), benefit, harm, active, each with ``_lower``,
         ``_upper`` and ``_se_monte_carlo``.
     """
-    week = _single_week(twins) if week is None else week
+    week = one_week(twins[twins["query"] != "observed"], week, "twins")
     laws = patient_laws(marginals, week, outcome)
     seen = twins[twins["query"] == "observed"]
     if (seen["visit_week"] != week).any():
@@ -112,15 +116,33 @@ def individual_effects(
     return pd.DataFrame(rows)
 
 
+@dataclass(frozen=True)
+class _Measure:
+    """A rung-3 probability: its words, and which bound it has."""
+
+    name: str
+    comparison: str
+    bound: str
+
+
+_MAKAROV = "Makarov bound given covariates, averaged over patients; holds under every coupling"
+_FRECHET = "Frechet-Hoeffding bound given covariates, averaged over patients; holds under every coupling"
+_MEASURES = {
+    "benefit": _Measure("probability of benefit", "fewer", _MAKAROV),
+    "harm": _Measure("probability of harm", "more", _MAKAROV),
+    "active": _Measure("probability of activity under the arm only", "any (and none under the reference)", _FRECHET),
+}
+
+
 def benefit_and_harm(
     twins: pd.DataFrame,
     marginals: pd.DataFrame,
     arm: str,
     reference: str,
-    randomised: bool,
     coupling: str,
     week: float | None = None,
     outcome: str = "net2_lesions",
+    together: str = "",
 ) -> pd.DataFrame:
     """Probabilities of benefit and harm of an arm for the patients randomised to the reference, with sharp bounds.
 
@@ -131,103 +153,85 @@ def benefit_and_harm(
     ----------
     coupling : str
         Of the twins; it stands in every row, for the estimate is an assumption and not a finding.
+    together : str
+        In which trial both arms were randomised together (:attr:`causalms.causal.Support.words`), for the estimand's words.
 
     Returns
     -------
     DataFrame
         Results rows of rung 3: the estimate, and rows of their own for the lower and the upper bound.
     """
-    week = _single_week(twins) if week is None else week
-    effects = individual_effects(twins[twins["arm_randomised"] == reference], marginals, week, outcome)
-    effects = effects[(effects["arm_randomised"] == reference) & (effects["arm"] == arm)]
-    if effects.empty:
+    week = one_week(twins[twins["query"] != "observed"], week, "twins")
+    theirs = twins[(twins["arm_randomised"] == reference) & ((twins["query"] == "observed") | (twins["arm"] == arm))]
+    if arm == reference or not (theirs["query"] == "counterfactual").any():
         raise RefusalError(f"nobody randomised to {reference!r} has a twin under {arm!r}; ask counterfactual() for that arm")
+    effects = individual_effects(theirs, marginals, week, outcome)
     laws = patient_laws(marginals, week, outcome)
-    pairs = [(_law(laws, p, reference), _law(laws, p, arm)) for p in effects["participant_id"]]
-    active = [(1 - float(a.at_most(0.0)), 1 - float(b.at_most(0.0))) for a, b in pairs]
-    onset = [[float(x) for x in frechet_hoeffding(q, 1 - p)] for p, q in active]
-    by_measure = {
-        "benefit": [benefit_bounds(*pair) for pair in pairs],
-        "harm": [harm_bounds(*pair) for pair in pairs],
-        "activity harm": [Bounds(*pair) for pair in onset],
-    }
-    quiet = (effects["factual"] == 0).to_numpy()
-    estimates = {
-        "benefit": effects["benefit"].to_numpy(),
-        "harm": effects["harm"].to_numpy(),
-        "activity harm": np.where(quiet, effects["active"].to_numpy(), 0.0),
-    }
-    errors = {
-        "benefit": effects["benefit_se_monte_carlo"].to_numpy(),
-        "harm": effects["harm_se_monte_carlo"].to_numpy(),
-        "activity harm": np.where(quiet, effects["active_se_monte_carlo"].to_numpy(), 0.0),
-    }
+    bounds = [_joint_bounds(_law(laws, p, reference), _law(laws, p, arm)) for p in effects["participant_id"]]
+    unit = "NET2 lesions" if outcome == "net2_lesions" else "NET2 lesion volume"
     rows = []
-    for name, bounds in by_measure.items():
-        shared = _row(name, arm, reference, coupling, randomised, len(effects), outcome, week)
-        rows.append({**shared, **_mean(estimates[name], errors[name])})
-        for side in ("lower", "upper"):
-            value = float(np.mean([getattr(b, side) for b in bounds]))
-            words = {"measure": f"{shared['measure']}, sharp {side} bound", "estimator": _BOUND_OF[name], "variance": None}
-            rows.append({**shared, **words, "estimate": value})
+    for name, measure in _MEASURES.items():
+        counted = np.ones(len(effects), dtype=bool) if name != "active" else (effects["factual"] == 0).to_numpy()
+        words = f"probability of {measure.comparison} {unit} by week {week:g} given {arm} instead of {reference}"
+        shared = ResultRow(
+            analysis="simulated counterfactual",
+            population=f"patients randomised to {reference}",
+            subgroup="all",
+            arm=arm,
+            reference=reference,
+            measure=measure.name,
+            estimand=f"{words}; {together}" if together else words,
+            estimator=f"twins given the factual outcome, coupling {coupling} (an assumption)",
+            variance="patients and particles",
+            n=len(effects),
+            n_reference=len(effects),
+            randomised=False,
+            rung=3,
+        )
+        values, errors = effects[name].to_numpy(float), effects[f"{name}_se_monte_carlo"].to_numpy(float)
+        rows.append(_with_mean(shared, np.where(counted, values, 0.0), np.where(counted, errors, 0.0)))
+        rows += [
+            replace(
+                shared,
+                measure=f"{measure.name}, sharp {side} bound",
+                estimator=measure.bound,
+                variance=None,
+                estimate=float(np.mean([getattr(b[name], side) for b in bounds])),
+            )
+            for side in ("lower", "upper")
+        ]
     return results_table(rows)
 
 
-_BOUND_OF = {
-    "benefit": "Makarov bound given covariates, averaged over patients; holds under every coupling",
-    "harm": "Makarov bound given covariates, averaged over patients; holds under every coupling",
-    "activity harm": "Frechet-Hoeffding bound given covariates, averaged over patients; holds under every coupling",
-}
-_WORDS = {
-    "benefit": ("probability of benefit", "fewer"),
-    "harm": ("probability of harm", "more"),
-    "activity harm": ("probability of activity under the arm only", "any (and none under the reference)"),
-}
-
-
-def _row(
-    name: str, arm: str, reference: str, coupling: str, randomised: bool, n: int, outcome: str, week: float
-) -> dict[str, Any]:
-    measure, comparison = _WORDS[name]
-    unit = "NET2 lesions" if outcome == "net2_lesions" else "NET2 lesion volume"
+def _joint_bounds(reference: Law, arm: Law) -> dict[str, Bounds]:
+    """Bounds of one patient's probabilities of benefit, harm and activity under the arm only."""
+    onset = activity_harm_bounds(1 - float(reference.at_most(0.0)), 1 - float(arm.at_most(0.0)))
     return {
-        "analysis": "counterfactual",
-        "population": f"patients randomised to {reference}",
-        "subgroup": "all",
-        "arm": arm,
-        "reference": reference,
-        "measure": measure,
-        "estimand": f"probability of {comparison} {unit} by week {week:g} given {arm} instead of {reference}",
-        "estimator": f"twins given the factual outcome, coupling {coupling} (an assumption)",
-        "variance": "patients and particles",
-        "n": n,
-        "n_reference": n,
-        "randomised": randomised,
-        "rung": 3,
+        "benefit": benefit_bounds(reference, arm),
+        "harm": harm_bounds(reference, arm),
+        "active": Bounds(float(onset[0]), float(onset[1])),
     }
 
 
-def _mean(values: np.ndarray, errors: np.ndarray) -> dict[str, float]:
+def _with_mean(row: ResultRow, values: np.ndarray, errors: np.ndarray) -> ResultRow:
     n = len(values)
     together = float(np.var(values, ddof=1) / n) if n > 1 else np.nan
     monte_carlo = float(np.sum(errors**2)) / n**2  # missing with one particle a patient: nothing shows its scatter
     se = float(np.sqrt(np.maximum(together, np.nan_to_num(monte_carlo))))
     estimate = float(np.mean(values))
-    patient = float(np.sqrt(np.maximum(together - monte_carlo, 0.0)))
-    return {
-        "estimate": estimate,
-        "se": se,
-        "lower": float(np.maximum(estimate - 1.959964 * se, 0.0)),
-        "upper": float(np.minimum(estimate + 1.959964 * se, 1.0)),
-        "level": 0.95,
-        "se_patient": patient,
-        "se_monte_carlo": float(np.sqrt(monte_carlo)),
-    }
+    return replace(
+        row,
+        estimate=estimate,
+        se=se,
+        lower=float(np.maximum(estimate - 1.959964 * se, 0.0)),
+        upper=float(np.minimum(estimate + 1.959964 * se, 1.0)),
+        level=0.95,
+        se_patient=float(np.sqrt(np.maximum(together - monte_carlo, 0.0))),
+        se_monte_carlo=float(np.sqrt(monte_carlo)),
+    )
 
 
-def rung_three_results(
-    model: Any, trial: Any, twins: pd.DataFrame, workers: int | None = None, progress: bool = False
-) -> pd.DataFrame:
+def rung_three_results(model: CausalModel, trial: Any, twins: pd.DataFrame, running: Running = Running()) -> pd.DataFrame:
     """All rung-3 rows of a counterfactual run: benefit and harm of every arm against every randomised arm, and the diagnostics.
 
     Parameters
@@ -236,28 +240,23 @@ def rung_three_results(
     trial : Trial or DataFrame
     twins : DataFrame
         From ``model.counterfactual`` on that trial, with its attrs.
+    running : Running
+        For the marginals that the bounds need.
     """
-    from causalms.causal.diagnostics import to_results
-    from causalms.causal.tables_in import as_trial
-
     trial = as_trial(trial)
     (record,) = twins.attrs["queries"].values()
     coupling = record["coupling"] if record["coupling"] != "rho" else f"rho {record['rho']:g}"
-    randomisation = Randomisation.of(trial.participants, model.mechanism.arms)
-    chosen = [str(p) for p in twins["participant_id"].unique()]
-    others = [str(a) for a in twins.loc[twins["query"] == "counterfactual", "arm"].unique() if a in model.mechanism.arms]
+    worlds = twins[twins["query"] == "counterfactual"]
+    others = [str(a) for a in worlds["arm"].unique() if a in model.mechanism.arms]
     owns = sorted(str(a) for a in twins["arm_randomised"].unique())
+    week = float(record["evidence"]["week"])  # benefit compares with the fact, which was seen at this visit
     tables = []
-    for week in sorted(twins.loc[twins["query"] == "counterfactual", "visit_week"].unique()):
-        if week != record["evidence"]["week"]:
-            continue  # benefit compares with the fact, which was seen at the visit of the evidence
-        arms = list(dict.fromkeys([*others, *owns]))
-        running = {"participants": chosen, "workers": workers, "progress": progress}
-        marginals = _marginals(model, trial, arms, float(week), int(record["draws"]), int(record["seed"]), running)
+    if week in worlds["visit_week"].unique():
+        marginals = _marginals(model, trial, twins, list(dict.fromkeys([*others, *owns])), week, running)
         for arm in others:
             for own in (o for o in owns if o != arm):
-                both = randomisation.randomised(arm, own)
-                tables.append(benefit_and_harm(twins, marginals, arm, own, both, coupling, float(week)))
+                together = support(trial.participants, arm, own).words
+                tables.append(benefit_and_harm(twins, marginals, arm, own, coupling, week, together=together))
     if "diagnostics" in twins.attrs:
         tables.append(to_results(pd.DataFrame(twins.attrs["diagnostics"])))
     if not tables:
@@ -266,14 +265,16 @@ def rung_three_results(
 
 
 def _marginals(
-    model: Any, trial: Any, arms: Sequence[str], week: float, draws: int, seed: int, running: dict[str, Any]
+    model: CausalModel, trial: Any, twins: pd.DataFrame, arms: list[str], week: float, running: Running
 ) -> pd.DataFrame:
     """Laws by one evaluation where the mechanism can, else by draws."""
+    (record,) = twins.attrs["queries"].values()
+    people = [str(p) for p in twins["participant_id"].unique()]
+    running = replace(running, parts=None)
     if "expect" in model.mechanism.capabilities:
-        found = model.do(trial, list(arms), week, expected=True, **running)
-    else:
-        found = model.do(trial, list(arms), week, max(draws, 200), seed + 1, **running)
-    return pd.DataFrame(found)
+        return model.do(trial, arms, week, expected=True, participants=people, running=running)
+    draws, seed = max(int(record["draws"]), 200), int(record["seed"]) + 1
+    return model.do(trial, arms, week, draws, seed, participants=people, running=running)
 
 
 def _law(laws: dict[tuple[str, str], Law], participant_id: str, arm: str) -> Law:
@@ -291,10 +292,3 @@ def _given(p: float, q: float) -> Bounds:
         return Bounds(0.0, 1.0)
     low, high = frechet_hoeffding(min(p, 1.0), min(max(q, 0.0), 1.0))
     return Bounds(float(low) / p, min(float(high) / p, 1.0))
-
-
-def _single_week(table: pd.DataFrame) -> float:
-    weeks = table.loc[table["query"] != "observed", "visit_week"].unique()
-    if len(weeks) != 1:
-        raise InputError(f"the table has visits at weeks {sorted(weeks)}; name one with week=")
-    return float(weeks[0])

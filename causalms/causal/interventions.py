@@ -15,7 +15,6 @@ import yaml
 
 from causalms.causal.mechanism import Subject, keyed_generator
 from causalms.errors import InputError, RefusalError, UsageError
-from causalms.tables import ARMS
 
 
 @dataclass(frozen=True)
@@ -35,21 +34,39 @@ class Intervention:
     Examples
     --------
     >>> patient = Subject("p1", "t", "placebo", {"gd_lesions": 2})
-    >>> value("ocrelizumab").law(patient)
-    {'ocrelizumab': 1.0}
-    >>> shift(+1).law(patient)
-    {'laquinimod': 1.0}
-    >>> rule = policy("escalate", [("gd_lesions > 0", "ocrelizumab")], otherwise="dimethyl-fumarate")
+    >>> value("drug").law(patient)
+    {'drug': 1.0}
+    >>> shift(+1, order=("placebo", "low dose", "high dose")).law(patient)
+    {'low dose': 1.0}
+    >>> rule = policy("escalate", [("gd_lesions > 0", "high dose")], otherwise="low dose")
     >>> rule.law(patient)
-    {'ocrelizumab': 1.0}
-    >>> distribution({"placebo": 0.5, "ocrelizumab": 0.5}).name
-    '0.5 placebo + 0.5 ocrelizumab'
+    {'high dose': 1.0}
+    >>> distribution({"placebo": 0.5, "drug": 0.5}).name
+    '0.5 placebo + 0.5 drug'
     """
 
     name: str
     law: Callable[[Subject], dict[str, float]] = field(repr=False, compare=False)
     kind: str = "value"
     words: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Arms that it can give, each once; none where they follow from the order of a shift."""
+        laws = [rule["arms"] for rule in self.words.get("rules", ())] + [self.words.get("probabilities", {})]
+        own = [self.words["arm"]] if "arm" in self.words else []
+        return tuple(dict.fromkeys([*own, *(arm for law in laws for arm in law)]))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the participants table that its conditions compare."""
+        return tuple(column for rule in self.words.get("rules", ()) for column in columns_of(rule["when"]))
+
+    def within(self, order: Sequence[str]) -> Intervention:
+        """The same intervention put to a model: a shift without an order of its own takes the model's order of arms."""
+        if self.kind != "shift" or self.words["order"] is not None:
+            return self
+        return shift(int(self.words["steps"]), tuple(order))
 
     def assign(self, subject: Subject, draws: Sequence[int], seed: int) -> list[str]:
         """The arm of every draw: keyed by (patient, intervention, draw, seed), so never by order or worker."""
@@ -59,6 +76,10 @@ class Intervention:
         names, cumulative = list(law), np.cumsum(list(law.values()))
         uniforms = [keyed_generator("assign", self.name, subject.participant_id, draw, seed).random() for draw in draws]
         return [names[min(int(np.searchsorted(cumulative, u, side="right")), len(names) - 1)] for u in uniforms]
+
+
+#: What may be set: arms, laws over arms, interventions.
+Arms = str | Intervention | Mapping[str, float] | Sequence[str | Intervention | Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -101,9 +122,19 @@ def value(arm: str) -> Intervention:
     return Intervention(arm, _Always(((arm, 1.0),)), "value", {"arm": arm})
 
 
-def shift(steps: int, order: tuple[str, ...] = ARMS) -> Intervention:
-    """Everybody moves from the randomised arm by so many steps of efficacy, staying at the ends of the order."""
-    return Intervention(f"shift {steps:+d}", _Shift(steps, tuple(order)), "shift", {"steps": steps, "order": list(order)})
+def shift(steps: int, order: Sequence[str] | None = None) -> Intervention:
+    """Everybody moves from the randomised arm by so many steps of efficacy, staying at the ends of the order.
+
+    Parameters
+    ----------
+    steps : int
+    order : sequence of str, optional
+        Arms from the least to the most effective one; the model's own order by default (:attr:`Mechanism.arms`, or the fitted
+        rates of a count model).
+    """
+    known = None if order is None else tuple(order)
+    words = {"steps": steps, "order": None if known is None else list(known)}
+    return Intervention(f"shift {steps:+d}", _Shift(steps, known or ()), "shift", words)
 
 
 def distribution(probabilities: Mapping[str, float], name: str | None = None) -> Intervention:
@@ -160,7 +191,7 @@ def read_policy(path: str | os.PathLike[str]) -> Intervention:
     --------
     >>> import tempfile, pathlib
     >>> file = pathlib.Path(tempfile.mkdtemp()) / "escalate.yaml"
-    >>> text = "name: escalate\nrules: [{when: gd_lesions > 0, arm: ocrelizumab}]\notherwise: dimethyl-fumarate\n"
+    >>> text = "name: escalate\nrules: [{when: gd_lesions > 0, arm: high dose}]\notherwise: low dose\n"
     >>> _ = file.write_text(text)
     >>> read_policy(file).name
     'escalate'
@@ -174,8 +205,8 @@ def read_policy(path: str | os.PathLike[str]) -> Intervention:
         reason = str(error).splitlines()[0]
         raise InputError(f"{file}: not readable as YAML ({reason}); write name, rules and otherwise") from error
     if not isinstance(content, dict) or set(content) - {"name", "rules", "otherwise"}:
-        found = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
-        raise InputError(f"{file}: found {found}; expected the keys name, rules, otherwise")
+        keys = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
+        raise InputError(f"{file}: found {keys}; expected the keys name, rules, otherwise")
     rules = content.get("rules") or []
     if not isinstance(rules, list) or any(not isinstance(r, dict) or set(r) != {"when", "arm"} for r in rules):
         raise InputError(f"{file}: every rule needs 'when' and 'arm' and nothing else; correct 'rules'")
@@ -185,11 +216,21 @@ def read_policy(path: str | os.PathLike[str]) -> Intervention:
         raise InputError(f"{file}: {error}") from error
 
 
-def as_intervention(what: str | Mapping[str, float] | Intervention) -> Intervention:
-    """An arm's name, a law over arms, or an intervention as it is."""
-    if isinstance(what, Intervention):
-        return what
-    return value(what) if isinstance(what, str) else distribution(what)
+def as_interventions(arm: Arms) -> tuple[Intervention, ...]:
+    """An arm's name, a law over arms, an intervention, or several of them, as interventions.
+
+    Examples
+    --------
+    >>> [i.name for i in as_interventions(["placebo", {"placebo": 0.5, "drug": 0.5}])]
+    ['placebo', '0.5 placebo + 0.5 drug']
+    """
+    if arm is None:
+        raise UsageError("`arm` is None; name an arm, a law over arms or an intervention")
+    several: Sequence[Any] = [arm] if isinstance(arm, str | Intervention | Mapping) else list(arm)
+    return tuple(
+        what if isinstance(what, Intervention) else value(what) if isinstance(what, str) else distribution(what)
+        for what in several
+    )
 
 
 def _law(arm: Any, name: str) -> tuple[tuple[str, float], ...]:
@@ -245,10 +286,10 @@ def columns_of(when: str) -> list[str]:
 def _holds(when: str, subject: Subject, name: str) -> bool:
     columns = columns_of(when)
     for column in columns:
-        found = subject.covariates.get(column)
+        covariate = subject.covariates.get(column)
         if column not in subject.covariates:
             raise InputError(f"policy {name!r}: no column {column!r}; known are {', '.join(map(str, subject.covariates))}")
-        if found is None or pd.isna(found):
+        if covariate is None or pd.isna(covariate):
             raise InputError(
                 f"policy {name!r}: participant {subject.participant_id} has no {column!r}; fill it in or leave them out"
             )

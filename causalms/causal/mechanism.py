@@ -6,6 +6,7 @@ a time.  It declares what it can do; a query that needs more is refused by name.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -92,7 +93,7 @@ class Noise:
             If part of the noise exists only as a key, which cannot be mixed.
         """
         if not -1.0 <= rho <= 1.0:
-            raise UsageError(f"rho is {rho}; give a correlation from -1 (mirrored) over 0 (independent) to 1 (shared)")
+            raise UsageError(f"`rho` is {rho}; give a correlation from -1 (mirrored) over 0 (independent) to 1 (shared)")
         if rho == 1.0:
             return self
         if rho == 0.0:
@@ -176,6 +177,10 @@ class Mechanism(Protocol):
         """The arms it was trained on."""
 
     @property
+    def efficacy_order(self) -> tuple[str, ...]:
+        """Its arms from the least to the most effective one, along which a shift moves."""
+
+    @property
     def weeks(self) -> tuple[float, float]:
         """First and last visit week it was trained on."""
 
@@ -243,6 +248,11 @@ class MechanismBase:
     checksum: str = ""
     description: Mapping[str, Any] = MappingProxyType({})
 
+    @property
+    def efficacy_order(self) -> tuple[str, ...]:
+        """The arms as they are named."""
+        return self.arms
+
     def prepare(self, trial: Any, participant_id: str) -> Subject:
         """The patient's row of the participants table, nothing encoded."""
         row = trial.participants.set_index("participant_id").loc[participant_id]
@@ -255,11 +265,11 @@ class MechanismBase:
 
     def push(self, subject: Subject, arm: str, week: float, noise: Noise) -> Outcome:
         """Refuse: nothing to sample."""
-        raise RefusalError(f"mechanism {self.name!r} has no push; ask for expected outcomes (expected=True)")
+        raise RefusalError(f"mechanism {self.name!r} has no push; ask for expected outcomes (`expected=True`)")
 
     def expect(self, subject: Subject, arm: str, week: float) -> Expected:
         """Refuse: no closed form."""
-        raise RefusalError(f"mechanism {self.name!r} has no expect; sample instead (expected=False)")
+        raise RefusalError(f"mechanism {self.name!r} has no expect; sample instead (`expected=False`)")
 
     def abduct(
         self, subject: Subject, arm: str, week: float, outcome: Outcome, draw: int, seed: int, method: str = "stochastic"
@@ -299,7 +309,5 @@ def keyed_generator(*key: str | int) -> np.random.Generator:
     >>> keyed_generator("m", "p1", 0, 7).random() == keyed_generator("m", "p2", 0, 7).random()
     False
     """
-    import hashlib
-
     digest = hashlib.sha256("\x1f".join(map(str, key)).encode()).digest()
     return np.random.Generator(np.random.Philox(key=np.frombuffer(digest[:16], dtype=np.uint64)))

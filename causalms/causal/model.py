@@ -6,6 +6,7 @@ import json
 import numbers
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +15,48 @@ import numpy.typing as npt
 import pandas as pd
 
 from causalms.causal.diagnostics import act_on, diagnose
-from causalms.causal.graph import Randomisation
-from causalms.causal.interventions import Intervention, as_intervention, read_policy
+from causalms.causal.evidence import as_trial, chosen_participants
+from causalms.causal.interventions import Arms, as_interventions
 from causalms.causal.mechanism import Mechanism
 from causalms.causal.mechanisms.negative_binomial import NegativeBinomialMechanism
-from causalms.causal.query import Query, couple, record_of, refuse_if_unanswerable, refuse_unknown_columns
-from causalms.causal.sampling import answer_all, sample_patient
-from causalms.causal.tables_in import as_trial, participant_ids
+from causalms.causal.query import Query, record_of
+from causalms.causal.sampling import Running, answer_all, sample_patient
 from causalms.causal.transport import refuse_without_support
-from causalms.errors import RefusalError, UsageError
+from causalms.causal.worlds import Randomisation
+from causalms.errors import RefusalError, UsageError, named_arguments
 from causalms.files import whole_file
 from causalms.tables import net2_column, validate, write_table
 
-Arms = str | Intervention | Mapping[str, float] | Sequence[str | Intervention | Mapping[str, float]]
 Weeks = float | Sequence[float]
+
+
+@dataclass(frozen=True)
+class Twin:
+    """How a patient's counterfactual twin is made, beside the coupling.
+
+    Attributes
+    ----------
+    rho : float, optional
+        Correlation of normal scores of U between the two worlds, with coupling ``rho``.
+    abduction : {"stochastic", "deterministic"}
+    evidence_week : float, optional
+        Visit of the factual outcome; the last week that is asked about by default.
+    missing : {"refuse", "skip"}
+        Patients without a factual outcome.
+    checked_patients : int
+        How many patients the diagnostics look at; 0 leaves the diagnostics out.
+
+    Examples
+    --------
+    >>> Twin(rho=0.5).abduction
+    'stochastic'
+    """
+
+    rho: float | None = None
+    abduction: str = "stochastic"
+    evidence_week: float | None = None
+    missing: str = "refuse"
+    checked_patients: int = 40
 
 
 class CausalModel:
@@ -90,6 +119,7 @@ class CausalModel:
             week = max(weeks, default=96)
         return cls(NegativeBinomialMechanism.fit(table, week, covariates))
 
+    @named_arguments
     def do(
         self,
         trial: Any,
@@ -97,14 +127,10 @@ class CausalModel:
         week: Weeks = 48,
         draws: int = 64,
         seed: int = 0,
-        workers: int | None = None,
         expected: bool = False,
-        policy: str | os.PathLike[str] | Intervention | None = None,
-        coupling: str = "monotone",
         assignment: str = "randomised",
         participants: Sequence[str] | None = None,
-        parts: str | os.PathLike[str] | None = None,
-        progress: bool = False,
+        running: Running = Running(),
     ) -> pd.DataFrame:
         """Rung 2: outcomes of every patient had the arm been set.
 
@@ -113,26 +139,22 @@ class CausalModel:
         trial : Trial or DataFrame
             A participants table is enough for mechanisms that need no images.
         arm : str, law, Intervention, or a sequence of them
+            Arms and treatment policies (:func:`causalms.causal.read_policy`), a world each.
         week : float or sequence
             Visit weeks; arms x weeks are one linear axis.
         draws : int
-            Draws of the exogenous noise a patient, shared by all worlds (common random numbers).
+            Draws of the exogenous noise a patient, shared by all worlds (common random numbers).  Other couplings of the worlds
+            are asked for by :meth:`ask`; at rung 2 they change the Monte-Carlo error of contrasts and nothing else.
         seed : int
-        workers : int, optional
-            joblib workers; the numbers do not depend on them.
         expected : bool
             Expected outcomes by one evaluation a patient and arm, without sampling.
-        policy : path or Intervention, optional
-            A treatment policy (YAML), set beside the arms.
-        coupling : {"monotone", "ancestral", "independent"}
-            At rung 2 it changes the Monte-Carlo error of contrasts and nothing else.
         assignment : {"randomised", "registry"}
             How the arms of the table came about. Under ``registry`` (arms chosen by measured covariates) every arm must have
-            support among these patients; ``attrs["overlap"]`` holds what was found, and ``arm_randomised`` is "n/a" for all.
+            support among these patients; ``attrs["overlap"]`` holds the overlap, and ``arm_randomised`` is "n/a" for all.
         participants : sequence of str, optional
             Only these patients.
-        parts : path, optional
-            Folder of finished patients, for restart after a kill.
+        running : Running
+            Workers, progress, and a folder of finished patients for restart after a kill.
 
         Returns
         -------
@@ -144,38 +166,22 @@ class CausalModel:
         RefusalError
             If the mechanism cannot answer (arm outside support, no push, guidance not 1).
         """
-        if assignment not in ("randomised", "registry"):
-            raise UsageError(f"assignment {assignment!r} is unknown; choose randomised or registry")
-        query = Query(
-            _interventions(arm, policy), _weeks(week), 1 if expected else draws, seed, expected, coupling, couple(coupling, None)
-        )
-        overlap = _registry_overlap(as_trial(trial), query, self.mechanism) if assignment == "registry" else None
-        found = self.ask(trial, query, workers, participants, parts, progress)
-        if overlap is not None:
-            found["arm_randomised"] = "n/a"  # the arm was given, not randomised: no contrast of this table is randomised
-            found.attrs["overlap"] = overlap.to_dict("records")
-            (record,) = found.attrs["queries"].values()
-            record["assignment"] = "registry"
-        return found
+        worlds, weeks = as_interventions(arm), _weeks(week)
+        query = Query(worlds, weeks, 1 if expected else draws, seed, expected, assignment=assignment)
+        return self.ask(trial, query, participants, running)
 
+    @named_arguments
     def counterfactual(
         self,
         trial: Any,
         arm: Arms = (),
         week: Weeks = 48,
         coupling: str = "monotone",
-        rho: float | None = None,
         particles: int = 64,
         seed: int = 0,
-        abduction: str = "stochastic",
-        evidence_week: float | None = None,
-        missing: str = "refuse",
-        policy: str | os.PathLike[str] | Intervention | None = None,
-        workers: int | None = None,
+        twin: Twin = Twin(),
         participants: Sequence[str] | None = None,
-        parts: str | os.PathLike[str] | None = None,
-        progress: bool = False,
-        checked_patients: int = 40,
+        running: Running = Running(),
     ) -> pd.DataFrame:
         """Rung 3: outcomes of every patient had the arm been another, given the outcome that was seen.
 
@@ -184,17 +190,14 @@ class CausalModel:
 
         Parameters
         ----------
+        trial, arm, week, seed, participants, running
+            As for :meth:`do`.
         coupling : {"monotone", "ancestral", "independent", "rho"}
-            How the noise of the two worlds is tied; ``rho`` needs the value ``rho``.
+            How the noise of the two worlds is tied; ``rho`` needs the value ``Twin(rho=...)``.
         particles : int
             Draws of the posterior of U a patient; never averaged here.
-        abduction : {"stochastic", "deterministic"}
-        evidence_week : float, optional
-            Visit of the factual outcome; the last of ``week`` by default.
-        missing : {"refuse", "skip"}
-            Patients without a factual outcome.
-        checked_patients : int
-            How many patients the diagnostics of :mod:`causalms.causal.diagnostics` look at; 0 leaves them out.
+        twin : Twin
+            Correlation, abduction, visit of the evidence, patients without it, and how many patients are diagnosed.
 
         Returns
         -------
@@ -215,49 +218,53 @@ class CausalModel:
         """
         weeks = _weeks(week)
         query = Query(
-            _interventions(arm, policy),
+            as_interventions(arm),
             weeks,
             particles,
             seed,
             coupling=coupling,
-            rho=couple(coupling, rho),
-            evidence_week=float(evidence_week if evidence_week is not None else max(weeks, default=0.0)),
-            abduction=abduction,
-            missing=missing,
+            rho=twin.rho,
+            evidence_week=float(max(weeks, default=0.0) if twin.evidence_week is None else twin.evidence_week),
+            abduction=twin.abduction,
+            missing=twin.missing,
         )
-        twins = self.ask(trial, query, workers, participants, parts, progress)
-        if checked_patients > 0:
-            asked = (self.mechanism, as_trial(trial), query, _answered(twins), checked_patients)
-            found = diagnose(*asked, workers=workers, progress=progress)
-            act_on(found)
-            twins.attrs["diagnostics"] = found.to_dict("records")
-            twins.attrs["diagnostic_points"] = found.attrs["points"]
-        return twins
+        return self.ask(trial, query, participants, running, twin.checked_patients)
 
     def ask(
         self,
         trial: Any,
         query: Query,
-        workers: int | None = None,
         participants: Sequence[str] | None = None,
-        parts: str | os.PathLike[str] | None = None,
-        progress: bool = False,
+        running: Running = Running(),
+        checked_patients: int = 40,
     ) -> pd.DataFrame:
         """Put a query; :meth:`do` and :meth:`counterfactual` are its two everyday forms."""
         trial = as_trial(trial)
-        refuse_if_unanswerable(query, self.mechanism)
-        refuse_unknown_columns(query, trial.participants)
-        chosen = _chosen(trial, participants)
+        query = replace(query, interventions=tuple(i.within(self.mechanism.efficacy_order) for i in query.interventions))
+        query.refuse_if_unanswerable(self.mechanism)
+        query.refuse_unknown_columns(trial.participants)
+        chosen = chosen_participants(trial, participants)
+        overlap = _registry_overlap(trial, query) if query.assignment == "registry" else None
         table = trial.participants[trial.participants["participant_id"].isin(chosen)]
         record = record_of(query, self.mechanism, table, str(getattr(trial, "name", "trial")))
-        found = answer_all(self.mechanism, trial, query, record.query_id, chosen, workers, parts, progress)
-        found = validate(found, "expected" if query.expected else "draws", "draws")
-        said: dict[str, Any] = {"participants_answered": int(found["participant_id"].nunique())}
-        if "missing_inputs" in found:
-            lacking = found.drop_duplicates("participant_id")["missing_inputs"].dropna()
-            said |= {"participants_with_missing_inputs": lacking.value_counts().to_dict()}
-        found.attrs["queries"] = {record.query_id: {**record.content, **said}}
-        return found
+        answer = answer_all(self.mechanism, trial, query, record.query_id, chosen, running)
+        answer = validate(answer, "expected" if query.expected else "draws", "draws")
+        content = {**record.content, "participants_answered": int(answer["participant_id"].nunique())}
+        if "missing_inputs" in answer:
+            lacking = answer.drop_duplicates("participant_id")["missing_inputs"].dropna()
+            content["participants_with_missing_inputs"] = lacking.value_counts().to_dict()
+        answer.attrs["queries"] = {record.query_id: content}
+        if overlap is not None:
+            answer["arm_randomised"] = "n/a"  # the arm was given, not randomised: no contrast of this table is randomised
+            answer.attrs["overlap"] = overlap.to_dict("records")
+            content["assignment"] = "registry"
+        if query.rung == 3 and checked_patients > 0:
+            answered = [str(p) for p in answer["participant_id"].unique()]
+            verdicts = diagnose(self.mechanism, trial, query, answered, checked_patients, running=running)
+            act_on(verdicts)
+            answer.attrs["diagnostics"] = verdicts.to_dict("records")
+            answer.attrs["diagnostic_points"] = verdicts.attrs["points"]
+        return answer
 
     def risk_map(self, trial: Any, participant_id: str, arm: str, week: float = 48) -> npt.NDArray[np.floating[Any]]:
         """P(voxel is in a NET2 lesion) of one patient under one arm, on the model's grid.
@@ -267,8 +274,8 @@ class CausalModel:
         RefusalError
             If the mechanism knows no masks.
         """
-        query = Query(_interventions(arm, None), (float(week),), 1, 0)
-        refuse_if_unanswerable(query, self.mechanism)
+        query = Query(as_interventions(arm), (float(week),), 1, 0)
+        query.refuse_if_unanswerable(self.mechanism)
         subject = self.mechanism.prepare(as_trial(trial), participant_id)
         return self.mechanism.risk_map(subject, arm, float(week))
 
@@ -290,11 +297,8 @@ class CausalModel:
         dict
             From (arm, week) to a bool array of shape (draws, *grid).
         """
-        rho = couple(coupling, None)
-        query = Query(
-            _interventions(arm, None), _weeks(week), draws, seed, coupling=coupling, rho=rho, evidence_week=evidence_week
-        )
-        refuse_if_unanswerable(query, self.mechanism)
+        query = Query(as_interventions(arm), _weeks(week), draws, seed, coupling=coupling, evidence_week=evidence_week)
+        query.refuse_if_unanswerable(self.mechanism)
         trial = as_trial(trial)
         randomisation = Randomisation.of(trial.participants, self.mechanism.arms)
         answer = sample_patient(self.mechanism, trial, randomisation, query, participant_id, masks=True)
@@ -315,41 +319,13 @@ def write_draws(draws: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
     return write_table(draws, file)
 
 
-def _interventions(arm: Arms, policy: str | os.PathLike[str] | Intervention | None) -> tuple[Intervention, ...]:
-    if arm is None:
-        raise UsageError("arm is None; name an arm, a law over arms or an intervention")
-    several = [arm] if isinstance(arm, str | Intervention | Mapping) else list(arm)
-    extra = [] if policy is None else [policy if isinstance(policy, Intervention) else read_policy(policy)]
-    return tuple(as_intervention(what) for what in [*several, *extra])
-
-
 def _weeks(week: Weeks) -> tuple[float, ...]:
     weeks = np.atleast_1d(np.asarray(week, dtype=object)).ravel().tolist()
     if any(isinstance(w, bool) or not isinstance(w, numbers.Real) for w in weeks):
-        raise UsageError(f"week is {week!r}; give a number of weeks since baseline, or several")
+        raise UsageError(f"`week` is {week!r}; give a number of weeks since baseline, or several")
     return tuple(float(w) for w in weeks)
 
 
-def _registry_overlap(trial: Any, query: Query, mechanism: Mechanism) -> pd.DataFrame:
-    refuse_if_unanswerable(query, mechanism)
-    arms: dict[str, None] = {}
-    for intervention in query.interventions:
-        for rule in intervention.words.get("rules", ({"arms": intervention.words.get("probabilities", {})},)):
-            arms |= dict.fromkeys(rule["arms"])
-        if "arm" in intervention.words:
-            arms[str(intervention.words["arm"])] = None
-    return refuse_without_support(trial.participants, list(arms))
-
-
-def _answered(table: pd.DataFrame) -> list[str]:
-    return [str(p) for p in table["participant_id"].unique()]
-
-
-def _chosen(trial: Any, participants: Sequence[str] | None) -> list[str]:
-    known = participant_ids(trial)
-    if participants is None:
-        return known
-    unknown = [p for p in participants if p not in set(known)]
-    if unknown:
-        raise UsageError(f"nobody is called {unknown[0]!r}; check the participant ids")
-    return list(participants)
+def _registry_overlap(trial: Any, query: Query) -> pd.DataFrame:
+    arms = [arm for intervention in query.interventions for arm in intervention.arms]
+    return refuse_without_support(trial.participants, list(dict.fromkeys(arms)))

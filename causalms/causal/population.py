@@ -1,7 +1,7 @@
-"""Rung 2 summaries of a draws or expected table: effects per patient, of a population, and of treatment policies.
+"""Two worlds of a draws or expected table, paired by patient and draw: effects per patient, values of policies, common noise.
 
 The worlds of one patient share their noise, so contrasts are taken within patient and draw before anything is averaged.
-Patient sampling, Monte Carlo and (where the table has a column ``generator``) the model enter the error apart.
+Effects of a population are those of :func:`causalms.effects.analyse_draws`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
 
 from causalms.errors import InputError, RefusalError
-from causalms.tables import results_table
+from causalms.tables import one_week
 
 FloatArray = npt.NDArray[np.floating[Any]]
-_OUTCOMES = {"net2_lesions": "NET2 lesion count", "net2_volume_ml": "NET2 volume in mL", "any": "probability of any NET2 lesion"}
+_OUTCOMES = ("net2_lesions", "net2_volume_ml", "any")
 
 
 @dataclass(frozen=True)
@@ -60,13 +59,10 @@ def paired_worlds(
         If a world is not in the table or patients differ between the worlds.
     """
     rows = table[table["query"] != "observed"]
-    weeks = sorted(rows["visit_week"].unique())
-    if week is None and len(weeks) > 1:
-        raise InputError(f"the table has visits at weeks {weeks}; name one with week=")
-    rows = rows[rows["visit_week"] == (weeks[0] if week is None else week)]
+    rows = rows[rows["visit_week"] == one_week(rows, week, "draws")]
     sampled = "draw" in rows
     column = _column(outcome, sampled)
-    found = []
+    worlds = []
     for name in (reference, arm):
         world = rows[rows["arm"] == name]
         if world.empty:
@@ -74,8 +70,8 @@ def paired_worlds(
             raise InputError(f"the table has no world {name!r} at this visit; it has {known}")
         values = world[column] > 0 if outcome == "any" and sampled else world[column]
         keys = [world["participant_id"], world["draw"] if sampled else pd.Series(0, index=world.index)]
-        found.append(pd.Series(values.to_numpy(float), index=pd.MultiIndex.from_arrays(keys)).unstack())
-    zero, one = found
+        worlds.append(pd.Series(values.to_numpy(float), index=pd.MultiIndex.from_arrays(keys)).unstack())
+    zero, one = worlds
     if zero.shape != one.shape or not (zero.index.equals(one.index) and zero.columns.equals(one.columns)):
         raise InputError(f"worlds {reference!r} and {arm!r} do not hold the same patients and draws; ask both in one query")
     if zero.isna().any(axis=None) or one.isna().any(axis=None):
@@ -116,74 +112,6 @@ def patient_effects(
             "se_monte_carlo": difference.std(1, ddof=1) / np.sqrt(draws) if draws > 1 else (np.nan if worlds.sampled else 0.0),
         }
     )
-
-
-def population_effect(
-    table: pd.DataFrame,
-    arm: str,
-    reference: str,
-    randomised: bool,
-    week: float | None = None,
-    outcome: str = "net2_lesions",
-    measure: str = "difference",
-    level: float = 0.95,
-    population: str = "all patients of the table",
-) -> pd.DataFrame:
-    r"""Average effect of setting one arm (or policy) against another, as a row of results.
-
-    Parameters
-    ----------
-    randomised : bool
-        Whether a trial randomises both arms (:func:`causalms.causal.support`); never assumed.
-    measure : {"difference", "ratio"}
-        Difference of means, or ratio of means (inferred on the log scale).
-
-    Notes
-    -----
-    With patient means :math:`m_i(a)` and :math:`\psi_i` the patient's influence on the contrast: the Monte-Carlo variance is
-    :math:`\sum_i s_i^2 / (n^2 D)` with :math:`s_i^2` the variance of the paired draws, the patient variance is
-    :math:`\sum_i \psi_i^2/n^2` less it.  Only the first shrinks with draws.
-    """
-    worlds = paired_worlds(table, arm, reference, week, outcome)
-    n = len(worlds.arm)
-    zero, one = float(worlds.reference.mean()), float(worlds.arm.mean())
-    if measure == "ratio":
-        if zero <= 0 or one <= 0:
-            raise RefusalError(f"a ratio of means {one:g} / {zero:g} has no logarithm; ask for measure='difference'")
-        effect, slope = float(np.log(one / zero)), np.array([1 / one, 1 / zero])
-    else:
-        effect, slope = one - zero, np.array([1.0, 1.0])
-    linear = slope[0] * (worlds.arm - one) - slope[1] * (worlds.reference - zero)
-    monte_carlo = _monte_carlo_variance(linear, worlds.sampled)
-    together = float((linear.mean(1) ** 2).sum()) / (n * (n - 1)) if n > 1 else np.nan  # one patient says nothing of others
-    se = float(np.sqrt(np.maximum(together, np.nan_to_num(monte_carlo))))
-    z = float(stats.norm.ppf(0.5 + level / 2)) * se
-    back = np.exp if measure == "ratio" else float
-    how = "paired draws" if worlds.sampled else "expected outcomes"
-    row: dict[str, Any] = {
-        "analysis": "interventional",
-        "population": population,
-        "subgroup": "all",
-        "arm": arm,
-        "reference": reference,
-        "measure": f"{'risk' if outcome == 'any' else 'mean'} {measure}",
-        "estimand": f"{measure} of the mean {_OUTCOMES[outcome]}, had every patient been given {arm} against {reference}",
-        "estimator": f"g-computation through the causal model, {how}",
-        "variance": "influence of patients, Monte Carlo apart",
-        "estimate": float(back(effect)),
-        "se": se,
-        "lower": float(back(effect - z)),
-        "upper": float(back(effect + z)),
-        "level": level,
-        "p_value": float(2 * stats.norm.sf(abs(effect) / se)) if se > 0 else np.nan,
-        "n": n,
-        "n_reference": n,
-        "se_patient": float(np.sqrt(np.maximum(together - monte_carlo, 0.0))),
-        "se_monte_carlo": float(np.sqrt(monte_carlo)),
-        "randomised": randomised,
-        "rung": 2,
-    }
-    return results_table([row])
 
 
 def policy_values(

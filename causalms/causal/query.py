@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalms.causal.interventions import Intervention, columns_of
+from causalms.causal.interventions import Intervention
 from causalms.causal.mechanism import COUPLINGS, Mechanism
 from causalms.errors import InputError, RefusalError, UsageError
 
 ABDUCTIONS = ("stochastic", "deterministic")
+ASSIGNMENTS = ("randomised", "registry")
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,26 @@ class Query:
     expected : bool
         Expected outcomes instead of draws.
     coupling : {"monotone", "ancestral", "independent", "rho"}
-    rho : float
-        Correlation of normal scores of U between the factual world and another.
+    rho : float, optional
+        Correlation of the two worlds' noise, given with coupling ``rho`` only.
     evidence_week : float or None
         Visit whose factual outcome is conditioned on; None asks rung 2.
     abduction : {"stochastic", "deterministic"}
     missing : {"refuse", "skip"}
         What happens to patients without evidence.
+    assignment : {"randomised", "registry"}
+        How the arms of the table came about (:meth:`CausalModel.do`).
+
+    Raises
+    ------
+    UsageError
+        If the coupling is unknown, or ``rho`` is given without it or missing with it.
+
+    Examples
+    --------
+    >>> from causalms.causal import value
+    >>> Query((value("drug"),), (48.0,), coupling="rho", rho=0.5, evidence_week=48.0).rung
+    3
     """
 
     interventions: tuple[Intervention, ...]
@@ -49,15 +63,115 @@ class Query:
     seed: int = 0
     expected: bool = False
     coupling: str = "monotone"
-    rho: float = 1.0
+    rho: float | None = None
     evidence_week: float | None = None
     abduction: str = "stochastic"
     missing: str = "refuse"
+    assignment: str = "randomised"
+
+    def __post_init__(self) -> None:
+        correlation_of(self.coupling, self.rho)
+
+    @property
+    def correlation(self) -> float:
+        """Correlation of normal scores of U between the factual world and another."""
+        return correlation_of(self.coupling, self.rho)
 
     @property
     def rung(self) -> int:
         """2 without evidence, 3 with."""
         return 2 if self.evidence_week is None else 3
+
+    def refuse_nonsense(self) -> None:
+        """Refuse what makes no sense whatever the mechanism, so that it can be said before a model is loaded or fitted.
+
+        Raises
+        ------
+        UsageError
+            If an argument is unknown, empty, repeated or contradicts another.
+        """
+        if not self.interventions:
+            raise UsageError("no arm to set; name at least one `arm` or a policy")
+        names = [i.name for i in self.interventions]
+        if len(set(names)) < len(names):
+            raise UsageError(f"interventions need names of their own, found {', '.join(names)}; rename or drop one")
+        if not self.weeks or any(not math.isfinite(w) for w in self.weeks) or len(set(self.weeks)) < len(self.weeks):
+            raise UsageError(f"weeks are {list(self.weeks)}; give visit weeks, each once")
+        if not isinstance(self.draws, int | np.integer) or self.draws < 1:
+            raise UsageError(f"`draws` is {self.draws}; give at least 1")
+        if self.missing not in ("refuse", "skip"):
+            raise UsageError(f"`missing` is {self.missing!r}; choose refuse or skip")
+        if self.abduction not in ABDUCTIONS:
+            raise UsageError(f"`abduction` {self.abduction!r} is unknown; choose {' or '.join(ABDUCTIONS)}")
+        if self.rung == 2 and self.coupling == "rho":
+            raise UsageError("`coupling=rho` ties a world to a factual one; use it with counterfactual()")
+        if self.rung == 3 and self.expected:
+            raise UsageError("expected outcomes are rung 2; a counterfactual needs particles: leave `expected` out")
+        if self.assignment not in ASSIGNMENTS:
+            raise UsageError(f"`assignment`: {self.assignment!r} is unknown; choose {' or '.join(ASSIGNMENTS)}")
+        if self.assignment == "registry" and self.rung == 3:
+            raise UsageError("`assignment=registry` is about effects in a population; ask for do()")
+
+    def refuse_if_unanswerable(self, mechanism: Mechanism) -> None:
+        """Refuse, by name and with the mend, what a mechanism cannot answer honestly.
+
+        Raises
+        ------
+        UsageError
+            If the call makes no sense whatever the mechanism.
+        RefusalError
+            If this mechanism cannot answer it.
+        """
+        self.refuse_nonsense()
+        name, can = mechanism.name, mechanism.capabilities
+        guidance = float(mechanism.description.get("guidance", 1.0))
+        if guidance != 1.0:
+            raise RefusalError(
+                f"mechanism {name!r} samples with guidance {guidance:g}, which biases every effect; set guidance to 1"
+            )
+        if self.expected and "expect" not in can:
+            raise RefusalError(f"mechanism {name!r} has no expect; sample instead (leave `expected` out)")
+        if not self.expected and "push" not in can:
+            raise RefusalError(f"mechanism {name!r} has no push; ask for expected outcomes (`expected=True`)")
+        if self.rung == 3:
+            self._refuse_abduction(mechanism)
+        if self.coupling not in mechanism.couplings:
+            raise RefusalError(
+                f"mechanism {name!r} has no coupling {self.coupling!r}; choose {', '.join(sorted(mechanism.couplings))}"
+            )
+        for intervention in self.interventions:
+            if intervention.kind != "value" and intervention.name in mechanism.arms:
+                raise UsageError(f"a {intervention.kind} cannot be called {intervention.name!r}, the name of an arm; rename it")
+            refuse_arms(intervention.arms, mechanism)
+        first, last = mechanism.weeks
+        for week in (*self.weeks, *(() if self.evidence_week is None else (self.evidence_week,))):
+            if not max(first, 0.0) <= week <= last or week == 0:
+                raise RefusalError(
+                    f"week {week:g} is outside what {name!r} was trained on ({first:g} to {last:g}); choose a week inside"
+                )
+
+    def refuse_unknown_columns(self, participants: pd.DataFrame) -> None:
+        """Refuse a policy that asks for a column the participants table does not have.
+
+        Raises
+        ------
+        InputError
+            Naming policy, column and the columns there are.
+        """
+        for intervention in self.interventions:
+            for column in intervention.columns:
+                if column not in participants:
+                    known = ", ".join(map(str, participants.columns))
+                    raise InputError(f"policy {intervention.name!r}: no column {column!r}; known are {known}")
+
+    def _refuse_abduction(self, mechanism: Mechanism) -> None:
+        name = mechanism.name
+        if "abduct" not in mechanism.capabilities:
+            raise RefusalError(f"mechanism {name!r} has no abduct, so it cannot explain a factual outcome; ask for do() instead")
+        if mechanism.description.get("clipping"):
+            raise RefusalError(f"mechanism {name!r} clips while sampling, which no abduction can invert; switch clipping off")
+        if self.abduction == "deterministic" and "deterministic-abduct" not in mechanism.capabilities:
+            raise RefusalError(f"mechanism {name!r} has no deterministic abduction; use `abduction=stochastic`")
 
 
 @dataclass(frozen=True)
@@ -82,7 +196,7 @@ class QueryRecord:
         return hashlib.sha256(json.dumps(self.content, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
-def couple(coupling: str, rho: float | None) -> float:
+def correlation_of(coupling: str, rho: float | None) -> float:
     """Correlation that a coupling stands for.
 
     Raises
@@ -92,17 +206,17 @@ def couple(coupling: str, rho: float | None) -> float:
 
     Examples
     --------
-    >>> couple("monotone", None), couple("independent", None), couple("rho", 0.5)
+    >>> correlation_of("monotone", None), correlation_of("independent", None), correlation_of("rho", 0.5)
     (1.0, 0.0, 0.5)
     """
     if coupling not in COUPLINGS:
-        raise UsageError(f"coupling {coupling!r} is unknown; choose {', '.join(COUPLINGS)}")
+        raise UsageError(f"`coupling`: {coupling!r} is unknown; choose {', '.join(COUPLINGS)}")
     if (coupling == "rho") != (rho is not None):
-        raise UsageError("coupling 'rho' and the value rho go together; give both or neither")
+        raise UsageError("`coupling=rho` and a value for `rho` go together; give both or neither")
     if rho is None:
         return 0.0 if coupling == "independent" else 1.0
     if not -1.0 <= rho <= 1.0:
-        raise UsageError(f"rho is {rho}; give a correlation from -1 (mirrored) over 0 (independent) to 1 (shared)")
+        raise UsageError(f"`rho` is {rho}; give a correlation from -1 (mirrored) over 0 (independent) to 1 (shared)")
     return float(rho)
 
 
@@ -123,7 +237,7 @@ def record_of(query: Query, mechanism: Mechanism, participants: pd.DataFrame, tr
             "weeks": list(query.weeks),
             "evidence": evidence,
             "coupling": query.coupling,
-            "rho": query.rho,
+            "rho": query.correlation,
             "abduction": query.abduction if evidence else None,
             "expected": query.expected,
             "draws": None if query.expected else query.draws,
@@ -141,102 +255,11 @@ def record_of(query: Query, mechanism: Mechanism, participants: pd.DataFrame, tr
     )
 
 
-def refuse_if_unanswerable(query: Query, mechanism: Mechanism) -> None:
-    """Refuse, by name and with the mend, what a mechanism cannot answer honestly.
-
-    Raises
-    ------
-    UsageError
-        If the call makes no sense whatever the mechanism.
-    RefusalError
-        If this mechanism cannot answer it.
-    """
-    refuse_nonsense(query)
-    name, can = mechanism.name, mechanism.capabilities
-    guidance = float(mechanism.description.get("guidance", 1.0))
-    if guidance != 1.0:
-        raise RefusalError(f"mechanism {name!r} samples with guidance {guidance:g}, which biases every effect; set guidance to 1")
-    if query.expected and "expect" not in can:
-        raise RefusalError(f"mechanism {name!r} has no expect; sample instead (leave expected out)")
-    if not query.expected and "push" not in can:
-        raise RefusalError(f"mechanism {name!r} has no push; ask for expected outcomes (expected=True)")
-    if query.rung == 3:
-        _refuse_abduction(query, mechanism)
-    if query.coupling not in mechanism.couplings:
-        raise RefusalError(
-            f"mechanism {name!r} has no coupling {query.coupling!r}; choose {', '.join(sorted(mechanism.couplings))}"
-        )
-    for intervention in query.interventions:
-        if intervention.kind != "value" and intervention.name in mechanism.arms:
-            raise UsageError(f"a {intervention.kind} cannot be called {intervention.name!r}, the name of an arm; rename it")
-        refuse_arms(intervention.words.get("arm", intervention.words.get("probabilities", ())), mechanism)
-        for rule in intervention.words.get("rules", ()):
-            refuse_arms(rule["arms"], mechanism)
-    first, last = mechanism.weeks
-    for week in (*query.weeks, *(() if query.evidence_week is None else (query.evidence_week,))):
-        if not max(first, 0.0) <= week <= last or week == 0:
-            raise RefusalError(
-                f"week {week:g} is outside what {name!r} was trained on ({first:g} to {last:g}); choose a week inside"
-            )
-
-
-def refuse_unknown_columns(query: Query, participants: pd.DataFrame) -> None:
-    """Refuse a policy that asks for a column the participants table does not have.
-
-    Raises
-    ------
-    InputError
-        Naming policy, column and the columns there are.
-    """
-    for intervention in query.interventions:
-        for rule in intervention.words.get("rules", ()):
-            for column in columns_of(rule["when"]):
-                if column not in participants:
-                    known = ", ".join(map(str, participants.columns))
-                    raise InputError(f"policy {intervention.name!r}: no column {column!r}; known are {known}")
-
-
 def refuse_arms(arms: str | Sequence[str] | Mapping[str, float], mechanism: Mechanism) -> None:
     """Refuse arms that the mechanism never saw."""
     for arm in (arms,) if isinstance(arms, str) else arms:
         if arm not in mechanism.arms:
             raise RefusalError(
-                f"arm {arm!r} is outside the support of {mechanism.name!r}; name one of {', '.join(mechanism.arms)}"
+                f"arm {arm!r} is outside the support of {mechanism.name!r}, which knows "
+                f"{', '.join(mechanism.arms)}; name one of these"
             )
-
-
-def refuse_nonsense(query: Query) -> None:
-    """Refuse what makes no sense whatever the mechanism, so that it can be said before a model is loaded or fitted.
-
-    Raises
-    ------
-    UsageError
-        If an argument is unknown, empty, repeated or contradicts another.
-    """
-    if not query.interventions:
-        raise UsageError("no arm to set; name at least one arm or a policy")
-    names = [i.name for i in query.interventions]
-    if len(set(names)) < len(names):
-        raise UsageError(f"interventions need names of their own, found {', '.join(names)}; rename or drop one")
-    if not query.weeks or any(not math.isfinite(w) for w in query.weeks) or len(set(query.weeks)) < len(query.weeks):
-        raise UsageError(f"weeks are {list(query.weeks)}; give visit weeks, each once")
-    if not isinstance(query.draws, int | np.integer) or query.draws < 1:
-        raise UsageError(f"draws is {query.draws}; give at least 1")
-    if query.missing not in ("refuse", "skip"):
-        raise UsageError(f"missing is {query.missing!r}; choose refuse or skip")
-    if query.abduction not in ABDUCTIONS:
-        raise UsageError(f"abduction {query.abduction!r} is unknown; choose {' or '.join(ABDUCTIONS)}")
-    if query.rung == 2 and query.coupling == "rho":
-        raise UsageError("coupling 'rho' ties a world to a factual one; use it with counterfactual() (--given-factual)")
-    if query.rung == 3 and query.expected:
-        raise UsageError("expected outcomes are rung 2; a counterfactual needs particles: leave expected out")
-
-
-def _refuse_abduction(query: Query, mechanism: Mechanism) -> None:
-    name = mechanism.name
-    if "abduct" not in mechanism.capabilities:
-        raise RefusalError(f"mechanism {name!r} has no abduct, so it cannot explain a factual outcome; ask for do() instead")
-    if mechanism.description.get("clipping"):
-        raise RefusalError(f"mechanism {name!r} clips while sampling, which no abduction can invert; switch clipping off")
-    if query.abduction == "deterministic" and "deterministic-abduct" not in mechanism.capabilities:
-        raise RefusalError(f"mechanism {name!r} has no deterministic abduction; use abduction='stochastic'")

@@ -18,20 +18,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyro
-import pyro.distributions as dist
-import torch
 
+from causalms.causal.evidence import as_trial
+from causalms.causal.model import CausalModel
+from causalms.causal.sampling import Running
 from causalms.errors import ConvergenceError, InputError, UsageError
 from causalms.tables import net2_column
 
+if TYPE_CHECKING:
+    import torch
+
 FloatArray = npt.NDArray[np.floating[Any]]
-_DOUBLE = torch.float64
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,10 @@ class CountData:
         The model's own alpha.
     """
 
-    counts: torch.Tensor
-    expected: torch.Tensor
-    arm: torch.Tensor
-    trial: torch.Tensor
+    counts: FloatArray
+    expected: FloatArray
+    arm: npt.NDArray[np.integer[Any]]
+    trial: npt.NDArray[np.integer[Any]]
     arms: tuple[str, ...]
     trials: tuple[str, ...]
     dispersion: float
@@ -79,10 +81,10 @@ class CountData:
         arms, trials = (tuple(sorted(rows[c].unique())) for c in ("arm", "trial"))
         dispersion = float(np.average(rows["dispersion"], weights=rows["expected_net2_lesions"] + 1e-9))
         return cls(
-            torch.tensor(rows[column].to_numpy(float), dtype=_DOUBLE),
-            torch.tensor(rows["expected_net2_lesions"].clip(lower=1e-6).to_numpy(float), dtype=_DOUBLE),
-            torch.tensor([arms.index(a) for a in rows["arm"]]),
-            torch.tensor([trials.index(t) for t in rows["trial"]]),
+            rows[column].to_numpy(float),
+            rows["expected_net2_lesions"].clip(lower=1e-6).to_numpy(float),
+            np.array([arms.index(a) for a in rows["arm"]]),
+            np.array([trials.index(t) for t in rows["trial"]]),
             arms,
             trials,
             max(dispersion, 1e-3),
@@ -91,19 +93,27 @@ class CountData:
 
 def count_model(data: CountData, arm_scale: float = 1.0, trial_scale: float = 0.2) -> None:
     """Recalibrate expected counts: the Pyro model whose posterior carries the uncertainty of the generator's rates."""
-    zero, one = torch.zeros((), dtype=_DOUBLE), torch.ones((), dtype=_DOUBLE)
+    import pyro
+    import pyro.distributions as dist
+    import torch
+
+    zero, one = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
     level = pyro.sample("level", dist.Normal(zero, one))
     slope = pyro.sample("slope", dist.Normal(one, 0.25 * one))
     log_alpha = pyro.sample("log_alpha", dist.Normal(float(np.log(data.dispersion)) * one, 0.5 * one))
     arm = pyro.sample("arm_effect", dist.Normal(zero, arm_scale * one).expand([len(data.arms)]).to_event(1))
-    log_m = data.expected.log()
-    log_mean = log_m.mean() + level + slope * (log_m - log_m.mean()) + arm[data.arm]
+    log_m = torch.tensor(data.expected, dtype=torch.float64).log()
+    log_mean = log_m.mean() + level + slope * (log_m - log_m.mean()) + arm[torch.as_tensor(data.arm)]
     if len(data.trials) > 1:
         trial = pyro.sample("trial_effect", dist.Normal(zero, trial_scale * one).expand([len(data.trials)]).to_event(1))
-        log_mean = log_mean + trial[data.trial]
+        log_mean = log_mean + trial[torch.as_tensor(data.trial)]
     size = torch.exp(-log_alpha)
     with pyro.plate("patients", len(data.counts)):
-        pyro.sample("counts", dist.NegativeBinomial(size, logits=log_mean - size.log()), obs=data.counts)
+        pyro.sample(
+            "counts",
+            dist.NegativeBinomial(size, logits=log_mean - size.log()),
+            obs=torch.tensor(data.counts, dtype=torch.float64),
+        )
 
 
 @dataclass(frozen=True)
@@ -141,11 +151,11 @@ class Recalibration:
 
     def rate_ratios(self, expected: pd.DataFrame, arm: str, reference: str) -> FloatArray:
         """Population rate ratio of every member, (members,), over the patients of an expected table at one visit."""
-        found = []
+        means = []
         for name in (arm, reference):
             m = expected.loc[expected["arm"] == name, "expected_net2_lesions"].clip(lower=1e-6).to_numpy(float)
-            found.append(self.means(np.log(m), name).mean(1))
-        return np.asarray(found[0] / found[1])
+            means.append(self.means(np.log(m), name).mean(1))
+        return np.asarray(means[0] / means[1])
 
     def table(self, expected: pd.DataFrame) -> pd.DataFrame:
         """Every member's expected outcomes: the expected table once a member, with a column ``generator``.
@@ -208,25 +218,24 @@ def recalibrate(
     data = CountData.of(expected, participants, week)
     mode, covariance, layout = laplace(count_model, (data, arm_scale, trial_scale))
     draws = np.random.default_rng(seed).multivariate_normal(mode, covariance, size=members, method="cholesky")
-    found = {name: draws[:, span] for name, span in layout.items()}
+    sites = {name: draws[:, span] for name, span in layout.items()}
     return Recalibration(
         data.arms,
-        float(data.expected.log().mean()),
-        found["level"][:, 0],
-        found["slope"][:, 0],
-        np.exp(found["log_alpha"][:, 0]),
-        found["arm_effect"],
+        float(np.log(data.expected).mean()),
+        sites["level"][:, 0],
+        sites["slope"][:, 0],
+        np.exp(sites["log_alpha"][:, 0]),
+        sites["arm_effect"],
     )
 
 
 def recalibrated(
-    model: Any,
+    model: CausalModel,
     trial: Any,
     expected: pd.DataFrame,
     members: int = 100,
     seed: int = 0,
-    workers: int | None = None,
-    progress: bool = False,
+    running: Running = Running(),
 ) -> pd.DataFrame:
     """Recalibrate an expected table on the observed counts of its own visit, asking the model for the arms that were given.
 
@@ -250,8 +259,6 @@ def recalibrated(
     InputError
         If nobody was seen at that visit, or a world is no arm of the trial.
     """
-    from causalms.causal.tables_in import as_trial
-
     trial = as_trial(trial)
     weeks = expected["visit_week"].unique()
     if len(weeks) != 1:
@@ -262,17 +269,15 @@ def recalibrated(
         raise InputError(f"participants: no column {net2_column(int(week))!r}; recalibrate at a week with observed outcomes")
     seen = people[people[net2_column(int(week))].notna() & people["arm"].isin(model.mechanism.arms)]
     own = [
-        model.do(
-            trial, str(arm), week, expected=True, participants=list(of_arm["participant_id"]), workers=workers, progress=progress
-        )
+        model.do(trial, str(arm), week, expected=True, participants=list(of_arm["participant_id"]), running=running)
         for arm, of_arm in seen.groupby("arm")
     ]
     if not own:
         raise InputError(f"participants: nobody on a known arm was seen at week {week:g}; name a week with observed outcomes")
-    found = recalibrate(pd.concat(own), people, int(week), members, seed).table(expected)
+    table = recalibrate(pd.concat(own), people, int(week), members, seed).table(expected)
     queries = {i: {**r, "recalibration": {"members": members, "seed": seed}} for i, r in expected.attrs["queries"].items()}
-    found.attrs = {**expected.attrs, "queries": queries}
-    return found
+    table.attrs = {**expected.attrs, "queries": queries}
+    return table
 
 
 def laplace(
@@ -289,6 +294,8 @@ def laplace(
 
     Examples
     --------
+    >>> import pyro, torch
+    >>> import pyro.distributions as dist
     >>> def coin():
     ...     x = pyro.sample("x", dist.Normal(torch.zeros((), dtype=torch.float64), 1.0))
     ...     pyro.sample("y", dist.Normal(x, 1.0), obs=torch.tensor(2.0, dtype=torch.float64))
@@ -296,6 +303,8 @@ def laplace(
     >>> mode.round(6).tolist(), covariance.round(6).tolist()
     ([1.0], [[0.5]])
     """
+    import pyro
+    import torch
     from pyro.infer.mcmc.util import initialize_model
 
     with torch.random.fork_rng(), pyro.validation_enabled(False):
@@ -310,22 +319,24 @@ def laplace(
         def energy(x: torch.Tensor) -> torch.Tensor:
             return torch.as_tensor(potential({name: x[span].reshape(shapes[name]) for name, span in layout.items()}))
 
-        x = torch.zeros(start, dtype=_DOUBLE)
+        x = torch.zeros(start, dtype=torch.float64)
         for _ in range(most):
-            gradient = torch.autograd.functional.jacobian(energy, x)
-            hessian = torch.autograd.functional.hessian(energy, x)
+            gradient = torch.autograd.functional.jacobian(energy, x)  # type: ignore[no-untyped-call]
+            hessian = torch.autograd.functional.hessian(energy, x)  # type: ignore[no-untyped-call]
             step, scale = _descent(hessian, gradient), 1.0
             here = float(energy(x))
             while scale > 1e-6 and not float(energy(x - scale * step)) <= here + 1e-10:
                 scale /= 2
             x = x - scale * step
             if float(gradient.abs().max()) < tolerance * max(1.0, abs(here)):
-                covariance = torch.linalg.inv(torch.autograd.functional.hessian(energy, x)).numpy()
+                covariance = torch.linalg.inv(torch.autograd.functional.hessian(energy, x)).numpy()  # type: ignore[no-untyped-call]
                 return x.numpy(), (covariance + covariance.T) / 2, layout
     raise ConvergenceError("Newton's method found no posterior mode; check the counts and expected counts for outliers")
 
 
 def _descent(hessian: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
     """Newton step on the absolute Hessian, so that a saddle is left downhill."""
+    import torch
+
     values, vectors = torch.linalg.eigh(hessian)
-    return vectors @ ((vectors.T @ gradient) / values.abs().clamp(min=1e-3))
+    return torch.as_tensor(vectors @ ((vectors.T @ gradient) / values.abs().clamp(min=1e-3)))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,18 +15,44 @@ from urllib.parse import quote
 import joblib
 import numpy as np
 import pandas as pd
-import torch
 from tqdm import tqdm
 
-from causalms.causal.graph import Randomisation, Tie, Worlds, evidence_of, intervened, run
+from causalms.causal.evidence import factual_outcome
 from causalms.causal.mechanism import Expected, Mechanism, Outcome, Subject
-from causalms.causal.memory import return_free_memory
 from causalms.causal.query import Query, refuse_arms
-from causalms.causal.tables_in import factual_counts, factual_mask
+from causalms.causal.worlds import Randomisation, Tie, Worlds
 from causalms.errors import RefusalError
 from causalms.files import whole_file
-from causalms.generator.threads import one_thread
 from causalms.tables import DRAWS_OUTCOMES, EXPECTED_OUTCOMES
+
+
+@dataclass(frozen=True)
+class Running:
+    """How a query is run; the numbers do not depend on it.
+
+    Attributes
+    ----------
+    workers : int, optional
+        joblib's n_jobs; None takes the backend in force (:func:`joblib.parallel_config`, for example Dask), else one.
+    progress : bool
+        Whether to show a bar.
+    parts : path, optional
+        Folder in which each finished patient is kept; a killed query that is asked again goes on where it stopped.
+
+    Examples
+    --------
+    >>> Running(workers=2)
+    Running(workers=2, progress=False, parts=None)
+    """
+
+    workers: int | None = None
+    progress: bool = False
+    parts: str | os.PathLike[str] | None = None
+
+    def over(self, calls: Iterator[Any] | Sequence[Any], count: int, what: str) -> list[Any]:
+        """Results of joblib calls, one a patient, in their order."""
+        shown = tqdm(calls, desc=what, unit="patient", total=count, disable=None if self.progress else True)
+        return list(joblib.Parallel(n_jobs=self.workers, batch_size="auto")(shown))
 
 
 @dataclass(frozen=True)
@@ -72,23 +101,18 @@ def sample_patient(
     assigned = np.array([i.assign(subject, range(query.draws), query.seed) for i in query.interventions])
     refuse_arms(list(np.unique(assigned)), mechanism)
     assigned = np.repeat(assigned, len(query.weeks), axis=0)
-    axis = tuple((i.name, w) for i in query.interventions for w in query.weeks)
-    block = 2 if "mask" in mechanism.capabilities else 256
-    parts = [
-        _sample_block(
-            mechanism, subject, randomisation, query, assigned, axis, range(start, min(start + block, query.draws)), factual
-        )
-        for start in range(0, query.draws, block)
-    ]
-    regions = np.concatenate([p["net2_regions"] for p in parts], axis=1) if "net2_regions" in parts[0] else None
+    size = 2 if "mask" in mechanism.capabilities else 256
+    blocks = [range(start, min(start + size, query.draws)) for start in range(0, query.draws, size)]
+    parts = [_sample_block(mechanism, subject, randomisation, query, assigned, block, factual) for block in blocks]
+    sites = {name: np.concatenate([p[name] for p in parts], axis=1) for name in parts[0] if masks or name != "mask"}
     return PatientAnswer(
         subject,
         assigned,
-        axis,
-        np.concatenate([p["net2_lesions"] for p in parts], axis=1),
-        np.concatenate([p["net2_volume_ml"] for p in parts], axis=1),
-        regions,
-        np.concatenate([p["mask"] for p in parts], axis=1) if masks and "mask" in parts[0] else None,
+        tuple((i.name, w) for i in query.interventions for w in query.weeks),
+        sites["net2_lesions"],
+        sites["net2_volume_ml"],
+        sites.get("net2_regions"),
+        sites.get("mask"),
         factual,
     )
 
@@ -99,9 +123,7 @@ def _evidence(mechanism: Mechanism, trial: Any, subject: Subject, week: float) -
             f"participant {subject.participant_id}: no randomised arm, so the outcome has no world; fill in 'arm' or ask for do()"
         )
     refuse_arms(subject.arm_randomised, mechanism)
-    if "mask" in mechanism.capabilities:
-        return mechanism.measure(factual_mask(trial, subject.participant_id, week))
-    return factual_counts(trial, subject.participant_id, week)
+    return factual_outcome(mechanism, trial, subject.participant_id, week)
 
 
 def _sample_block(
@@ -110,38 +132,33 @@ def _sample_block(
     randomisation: Randomisation,
     query: Query,
     assigned: np.ndarray,
-    axis: tuple[tuple[str, float], ...],
     draws: range,
     factual: Outcome | None,
 ) -> dict[str, np.ndarray]:
+    from causalms.causal.graph import sample_worlds
+
+    own, given = subject.arm_randomised, assigned[:, draws.start : draws.stop]
     index = {arm: k for k, arm in enumerate(randomisation.arms)}
-    arms = torch.tensor([[index[a] for a in row[draws.start : draws.stop]] for row in assigned])
-    worlds = Worlds(arms, torch.tensor([week for _, week in axis]))
+    worlds = Worlds(np.array([[index[arm] for arm in row] for row in given]), np.tile(query.weeks, len(query.interventions)))
     noises = []
     # under the coupling independent the fact tells of its own world only: elsewhere there is nothing to abduct
-    tied = query.rho != 0 or bool((assigned[:, draws.start : draws.stop] == subject.arm_randomised).any())
-    if factual is not None and query.evidence_week is not None and subject.arm_randomised is not None and tied:
-        noises = [
-            mechanism.abduct(subject, subject.arm_randomised, query.evidence_week, factual, d, query.seed, query.abduction)
-            for d in draws
-        ]
-    tie = Tie(query.coupling, query.rho, subject.arm_randomised if factual is not None else None)
-    model = intervened(worlds, evidence_of(subject, randomisation, noises))
-    found = run(model, mechanism, subject, randomisation, draws, query.seed, tie)
-    wanted = ("net2_lesions", "net2_volume_ml", "net2_regions", "mask")
-    return {name: found[name].numpy() for name in wanted if name in found}
+    tied = query.correlation != 0 or bool((given == own).any())
+    if factual is not None and query.evidence_week is not None and own is not None and tied:
+        noises = [mechanism.abduct(subject, own, query.evidence_week, factual, d, query.seed, query.abduction) for d in draws]
+    tie = Tie(query.coupling, query.correlation, own if factual is not None else None)
+    return sample_worlds(mechanism, subject, randomisation, worlds, draws, query.seed, tie, noises)
 
 
 def expect_patient(mechanism: Mechanism, trial: Any, query: Query, participant_id: str) -> tuple[Subject, list[Expected]]:
     """Expected outcomes of one patient in every world; a stochastic intervention mixes its arms."""
     subject = mechanism.prepare(trial, participant_id)
-    found = []
+    outcomes = []
     for intervention in query.interventions:
         law = intervention.law(subject)
         refuse_arms(list(law), mechanism)
         for week in query.weeks:
-            found.append(mixture([(p, mechanism.expect(subject, arm, week)) for arm, p in law.items()]))
-    return subject, found
+            outcomes.append(mixture([(p, mechanism.expect(subject, arm, week)) for arm, p in law.items()]))
+    return subject, outcomes
 
 
 def mixture(parts: Sequence[tuple[float, Expected]]) -> Expected:
@@ -173,9 +190,9 @@ def patient_rows(
 ) -> pd.DataFrame:
     """One patient's rows of the draws (or expected) table."""
     if query.expected:
-        subject, found = expect_patient(mechanism, trial, query, participant_id)
+        subject, outcomes = expect_patient(mechanism, trial, query, participant_id)
         axis = [(i.name, w) for i in query.interventions for w in query.weeks]
-        values = np.array([[e.lesions, e.volume_ml, e.activity_probability, e.dispersion] for e in found])
+        values = np.array([[e.lesions, e.volume_ml, e.activity_probability, e.dispersion] for e in outcomes])
         table = _keys(subject, [a for a, _ in axis], [w for _, w in axis], "interventional", query_id)
         return table.assign(**dict(zip(EXPECTED_OUTCOMES, values.T, strict=True)))
     answer = sample_patient(mechanism, trial, randomisation, query, participant_id)
@@ -229,38 +246,23 @@ def answer_all(
     query: Query,
     query_id: str,
     participants: Sequence[str],
-    workers: int | None = None,
-    parts: str | os.PathLike[str] | None = None,
-    progress: bool = False,
+    running: Running = Running(),
 ) -> pd.DataFrame:
-    """Answer for every patient, in parallel over patients by joblib; the same numbers for any number of workers or backend.
-
-    Parameters
-    ----------
-    workers : int, optional
-        joblib's n_jobs; None takes the backend in force (:func:`joblib.parallel_config`, for example Dask), else one.
-    parts : path, optional
-        Folder in which each finished patient is kept; a killed query that is asked again goes on where it stopped.
-    """
+    """Answer for every patient, in parallel over patients by joblib; the same numbers for any number of workers or backend."""
     randomisation = Randomisation.of(trial.participants, mechanism.arms)
-    folder = None if parts is None else Path(parts) / query_id
+    folder = None if running.parts is None else Path(running.parts) / query_id
     task = joblib.delayed(_one_patient)
-    parallel = joblib.Parallel(n_jobs=workers, batch_size="auto")
-    calls = (task(mechanism, trial, randomisation, query, query_id, p, folder) for p in _shown(participants, progress))
-    tables = [t for t in parallel(calls) if len(t)]
+    calls = (task(mechanism, trial, randomisation, query, query_id, p, folder) for p in participants)
+    tables: list[pd.DataFrame] = [t for t in running.over(calls, len(participants), "patients") if len(t)]
     if not tables:
         raise RefusalError("no patient has evidence to condition on; ask for do() or give observed outcomes")
     return pd.concat(tables, ignore_index=True)
 
 
-def _shown(participants: Sequence[str], progress: bool) -> Iterator[str]:
-    yield from tqdm(participants, desc="patients", unit="patient", disable=None if progress else True)
-
-
 def _finished(part: Path) -> pd.DataFrame | None:
     """The rows of a patient answered before; None where there are none, or the disk spoilt them."""
     try:
-        return pd.read_parquet(part)
+        return pd.DataFrame(pd.read_parquet(part))
     except (OSError, ValueError):  # pyarrow's errors of a damaged file are ValueErrors
         return None
 
@@ -277,10 +279,31 @@ def _one_patient(
     part = None if folder is None else folder / f"{quote(participant_id, safe='')}.parquet"  # an id is never a path
     if part is not None and (known := _finished(part)) is not None:
         return known
-    with one_thread():
+    with on_one_thread():
         table = patient_rows(mechanism, trial, randomisation, query, query_id, participant_id)
-    return_free_memory()
+    _return_free_memory()
     if part is not None:
         with whole_file(part) as beside:
             table.to_parquet(beside, index=False)
     return table
+
+
+def on_one_thread() -> AbstractContextManager[None]:
+    """Torch on one thread, so that the bits are the same on any machine; nothing where torch is not in use."""
+    if "torch" not in sys.modules:
+        return nullcontext()
+    from causalms.generator import one_thread
+
+    return one_thread()
+
+
+def _return_free_memory() -> None:
+    """Give the heap's free pages back to the system, so that memory stays flat over thousands of patients.
+
+    A patient's few kept rows lie between the large tensors that were freed and would pin 5 to 9 MB a patient.  Does nothing
+    where the C library is not glibc.
+    """
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)

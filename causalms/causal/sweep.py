@@ -3,37 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import joblib
 import numpy as np
 import pandas as pd
-import torch
-from tqdm import tqdm
 
 from causalms.causal.bounds import Law, activity_harm_bounds, benefit_bounds, harm_bounds
-from causalms.causal.graph import Randomisation, Tie, Worlds, evidence_of, intervened, run
+from causalms.causal.evidence import as_trial, chosen_participants
 from causalms.causal.mechanism import Mechanism, Subject
+from causalms.causal.model import CausalModel
 from causalms.causal.query import refuse_arms
-from causalms.causal.tables_in import as_trial, participant_ids
+from causalms.causal.sampling import Running, on_one_thread
+from causalms.causal.worlds import Randomisation, Tie, Worlds
 from causalms.errors import RefusalError, UsageError
-from causalms.generator.threads import one_thread
 
 MEASURES = ("benefit", "harm", "activity harm")
 
 
 def rho_sweep(
-    model: Any,
+    model: CausalModel,
     trial: Any,
-    arm: str,
-    reference: str,
+    arms: tuple[str, str],
     week: float = 48,
     rhos: Sequence[float] = (-1.0, -0.5, 0.0, 0.5, 0.9, 1.0),
     draws: int = 64,
     seed: int = 0,
     participants: Sequence[str] | None = None,
-    workers: int | None = None,
-    progress: bool = False,
+    running: Running = Running(),
 ) -> pd.DataFrame:
     """Let the coupling run from mirrored over independent to shared noise, beside the bounds that hold for every coupling.
 
@@ -43,6 +41,8 @@ def rho_sweep(
     Parameters
     ----------
     model : CausalModel
+    arms : tuple of str
+        The arm and its reference.
     rhos : sequence of float
         Correlations of the normal scores of U in the two worlds, from -1 (who does well in one does badly in the other) over
         0 (unrelated) to 1 (shared).
@@ -55,22 +55,20 @@ def rho_sweep(
         Tidy: rho, measure ("benefit", "harm", "activity harm"), estimate, se_monte_carlo, lower_bound, upper_bound, n, arm,
         reference, week.  Benefit is fewer lesions under the arm, activity harm any lesion under the arm only.
     """
-    trial = as_trial(trial)
+    trial, (arm, reference) = as_trial(trial), arms
     mechanism: Mechanism = model.mechanism.for_coupling("rho")
-    refuse_arms((arm, reference), mechanism)
+    refuse_arms(arms, mechanism)
     if arm == reference:
         raise RefusalError(f"arm and reference are both {arm!r}; name two arms")
-    randomisation = Randomisation.of(trial.participants, mechanism.arms)
-    chosen = participant_ids(trial) if participants is None else list(participants)
     if draws < 1 or not rhos or any(not -1 <= rho <= 1 for rho in rhos):
-        raise UsageError(f"draws is {draws} and rhos {list(rhos)}; give at least one draw and correlations from -1 to 1")
-    task = joblib.delayed(_patient)
-    shown = tqdm(chosen, desc="sweep over rho", unit="patient", disable=None if progress else True)
-    found = joblib.Parallel(n_jobs=workers)(
-        task(mechanism, trial, randomisation, p, arm, reference, float(week), tuple(rhos), draws, seed) for p in shown
-    )
-    probability = np.array([p for p, _ in found])  # patients, rhos, measures
-    bounds = np.array([b for _, b in found]).mean(0)  # measures, sides
+        raise UsageError(f"`draws` is {draws} and `rhos` {list(rhos)}; give at least one draw and correlations from -1 to 1")
+    randomisation = Randomisation.of(trial.participants, mechanism.arms)
+    chosen = chosen_participants(trial, participants)
+    sweep = _Sweep(mechanism, randomisation, arm, reference, float(week), tuple(rhos), draws, seed)
+    task = joblib.delayed(sweep.of_patient)
+    patients = running.over([task(trial, p) for p in chosen], len(chosen), "sweep over rho")
+    probability = np.array([p for p, _ in patients])  # patients, rhos, measures
+    bounds = np.array([b for _, b in patients]).mean(0)  # measures, sides
     spread = np.sqrt((probability * (1 - probability)).sum(0) / draws) / len(chosen)
     rows = [
         (rho, measure, probability[:, r, m].mean(), spread[r, m], bounds[m, 0], bounds[m, 1], len(chosen))
@@ -81,56 +79,41 @@ def rho_sweep(
     return pd.DataFrame(rows, columns=names).assign(arm=arm, reference=reference, week=float(week))
 
 
-def _patient(
-    mechanism: Mechanism,
-    trial: Any,
-    randomisation: Randomisation,
-    participant_id: str,
-    arm: str,
-    reference: str,
-    week: float,
-    rhos: tuple[float, ...],
-    draws: int,
-    seed: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities (rhos, measures) and bounds (measures, sides) of one patient."""
-    with one_thread():
-        return _swept(mechanism, mechanism.prepare(trial, participant_id), randomisation, arm, reference, week, rhos, draws, seed)
+@dataclass(frozen=True)
+class _Sweep:
+    """A sweep over the coupling, patient by patient."""
 
+    mechanism: Mechanism
+    randomisation: Randomisation
+    arm: str
+    reference: str
+    week: float
+    rhos: tuple[float, ...]
+    draws: int
+    seed: int
 
-def _swept(
-    mechanism: Mechanism,
-    subject: Subject,
-    randomisation: Randomisation,
-    arm: str,
-    reference: str,
-    week: float,
-    rhos: tuple[float, ...],
-    draws: int,
-    seed: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    size = 2 if "mask" in mechanism.capabilities else 256
-    blocks = [range(d, min(d + size, draws)) for d in range(0, draws, size)]
+    def of_patient(self, trial: Any, participant_id: str) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities (rhos, measures) and bounds (measures, sides) of one patient."""
+        with on_one_thread():
+            subject = self.mechanism.prepare(trial, participant_id)
+            zero = self._counts(subject, self.reference, 1.0)  # the world that keeps its own noise is the same for every rho
+            ones = [self._counts(subject, self.arm, rho) for rho in self.rhos]
+            if "expect" in self.mechanism.capabilities:
+                expected = [self.mechanism.expect(subject, world, self.week) for world in (self.reference, self.arm)]
+                laws = [Law.negative_binomial(e.lesions, e.dispersion) for e in expected]
+            else:
+                laws = [Law.of_draws(np.tile(zero, len(ones))), Law.of_draws(np.concatenate(ones))]
+        benefit, harm = benefit_bounds(*laws), harm_bounds(*laws)
+        onset = [float(x) for x in activity_harm_bounds(*(1 - float(law.at_most(0.0)) for law in laws))]
+        probability = [[(one < zero).mean(), (one > zero).mean(), ((one > 0) & (zero == 0)).mean()] for one in ones]
+        return np.array(probability), np.array([[benefit.lower, benefit.upper], [harm.lower, harm.upper], onset])
 
-    def counts(world: str, rho: float) -> np.ndarray:
-        arms = torch.tensor([[randomisation.arms.index(world)]])
-        model = intervened(Worlds(arms, torch.tensor([week])), evidence_of(subject, randomisation))
-        tie = Tie("rho", rho, factual_arm=reference)
-        found = [run(model, mechanism, subject, randomisation, block, seed, tie)["net2_lesions"].numpy() for block in blocks]
-        return np.asarray(np.concatenate(found, axis=1)[0])
+    def _counts(self, subject: Subject, world: str, rho: float) -> np.ndarray:
+        from causalms.causal.graph import sample_worlds
 
-    zero = counts(reference, 1.0)  # the world that keeps its own noise is the same for every rho
-    probability, pooled = [], []
-    for rho in rhos:
-        one = counts(arm, rho)
-        pooled.append(np.stack([zero, one]))
-        probability.append([(one < zero).mean(), (one > zero).mean(), ((one > 0) & (zero == 0)).mean()])
-    if "expect" in mechanism.capabilities:
-        laws = [mechanism.expect(subject, a, week) for a in (reference, arm)]
-        zero_law, one_law = (Law.negative_binomial(e.lesions, e.dispersion) for e in laws)
-    else:
-        zero_law, one_law = (Law.of_draws(np.concatenate(pooled, axis=1)[k]) for k in (0, 1))
-    active = [1 - float(law.at_most(0.0)) for law in (zero_law, one_law)]
-    benefit, harm = benefit_bounds(zero_law, one_law), harm_bounds(zero_law, one_law)
-    onset = [float(x) for x in activity_harm_bounds(*active)]
-    return np.array(probability), np.array([[benefit.lower, benefit.upper], [harm.lower, harm.upper], onset])
+        size = 2 if "mask" in self.mechanism.capabilities else 256
+        worlds = Worlds(np.array([[self.randomisation.arms.index(world)]]), np.array([self.week]))
+        tie = Tie("rho", rho, factual_arm=self.reference)
+        blocks = [range(d, min(d + size, self.draws)) for d in range(0, self.draws, size)]
+        parts = [sample_worlds(self.mechanism, subject, self.randomisation, worlds, b, self.seed, tie) for b in blocks]
+        return np.asarray(np.concatenate([part["net2_lesions"] for part in parts], axis=1)[0])

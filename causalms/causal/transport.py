@@ -20,71 +20,6 @@ BASELINE = ("age", "edss", "disease_duration", "relapses_prior_year", "gd_lesion
 _SKEWED = ("gd_lesions", "t2_lesions", "t2_volume_ml", "disease_duration", "relapses_prior_year")
 
 
-@dataclass(frozen=True)
-class Support:
-    """How a contrast of two arms is supported by the trials of a table.
-
-    Attributes
-    ----------
-    arm, reference : str
-    randomised : bool
-        Some trial randomises both.
-    trials_of_both, trials_of_arm, trials_of_reference : tuple of str
-    assumption : str
-        What has to hold for the contrast to be an effect, in words.
-    """
-
-    arm: str
-    reference: str
-    randomised: bool
-    trials_of_both: tuple[str, ...]
-    trials_of_arm: tuple[str, ...]
-    trials_of_reference: tuple[str, ...]
-    assumption: str
-
-
-def support(participants: pd.DataFrame, arm: str, reference: str, assignment: str = "randomised") -> Support:
-    """Whether a trial of the table randomises both arms, and what must be assumed if none does.
-
-    Parameters
-    ----------
-    assignment : {"randomised", "registry"}
-        Under ``registry`` arms were chosen, so that patients of one centre on both arms are no randomised comparison.
-
-    Raises
-    ------
-    RefusalError
-        If nobody was randomised to one of them.
-
-    Examples
-    --------
-    >>> table = pd.DataFrame({"trial": ["DEFINE", "DEFINE", "OPERA"], "arm": ["placebo", "dimethyl-fumarate", "ocrelizumab"]})
-    >>> support(table, "dimethyl-fumarate", "placebo").randomised, support(table, "ocrelizumab", "placebo").randomised
-    (True, False)
-    """
-    trials = {}
-    for name in (arm, reference):
-        trials[name] = tuple(sorted(str(t) for t in participants.loc[participants["arm"] == name, "trial"].unique()))
-        if not trials[name]:
-            raise RefusalError(f"nobody was randomised to {name!r}, so there is no contrast to support; name an arm of the table")
-    both = tuple(t for t in trials[arm] if t in trials[reference])
-    if assignment == "registry":
-        words = (
-            f"{arm} and {reference} were chosen and not randomised: the contrast assumes that the measured baseline covariates "
-            "hold every reason for the choice that also bears on the outcome, and that covariates overlap"
-        )
-        return Support(arm, reference, False, (), trials[arm], trials[reference], words)
-    if both:
-        words = f"none beyond randomisation within {', '.join(both)}"
-    else:
-        words = (
-            f"{arm} was randomised in {', '.join(trials[arm])} and {reference} in {', '.join(trials[reference])}, never both: "
-            "the contrast assumes that, given the measured baseline covariates, patients of those trials would have had the "
-            "same outcome under the same arm (no unmeasured trial effect), and that covariates overlap"
-        )
-    return Support(arm, reference, bool(both), both, trials[arm], trials[reference], words)
-
-
 def covariate_overlap(
     participants: pd.DataFrame, arm: str, reference: str, columns: Sequence[str] = BASELINE, caliper: float = 0.02
 ) -> pd.DataFrame:
@@ -180,12 +115,12 @@ def unmeasured_trial_effect(ratio: float, lower: float, upper: float, benchmark:
 
     Examples
     --------
-    >>> found = unmeasured_trial_effect(0.5, 0.4, 0.8)
-    >>> found.erases_estimate, found.erases_interval, round(found.e_value, 3)
+    >>> erased = unmeasured_trial_effect(0.5, 0.4, 0.8)
+    >>> erased.erases_estimate, erased.erases_interval, round(erased.e_value, 3)
     (2.0, 1.25, 3.414)
     """
     if not 0 < lower <= ratio <= upper:
-        raise InputError(f"a ratio {ratio:g} with interval {lower:g} to {upper:g} is none; give positive numbers in order")
+        raise InputError(f"estimate {ratio:g} lies outside its interval {lower:g} to {upper:g}; give positive numbers in order")
     limit = 1.0 if lower <= 1 <= upper else (upper if upper < 1 else lower)
     strong, weak = max(ratio, 1 / ratio), max(limit, 1 / limit)
     return Sensitivity(ratio, limit, strong, weak, _e_value(strong), _e_value(weak), benchmark)

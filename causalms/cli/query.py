@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from causalms.causal import CausalModel
-    from causalms.causal.query import Query
+    from causalms.causal import CausalModel, Query, Running
 
 
 @click.command()
@@ -42,14 +42,15 @@ if TYPE_CHECKING:
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(min=1), help="Processes; the numbers stay the same.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Key of the exogenous noise.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Table to write (.parquet, .csv or .tsv).")
-def command(source: Path, model: str, out: Path, workers: int, **asked: Any) -> None:
+def command(source: Path, model: str, out: Path, workers: int, **given: Any) -> None:
     """Ask what each patient of the trial DIR would have had under another arm.
 
     Writes the draws table and, beside it, its record (OUT with the suffix .queries.json). A killed run that is asked again
     goes on where it stopped (finished patients are kept in OUT.parts until the end).
 
-    --reference also writes OUT.results.csv: the ratio of means of every world to that arm. A contrast that no trial randomises
-    says so, with its assumption, the overlap of covariates and how strong an unmeasured trial effect must be to erase it.
+    --reference also writes OUT.results.csv: the simulated ratio of means of every world to that arm. It says in which trial
+    both arms were randomised together; where there is none, it is transported: the assumption, the overlap of covariates and
+    how strong an unmeasured trial effect must be to erase it stand beside it.
 
     --given-factual also writes OUT.results.csv (probabilities of benefit and harm with the sharp bounds that hold under every
     coupling, and the diagnostics of the run), OUT.diagnostics.csv and their figure, OUT.diagnostics.pdf, one page a world.
@@ -68,74 +69,120 @@ def command(source: Path, model: str, out: Path, workers: int, **asked: Any) -> 
       causalms query trial --do placebo --do ocrelizumab --expected --recalibrate 100 --out expected.parquet
       causalms query trial --do ocrelizumab --given-factual --coupling monotone --out twins.parquet
     """  # noqa: D301 - the backspace is the character that click looks for
-    _refuse_misuse(out, asked)
-    query = _query(asked)
+    from causalms.causal import Running
+
+    options = QueryOptions(**given)
+    options.refuse_contradictions(out)
+    query = options.query()
     trial = _trial(source)
-    causal_model = _model(model, trial, query)
     parts = out.with_name(out.name + ".parts")
-    running: dict[str, Any] = {"workers": workers, "progress": True}
+    run = _Run(_model(model, trial, query), trial, query, options, Running(workers, progress=True, parts=parts))
     try:
-        table, beside = (_rung_three if asked["given_factual"] else _rung_two)(causal_model, trial, asked, running, parts)
-        if asked["bounds_over_rho"]:
-            beside |= _bounds_over_rho(causal_model, trial, asked, running)
+        table, beside = run.answer()
         _deliver(table, beside, out, parts)
     except CausalmsError:
         shutil.rmtree(parts, ignore_errors=True)
         raise
     shutil.rmtree(parts, ignore_errors=True)
-    _say(table, out, beside)
+    _print(table, out, beside)
 
 
-def _refuse_misuse(out: Path, asked: dict[str, Any]) -> None:
-    """What contradicts itself, before anything is read."""
-    if out.suffix not in (".parquet", ".csv", ".tsv"):
-        raise UsageError(f"--out {out}: tables are written as .parquet, .csv or .tsv; choose one of these suffixes")
-    factual, expected = asked["given_factual"], asked["expected"]
-    if factual and expected:
-        raise UsageError("--expected is rung 2 and --given-factual rung 3; choose one")
-    if not factual and (asked["rho"] is not None or asked["skip_missing"]):
-        raise UsageError("--rho and --skip-missing go with --given-factual; add it or leave them out")
-    if factual and asked["registry"]:
-        raise UsageError("--registry is about effects in a population; leave out --given-factual")
-    if asked["members"] and not expected:
-        raise UsageError("--recalibrate works on expected counts; add --expected")
-    if asked["members"] and asked["reference"]:
-        raise UsageError("--recalibrate and --reference: run 'causalms effects OUT --reference ARM' on the recalibrated table")
-    if asked["bounds_over_rho"] and not asked["reference"]:
-        raise UsageError("--bounds-over-rho compares every --do arm with a reference; add --reference ARM")
-    if asked["reference"] and not factual and asked["reference"] not in asked["arms"]:
-        raise UsageError(f"--reference {asked['reference']}: contrasts need that world too; add --do {asked['reference']}")
-    if asked["reference"] and factual and not asked["bounds_over_rho"]:
-        raise UsageError("--reference with --given-factual goes with --bounds-over-rho; add it or leave --reference out")
-    others = set(asked["arms"]) - {asked["reference"]}
-    if asked["reference"] and not others and (asked["bounds_over_rho"] or asked["policy"] is None):
-        raise UsageError(f"--reference {asked['reference']}: no world to compare with it; add --do ARM")
+@dataclass(frozen=True)
+class QueryOptions:
+    """The options of the verb, as they were given."""
 
+    arms: tuple[str, ...]
+    policy: Path | None
+    reference: str | None
+    given_factual: bool
+    coupling: str
+    rho: float | None
+    abduction: str
+    skip_missing: bool
+    checked_patients: int
+    bounds_over_rho: bool
+    expected: bool
+    members: int | None
+    registry: bool
+    draws: int
+    weeks: tuple[float, ...]
+    seed: int
 
-def _query(asked: dict[str, Any]) -> Query:
-    """The query without its mechanism: a bad coupling, week or policy file is said before a model is loaded or fitted."""
-    from causalms.causal.interventions import read_policy, value
-    from causalms.causal.query import Query, couple, refuse_nonsense
+    def refuse_contradictions(self, out: Path) -> None:
+        """Reject contradictory options before reading files."""
+        if out.suffix not in (".parquet", ".csv", ".tsv"):
+            raise UsageError(f"--out {out}: tables are written as .parquet, .csv or .tsv; choose one of these suffixes")
+        if self.given_factual and self.expected:
+            raise UsageError("--expected is rung 2 and --given-factual rung 3; choose one")
+        if not self.given_factual and (self.rho is not None or self.skip_missing):
+            raise UsageError("--rho and --skip-missing go with --given-factual; add it or leave them out")
+        if self.given_factual and self.registry:
+            raise UsageError("--registry is about effects in a population; leave out --given-factual")
+        if self.members and not self.expected:
+            raise UsageError("--recalibrate works on expected counts; add --expected")
+        if self.members and self.reference:
+            raise UsageError(
+                "--recalibrate and --reference: run 'causalms effects OUT --reference ARM' on the recalibrated table"
+            )
+        self._refuse_reference()
 
-    policies = [] if asked["policy"] is None else [read_policy(asked["policy"])]
-    weeks = asked["weeks"] or (48.0,)
-    query = Query(
-        (*(value(arm) for arm in asked["arms"]), *policies),
-        weeks,
-        1 if asked["expected"] else asked["draws"],
-        asked["seed"],
-        asked["expected"],
-        asked["coupling"],
-        couple(asked["coupling"], asked["rho"]),
-        max(weeks) if asked["given_factual"] else None,
-        asked["abduction"],
-    )
-    refuse_nonsense(query)
-    return query
+    def _refuse_reference(self) -> None:
+        if self.reference is None:
+            if self.bounds_over_rho:
+                raise UsageError("--bounds-over-rho compares every --do arm with a reference; add --reference ARM")
+            return
+        if not self.given_factual and self.reference not in self.arms:
+            raise UsageError(f"--reference {self.reference}: contrasts need that world too; add --do {self.reference}")
+        if self.given_factual and not self.bounds_over_rho:
+            raise UsageError("--reference with --given-factual goes with --bounds-over-rho; add it or leave --reference out")
+        if not self.others and (self.bounds_over_rho or self.policy is None):
+            raise UsageError(f"--reference {self.reference}: no world to compare with it; add --do ARM")
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The arms other than the reference."""
+        return tuple(arm for arm in self.arms if arm != self.reference)
+
+    @property
+    def visits(self) -> tuple[float, ...]:
+        """The visit weeks that are asked about."""
+        return self.weeks or (48.0,)
+
+    @property
+    def assignment(self) -> str:
+        """How the arms of the trial came about."""
+        return "registry" if self.registry else "randomised"
+
+    def query(self) -> Query:
+        """The query, built once; what is wrong with it whatever the model is said here.
+
+        Raises
+        ------
+        UsageError, InputError
+            If a coupling, a week or the policy file is no good.
+        """
+        from causalms.causal import Query, read_policy, value
+
+        policies = () if self.policy is None else (read_policy(self.policy),)
+        query = Query(
+            interventions=(*map(value, self.arms), *policies),
+            weeks=self.visits,
+            draws=1 if self.expected else self.draws,
+            seed=self.seed,
+            expected=self.expected,
+            coupling=self.coupling,
+            rho=self.rho,
+            evidence_week=max(self.visits) if self.given_factual else None,
+            abduction=self.abduction,
+            missing="skip" if self.skip_missing else "refuse",
+            assignment=self.assignment,
+        )
+        query.refuse_nonsense()
+        return query
 
 
 def _trial(source: Path) -> Any:
-    from causalms.causal.tables_in import as_trial
+    from causalms.causal import as_trial
     from causalms.tables import read_table
 
     if source.is_file():
@@ -148,78 +195,85 @@ def _trial(source: Path) -> Any:
 def _model(model: str, trial: Any, query: Query) -> CausalModel:
     """Load a model, or fit one of counts once it is known that it can answer."""
     from causalms.causal import CausalModel, NegativeBinomialMechanism
-    from causalms.causal.query import refuse_if_unanswerable, refuse_unknown_columns
 
-    refuse_unknown_columns(query, trial.participants)
+    query.refuse_unknown_columns(trial.participants)
     if model == "counts":
         arms = tuple(sorted(str(arm) for arm in trial.participants["arm"].dropna().unique()))
-        refuse_if_unanswerable(query, NegativeBinomialMechanism(arms, (0.0,) * len(arms)))
+        query.refuse_if_unanswerable(NegativeBinomialMechanism(arms, (0.0,) * len(arms)))
         return CausalModel.fit_counts(trial)
-    found = CausalModel.load(model)
-    refuse_if_unanswerable(query, found.mechanism)
-    return found
+    causal_model = CausalModel.load(model)
+    query.refuse_if_unanswerable(causal_model.mechanism)
+    return causal_model
 
 
-def _shared(asked: dict[str, Any]) -> dict[str, Any]:
-    same = {"arm": list(asked["arms"]), "week": list(asked["weeks"]) or 48, "seed": asked["seed"], "policy": asked["policy"]}
-    return {**same, "coupling": asked["coupling"]}
+@dataclass(frozen=True)
+class _Run:
+    """One query that is being answered: its model, trial and options."""
 
+    model: CausalModel
+    trial: Any
+    query: Query
+    options: QueryOptions
+    running: Running
 
-def _rung_two(
-    model: CausalModel, trial: Any, asked: dict[str, Any], running: dict[str, Any], parts: Path
-) -> tuple[pd.DataFrame, dict[str, Any]]:
-    from causalms.causal import contrasts_with_reference
-    from causalms.causal.recalibration import recalibrated
+    def answer(self) -> tuple[pd.DataFrame, dict[str, Any]]:
+        """The draws table, and by suffix what is written beside it."""
+        table, beside = self._rung_three() if self.options.given_factual else self._rung_two()
+        if self.options.bounds_over_rho:
+            beside |= self._bounds_over_rho()
+        return table, beside
 
-    assignment = "registry" if asked["registry"] else "randomised"
-    how = {"draws": asked["draws"], "expected": asked["expected"], "assignment": assignment}
-    table = model.do(trial, **_shared(asked), **how, **running, parts=parts)
-    if asked["members"]:
-        return recalibrated(model, trial, table, asked["members"], asked["seed"], **running), {}
-    if asked["reference"] is None:
-        return table, {}
-    found = contrasts_with_reference(table, trial.participants, asked["reference"], assignment=assignment)
-    return table, {".results.csv": found}
+    def _rung_two(self) -> tuple[pd.DataFrame, dict[str, Any]]:
+        from causalms.causal import contrasts_with_reference, recalibrated
 
+        options = self.options
+        table = self.model.ask(self.trial, self.query, running=self.running)
+        if options.members:
+            running = replace(self.running, parts=None)
+            return recalibrated(self.model, self.trial, table, options.members, options.seed, running), {}
+        if options.reference is None:
+            return table, {}
+        people = self.trial.participants
+        return table, {".results.csv": contrasts_with_reference(table, people, options.reference, assignment=options.assignment)}
 
-def _rung_three(
-    model: CausalModel, trial: Any, asked: dict[str, Any], running: dict[str, Any], parts: Path
-) -> tuple[pd.DataFrame, dict[str, Any]]:
-    from causalms.causal import diagnostics_table, rung_three_results
-    from causalms.report.figures.counterfactual import diagnostics_page
+    def _rung_three(self) -> tuple[pd.DataFrame, dict[str, Any]]:
+        from causalms.causal import diagnostics_table, rung_three_results
+        from causalms.report.figures.counterfactual import diagnostics_page
 
-    missing = "skip" if asked["skip_missing"] else "refuse"
-    how = {"particles": asked["draws"], "rho": asked["rho"], "abduction": asked["abduction"], "missing": missing}
-    with warnings.catch_warnings(record=True) as doubts:
-        warnings.simplefilter("always", UserWarning)
-        table = model.counterfactual(
-            trial, **_shared(asked), **how, **running, parts=parts, checked_patients=asked["checked_patients"]
-        )
-    for doubt in doubts:
-        click.echo(f"warning: {doubt.message}", err=True)
-    beside: dict[str, Any] = {".results.csv": rung_three_results(model, trial, table, **running)}
-    if asked["checked_patients"] > 0:
-        checked = diagnostics_table(table)
-        pages = [diagnostics_page(checked, str(arm)) for arm in checked["arm"].unique()]
-        beside |= {".diagnostics.csv": checked, ".diagnostics.pdf": pages}
-    return table, beside
+        checked = self.options.checked_patients
+        with warnings.catch_warnings(record=True) as doubts:
+            warnings.simplefilter("always", UserWarning)
+            table = self.model.ask(self.trial, self.query, running=self.running, checked_patients=checked)
+        for doubt in doubts:
+            click.echo(f"warning: {doubt.message}", err=True)
+        beside: dict[str, Any] = {".results.csv": rung_three_results(self.model, self.trial, table, self.running)}
+        if checked > 0:
+            verdicts = diagnostics_table(table)
+            pages = [diagnostics_page(verdicts, str(arm)) for arm in verdicts["arm"].unique()]
+            beside |= {".diagnostics.csv": verdicts, ".diagnostics.pdf": pages}
+        return table, beside
 
+    def _bounds_over_rho(self) -> dict[str, Any]:
+        import pandas as pd
 
-def _bounds_over_rho(model: CausalModel, trial: Any, asked: dict[str, Any], running: dict[str, Any]) -> dict[str, Any]:
-    import pandas as pd
+        from causalms.causal import rho_sweep
+        from causalms.report.figures.counterfactual import bounds_page
 
-    from causalms.causal import rho_sweep
-    from causalms.report.figures.counterfactual import bounds_page
-
-    week, others = max(asked["weeks"] or (48.0,)), [arm for arm in asked["arms"] if arm != asked["reference"]]
-    how = {"draws": asked["draws"], "seed": asked["seed"], **running}
-    tables = [rho_sweep(model, trial, arm, asked["reference"], week, **how) for arm in others]
-    return {".bounds.csv": pd.concat(tables, ignore_index=True), ".bounds.pdf": [bounds_page(table) for table in tables]}
+        options, week = self.options, max(self.options.visits)
+        assert options.reference is not None
+        running = replace(self.running, parts=None)
+        tables = [
+            rho_sweep(
+                self.model, self.trial, (arm, options.reference), week, draws=options.draws, seed=options.seed, running=running
+            )
+            for arm in options.others
+        ]
+        return {".bounds.csv": pd.concat(tables, ignore_index=True), ".bounds.pdf": [bounds_page(table) for table in tables]}
 
 
 def _deliver(table: pd.DataFrame, beside: dict[str, Any], out: Path, parts: Path) -> None:
     """Write every file beside, then move them into place, the draws table last: nothing half-written even after a kill."""
-    from causalms.causal.model import write_draws
+    from causalms.causal import write_draws
     from causalms.tables import write_table
 
     finished = parts / "finished"
@@ -243,20 +297,20 @@ def _write_pages(pages: list[Figure], place: Path) -> None:
             pdf.savefig(page)
 
 
-def _say(table: pd.DataFrame, out: Path, beside: dict[str, Any]) -> None:
+def _print(table: pd.DataFrame, out: Path, beside: dict[str, Any]) -> None:
     (query_id, record), *_ = table.attrs["queries"].items()
     outcome = "expected_net2_lesions" if record["expected"] else "net2_lesions"
     click.echo(f"query {query_id}: rung {record['rung']} ({record['query']}), {record['participants_answered']} patients")
     click.echo(f"model {record['mechanism']} {record['model_checksum']}, coupling {record['coupling']}, seed {record['seed']}")
     for inputs, count in record.get("participants_with_missing_inputs", {}).items():
-        click.echo(f"  {count} patients lack {inputs}: masked in the model, and said in column missing_inputs")
+        click.echo(f"  {count} patients have no {inputs}; the model ran without it (see column missing_inputs)")
     means = table[table["query"] != "observed"].groupby(["arm", "visit_week"], sort=False)[outcome].mean()
     for arm, week, mean in means.reset_index().itertuples(index=False):
         click.echo(f"  {arm:<28} week {week:g}: mean NET2 lesions {mean:.2f}")
     for row in beside.get(".results.csv", table.head(0)).to_dict("records"):
         if row.get("measure") == "mean ratio":
-            kind = "randomised" if row["randomised"] else "transported"
+            together = "randomised together in" + row["estimand"].partition("; randomised together in")[2].partition(";")[0]
             limits = f"{row['estimate']:.3f} ({row['lower']:.3f} to {row['upper']:.3f})"
-            click.echo(f"  {row['arm']} / {row['reference']}: ratio of means {limits}, {kind}")
+            click.echo(f"  {row['arm']} / {row['reference']}: simulated ratio of means {limits}, {together}")
     names = [out.with_suffix(suffix).name for suffix in (".queries.json", *beside)]
     click.echo(f"wrote {out} and {', '.join(names)}")

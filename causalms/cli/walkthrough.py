@@ -14,9 +14,7 @@ import pandas as pd
 from causalms.agreement import agree
 from causalms.benefit import who_benefits
 from causalms.calibration import assess, frequency_maps, pair, place_scores
-from causalms.causal import CausalModel, diagnostics_table, write_draws
-from causalms.causal.individual import rung_three_results
-from causalms.causal.recalibration import recalibrate
+from causalms.causal import CausalModel, Running, Twin, diagnostics_table, recalibrate, rung_three_results, write_draws
 from causalms.cli.places import judged_risk_maps
 from causalms.effects import analyse, estimate
 from causalms.phantom import PhantomTrial, simulate_trial
@@ -87,10 +85,15 @@ class Walkthrough:
         """The causal model around the shipped generator."""
         return CausalModel.load(self.model_name)
 
+    @property
+    def running(self) -> Running:
+        """How the queries are run."""
+        return Running(self.workers, progress=True)
+
     @cached_property
     def expected(self) -> pd.DataFrame:
         """Expected outcomes of everyone under every arm."""
-        table = self.model.do(self.trial, arm=list(ARMS), week=self.week, expected=True, workers=self.workers, progress=True)
+        table = self.model.do(self.trial, arm=list(ARMS), week=self.week, expected=True, running=self.running)
         write_draws(table, self.out / "expected.parquet")
         return table
 
@@ -183,8 +186,7 @@ class Walkthrough:
             draws=DRAWS,
             seed=self.seed,
             participants=few,
-            workers=self.workers,
-            progress=True,
+            running=self.running,
         )
         write_draws(draws, self.out / "draws.parquet")
         same = self.expected[self.expected["participant_id"].isin(few)]
@@ -294,14 +296,13 @@ class Walkthrough:
             week=self.week,
             coupling="ancestral",
             particles=PARTICLES,
-            checked_patients=5,
+            twin=Twin(checked_patients=5),
             seed=self.seed,
             participants=chosen,
-            workers=self.workers,
-            progress=True,
+            running=self.running,
         )
         write_draws(twins, self.out / "twins.parquet")
-        results = rung_three_results(self.model, self.trial, twins, workers=self.workers)
+        results = rung_three_results(self.model, self.trial, twins, Running(self.workers))
         write_table(results, self.out / "twins.csv")
         self.report.add_section(
             "Individual counterfactuals",

@@ -6,6 +6,7 @@ from causalms.generator.config import CONFIGS, ModelConfig, TrainingConfig, conf
 from causalms.generator.model import Abduction, ExpectedOutcome, Generator, Scan
 from causalms.generator.noise import DiffusionNoise
 from causalms.generator.sampling import SAMPLERS
+from causalms.generator.threads import one_thread
 
 __all__ = [
     "CONFIGS",
@@ -18,4 +19,5 @@ __all__ = [
     "Scan",
     "TrainingConfig",
     "config",
+    "one_thread",
 ]

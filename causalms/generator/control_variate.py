@@ -113,7 +113,7 @@ def controlled_means(draws: pd.DataFrame, expected: pd.DataFrame, seed: int) -> 
     Parameters
     ----------
     draws : DataFrame
-        Sampled outcomes, as ``scm.do(..., draws=D, seed=seed)`` gives them.
+        Sampled outcomes, as ``model.do(..., draws=D, seed=seed)`` gives them.
     expected : DataFrame
         The same query with ``expected=True``.
     seed : int

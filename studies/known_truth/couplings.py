@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from causalms.causal.bounds import Law, activity_harm_bounds, benefit_bounds, harm_bounds
+from causalms.causal import Law, activity_harm_bounds, benefit_bounds, harm_bounds
 from causalms.errors import InputError, UsageError
 from studies.known_truth.twins import exact_twins, fair_crps, joined
 

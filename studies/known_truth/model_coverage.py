@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from causalms.causal.recalibration import recalibrate
-from causalms.causal.transport import support
+from causalms.causal import recalibrate
 from causalms.errors import UsageError
-from causalms.tables import net2_column
+from causalms.tables import contrast_population, net2_column
 
 
 def redrawn_trial(
@@ -102,7 +101,7 @@ def rate_ratio_coverage(
         covered = float(((of_pair["log_ratio"] - true).abs() < 1.959964 * of_pair["se_generator"]).mean())
         found.append(
             {
-                "arm": arm, "reference": reference, "randomised": support(people, arm, reference).randomised,
+                "arm": arm, "reference": reference, "randomised": contrast_population(people, arm, reference).randomised,
                 "true_ratio": np.exp(true), "ratio": np.exp(of_pair["log_ratio"].mean()),
                 "shipped_ratio": shipped[arm] / shipped[reference], "scatter": of_pair["log_ratio"].std(ddof=1),
                 "se_generator": of_pair["se_generator"].mean(), "coverage": covered,

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from causalms.causal.mechanism import keyed_generator
+from causalms.causal import keyed_generator
 from causalms.errors import InputError
 
 FloatArray = npt.NDArray[np.floating[Any]]

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from causalms.causal import Expected, MechanismBase, NegativeBinomialMechanism, Noise, Outcome
+from causalms.causal.evidence import TableTrial
 from causalms.causal.mechanism import keyed_generator
-from causalms.causal.tables_in import TableTrial
 
 TRUE = NegativeBinomialMechanism(
     ("placebo", "dimethyl-fumarate", "ocrelizumab"),

@@ -77,7 +77,7 @@ def test_given_factual_is_rung_three(file, tmp_path, capsys):
         (["--do", "placebo", "--rho", "0.5"], 2, "--rho and --skip-missing go with --given-factual"),
         (["--do", "placebo", "--given-factual", "--expected"], 2, "choose one"),
         (["--do", "placebo", "--policy", "none.yaml"], 1, "none.yaml: cannot be read"),
-        (["--do", "placebo", "--coupling", "psychic"], 2, "coupling 'psychic' is unknown"),
+        (["--do", "placebo", "--coupling", "psychic"], 2, "--coupling: 'psychic' is unknown"),
         (["--do", "placebo", "--draws", "many"], 2, "--draws"),
         (["--do", "placebo", "--draws", "0"], 2, "draws is 0"),
         (["--do", "placebo", "--week", "120"], 1, "week 120 is outside"),
@@ -137,9 +137,11 @@ def test_reference_writes_contrasts_with_what_must_stand_beside_them(table, tmp_
     assert code == 0, said.err
     found = pd.read_csv(tmp_path / "e.results.csv")
     ratios = found[found["measure"] == "mean ratio"].set_index("arm")
-    assert ratios["randomised"].to_dict() == {"dimethyl-fumarate": True, "ocrelizumab": False}
+    assert not ratios["randomised"].any()
+    assert "randomised together in A" in ratios.loc["dimethyl-fumarate", "estimand"]
+    assert "randomised together in no trial: transported" in ratios.loc["ocrelizumab", "estimand"]
     assert {"E-value", "covariate overlap, share in common"} <= set(found.loc[found["arm"] == "ocrelizumab", "measure"])
-    assert "ocrelizumab / placebo: ratio of means" in said.out
+    assert "ocrelizumab / placebo: simulated ratio of means" in said.out
     assert "transported" in said.out
 
 

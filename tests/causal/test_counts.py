@@ -7,8 +7,9 @@ import pytest
 from scipy import special, stats
 
 from causalms.causal import NegativeBinomialMechanism, Outcome, Subject
-from causalms.causal.mechanisms.negative_binomial import WEEKS_A_YEAR, poisson_quantile, poisson_score
+from causalms.causal.mechanisms.negative_binomial import poisson_quantile, poisson_score
 from causalms.errors import ConvergenceError, InputError, RefusalError
+from causalms.tables import WEEKS_PER_YEAR
 
 SUBJECT = Subject("p1", "T", "placebo", {}, encoding=0.0)
 
@@ -140,7 +141,7 @@ def test_fit_names_what_is_wrong(table):
 
 
 def test_a_missing_covariate_names_patient_and_column(truth, table):
-    from causalms.causal.tables_in import TableTrial
+    from causalms.causal.evidence import TableTrial
 
     holed = table.assign(age=table["age"].where(table["participant_id"] != "sub-0005"))
     with pytest.raises(InputError, match="participant sub-0005: column 'age' is missing"):
@@ -153,4 +154,4 @@ def test_deterministic_abduction_of_a_count_is_refused():
 
 
 def test_rate_is_a_year_times_the_weeks():
-    assert mechanism().rate(SUBJECT, "ocrelizumab", WEEKS_A_YEAR) == pytest.approx(1.0)
+    assert mechanism().rate(SUBJECT, "ocrelizumab", WEEKS_PER_YEAR) == pytest.approx(1.0)

@@ -9,15 +9,15 @@ import pytest
 
 from causalms.causal import CausalModel, Noise, value
 from causalms.causal.diagnostics import THRESHOLDS, Threshold, act_on, diagnose, to_results
+from causalms.causal.evidence import TableTrial
 from causalms.causal.mechanisms.negative_binomial import NegativeBinomialMechanism
 from causalms.causal.query import Query
-from causalms.causal.tables_in import TableTrial
 from causalms.errors import RefusalError
 
 ARMS = ["placebo", "dimethyl-fumarate", "ocrelizumab"]
 
 
-def check(mechanism, table, arm="ocrelizumab", coupling="monotone", rho=1.0, patients=150):
+def check(mechanism, table, arm="ocrelizumab", coupling="monotone", rho=None, patients=150):
     query = Query((value(arm),), (48.0,), coupling=coupling, rho=rho, evidence_week=48.0)
     found = diagnose(mechanism, TableTrial(table), query, list(table["participant_id"]), patients)
     return found.set_index("diagnostic")
@@ -73,7 +73,7 @@ def test_a_mechanism_that_reads_the_arm_into_its_noise_is_caught(truth, big_tabl
 
 
 def test_reverse_trips_of_redrawn_worlds_are_not_judged(truth, big_table):
-    found = check(truth, big_table, coupling="independent", rho=0.0, patients=40)
+    found = check(truth, big_table, coupling="independent", patients=40)
     assert found.loc["reversibility", "verdict"] == "not checked"
 
 
@@ -97,7 +97,7 @@ def test_thresholds_judge_both_sides_and_missing_values():
 
 def test_diagnostics_are_rows_of_results(truth, table):
     found = check(truth, table, patients=10).reset_index()
-    rows = to_results(found, randomised=True)
+    rows = to_results(found)
     assert rows["measure"].tolist() == list(THRESHOLDS)
     assert (rows["analysis"] == "diagnostics").all()
     assert (rows["rung"] == 3).all()

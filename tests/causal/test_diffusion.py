@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from scipy import special
 
-from causalms.causal import CausalModel
+from causalms.causal import CausalModel, Running, Twin
 from causalms.causal.mechanisms.diffusion import DiffusionMechanism
 from causalms.errors import RefusalError
 from causalms.generator import DiffusionNoise, ExpectedOutcome, Generator
@@ -126,7 +126,7 @@ def test_counterfactuals_of_masks_pass_the_diagnostics_they_can(model, trial):
 
 
 def test_deterministic_abduction_has_one_particle(model, trial):
-    twins = model.counterfactual(trial, "placebo", 48, particles=3, abduction="deterministic", checked_patients=0)
+    twins = model.counterfactual(trial, "placebo", 48, particles=3, twin=Twin(abduction="deterministic", checked_patients=0))
     counts = twins[twins["query"] == "counterfactual"].groupby("participant_id")["net2_lesions"].nunique()
     assert (counts == 1).all()
 
@@ -149,7 +149,7 @@ def test_a_missing_mask_is_missing_evidence(model, trial):
     del trial.masks["sub-0002", "NET2", 48]
     with pytest.raises(RefusalError, match="sub-0002: no NET2 mask at week 48"):
         model.counterfactual(trial, "placebo", 48, particles=1)
-    found = model.counterfactual(trial, "placebo", 48, particles=1, missing="skip", checked_patients=0)
+    found = model.counterfactual(trial, "placebo", 48, particles=1, twin=Twin(missing="skip", checked_patients=0))
     assert found["participant_id"].nunique() == 3
 
 
@@ -159,7 +159,7 @@ def test_a_table_without_scans_is_refused(model, trial):
 
 
 def test_rho_mixes_fields(model, trial):
-    twins = model.counterfactual(trial, "ocrelizumab", 48, coupling="rho", rho=0.5, particles=2, checked_patients=0)
+    twins = model.counterfactual(trial, "ocrelizumab", 48, coupling="rho", particles=2, twin=Twin(rho=0.5, checked_patients=0))
     assert len(twins) == 4 + 8
 
 
@@ -183,7 +183,9 @@ def test_workers_load_the_checkpoint_instead_of_being_sent_it(shipped):
 @pytest.mark.slow
 def test_the_shipped_model_gives_the_same_numbers_for_two_workers(shipped, phantom):
     some = list(phantom.participants["participant_id"].head(2))
-    one, two = (shipped.do(phantom, ["placebo", "ocrelizumab"], 48, draws=2, participants=some, workers=w) for w in (1, 2))
+    one, two = (
+        shipped.do(phantom, ["placebo", "ocrelizumab"], 48, draws=2, participants=some, running=Running(w)) for w in (1, 2)
+    )
     pd.testing.assert_frame_equal(one, two, check_exact=True)
 
 

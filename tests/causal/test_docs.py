@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from causalms.causal import CausalModel, policy, rho_sweep
+from causalms.causal import CausalModel, Twin, policy, rho_sweep
 
 PAGE = Path(__file__).parents[2] / "docs" / "causal" / "own_mechanism.md"
 
@@ -29,17 +29,15 @@ def two_arms(make_participants, make_outcomes, mechanism):
 
 def test_the_page_s_mechanism_answers_every_query(mechanism, two_arms):
     model = CausalModel(mechanism)
-    draws = model.do(
-        two_arms, ["placebo", "ocrelizumab"], policy=policy("p", [("gd_lesions > 0", "ocrelizumab")], "placebo"), draws=40
-    )
+    draws = model.do(two_arms, ["placebo", "ocrelizumab", policy("p", [("gd_lesions > 0", "ocrelizumab")], "placebo")], draws=40)
     expected = model.do(two_arms, ["placebo", "ocrelizumab"], expected=True)
     means = draws.groupby("arm")["net2_lesions"].mean()
     closed = expected.groupby("arm")["expected_net2_lesions"].mean()
     assert means["placebo"] == pytest.approx(closed["placebo"], abs=4 * np.sqrt(closed["placebo"] / (30 * 40)))
     for coupling, rho in (("monotone", None), ("independent", None), ("rho", 0.5)):
-        twins = model.counterfactual(two_arms, ["placebo", "ocrelizumab"], coupling=coupling, rho=rho, particles=2)
+        twins = model.counterfactual(two_arms, ["placebo", "ocrelizumab"], coupling=coupling, particles=2, twin=Twin(rho=rho))
         found = {row["diagnostic"]: row["value"] for row in twins.attrs["diagnostics"]}
         assert found["composition"] == 0.0
         assert found["invariance"] == 0.0
-    sweep = rho_sweep(model, two_arms, "ocrelizumab", "placebo", rhos=(0.0, 1.0), draws=20)
+    sweep = rho_sweep(model, two_arms, ("ocrelizumab", "placebo"), rhos=(0.0, 1.0), draws=20)
     assert sweep.set_index(["rho", "measure"]).loc[(1.0, "harm"), "estimate"] == 0.0

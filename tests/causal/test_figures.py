@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from causalms.causal import CausalModel, diagnostics_table, rho_sweep
+from causalms.causal import CausalModel, Twin, diagnostics_table, rho_sweep
 from causalms.causal.diagnostics import THRESHOLDS
 from causalms.errors import InputError
 from causalms.report.figures.counterfactual import bounds_page, diagnostics_page
@@ -13,7 +13,9 @@ from causalms.report.figures.counterfactual import bounds_page, diagnostics_page
 
 @pytest.fixture(scope="module")
 def checked(truth, table):
-    twins = CausalModel(truth).counterfactual(table.head(30), ["placebo", "ocrelizumab"], particles=2, checked_patients=12)
+    twins = CausalModel(truth).counterfactual(
+        table.head(30), ["placebo", "ocrelizumab"], particles=2, twin=Twin(checked_patients=12)
+    )
     return diagnostics_table(twins)
 
 
@@ -48,13 +50,13 @@ def test_a_page_of_several_worlds_needs_a_name(checked):
 
 
 def test_twins_without_diagnostics_have_no_page(truth, table):
-    twins = CausalModel(truth).counterfactual(table.head(4), "ocrelizumab", particles=2, checked_patients=0)
+    twins = CausalModel(truth).counterfactual(table.head(4), "ocrelizumab", particles=2, twin=Twin(checked_patients=0))
     with pytest.raises(InputError, match="checked_patients above 0"):
         diagnostics_table(twins)
 
 
 def test_the_sweep_from_mirrored_to_shared_noise_lies_in_its_bounds(truth, table):
-    sweep = rho_sweep(CausalModel(truth), table.head(20), "ocrelizumab", "placebo", rhos=(-1.0, 0.0, 1.0), draws=100)
+    sweep = rho_sweep(CausalModel(truth), table.head(20), ("ocrelizumab", "placebo"), rhos=(-1.0, 0.0, 1.0), draws=100)
     slack = 4 * sweep["se_monte_carlo"] + 0.02  # the bounds are of the exact laws, the estimates of 100 draws
     assert (sweep["estimate"] >= sweep["lower_bound"] - slack).all()
     assert (sweep["estimate"] <= sweep["upper_bound"] + slack).all()

@@ -7,7 +7,17 @@ import dataclasses
 import numpy as np
 import pytest
 
-from causalms.causal import CausalModel, Noise, benefit_and_harm, individual_effects, policy, policy_values, population_effect
+from causalms.causal import (
+    CausalModel,
+    Noise,
+    Running,
+    Twin,
+    benefit_and_harm,
+    contrast,
+    individual_effects,
+    policy,
+    policy_values,
+)
 from causalms.causal.bounds import Law, benefit_bounds, harm_bounds, makarov, twin_mean_bounds
 from causalms.causal.individual import rung_three_results
 from causalms.causal.recalibration import recalibrate
@@ -63,7 +73,9 @@ def test_mixing_at_the_ends_is_mirror_redraw_and_identity():
 
 
 def test_mirrored_noise_keeps_the_law_of_every_world(truth, table):
-    twins = CausalModel(truth).counterfactual(table, "ocrelizumab", coupling="rho", rho=-1.0, particles=20, checked_patients=0)
+    twins = CausalModel(truth).counterfactual(
+        table, "ocrelizumab", coupling="rho", particles=20, twin=Twin(rho=-1.0, checked_patients=0)
+    )
     own = twins[(twins["arm"] == twins["arm_randomised"]) & (twins["query"] == "counterfactual")]
     facts = twins[twins["query"] == "observed"].set_index("participant_id")["net2_lesions"]
     assert (own["net2_lesions"].to_numpy() == facts.loc[own["participant_id"]].to_numpy()).all()  # the fact stays the fact
@@ -74,22 +86,23 @@ def test_mirrored_noise_keeps_the_law_of_every_world(truth, table):
 
 def test_one_particle_gives_an_estimate_and_no_monte_carlo_error(truth, table):
     model = CausalModel(truth)
-    twins = model.counterfactual(table, "ocrelizumab", particles=1, checked_patients=5)
+    twins = model.counterfactual(table, "ocrelizumab", particles=1, twin=Twin(checked_patients=5))
     marginals = model.do(table, ["placebo", "ocrelizumab"], expected=True)
-    found = benefit_and_harm(twins, marginals, "ocrelizumab", "placebo", True, "monotone").iloc[0]
+    found = benefit_and_harm(twins, marginals, "ocrelizumab", "placebo", "monotone").iloc[0]
     assert np.isnan(found["se_monte_carlo"])
     assert np.isnan(found["se_patient"])
     assert found["se"] > 0
     assert len(rung_three_results(model, table, twins)) > 8
 
 
-def test_one_draw_shows_no_monte_carlo_error_and_one_patient_no_error_at_all(truth, table):
+def test_one_draw_shows_no_monte_carlo_error_and_one_patient_has_no_average_effect(truth, table):
     model = CausalModel(truth)
-    single = population_effect(model.do(table, ["placebo", "ocrelizumab"], draws=1), "ocrelizumab", "placebo", True).iloc[0]
+    single = contrast(model.do(table, ["placebo", "ocrelizumab"], draws=1), table, "ocrelizumab", "placebo").results.iloc[0]
     assert np.isnan(single["se_monte_carlo"])
     assert single["se"] > 0
-    alone = population_effect(model.do(table.head(1), ["placebo", "ocrelizumab"], expected=True), "ocrelizumab", "placebo", True)
-    assert alone[["se", "lower", "upper", "p_value", "se_patient"]].isna().all(axis=None)
+    alone = model.do(table.head(1), ["placebo", "ocrelizumab"], expected=True)
+    with pytest.raises(RefusalError, match="one patient only"):
+        contrast(alone, table, "ocrelizumab", "placebo")
     values = policy_values(model.do(table.head(1), ["placebo", "ocrelizumab"], draws=1), ["placebo", "ocrelizumab"])
     assert values[["se_patient", "se_monte_carlo"]].isna().all(axis=None)
 
@@ -97,19 +110,19 @@ def test_one_draw_shows_no_monte_carlo_error_and_one_patient_no_error_at_all(tru
 @pytest.mark.parametrize(
     ("asked", "error", "message"),
     [
-        ({"arm": "placebo", "week": "48"}, UsageError, "week is '48'"),
-        ({"arm": "placebo", "week": None}, UsageError, "week is None"),
+        ({"arm": "placebo", "week": "48"}, UsageError, "`week` is '48'"),
+        ({"arm": "placebo", "week": None}, UsageError, "`week` is None"),
         ({"arm": "placebo", "week": []}, UsageError, "each once"),
         ({"arm": "placebo", "week": float("nan")}, UsageError, "each once"),
         ({"arm": "placebo", "week": 0}, RefusalError, "week 0 is outside"),
         ({"arm": "placebo", "week": -3}, RefusalError, "week -3 is outside"),
         ({"arm": "placebo", "week": 97}, RefusalError, "week 97 is outside"),
-        ({"arm": None}, UsageError, "arm is None"),
+        ({"arm": None}, UsageError, "`arm` is None"),
         ({"arm": ""}, RefusalError, "arm '' is outside the support"),
-        ({"arm": "placebo", "draws": 2.5}, UsageError, "draws is 2.5"),
-        ({"arm": "placebo", "participants": ["nobody"]}, UsageError, "nobody is called 'nobody'"),
-        ({"policy": policy("placebo", [], "ocrelizumab")}, UsageError, "cannot be called 'placebo', the name of an arm"),
-        ({"policy": policy("tall", [("height > 2", "ocrelizumab")], "placebo")}, InputError, "no column 'height'"),
+        ({"arm": "placebo", "draws": 2.5}, UsageError, "`draws` is 2.5"),
+        ({"arm": "placebo", "participants": ["nobody"]}, UsageError, "unknown participant_id 'nobody'"),
+        ({"arm": policy("placebo", [], "ocrelizumab")}, UsageError, "cannot be called 'placebo', the name of an arm"),
+        ({"arm": policy("tall", [("height > 2", "ocrelizumab")], "placebo")}, InputError, "no column 'height'"),
     ],
 )
 def test_nonsense_is_refused_before_any_work(truth, table, asked, error, message):
@@ -129,7 +142,7 @@ def test_a_policy_names_the_patient_who_lacks_its_column(truth, table):
     without = dataclasses.replace(truth, covariates={"age": "linear"}, coefficients=(-0.03,), centres=(37.0,))
     rule = policy("escalate", [("gd_lesions > 0", "ocrelizumab")], "placebo")
     with pytest.raises(InputError, match="sub-0003 has no 'gd_lesions'"):
-        CausalModel(without).do(lacking, policy=rule, draws=1)
+        CausalModel(without).do(lacking, arm=rule, draws=1)
 
 
 @pytest.mark.parametrize(("value", "message"), [(2.5, "expected a whole number"), (-1.0, "at least 0")])
@@ -141,18 +154,18 @@ def test_evidence_that_is_no_count_is_named(truth, table, value, message):
 
 def test_evidence_of_half_a_week_is_not_rounded(truth, table):
     with pytest.raises(UsageError, match=r"evidence at week 47.5: visits are at whole weeks"):
-        CausalModel(truth).counterfactual(table, "placebo", week=48, evidence_week=47.5, particles=1)
+        CausalModel(truth).counterfactual(table, "placebo", week=48, particles=1, twin=Twin(evidence_week=47.5))
 
 
 def test_benefit_never_compares_counts_of_two_visits(truth, table):
     model = CausalModel(truth)
-    twins = model.counterfactual(table, "ocrelizumab", week=24, evidence_week=48, particles=2, checked_patients=0)
+    twins = model.counterfactual(table, "ocrelizumab", week=24, particles=2, twin=Twin(evidence_week=48, checked_patients=0))
     marginals = model.do(table, ["placebo", "dimethyl-fumarate", "ocrelizumab"], week=24, expected=True)
     with pytest.raises(InputError, match="seen at week 48 and the twins are of week 24"):
         individual_effects(twins, marginals)
     with pytest.raises(RefusalError, match="at the visit of the evidence"):
         rung_three_results(model, table, twins)
-    whole = model.counterfactual(table, "ocrelizumab", particles=2, checked_patients=0)
+    whole = model.counterfactual(table, "ocrelizumab", particles=2, twin=Twin(checked_patients=0))
     marginals = model.do(table, ["placebo", "dimethyl-fumarate", "ocrelizumab"], expected=True)
     with pytest.raises(InputError, match="lack the observed row of participant sub-"):
         individual_effects(whole[whole["query"] == "counterfactual"], marginals)
@@ -161,12 +174,12 @@ def test_benefit_never_compares_counts_of_two_visits(truth, table):
 def test_a_spoilt_part_is_answered_again_and_an_id_is_never_a_path(truth, table, tmp_path):
     some = table.head(3).assign(participant_id=["../escape", "a/b", "plain"])
     model = CausalModel(truth)
-    first = model.do(some, "placebo", draws=2, parts=tmp_path / "parts")
+    first = model.do(some, "placebo", draws=2, running=Running(parts=tmp_path / "parts"))
     files = list(tmp_path.rglob("*.parquet"))
     assert len(files) == 3
     assert all(p.parent.parent == tmp_path / "parts" for p in files)
     files[0].write_bytes(b"PAR1 and then the disk was full")
-    again = model.do(some, "placebo", draws=2, parts=tmp_path / "parts")
+    again = model.do(some, "placebo", draws=2, running=Running(parts=tmp_path / "parts"))
     assert again["net2_lesions"].tolist() == first["net2_lesions"].tolist()
 
 

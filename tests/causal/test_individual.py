@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalms.causal import CausalModel, MechanismBase, Outcome
+from causalms.causal import CausalModel, MechanismBase, Outcome, Twin
 from causalms.causal.bounds import Law, benefit_bounds
 from causalms.causal.individual import benefit_and_harm, individual_effects, patient_laws, rung_three_results
 from causalms.causal.sweep import rho_sweep
-from causalms.errors import InputError, RefusalError
+from causalms.errors import InputError, RefusalError, UsageError
 
 ARMS = ["placebo", "dimethyl-fumarate", "ocrelizumab"]
 
@@ -27,12 +27,12 @@ def marginals(model, table):
 
 @pytest.fixture(scope="module")
 def twins(model, table):
-    return model.counterfactual(table, ARMS, particles=200, checked_patients=0)
+    return model.counterfactual(table, ARMS, particles=200, twin=Twin(checked_patients=0))
 
 
 @pytest.mark.parametrize("coupling", ["monotone", "ancestral", "independent"])
 def test_every_individual_number_lies_inside_its_bounds(model, table, marginals, coupling):
-    twins = model.counterfactual(table, ARMS, particles=150, coupling=coupling, checked_patients=0)
+    twins = model.counterfactual(table, ARMS, particles=150, coupling=coupling, twin=Twin(checked_patients=0))
     found = individual_effects(twins, marginals)
     assert len(found) == 60 * 2
     for name in ("benefit", "harm", "active", "lesions"):
@@ -59,9 +59,10 @@ def test_twin_of_a_quiet_placebo_patient_is_quiet(twins, marginals):
 
 
 def test_results_carry_the_coupling_the_bounds_and_rung_three(twins, marginals):
-    rows = benefit_and_harm(twins, marginals, "ocrelizumab", "placebo", True, "monotone")
+    rows = benefit_and_harm(twins, marginals, "ocrelizumab", "placebo", "monotone")
     assert (rows["rung"] == 3).all()
-    assert rows["randomised"].all()
+    assert not rows["randomised"].any()
+    assert rows["analysis"].str.startswith("simulated").all()
     found = rows.set_index("measure")
     for name in ("probability of benefit", "probability of harm", "probability of activity under the arm only"):
         low, high = (found.loc[f"{name}, sharp {side} bound"] for side in ("lower", "upper"))
@@ -74,7 +75,7 @@ def test_results_carry_the_coupling_the_bounds_and_rung_three(twins, marginals):
 
 
 def test_bounds_average_each_patients_own(twins, marginals):
-    rows = benefit_and_harm(twins, marginals, "ocrelizumab", "placebo", True, "monotone").set_index("measure")
+    rows = benefit_and_harm(twins, marginals, "ocrelizumab", "placebo", "monotone").set_index("measure")
     own = twins.loc[twins["arm_randomised"] == "placebo", "participant_id"].unique()
     table = marginals.set_index(["participant_id", "arm"])
     laws = [
@@ -106,13 +107,16 @@ def test_laws_from_draws_and_from_expectations_agree(model, table, marginals):
 def test_rung_three_results_of_a_run_hold_bounds_and_diagnostics(model, table):
     twins = model.counterfactual(table, "ocrelizumab", particles=16)
     rows = rung_three_results(model, table, twins)
-    assert set(rows["analysis"]) == {"counterfactual", "diagnostics"}
+    assert set(rows["analysis"]) == {"simulated counterfactual", "diagnostics"}
     assert {"composition", "marginal", "overlap"} <= set(rows["measure"])
-    assert rows.loc[rows["analysis"] == "counterfactual", "reference"].unique().tolist() == ["dimethyl-fumarate", "placebo"]
+    assert rows.loc[rows["analysis"] == "simulated counterfactual", "reference"].unique().tolist() == [
+        "dimethyl-fumarate",
+        "placebo",
+    ]
 
 
 def test_the_sweep_stays_inside_its_bounds_and_reaches_the_ends(model, table):
-    found = rho_sweep(model, table, "ocrelizumab", "placebo", rhos=(0.0, 0.5, 1.0), draws=150)
+    found = rho_sweep(model, table, ("ocrelizumab", "placebo"), rhos=(0.0, 0.5, 1.0), draws=150)
     slack = 4 * found["se_monte_carlo"]
     assert (found["estimate"] >= found["lower_bound"] - slack - 1e-9).all()
     assert (found["estimate"] <= found["upper_bound"] + slack).all()
@@ -123,7 +127,7 @@ def test_the_sweep_stays_inside_its_bounds_and_reaches_the_ends(model, table):
 
 
 def test_the_sweep_at_rho_zero_is_independence_by_hand(model, table, marginals):
-    found = rho_sweep(model, table, "ocrelizumab", "placebo", rhos=(0.0,), draws=400).set_index("measure")
+    found = rho_sweep(model, table, ("ocrelizumab", "placebo"), rhos=(0.0,), draws=400).set_index("measure")
     p = marginals.pivot(index="participant_id", columns="arm", values="activity_probability")
     by_hand = (p["ocrelizumab"] * (1 - p["placebo"])).mean()
     row = found.loc["activity harm"]
@@ -137,7 +141,7 @@ def test_a_mechanism_without_expectations_gets_bounds_from_draws(table):
         def push(self, subject, arm, week, noise):
             return Outcome(float(noise.normals["u"][0] > (0.0 if arm == "placebo" else 1.0)), 0.0)
 
-    found = rho_sweep(CausalModel(Quiet()), table.head(10), "ocrelizumab", "placebo", rhos=(0.0, 1.0), draws=200).set_index(
+    found = rho_sweep(CausalModel(Quiet()), table.head(10), ("ocrelizumab", "placebo"), rhos=(0.0, 1.0), draws=200).set_index(
         ["rho", "measure"]
     )
     assert found.loc[(0.0, "activity harm"), "estimate"] == pytest.approx(0.1587 * 0.5, abs=0.03)
@@ -145,8 +149,10 @@ def test_a_mechanism_without_expectations_gets_bounds_from_draws(table):
 
 
 def test_what_is_missing_is_named(model, table, twins, marginals):
-    with pytest.raises(InputError, match="no interventional rows at week 96"):
+    with pytest.raises(UsageError, match="no rows of week 96; its weeks are 48"):
         individual_effects(twins, marginals, week=96)
+    with pytest.raises(InputError, match="no interventional rows at week 48"):
+        individual_effects(twins, marginals.assign(visit_week=96.0))
     with pytest.raises(InputError, match="law of counts only"):
         individual_effects(twins, marginals, outcome="net2_volume_ml")
     with pytest.raises(InputError, match="the marginals lack participant"):
@@ -154,7 +160,7 @@ def test_what_is_missing_is_named(model, table, twins, marginals):
     own = twins[(twins["query"] == "observed") | (twins["arm"] == twins["arm_randomised"])]
     with pytest.raises(InputError, match="no world other than the factual one"):
         individual_effects(own, marginals)
-    with pytest.raises(InputError, match="no world other than the factual one"):
-        benefit_and_harm(pd.DataFrame(twins), marginals, "placebo", "laquinimod", True, "monotone")
+    with pytest.raises(RefusalError, match="nobody randomised to 'laquinimod' has a twin"):
+        benefit_and_harm(pd.DataFrame(twins), marginals, "placebo", "laquinimod", "monotone")
     with pytest.raises(RefusalError, match="name two arms"):
-        rho_sweep(model, table, "placebo", "placebo")
+        rho_sweep(model, table, ("placebo", "placebo"))

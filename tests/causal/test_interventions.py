@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from causalms.causal import CausalModel, Subject, distribution, policy, read_policy, shift, value
-from causalms.causal.interventions import as_intervention
+from causalms.causal.interventions import as_interventions
 from causalms.errors import InputError, RefusalError, UsageError
 
 
@@ -35,10 +37,22 @@ def test_stochastic_policy_assigns_by_its_probabilities_and_by_key():
 
 
 def test_shift_stays_at_the_end_of_the_order():
-    assert shift(+9).law(subject()) == {"ocrelizumab": 1.0}
-    assert shift(-1).law(subject()) == {"placebo": 1.0}
+    order = ("placebo", "ocrelizumab")
+    assert shift(+9, order).law(subject()) == {"ocrelizumab": 1.0}
+    assert shift(-1, order).law(subject()) == {"placebo": 1.0}
     with pytest.raises(RefusalError, match="has no place in the order"):
         shift(1, ("x", "y")).law(subject())
+
+
+def test_a_shift_moves_along_the_fitted_rates_of_a_count_model(truth, table):
+    swapped = CausalModel(
+        dataclasses.replace(truth, arms=("ocrelizumab", "placebo", "dimethyl-fumarate"), log_rates=(-0.2, 1.6, 0.8))
+    )
+    found = swapped.do(table, [shift(+1), "dimethyl-fumarate"], draws=2)
+    own = found[(found["arm"] == "shift +1") & (found["arm_randomised"] == "placebo")]
+    assert set(own["arm_assigned"]) == {"dimethyl-fumarate"}
+    (record,) = found.attrs["queries"].values()
+    assert record["intervention"][0]["order"] == ["placebo", "dimethyl-fumarate", "ocrelizumab"]
 
 
 @pytest.mark.parametrize(
@@ -101,7 +115,7 @@ def test_a_bad_policy_file_is_named(tmp_path, text, message):
 def test_a_policy_that_gives_one_arm_equals_setting_the_arm(truth, table):
     model = CausalModel(truth)
     always = policy("always", [("age > 0", "ocrelizumab")])
-    first = model.do(table, policy=always, draws=5)
+    first = model.do(table, always, draws=5)
     second = model.do(table, arm="ocrelizumab", draws=5)
     assert first["net2_lesions"].tolist() == second["net2_lesions"].tolist()
     assert set(first["arm"]) == {"always"}
@@ -129,5 +143,5 @@ def test_expected_mixture_has_the_sampled_mean_and_variance(truth, table):
 
 def test_interventions_pass_as_they_are():
     one = value("placebo")
-    assert as_intervention(one) is one
-    assert as_intervention("placebo").words == {"arm": "placebo"}
+    assert as_interventions(one) == (one,)
+    assert as_interventions("placebo")[0].words == {"arm": "placebo"}

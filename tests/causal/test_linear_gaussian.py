@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from causalms.causal import CausalModel
+from causalms.causal import CausalModel, Twin
+from causalms.causal.evidence import TableTrial
 from causalms.causal.graph import world_seed
-from causalms.causal.tables_in import TableTrial
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_do_is_the_mean_plus_the_loading_times_the_noise(model, gaussian, gaussi
 
 
 def test_deterministic_counterfactual_is_the_posterior_mean_by_hand(model, gaussian, gaussian_table):
-    twins = model.counterfactual(gaussian_table, arm="drug", particles=1, abduction="deterministic")
+    twins = model.counterfactual(gaussian_table, arm="drug", particles=1, twin=Twin(abduction="deterministic"))
     facts = gaussian_table.set_index("participant_id")
     for row in drug_rows(twins).itertuples():
         fact = facts.loc[row.participant_id]
@@ -56,7 +56,7 @@ def test_stochastic_counterfactual_has_the_posterior_law_by_hand(model, gaussian
 
 def test_the_factual_world_is_the_fact_under_every_coupling(model, gaussian_table):
     for coupling, rho in (("monotone", None), ("independent", None), ("rho", 0.4)):
-        twins = model.counterfactual(gaussian_table, arm=["placebo", "drug"], coupling=coupling, rho=rho, particles=3)
+        twins = model.counterfactual(gaussian_table, arm=["placebo", "drug"], coupling=coupling, particles=3, twin=Twin(rho=rho))
         facts = gaussian_table.set_index("participant_id")["net2_volume_ml_week48"]
         own = twins[(twins["query"] == "counterfactual") & (twins["arm"] == twins["arm_randomised"])]
         assert np.abs(own["net2_volume_ml"] - own["participant_id"].map(facts)).max() < 1e-10
@@ -64,7 +64,9 @@ def test_the_factual_world_is_the_fact_under_every_coupling(model, gaussian_tabl
 
 def test_rho_mixes_the_noise_of_the_two_worlds_by_hand(model, gaussian, gaussian_table):
     rho, seed = 0.6, 8
-    twins = drug_rows(model.counterfactual(gaussian_table, arm="drug", coupling="rho", rho=rho, particles=2, seed=seed))
+    twins = drug_rows(
+        model.counterfactual(gaussian_table, arm="drug", coupling="rho", particles=2, seed=seed, twin=Twin(rho=rho))
+    )
     trial = TableTrial(gaussian_table)
     checked = 0
     for row in twins[twins["arm_randomised"] == "placebo"].itertuples():

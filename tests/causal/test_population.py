@@ -6,11 +6,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalms.causal import CausalModel, policy
-from causalms.causal.population import common_noise_factor, paired_worlds, patient_effects, policy_values, population_effect
-from causalms.errors import InputError, RefusalError
+from causalms.causal import CausalModel, Query, policy, value
+from causalms.causal.population import common_noise_factor, paired_worlds, patient_effects, policy_values
+from causalms.effects import analyse_draws
+from causalms.errors import InputError, RefusalError, UsageError
 
 ARMS = ["placebo", "dimethyl-fumarate", "ocrelizumab"]
+
+
+def effect(table, measure="mean-difference"):
+    """Ocrelizumab against placebo, one row."""
+    worlds = table[table["arm"].isin(["placebo", "ocrelizumab"])]
+    return analyse_draws(worlds, reference="placebo", measure=measure, outcome="net2_lesions").iloc[0]
 
 
 @pytest.fixture(scope="module")
@@ -25,20 +32,20 @@ def expected(truth, table):
 
 def test_population_difference_and_ratio_are_means_over_patients(draws):
     means = draws.groupby("arm")["net2_lesions"].mean()
-    difference = population_effect(draws, "ocrelizumab", "placebo", randomised=True).iloc[0]
-    ratio = population_effect(draws, "ocrelizumab", "placebo", randomised=True, measure="ratio").iloc[0]
+    difference = effect(draws)
+    ratio = effect(draws, "mean-ratio")
     assert difference["estimate"] == pytest.approx(means["ocrelizumab"] - means["placebo"])
     assert ratio["estimate"] == pytest.approx(means["ocrelizumab"] / means["placebo"])
     assert ratio["lower"] < ratio["estimate"] < ratio["upper"]
     assert ratio["rung"] == 2
-    assert bool(ratio["randomised"])
+    assert ratio["analysis"].startswith("simulated")
 
 
 def test_patient_error_does_not_shrink_with_draws_and_monte_carlo_error_does(truth, table):
     model = CausalModel(truth)
-    few, many = (population_effect(model.do(table, ARMS, draws=d), "ocrelizumab", "placebo", True).iloc[0] for d in (50, 800))
+    few, many = (effect(model.do(table, ARMS, draws=d)) for d in (50, 800))
     assert many["se_monte_carlo"] == pytest.approx(few["se_monte_carlo"] / 4, rel=0.35)
-    closed = population_effect(model.do(table, ARMS, expected=True), "ocrelizumab", "placebo", True).iloc[0]
+    closed = effect(model.do(table, ARMS, expected=True))
     assert closed["se_monte_carlo"] == 0
     assert many["se_patient"] == pytest.approx(closed["se_patient"], rel=0.25)
     assert many["estimate"] == pytest.approx(closed["estimate"], abs=4 * many["se_monte_carlo"])
@@ -46,7 +53,7 @@ def test_patient_error_does_not_shrink_with_draws_and_monte_carlo_error_does(tru
 
 def test_monte_carlo_error_is_the_scatter_over_seeds(truth, table):
     model, few = CausalModel(truth), table.head(20)
-    runs = [population_effect(model.do(few, ARMS, draws=20, seed=s), "ocrelizumab", "placebo", True).iloc[0] for s in range(40)]
+    runs = [effect(model.do(few, ARMS, draws=20, seed=s)) for s in range(40)]
     scatter = np.std([r["estimate"] for r in runs], ddof=1)
     claimed = np.sqrt(np.mean([r["se_monte_carlo"] ** 2 for r in runs]))
     assert scatter == pytest.approx(claimed, rel=0.4)  # relative error of a scatter over 40 seeds: 1/sqrt(80) = 11%, heavy tails
@@ -62,15 +69,15 @@ def test_patient_effects_cover_the_true_ones(draws, expected):
 
 
 def test_activity_is_a_risk(draws, expected):
-    sampled = population_effect(draws, "ocrelizumab", "placebo", True, outcome="any").iloc[0]
-    closed = population_effect(expected, "ocrelizumab", "placebo", True, outcome="any").iloc[0]
+    sampled = effect(draws, "risk-difference")
+    closed = effect(expected, "risk-difference")
     assert sampled["measure"] == closed["measure"] == "risk difference"
     assert sampled["estimate"] == pytest.approx(closed["estimate"], abs=4 * sampled["se_monte_carlo"])
 
 
 def test_policy_value_lies_between_its_arms_and_the_difference_is_paired(truth, table):
     rule = policy("escalate", [("gd_lesions > 0", "ocrelizumab")], "dimethyl-fumarate")
-    found = CausalModel(truth).do(table, ["dimethyl-fumarate", "ocrelizumab"], policy=rule, draws=300)
+    found = CausalModel(truth).do(table, ["dimethyl-fumarate", "ocrelizumab", rule], draws=300)
     values = policy_values(found, ["dimethyl-fumarate", "escalate", "ocrelizumab"]).set_index("world")
     assert values.loc["ocrelizumab", "value"] < values.loc["escalate", "value"] < values.loc["dimethyl-fumarate", "value"]
     difference = values.loc["escalate", "value"] - values.loc["dimethyl-fumarate", "value"]
@@ -100,14 +107,14 @@ def test_common_noise_saves_at_least_three_times_for_similar_arms(truth, table):
 
 
 def test_independent_worlds_save_nothing(truth, table):
-    found = CausalModel(truth).do(table, ARMS[:2], draws=200, coupling="independent")
+    found = CausalModel(truth).ask(table, Query(tuple(map(value, ARMS[:2])), (48.0,), 200, coupling="independent"))
     assert common_noise_factor(found, "dimethyl-fumarate", "placebo").factor == pytest.approx(1.0, abs=0.25)
 
 
 def test_what_is_missing_is_named(draws, expected):
     with pytest.raises(InputError, match="no world 'laquinimod' at this visit; it has placebo"):
         paired_worlds(draws, "laquinimod", "placebo")
-    with pytest.raises(InputError, match="name one with week="):
+    with pytest.raises(UsageError, match="weeks 48, 96; choose one with `week`"):
         paired_worlds(pd.concat([draws, draws.assign(visit_week=96.0)]), "ocrelizumab", "placebo")
     with pytest.raises(InputError, match="do not hold the same patients and draws"):
         paired_worlds(draws[(draws["arm"] == "placebo") | (draws["draw"] < 9)], "ocrelizumab", "placebo")
@@ -121,8 +128,8 @@ def test_what_is_missing_is_named(draws, expected):
     with pytest.raises(RefusalError, match="equal draw by draw"):
         common_noise_factor(pd.concat([same, same.assign(arm="twin")]), "twin", "placebo")
     nothing = draws.assign(net2_lesions=0.0)
-    with pytest.raises(RefusalError, match="has no logarithm; ask for measure='difference'"):
-        population_effect(nothing, "ocrelizumab", "placebo", True, measure="ratio")
+    with pytest.raises(RefusalError, match="no ratio can be formed; ask for a difference"):
+        effect(nothing, "mean-ratio")
 
 
 def test_error_of_the_variance_factor_is_its_scatter_over_trials(truth, table):

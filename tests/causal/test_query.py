@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalms.causal import CausalModel, MechanismBase, distribution, policy, write_draws
+from causalms.causal import CausalModel, MechanismBase, Query, Running, Twin, distribution, policy, value, write_draws
 from causalms.causal import sampling as answering
 from causalms.errors import InputError, RefusalError, UsageError
 from causalms.tables import validate
@@ -44,7 +44,7 @@ def test_numbers_do_not_depend_on_draws_asked_for_order_or_company(model, table)
 def test_numbers_are_the_same_for_two_workers(model, table, coupling):
     few = table.head(6)
     one = model.counterfactual(few, arm="ocrelizumab", coupling=coupling, particles=4)
-    two = model.counterfactual(few, arm="ocrelizumab", coupling=coupling, particles=4, workers=2)
+    two = model.counterfactual(few, arm="ocrelizumab", coupling=coupling, particles=4, running=Running(workers=2))
     pd.testing.assert_frame_equal(one, two, check_exact=True)
 
 
@@ -74,22 +74,22 @@ def test_a_killed_query_goes_on_where_it_stopped(model, table, tmp_path, monkeyp
 
     monkeypatch.setattr(answering, "patient_rows", dies_at_the_fourth)
     with pytest.raises(KeyboardInterrupt):
-        model.do(few, arm=ARMS, draws=3, parts=parts)
-    again = model.do(few, arm=ARMS, draws=3, parts=parts)
+        model.do(few, arm=ARMS, draws=3, running=Running(parts=parts))
+    again = model.do(few, arm=ARMS, draws=3, running=Running(parts=parts))
     assert asked[4:] == ["sub-0003", "sub-0004", "sub-0005"]
     pd.testing.assert_frame_equal(again, model.do(few, arm=ARMS, draws=3), check_exact=True)
 
 
 def test_parts_of_another_query_are_not_reused(model, table, tmp_path):
     few = table.head(2)
-    first = model.do(few, arm=ARMS, draws=20, seed=0, parts=tmp_path)
-    second = model.do(few, arm=ARMS, draws=20, seed=1, parts=tmp_path)
+    first = model.do(few, arm=ARMS, draws=20, seed=0, running=Running(parts=tmp_path))
+    second = model.do(few, arm=ARMS, draws=20, seed=1, running=Running(parts=tmp_path))
     assert set(first["query_id"]) != set(second["query_id"])
     assert first["net2_lesions"].tolist() != second["net2_lesions"].tolist()
 
 
 def test_the_record_says_everything_needed_to_ask_again(model, table, tmp_path):
-    found = model.counterfactual(table.head(3), arm="ocrelizumab", coupling="rho", rho=0.5, particles=2, seed=9)
+    found = model.counterfactual(table.head(3), arm="ocrelizumab", coupling="rho", particles=2, seed=9, twin=Twin(rho=0.5))
     write_draws(found, tmp_path / "twins.parquet")
     (query_id, record), *rest = json.loads((tmp_path / "twins.queries.json").read_text()).items()
     assert not rest
@@ -127,18 +127,22 @@ def test_patients_without_evidence_are_refused_or_left_out_by_name(model, table)
     holed = table.head(4).assign(net2_lesions_week48=missed)
     with pytest.raises(RefusalError, match="sub-0001: no 'net2_lesions_week48', so there is no evidence"):
         model.counterfactual(holed, arm="ocrelizumab", particles=2)
-    found = model.counterfactual(holed, arm="ocrelizumab", particles=2, missing="skip")
+    found = model.counterfactual(holed, arm="ocrelizumab", particles=2, twin=Twin(missing="skip"))
     assert sorted(found["participant_id"].unique()) == ["sub-0000", "sub-0002", "sub-0003"]
     assert next(iter(found.attrs["queries"].values()))["participants_answered"] == 3
     nobody = holed.assign(net2_lesions_week48=np.nan)
     with pytest.raises(RefusalError, match="no patient has evidence"):
-        model.counterfactual(nobody, arm="ocrelizumab", particles=2, missing="skip")
+        model.counterfactual(nobody, arm="ocrelizumab", particles=2, twin=Twin(missing="skip"))
 
 
 def test_a_patient_of_no_arm_has_no_factual_world(model, table):
     with pytest.raises(RefusalError, match="sub-0000: no randomised arm"):
         model.counterfactual(table.head(1).assign(arm=None), arm="ocrelizumab", particles=2)
     assert len(model.do(table.head(1).assign(arm=None), arm="ocrelizumab", draws=2)) == 2
+
+
+def asked(**options):
+    return Query((value("placebo"),), (48.0,), **options)
 
 
 class CountsOnly(MechanismBase):
@@ -161,22 +165,22 @@ class Clipped(CountsOnly):
         (Clipped(), lambda m, t: m.counterfactual(t, arm="placebo"), RefusalError, "clips while sampling"),
         (CountsOnly(), lambda m, t: m.counterfactual(t, arm="placebo"), RefusalError, "no abduct, .* ask for do"),
         (CountsOnly(), lambda m, t: m.do(t, arm="placebo", expected=True), RefusalError, "no expect; sample instead"),
-        (CountsOnly(), lambda m, t: m.do(t, arm="placebo", coupling="ancestral"), RefusalError, "no coupling 'ancestral'"),
+        (CountsOnly(), lambda m, t: m.ask(t, asked(coupling="ancestral")), RefusalError, "no coupling 'ancestral'"),
         (None, lambda m, t: m.do(t, arm="laquinimod"), RefusalError, "'laquinimod' is outside the support .* name one"),
-        (None, lambda m, t: m.do(t, policy=policy("p", [("age > 0", "x")])), RefusalError, "arm 'x' is outside the support"),
+        (None, lambda m, t: m.do(t, policy("p", [("age > 0", "x")])), RefusalError, "arm 'x' is outside the support"),
         (None, lambda m, t: m.do(t, arm=distribution({"x": 1.0})), RefusalError, "arm 'x' is outside the support"),
         (None, lambda m, t: m.do(t, arm="placebo", week=200), RefusalError, "week 200 is outside what .* choose a week inside"),
-        (None, lambda m, t: m.do(t), UsageError, "no arm to set; name at least one arm or a policy"),
+        (None, lambda m, t: m.do(t), UsageError, "no arm to set; name at least one"),
         (None, lambda m, t: m.do(t, arm=["placebo", "placebo"]), UsageError, "names of their own"),
-        (None, lambda m, t: m.do(t, arm="placebo", draws=0), UsageError, "draws is 0; give at least 1"),
-        (None, lambda m, t: m.do(t, arm="placebo", coupling="rho"), UsageError, "go together"),
-        (None, lambda m, t: m.do(t, arm="placebo", coupling="psychic"), UsageError, "'psychic' is unknown; choose monotone"),
-        (None, lambda m, t: m.do(t, arm="placebo", participants=["me"]), UsageError, "nobody is called 'me'"),
+        (None, lambda m, t: m.do(t, arm="placebo", draws=0), UsageError, "`draws` is 0; give at least 1"),
+        (None, lambda m, t: m.ask(t, asked(coupling="rho")), UsageError, "go together"),
+        (None, lambda m, t: m.ask(t, asked(coupling="psychic")), UsageError, "'psychic' is unknown; choose monotone"),
+        (None, lambda m, t: m.do(t, arm="placebo", participants=["me"]), UsageError, "unknown participant_id 'me'"),
         (None, lambda m, t: m.counterfactual(t, arm="placebo", coupling="rho"), UsageError, "go together"),
-        (None, lambda m, t: m.counterfactual(t, arm="placebo", coupling="rho", rho=1.5), UsageError, "from -1 .* to 1"),
-        (None, lambda m, t: m.counterfactual(t, arm="placebo", abduction="guess"), UsageError, "abduction 'guess' is unknown"),
-        (None, lambda m, t: m.counterfactual(t, arm="placebo", abduction="deterministic"), RefusalError, "use abduction='stoch"),
-        (None, lambda m, t: m.counterfactual(t, arm="placebo", missing="impute"), UsageError, "choose refuse or skip"),
+        (None, lambda m, t: m.counterfactual(t, arm="placebo", coupling="rho", twin=Twin(rho=1.5)), UsageError, "from -1"),
+        (None, lambda m, t: m.counterfactual(t, arm="placebo", twin=Twin(abduction="guess")), UsageError, "'guess' is unknown"),
+        (None, lambda m, t: m.counterfactual(t, arm="placebo", twin=Twin(abduction="deterministic")), RefusalError, "=stoch"),
+        (None, lambda m, t: m.counterfactual(t, arm="placebo", twin=Twin(missing="impute")), UsageError, "choose refuse or skip"),
         (None, lambda m, t: m.masks(t, "sub-0000", "placebo"), RefusalError, "counts without masks"),
         (None, lambda m, t: m.risk_map(t, "sub-0000", "placebo"), RefusalError, "counts without place"),
         (None, lambda m, t: m.do(3, arm="placebo"), InputError, "a trial or a participants table is needed, found int"),

@@ -6,11 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalms.causal import contrast, contrasts_with_reference, policy
+from causalms.causal import contrast, contrasts_with_reference, policy, support
 from causalms.causal.transport import (
     covariate_overlap,
     refuse_without_support,
-    support,
     trial_effect_benchmark,
     unmeasured_trial_effect,
 )
@@ -28,18 +27,18 @@ def pooled(make_participants):
 
 def test_a_contrast_within_a_trial_needs_no_transport(pooled):
     found = support(pooled, "ocrelizumab", "interferon-beta-1a-sc")
-    assert found.randomised
-    assert found.trials_of_both == ("OPERA-I", "OPERA-II")
+    assert found.trials == ("OPERA-I", "OPERA-II")
+    assert found.words == "randomised together in OPERA-I, OPERA-II"
     assert "none beyond randomisation" in found.assumption
 
 
 def test_a_contrast_across_trials_says_its_assumption(pooled):
     found = support(pooled, "ocrelizumab", "placebo")
-    assert not found.randomised
+    assert found.trials == ()
+    assert found.words == "randomised together in no trial: transported"
     assert "never both" in found.assumption
     assert "no unmeasured trial effect" in found.assumption
-    with pytest.raises(RefusalError, match="nobody was randomised to 'laquinimod'"):
-        support(pooled, "laquinimod", "placebo")
+    assert "laquinimod was not randomised by any trial" in support(pooled, "laquinimod", "placebo").assumption
 
 
 def test_randomised_arms_overlap(pooled):
@@ -115,7 +114,7 @@ def test_a_transported_contrast_carries_assumption_overlap_and_sensitivity(poole
     draws = model.do(table, ["placebo", "interferon-beta-1a-sc", "ocrelizumab"], expected=True)
     across = contrast(draws, table, "ocrelizumab", "placebo")
     assert not across.results["randomised"].any()
-    assert "transported: ocrelizumab was randomised in OPERA-I, OPERA-II" in across.results["estimand"].iloc[0]
+    assert "no trial: transported; ocrelizumab was randomised in OPERA-I, OPERA-II" in across.results["estimand"].iloc[0]
     assert across.results["measure"].tolist() == [
         "mean ratio", "E-value", "E-value of the interval", "covariate overlap, share in common",
         "covariate overlap, effective share",
@@ -126,7 +125,9 @@ def test_a_transported_contrast_carries_assumption_overlap_and_sensitivity(poole
     assert across.results["estimate"].iloc[1] == pytest.approx(1 / ratio + np.sqrt(1 / ratio * (1 / ratio - 1)))
     assert np.isfinite(across.sensitivity.benchmark)  # OPERA-I and OPERA-II share arms
     within = contrast(draws, table, "ocrelizumab", "interferon-beta-1a-sc")
-    assert within.results["randomised"].all()
+    assert not within.results["randomised"].any()  # simulated: the badge belongs to observed data alone
+    assert within.results["analysis"].str.startswith("simulated").all()
+    assert "randomised together in OPERA-I, OPERA-II" in within.results["estimand"].iloc[0]
     assert within.overlap is None
     assert len(within.results) == 1
 
@@ -140,7 +141,7 @@ def test_do_on_a_registry_needs_support(pooled_draws):
     strict = table[(table["arm"] != "ocrelizumab") | (table["age"] > 54)]
     rule = policy("old", [("age > 54", "ocrelizumab")], "placebo")
     with pytest.raises(RefusalError, match="'ocrelizumab'"):
-        model.do(strict, policy=rule, draws=1, assignment="registry")
+        model.do(strict, rule, draws=1, assignment="registry")
     with pytest.raises(UsageError, match="choose randomised or registry"):
         model.do(table, "placebo", assignment="by the stars")
 
@@ -153,17 +154,20 @@ def test_chosen_arms_are_never_a_randomised_contrast_even_within_one_centre(pool
     assert not found.results["randomised"].any()
     assert "hold every reason for the choice" in found.results["estimand"].iloc[0]
     assert found.overlap is not None
-    assert contrast(draws, table, *reversed(arms)).support.randomised  # what the same rows would claim in a trial
+    assert contrast(draws, table, *reversed(arms)).support.trials == (
+        "OPERA-I",
+        "OPERA-II",
+    )  # what the same rows would claim in a trial
 
 
 def test_every_world_is_compared_with_the_reference_and_a_policy_is_never_randomised(pooled_draws):
     model, table = pooled_draws[0], pooled_draws[1].head(300)
     rule = policy("escalate", [("gd_lesions > 0", "ocrelizumab")], "interferon-beta-1a-sc")
     arms = ["interferon-beta-1a-sc", "ocrelizumab"]
-    expected = model.do(table, arms, week=[24, 48], policy=rule, expected=True)
-    found = contrasts_with_reference(expected, table, "interferon-beta-1a-sc").set_index(["arm", "population"])
-    assert found.loc["ocrelizumab", "randomised"].all()
-    assert not found.loc["escalate", "randomised"].any()
+    expected = model.do(table, [*arms, rule], week=[24, 48], expected=True)
+    found = contrasts_with_reference(expected, table, "interferon-beta-1a-sc").set_index(["arm", "analysis"])
+    assert not found["randomised"].any()
+    assert found.loc["ocrelizumab", "estimand"].str.contains("randomised together in").all()
     assert found.loc["escalate", "estimand"].str.contains("not randomised by any trial").all()
     assert len(found) == 4  # two worlds at two visits, none transported
     with pytest.raises(UsageError, match="no world to compare with"):

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalms.causal import CausalModel
-from causalms.causal.tables_in import TableTrial
+from causalms.causal import CausalModel, Twin
+from causalms.causal.evidence import TableTrial
 from causalms.errors import InputError, UsageError
 from studies.known_truth.couplings import (
     bounds_by_stratum,
@@ -64,7 +64,8 @@ def test_the_right_coupling_closes_the_gap_and_covers(truth, world):
     table, known = world
     model = CausalModel(truth)
     twins = {
-        c: model.counterfactual(table, ARMS, coupling=c, particles=8, checked_patients=0) for c in ("independent", "ancestral")
+        c: model.counterfactual(table, ARMS, coupling=c, particles=8, twin=Twin(checked_patients=0))
+        for c in ("independent", "ancestral")
     }
     found = compare_couplings(twins, known, size=0.5, particles=100, resamples=200).set_index("coupling")
     assert found.loc["independent", "gap_closed"] == 0.0
@@ -77,7 +78,7 @@ def test_the_right_coupling_closes_the_gap_and_covers(truth, world):
 
 def test_the_gap_needs_a_redraw_of_the_same_patients(truth, world):
     table, known = world
-    twins = CausalModel(truth).counterfactual(table, ARMS, particles=2, checked_patients=0)
+    twins = CausalModel(truth).counterfactual(table, ARMS, particles=2, twin=Twin(checked_patients=0))
     with pytest.raises(UsageError, match="measured from 'independent'"):
         compare_couplings({"monotone": twins}, known, 0.5)
     fewer = twins[twins["participant_id"] != table["participant_id"].iloc[0]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from causalms.causal.tables_in import TableTrial
+from causalms.causal.evidence import TableTrial
 from causalms.errors import UsageError
 from studies.known_truth.axioms import absolute, composition, effectiveness, function_of, reversibility
 

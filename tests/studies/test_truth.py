@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalms.causal import CausalModel
+from causalms.causal import CausalModel, Twin
 from causalms.causal.bounds import Law, activity_harm_bounds, benefit_bounds, harm_bounds
+from causalms.causal.evidence import TableTrial
 from causalms.causal.population import patient_effects
-from causalms.causal.tables_in import TableTrial
 from causalms.errors import InputError
 from studies.known_truth.twins import counterfactual_error, crps, exact_twins, gap_closed, interval_coverage, pehe, true_joint
 
@@ -38,7 +38,9 @@ def world(truth, make_participants):
 @pytest.fixture(scope="module")
 def twins(truth, world):
     def ask(coupling, rho=None, mechanism=truth):
-        return CausalModel(mechanism).counterfactual(world[0], ARMS, coupling=coupling, rho=rho, particles=40, checked_patients=0)
+        return CausalModel(mechanism).counterfactual(
+            world[0], ARMS, coupling=coupling, particles=40, twin=Twin(rho=rho, checked_patients=0)
+        )
 
     return {c: ask(c) for c in ("monotone", "ancestral", "independent")} | {"rho": ask("rho", 0.5)}
 
@@ -106,7 +108,7 @@ def test_bounds_contain_the_truth_in_every_stratum(truth, world, estimated):
 
 def test_a_wrong_rate_ratio_costs_error(truth, world, twins):
     wrong = dataclasses.replace(truth, log_rates=(1.6, 1.6, 1.6))
-    found = CausalModel(wrong).counterfactual(world[0], ARMS, coupling="ancestral", particles=20, checked_patients=0)
+    found = CausalModel(wrong).counterfactual(world[0], ARMS, coupling="ancestral", particles=20, twin=Twin(checked_patients=0))
     right = counterfactual_error(twins["ancestral"], world[1])
     assert np.average(counterfactual_error(found, world[1])["crps"]) > 1.5 * np.average(right["crps"])
 
@@ -135,7 +137,7 @@ def test_couplings_on_the_phantom_close_half_of_the_gap():
     model = CausalModel.fit_counts(trial, 48)
     found = {
         coupling: model.counterfactual(
-            trial.participants, list(trial.arms), 48, coupling, particles=40, missing="skip", checked_patients=0
+            trial.participants, list(trial.arms), 48, coupling, particles=40, twin=Twin(missing="skip", checked_patients=0)
         )
         for coupling in ("monotone", "ancestral", "independent")
     }

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from causalms.causal.evidence import participant_row
 from causalms.causal.mechanism import Expected, MechanismBase, Noise, Outcome, Subject
-from causalms.causal.tables_in import participant_row
 from causalms.errors import RefusalError
-from causalms.generator import Generator
-from causalms.generator.noise import DiffusionNoise
+from causalms.generator import DiffusionNoise, Generator
 from causalms.lesions import count_lesions
 from causalms.tables import REGIONS
 from causalms.trials import template_anatomy
@@ -105,8 +104,8 @@ class DiffusionMechanism(MechanismBase):
 
     def expect(self, subject: Subject, arm: str, week: float) -> Expected:
         """Count, volume and activity by one evaluation of the risk head."""
-        found = self.generator.expect(subject.encoding, arm, week)
-        return Expected(found.lesions, found.volume_ml, found.activity_probability, found.dispersion)
+        outcome = self.generator.expect(subject.encoding, arm, week)
+        return Expected(outcome.lesions, outcome.volume_ml, outcome.activity_probability, outcome.dispersion)
 
     def risk_map(self, subject: Subject, arm: str, week: float) -> npt.NDArray[np.floating[Any]]:
         """P(voxel is in a NET2 lesion)."""
@@ -116,15 +115,17 @@ class DiffusionMechanism(MechanismBase):
         self, subject: Subject, arm: str, week: float, outcome: Outcome, draw: int, seed: int, method: str = "stochastic"
     ) -> Noise:
         """One particle of U given the factual mask; replaying it gives the mask back."""
-        found = self.generator.abduct(subject.encoding, arm, week, outcome.mask, draw, seed, sampler=self.sampler, method=method)
-        return self._noise(found.noise)
+        particle = self.generator.abduct(
+            subject.encoding, arm, week, outcome.mask, draw, seed, sampler=self.sampler, method=method
+        )
+        return self._noise(particle.noise)
 
     def measure(self, mask: npt.NDArray[np.bool_]) -> Outcome:
         """Count, volume and regions of a mask by the model's lesion rule."""
         space = self.generator.space
-        found = count_lesions(mask, space.voxel_volume_mm3, self.generator.rule, template_anatomy(space).regions)
-        regions = tuple(int(n) for n in found.by_region)
-        return Outcome(float(found.lesions), float(found.volume_ml), regions if len(regions) == len(REGIONS) else None, mask)
+        lesions = count_lesions(mask, space.voxel_volume_mm3, self.generator.rule, template_anatomy(space).regions)
+        regions = tuple(int(n) for n in lesions.by_region)
+        return Outcome(float(lesions.lesions), float(lesions.volume_ml), regions if len(regions) == len(REGIONS) else None, mask)
 
     def for_coupling(self, coupling: str) -> DiffusionMechanism:
         """The ancestral sampler for ``ancestral``, the deterministic one for the others."""

@@ -20,12 +20,11 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
+from causalms.causal.evidence import participant_row
 from causalms.causal.mechanism import Expected, MechanismBase, Noise, Outcome, Subject, keyed_generator
-from causalms.causal.tables_in import participant_row
 from causalms.errors import ConvergenceError, InputError, RefusalError, UsageError
-from causalms.tables import net2_column
+from causalms.tables import WEEKS_PER_YEAR, net2_column
 
-WEEKS_A_YEAR = 52.1775
 _TRANSFORMS = {"linear": float, "log1p": lambda value: float(np.log1p(value))}
 #: Covariates of the default regression and how they enter.
 DEFAULT_COVARIATES = {"age": "linear", "gd_lesions": "log1p", "t2_lesions": "log1p"}
@@ -84,6 +83,11 @@ class NegativeBinomialMechanism(MechanismBase):
         object.__setattr__(self, "arms", tuple(self.arms))
 
     @property
+    def efficacy_order(self) -> tuple[str, ...]:
+        """The arms by their fitted rates, the highest rate first."""
+        return tuple(sorted(self.arms, key=lambda arm: -self.log_rates[self.arms.index(arm)]))
+
+    @property
     def checksum(self) -> str:  # type: ignore[override]
         """Of the fitted numbers."""
         return hashlib.sha256(json.dumps(self.description, sort_keys=True).encode()).hexdigest()[:16]
@@ -138,7 +142,7 @@ class NegativeBinomialMechanism(MechanismBase):
             raise RefusalError(
                 f"arm {arm!r} is outside what {self.name!r} was fitted on ({', '.join(self.arms)}); name one of these"
             )
-        return float(np.exp(self.log_rates[self.arms.index(arm)] + subject.encoding) * week / WEEKS_A_YEAR)
+        return float(np.exp(self.log_rates[self.arms.index(arm)] + subject.encoding) * week / WEEKS_PER_YEAR)
 
     def noise(self, subject: Subject, draw: int, seed: int) -> Noise:
         """Normal scores of frailty, count (or Poisson path) and volume."""
@@ -189,16 +193,16 @@ class NegativeBinomialMechanism(MechanismBase):
         if lesions and np.isfinite(outcome.volume_ml):
             scale = self.lesion_volume_ml / self.lesion_volume_shape
             volume = _gamma_score(outcome.volume_ml / scale, lesions * self.lesion_volume_shape)
-        found = {"frailty": np.array([score]), "volume": np.array([volume])}
+        normals = {"frailty": np.array([score]), "volume": np.array([volume])}
         mean = self._frailty(score) * rate  # of the stored score, so that push meets the very same mean
         if not self.path:
-            return Noise({**found, "count": np.array([poisson_score(lesions, mean, generator.random())])})
+            return Noise({**normals, "count": np.array([poisson_score(lesions, mean, generator.random())])})
         inside = np.sort(generator.random(lesions)) * mean
         waits = np.diff(inside, prepend=0.0)
         last = inside[-1] if lesions else 0.0
         beyond = generator.exponential(size=max(self._path_length(subject) - lesions, 64))
         beyond[0] += mean - last
-        return Noise({**found, "path": -special.ndtri_exp(-np.concatenate([waits, beyond]))})
+        return Noise({**normals, "path": -special.ndtri_exp(-np.concatenate([waits, beyond]))})
 
     def for_coupling(self, coupling: str) -> NegativeBinomialMechanism:
         """The Poisson path for ``ancestral``, the quantile for the others; the outcome law is the same."""
@@ -209,7 +213,7 @@ class NegativeBinomialMechanism(MechanismBase):
         return 1.0 if self.dispersion == 0 else _gamma_quantile(score, 1 / self.dispersion) * self.dispersion
 
     def _path_length(self, subject: Subject) -> int:
-        highest = float(np.exp(max(self.log_rates) + subject.encoding) * self.weeks[1] / WEEKS_A_YEAR)
+        highest = float(np.exp(max(self.log_rates) + subject.encoding) * self.weeks[1] / WEEKS_PER_YEAR)
         mean = highest * self._frailty(6.5)  # exceeded with probability 4e-11
         return int(np.ceil(mean + 8 * np.sqrt(mean))) + 64
 
@@ -312,7 +316,7 @@ def _fit(
     X = np.array(columns, dtype=float).reshape(len(seen), len(covariates))
     centres = X.mean(axis=0)
     design = np.column_stack([np.stack([seen["arm"] == arm for arm in arms], axis=1).astype(float), X - centres])
-    y, years = seen[lesions].to_numpy(float), np.full(len(seen), week / WEEKS_A_YEAR)
+    y, years = seen[lesions].to_numpy(float), np.full(len(seen), week / WEEKS_PER_YEAR)
     poisson = Poisson(y, design, exposure=years).fit(disp=0, maxiter=100)
     excess = float(np.mean((y - poisson.predict()) ** 2 - y) / np.mean(poisson.predict() ** 2))
     parameters, dispersion = np.asarray(poisson.params), 0.0

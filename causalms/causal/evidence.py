@@ -1,7 +1,8 @@
-"""What a query reads from a trial: one patient's row and the factual outcome; a bare participants table counts as a trial."""
+"""What a query reads from a trial: a patient's row and the factual outcome; a bare participants table counts as a trial."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from causalms.causal.mechanism import Outcome
+from causalms.causal.mechanism import Mechanism, Outcome
 from causalms.errors import InputError, RefusalError, UsageError
-from causalms.tables import net2_column, validate
+from causalms.tables import as_frame, net2_column, validate
 
 
 @dataclass(frozen=True)
@@ -43,16 +44,11 @@ def as_trial(trial: Any) -> Any:
     ...
     causalms.errors.InputError: participants: no column 'trial'; add it (columns found: participant_id)
     """
-    if isinstance(trial, pd.DataFrame):
-        return TableTrial(validate(trial, "participants", "participants"))
+    if hasattr(trial, "columns"):
+        return TableTrial(validate(as_frame(trial), "participants", "participants"))
     if not hasattr(trial, "participants"):
         raise InputError(f"a trial or a participants table is needed, found {type(trial).__name__}; load it with load_trial")
     return trial
-
-
-def participant_ids(trial: Any) -> list[str]:
-    """Participant ids in the order of the table."""
-    return [str(p) for p in trial.participants["participant_id"]]
 
 
 def participant_row(trial: Any, participant_id: str) -> dict[str, Any]:
@@ -61,13 +57,43 @@ def participant_row(trial: Any, participant_id: str) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If nobody has this id.
+        If there is no such participant_id.
     """
     table = trial.participants
-    found = np.flatnonzero((table["participant_id"] == participant_id).to_numpy())
-    if len(found) == 0:
-        raise InputError(f"participants: nobody is called {participant_id!r}; check the participant id")
-    return dict(zip(table.columns, table.iloc[int(found[0])].tolist(), strict=True))
+    rows = np.flatnonzero((table["participant_id"] == participant_id).to_numpy())
+    if len(rows) == 0:
+        raise InputError(f"participants: unknown participant_id {participant_id!r}; check it")
+    return dict(zip(table.columns, table.iloc[int(rows[0])].tolist(), strict=True))
+
+
+def chosen_participants(trial: Any, participants: Sequence[str] | None = None) -> list[str]:
+    """The participants of a query: those named, or everybody in the order of the table.
+
+    Raises
+    ------
+    UsageError
+        If an id is not in the table.
+    """
+    known = [str(p) for p in trial.participants["participant_id"]]
+    if participants is None:
+        return known
+    unknown = [p for p in participants if p not in set(known)]
+    if unknown:
+        raise UsageError(f"unknown participant_id {unknown[0]!r}; check `participants`")
+    return list(participants)
+
+
+def factual_outcome(mechanism: Mechanism, trial: Any, participant_id: str, week: float) -> Outcome:
+    """The outcome that was seen at a visit: a measured mask where the mechanism knows masks, else count and volume.
+
+    Raises
+    ------
+    RefusalError
+        If there is none.
+    """
+    if "mask" in mechanism.capabilities:
+        return mechanism.measure(factual_mask(trial, participant_id, week))
+    return factual_counts(trial, participant_id, week)
 
 
 def factual_mask(trial: Any, participant_id: str, week: float) -> npt.NDArray[np.bool_]:
@@ -101,19 +127,19 @@ def factual_counts(trial: Any, participant_id: str, week: float) -> Outcome:
     """
     _whole_week(week)
     row = participant_row(trial, participant_id)
-    found = []
+    outcomes = []
     for outcome in ("net2_lesions", "net2_volume_ml"):
         column = net2_column(int(week), outcome)
         value = row.get(column)
         if value is None or pd.isna(value):
             raise RefusalError(f"participant {participant_id}: no {column!r}, so {_NO_EVIDENCE}")
-        found.append(float(value))
-        if not found[-1] >= 0 or (outcome == "net2_lesions" and found[-1] % 1):
+        outcomes.append(float(value))
+        if not outcomes[-1] >= 0 or (outcome == "net2_lesions" and outcomes[-1] % 1):
             raise InputError(
                 f"participants: participant {participant_id}: column {column!r} holds {value}; expected "
                 f"{'a whole number' if outcome == 'net2_lesions' else 'a number'} at least 0: correct it"
             )
-    return Outcome(found[0], found[1])
+    return Outcome(outcomes[0], outcomes[1])
 
 
 def _whole_week(week: float) -> None:
@@ -121,4 +147,4 @@ def _whole_week(week: float) -> None:
         raise UsageError(f"evidence at week {week:g}: visits are at whole weeks; give the week of a visit as evidence_week")
 
 
-_NO_EVIDENCE = "there is no evidence to condition on; leave such patients out (missing='skip', --skip-missing) or ask for do()"
+_NO_EVIDENCE = "there is no evidence to condition on; leave such patients out (`missing=skip`) or ask for do()"
