@@ -21,6 +21,7 @@ import pandas as pd
 
 import causalms as cms
 from causalms.agreement import correlate, leave_one_trial_out, predictable_contrasts
+from causalms.causal import Running
 from causalms.generator import config
 from causalms.generator.train.loop import train
 from causalms.phantom import load_design
@@ -73,16 +74,15 @@ def main(out: Path, design: str, name: str, patients: int, steps: int, week: int
     people = trial.participants
 
     def predict(training: pd.DataFrame, held_out: pd.DataFrame) -> pd.DataFrame:
-        asked = {"arm": shared_arms(training, held_out), "week": week, "expected": True}
+        arms = shared_arms(training, held_out)
         with tempfile.TemporaryDirectory() as folder:
             checkpoint = Path(folder) / "generator.safetensors"
             train(trial.subset(list(training["participant_id"])), checkpoint, model, recipe, seed, workers=workers)
             scans = replace(trial.subset(list(held_out["participant_id"])), participants=held_out)
-            return cms.CausalModel.load(checkpoint).do(scans, workers=workers, **asked)
+            return cms.CausalModel.load(checkpoint).do(scans, arms, week, expected=True, running=Running(workers))
 
     def regress(training: pd.DataFrame, held_out: pd.DataFrame) -> pd.DataFrame:
-        asked = {"arm": shared_arms(training, held_out), "week": week, "expected": True}
-        return cms.CausalModel.fit_counts(training, week).do(held_out, **asked)
+        return cms.CausalModel.fit_counts(training, week).do(held_out, shared_arms(training, held_out), week, expected=True)
 
     contrasts = predictable_contrasts(people)
     write_table(contrasts[~contrasts["predictable"]], out / "not_predicted.csv")

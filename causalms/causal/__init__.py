@@ -20,6 +20,7 @@ from causalms.causal.transport import (
     trial_effect_benchmark,
     unmeasured_trial_effect,
 )
+from causalms.causal.worlds import world_seed
 
 __all__ = [
     "COUPLINGS",
@@ -71,5 +72,6 @@ __all__ = [
     "trial_effect_benchmark",
     "unmeasured_trial_effect",
     "value",
+    "world_seed",
     "write_draws",
 ]

@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from causalms.causal.graph import world_seed
-from causalms.causal.mechanism import Mechanism, Outcome, Subject
+from causalms.causal import Mechanism, Outcome, Subject, world_seed
 from causalms.errors import UsageError
 
 FloatArray = npt.NDArray[np.floating[Any]]
