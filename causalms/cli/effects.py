@@ -89,6 +89,9 @@ _VARIANCES = (
 @click.option("--paramcd", help="With --adsl: the parameter whose AVAL is the outcome.")
 @click.option("--avisit", help="With --adsl: AVISIT (text) or AVISITN (a number) of the records.")
 @click.option("--trial", help="Only the patients of this trial.")
+@click.option(
+    "--pool-trials", is_flag=True, help="Compare all patients of all trials; such a contrast is not marked as randomised."
+)
 @click.option("--publication", type=click.Path(path_type=Path), help="Write a table for a paper (.html, .tex, .csv or .docx).")
 @click.option("--out", type=click.Path(path_type=Path), help="Where to write the results table (.csv, .tsv or .parquet).")
 def command(
@@ -189,7 +192,7 @@ def _with_missing(
 
     if not options["outcome"]:
         raise UsageError("--outcome is missing: name the column of counts, of 0/1 or of numbers")
-    shared = {key: options[key] for key in ("outcome", "reference", "arm", "measure", "exposure", "level")}
+    shared = {key: options[key] for key in ("outcome", "reference", "arm", "measure", "exposure", "level", "pool_trials")}
     if strategy == "ipw":
         if not missing_given:
             raise UsageError("--missing ipw needs what the missingness depends on: --missing-given 'age + edss'")
@@ -200,8 +203,8 @@ def _with_missing(
     else:
         extra = {key: value for key, value in options.items() if key not in shared}
         if strategy == "multiple-imputation":
-            if draws is None or week is None:
-                raise UsageError("--missing multiple-imputation needs --draws (under each patient's own arm) and --week")
+            if draws is None:
+                raise UsageError("--missing multiple-imputation needs --draws (under each patient's own arm)")
             from causalms.tables import read_table
 
             extra |= {"draws": read_table(draws), "week": week}
@@ -266,12 +269,11 @@ def _observed(
 ) -> tuple[str, pd.DataFrame]:
     """Effects on observed outcomes, one row a patient."""
     from causalms.effects.analyse import analyse
-    from causalms.effects.printing import page
 
     if not options["outcome"]:
         raise UsageError("--outcome is missing: name the column of counts, of 0/1 or of numbers")
     analysis = analyse(patients, source=source, **options)
-    text, results, adjusted = page(analysis), analysis.results, None
+    text, results, adjusted = repr(analysis), analysis.results, None
     if options["prognostic"] and analysis.means is not None:
         from causalms.effects.prognostic import savings
 
@@ -295,10 +297,10 @@ def _simulated(draws: pd.DataFrame, source: str, week: float | None, options: di
     from causalms.effects.printing import simulated_page
     from causalms.effects.simulated import analyse_draws
 
-    for name in ("exposure", "adjust", "interaction", "strata", "prognostic", "cluster"):
+    for name in ("exposure", "adjust", "interaction", "strata", "prognostic", "cluster", "pool_trials"):
         if options[name]:
             raise UsageError(
-                f"--{name} has no meaning for a draws table ({source}), whose arms share their patients; leave it out"
+                f"`{name}` has no meaning for a draws table ({source}), whose arms share their patients; leave it out"
             )
     kept = {name: options[name] for name in ("outcome", "reference", "measure", "level")}
     results = analyse_draws(draws, source=source, week=week, **kept)

@@ -113,7 +113,7 @@ class Walkthrough:
     def simulated(self) -> pd.DataFrame:
         """Rate ratios, activity and volume, every arm against the reference."""
         measures = ("rate-ratio", "risk-difference", "mean-difference")
-        return pd.concat([estimate(self.expected, reference=REFERENCE, measure=m) for m in measures], ignore_index=True)
+        return pd.concat([estimate(self.expected, reference=REFERENCE, measure=m).results for m in measures], ignore_index=True)
 
     def effects(self) -> None:
         """Effects of the shipped model as it is, beside the randomised ones."""
@@ -151,7 +151,7 @@ class Walkthrough:
     def recalibrated(self) -> None:
         """Effects after a Pyro posterior has matched the model to the observed arms: the generator's error is a number."""
         ensemble = recalibrate(self.expected, self.trial.participants, week=self.week, members=40, seed=self.seed)
-        table = estimate(ensemble.table(self.expected), reference=REFERENCE, measure="rate-ratio")
+        table = estimate(ensemble.table(self.expected), reference=REFERENCE, measure="rate-ratio").results
         write_table(table, self.out / "effects_recalibrated.csv")
         self.report.add_results(
             table, "Simulated rate ratios, recalibrated on the observed arms (40 posterior draws carry the generator's error)"

@@ -9,7 +9,7 @@ from causalms.effects.adam import bds_table, read_adam, write_xpt
 from causalms.effects.analyse import Analysis, analyse
 from causalms.effects.draws import patient_means
 from causalms.effects.estimands import MEASURES, Estimand
-from causalms.effects.estimate import estimate
+from causalms.effects.estimate import Effects, estimate
 from causalms.effects.missing import effects_with_missing_outcomes
 from causalms.effects.prognostic import cross_fitted, prospective_power, sample_size, savings
 from causalms.effects.publication import publication_table, write_publication
@@ -19,6 +19,7 @@ from causalms.effects.transport import transport_weights, transported_effect
 __all__ = [
     "MEASURES",
     "Analysis",
+    "Effects",
     "Estimand",
     "analyse",
     "analyse_draws",

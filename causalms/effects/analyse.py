@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,15 +21,17 @@ from causalms.effects.variance import (
     coefficient_variance_name,
     means_covariance,
 )
-from causalms.effects.wording import POPULATION, TEST_NAMES, TREATMENT_POLICY, estimand_of, estimator_name, notes_of
-from causalms.errors import InputError, RefusalError
+from causalms.effects.wording import TEST_NAMES, TREATMENT_POLICY, estimand_of, estimator_name, notes_of
+from causalms.errors import InputError, RefusalError, named_arguments
 from causalms.stats.glm import Fit
-from causalms.tables import results_table
+from causalms.tables import ContrastPopulation, ResultRow, as_frame, contrast_population, results_table
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Analysis:
-    """Effects of every arm against the reference, with all that is needed to read and check them.
+    """Effects of arms against the reference among one set of patients, with all that is needed to read and check them.
+
+    Contrasts of a table of several trials may be about different patients: ``parts`` holds one analysis for each set.
 
     Attributes
     ----------
@@ -43,8 +46,12 @@ class Analysis:
         Of the means, or of the coefficients for a conditional estimator.
     contrasts : tuple of Contrast
         One an arm other than the reference, in the order of ``data.arms``.
+    populations : tuple of ContrastPopulation
+        Whom each contrast is about; those of an arm whose contrast is about other patients are not reported here.
     estimands : tuple of Estimand
     notes : tuple of str
+    others : tuple of Analysis
+        The analyses of the other sets of patients.
     """
 
     data: TrialData
@@ -53,42 +60,68 @@ class Analysis:
     means: ArmMeans | None
     covariance: Covariance
     contrasts: tuple[Contrast, ...]
+    populations: tuple[ContrastPopulation, ...]
     estimands: tuple[Estimand, ...]
     outcome: str
     estimator_name: str
     notes: tuple[str, ...] = ()
+    others: tuple[Analysis, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Analysis, ...]:
+        """One analysis for each set of patients, this one first."""
+        return (replace(self, others=()), *self.others)
+
+    @property
+    def reported(self) -> tuple[int, ...]:
+        """Indices of the arms whose contrast with the reference is about these patients."""
+        arms = {population.arm for population in self.populations}
+        return tuple(index for index, arm in enumerate(self.data.arms) if index and arm in arms)
 
     @property
     def results(self) -> pd.DataFrame:
         """One row a contrast, in the schema of the results table."""
-        rows = []
-        for index, (contrast, estimand) in enumerate(zip(self.contrasts, self.estimands, strict=True), start=1):
-            randomised = self.data.in_one_trial(0, index)
-            rows.append(
-                {
-                    "analysis": f"observed {self.outcome}",
-                    "population": estimand.population,
-                    "subgroup": "all",
-                    "arm": self.data.arms[index],
-                    "reference": self.data.arms[0],
-                    "measure": self.settings.measure.name,
-                    "estimand": estimand.sentence,
-                    "estimator": self.estimator_name,
-                    "variance": self.covariance.name,
-                    "estimate": contrast.estimate,
-                    "se": contrast.se,
-                    "lower": contrast.lower,
-                    "upper": contrast.upper,
-                    "level": contrast.level,
-                    "p_value": contrast.p_value,
-                    "n": self.data.sizes[index],
-                    "n_reference": self.data.sizes[0],
-                    "se_patient": contrast.se,
-                    "randomised": randomised,
-                    "rung": 2,
-                }
-            )
-        return results_table(rows)
+        return results_table(row for part in self.parts for row in part._rows())
+
+    def _rows(self) -> list[ResultRow]:
+        by_arm = {population.arm: population for population in self.populations}
+        return [self._row(index, by_arm[self.data.arms[index]]) for index in self.reported]
+
+    def _row(self, index: int, population: ContrastPopulation) -> ResultRow:
+        contrast, estimand = self.contrasts[index - 1], self.estimands[index - 1]
+        return ResultRow(
+            analysis=f"observed {self.outcome}",
+            population=estimand.population,
+            subgroup="all",
+            arm=self.data.arms[index],
+            reference=self.data.arms[0],
+            measure=self.settings.measure.name,
+            estimand=estimand.sentence,
+            estimator=self.estimator_name,
+            variance=self.covariance.name,
+            estimate=contrast.estimate,
+            se=contrast.se,
+            lower=contrast.lower,
+            upper=contrast.upper,
+            level=contrast.level,
+            p_value=contrast.p_value,
+            n=self.data.sizes[index],
+            n_reference=self.data.sizes[0],
+            se_patient=contrast.se,
+            randomised=population.randomised,
+            rung=2,
+        )
+
+    def __repr__(self) -> str:
+        """The page that the command line prints."""
+        from causalms.effects.printing import page
+
+        return page(self)
+
+    def _repr_html_(self) -> str:
+        from causalms.effects.printing import html_page
+
+        return html_page(self.results, repr(self))
 
     @property
     def arms(self) -> pd.DataFrame:
@@ -116,8 +149,9 @@ class Analysis:
         return table
 
 
+@named_arguments
 def analyse(
-    table: pd.DataFrame,
+    table: Any,
     *,
     outcome: str,
     reference: str,
@@ -138,7 +172,8 @@ def analyse(
     test: str = "wald",
     replicates: int = 10_000,
     seed: int = 0,
-    population: str = POPULATION,
+    pool_trials: bool = False,
+    population: str | None = None,
     intercurrent_events: str = TREATMENT_POLICY,
     source: str = "table",
 ) -> Analysis:
@@ -146,7 +181,8 @@ def analyse(
 
     Parameters
     ----------
-    table : DataFrame
+    table : DataFrame, or path
+        pandas, polars or arrow, or a file that holds one.
     outcome : str
         Column of counts (rates), of 0/1 or counts (risks: any against none), or of numbers (means).
     reference : str
@@ -179,8 +215,11 @@ def analyse(
         Where the p-value comes from; intervals stay those of ``variance``.
     replicates, seed : int
         Of the bootstrap and of the permutations.
+    pool_trials : bool
+        Compare all patients of all trials; a contrast over several trials is then not randomised. Otherwise each contrast is
+        about the patients of the trials that randomised both arms (:func:`causalms.tables.contrast_population`).
     population, intercurrent_events : str
-        Attributes of the estimand that a table cannot tell.
+        Attributes of the estimand that a table cannot tell; the population is found from the trials unless named.
     source : str
         Name of the table in messages.
 
@@ -223,34 +262,65 @@ def analyse(
         replicates,
         seed,
     )
-    data = trial_data(
-        table,
-        outcome=outcome,
-        arm=arm,
-        reference=reference,
-        kind=settings.measure.outcome_kind,
-        exposure=exposure,
-        adjust=adjust,
-        prognostic=prognostic,
-        log_prognostic=settings.family != "linear",
-        strata=strata,
-        cluster=cluster,
-        source=source,
-    )
-    if settings.family == "poisson" and (data.outcome < 0).any():
-        raise InputError(f"{source}: column {outcome!r} holds negative values; use --working-model linear")
-    if settings.family != "linear" and not data.outcome.any():
+    table = as_frame(table)
+    columns_used: dict[str, Any] = {
+        "outcome": outcome,
+        "arm": arm,
+        "reference": reference,
+        "kind": settings.measure.outcome_kind,
+        "exposure": exposure,
+        "adjust": adjust,
+        "prognostic": prognostic,
+        "log_prognostic": settings.family != "linear",
+        "strata": strata,
+        "cluster": cluster,
+        "source": source,
+    }
+    everybody = trial_data(table, **columns_used)
+    if settings.family == "poisson" and (everybody.outcome < 0).any():
+        raise InputError(f"{source}: column {outcome!r} holds negative values; use `working_model=linear`")
+    if settings.family != "linear" and not everybody.outcome.any():
         raise RefusalError(
             f"{source}: column {outcome!r}: no patient has an event, so arms cannot be compared; choose another outcome or visit"
         )
-    return analyse_data(data, settings, outcome, population, intercurrent_events)
+    parts = []
+    for populations in _sets_of_patients(everybody, pool_trials):
+        data = _data_of(table, everybody, populations[0], columns_used)
+        parts.append(analyse_data(data, settings, outcome, populations, population, intercurrent_events))
+    return replace(parts[0], others=tuple(parts[1:]))
+
+
+def _sets_of_patients(data: TrialData, pool: bool) -> list[tuple[ContrastPopulation, ...]]:
+    """The contrasts with the reference, those about the same patients together."""
+    table = pd.DataFrame({"arm": np.array(data.arms, dtype=object)[data.arm]})
+    if data.trial is not None:
+        table["trial"] = data.trial
+    sets: dict[tuple[bytes, bool], list[ContrastPopulation]] = {}
+    for arm in data.arms[1:]:
+        found = contrast_population(table, arm, data.arms[0], pool=pool)
+        factor = found.randomised and len(found.trials) > 1
+        sets.setdefault((found.included.tobytes(), factor), []).append(found)
+    return [tuple(populations) for populations in sets.values()]
+
+
+def _data_of(
+    table: pd.DataFrame, everybody: TrialData, population: ContrastPopulation, columns_used: dict[str, Any]
+) -> TrialData:
+    """The patients of a contrast; trial is a factor of the working model where several trials randomised both arms."""
+    factor = population.randomised and len(population.trials) > 1
+    if population.included.all() and not factor:
+        return everybody
+    rows = everybody.rows[population.included]
+    data = trial_data(table.iloc[rows].reset_index(drop=True), **columns_used, trial_factor=factor)
+    return replace(data, rows=rows[data.rows], notes=tuple(dict.fromkeys((*everybody.notes, *data.notes))))
 
 
 def analyse_data(
     data: TrialData,
     settings: Settings,
     outcome: str,
-    population: str = POPULATION,
+    populations: tuple[ContrastPopulation, ...],
+    population_words: str | None = None,
     intercurrent_events: str = TREATMENT_POLICY,
 ) -> Analysis:
     """The four steps on checked data; see :func:`analyse`."""
@@ -275,9 +345,24 @@ def analyse_data(
     if settings.test != "wald":
         contrasts = _tested(data, contrasts, settings)
         covariance = replace(covariance, name=f"{covariance.name}; p: {TEST_NAMES[settings.test]}")
-    estimands = tuple(estimand_of(data, settings, outcome, arm, population, intercurrent_events) for arm in data.arms[1:])
-    notes = data.notes + more + notes_of(data, settings, fit)
-    return Analysis(data, settings, fit, means, covariance, contrasts, estimands, outcome, estimator_name(data, settings), notes)
+    words = population_words or populations[0].words
+    estimands = tuple(estimand_of(data, settings, outcome, arm, words, intercurrent_events) for arm in data.arms[1:])
+    notes = data.notes + more + notes_of(data, settings, fit) + tuple(filter(None, (who.note for who in populations)))
+    if settings.estimator == "unadjusted" and populations[0].randomised and len(populations[0].trials) > 1:
+        notes += ("arm means over several trials take no account of trial; the standardized estimator does",)
+    return Analysis(
+        data=data,
+        settings=settings,
+        fit=fit,
+        means=means,
+        covariance=covariance,
+        contrasts=contrasts,
+        populations=populations,
+        estimands=estimands,
+        outcome=outcome,
+        estimator_name=estimator_name(data, settings),
+        notes=notes,
+    )
 
 
 def _bootstrapped(

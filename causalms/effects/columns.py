@@ -122,12 +122,12 @@ class Covariates:
 
         text = formula.strip().removeprefix("~")
         if "~" in text:
-            raise InputError(f"--adjust {formula!r}: give only the right-hand side, such as 'age + C(site)'")
+            raise InputError(f"`adjust` {formula!r}: give only the right-hand side, such as 'age + C(site)'")
         try:
             names = sorted(map(str, Formula(f"~ {text}").required_variables))
         except Exception as error:
             raise InputError(
-                f"--adjust {formula!r}: not a formula ({_first_line(error)}); write it like 'age + C(site)'"
+                f"`adjust` {formula!r}: not a formula ({_first_line(error)}); write it like 'age + C(site)'"
             ) from error
         for name in names:
             column(table, name, source)
@@ -151,14 +151,14 @@ class Covariates:
             frame = pd.DataFrame(built).astype(float)
         except Exception as error:
             raise InputError(
-                f"{self.source}: --adjust {self.formula!r} cannot be evaluated ({_first_line(error)}); write 'age + C(site)'"
+                f"{self.source}: `adjust` {self.formula!r} cannot be evaluated ({_first_line(error)}); write 'age + C(site)'"
             ) from error
         frame = frame.drop(columns="Intercept", errors="ignore")
         matrix = frame.to_numpy(dtype=float)
         if len(matrix) != len(rows) or not np.isfinite(matrix).all():
             at = np.argwhere(~np.isfinite(matrix))
             where = f"term {frame.columns[at[0][1]]!r}, row {rows[at[0][0]] + 1}" if len(at) else "a missing value"
-            raise InputError(f"{self.source}: --adjust gives no finite number at {where}; correct the row or the formula")
+            raise InputError(f"{self.source}: `adjust` gives no finite number at {where}; correct the row or the formula")
         return matrix, tuple(map(str, frame.columns))
 
 

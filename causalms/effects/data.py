@@ -11,6 +11,7 @@ import pandas as pd
 from causalms.effects import columns
 from causalms.errors import InputError, RefusalError
 from causalms.stats.glm import Array
+from causalms.tables import arm_order
 
 _MANY_MISSING = 0.05
 
@@ -62,15 +63,6 @@ class TrialData:
         """Number of patients an arm, shape (K,)."""
         return np.bincount(self.arm, minlength=len(self.arms))
 
-    def in_one_trial(self, arm: int, other: int) -> bool:
-        """True where every patient of either arm comes from a trial that randomised both (or the table has no trial column).
-
-        A trial with one of the two arms only would bring patients in who could not have been given the other.
-        """
-        if self.trial is None:
-            return True
-        return set(self.trial[self.arm == arm]) == set(self.trial[self.arm == other])
-
     def take(self, rows: np.ndarray) -> TrialData:
         """The same analysis on chosen patients (a bootstrap or leave-one-out sample)."""
 
@@ -103,6 +95,7 @@ def trial_data(
     log_prognostic: bool = True,
     strata: str | None = None,
     cluster: str | None = None,
+    trial_factor: bool = False,
     source: str = "table",
 ) -> TrialData:
     """Check a table and take from it what an analysis needs; rows with a missing value are left out, counted and named.
@@ -126,6 +119,8 @@ def trial_data(
     log_prognostic : bool
     strata, cluster : str, optional
         Columns of the randomisation strata and of the clusters.
+    trial_factor : bool
+        Let the column ``trial`` be a factor of the working model.
     source : str
         Name of the table in messages.
 
@@ -163,6 +158,9 @@ def trial_data(
         notes += recoded
     matrix, names = formula.matrix(rows)
     expected, expected_names = _prognostic(used, rows, prognostic, log_prognostic, source)
+    if trial_factor:
+        trials, trial_names = _trial_columns(table["trial"].iloc[rows].astype(str))
+        expected, expected_names = np.column_stack([expected, trials]), expected_names + trial_names
     indicators = np.eye(len(arms))[codes]
     matrix, names, dropped = columns.independent_columns(indicators, np.column_stack([matrix, expected]), names + expected_names)
     time = np.ones(len(rows))
@@ -185,15 +183,15 @@ def trial_data(
 
 
 def _arms(values: pd.Series, reference: str, name: str, source: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Integer codes and arm names, the reference first, the others in alphabetical order."""
-    distinct, inverse = np.unique([columns.label(value) for value in values.unique()], return_inverse=True)
-    found = [str(arm) for arm in distinct]
+    """Integer codes and arm names, the reference first, the others as first met."""
+    labels = [columns.label(value) for value in values.unique()]
+    found = list(dict.fromkeys(labels))
     if str(reference) not in found:
         raise InputError(f"{source}: column {name!r} has no arm {reference!r}; its arms are {', '.join(found[:12])}")
     if len(found) < 2:
         raise RefusalError(f"{source}: column {name!r} holds one arm only ({found[0]}); an effect needs two")
-    order = [str(reference), *(arm for arm in found if arm != str(reference))]
-    position = np.array([order.index(arm) for arm in found])[inverse]
+    order = arm_order(found, str(reference))
+    position = np.array([order.index(label) for label in labels])
     codes = position[pd.factorize(values)[0]]
     sizes = np.bincount(codes, minlength=len(order))
     if sizes.min() < 2:
@@ -201,7 +199,13 @@ def _arms(values: pd.Series, reference: str, name: str, source: str) -> tuple[np
         raise RefusalError(
             f"{source}: arm {lonely!r} has one patient with complete data; at least two are needed, or leave it out"
         )
-    return codes, tuple(order)
+    return codes, order
+
+
+def _trial_columns(trials: pd.Series) -> tuple[Array, tuple[str, ...]]:
+    """Indicators of every trial but the first in alphabetical order."""
+    names = sorted(trials.unique())[1:]
+    return np.column_stack([(trials == name).to_numpy(dtype=float) for name in names]), tuple(f"trial {name}" for name in names)
 
 
 def _left_out(used: pd.DataFrame, complete: np.ndarray) -> tuple[str, ...]:

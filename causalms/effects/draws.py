@@ -11,9 +11,8 @@ import pandas as pd
 from causalms.effects.estimands import Measure, measure_named
 from causalms.errors import InputError, RefusalError
 from causalms.stats.glm import Array
-from causalms.tables import DRAWS_KEYS
+from causalms.tables import DRAWS_KEYS, WEEKS_PER_YEAR, arm_order
 
-WEEKS_PER_YEAR = 52.1775
 RUNG = {"interventional": 2, "counterfactual": 3}
 _EXPECTED = {
     ("rate", "net2_lesions"): "expected_net2_lesions",
@@ -53,10 +52,11 @@ class SimulatedOutcomes:
         """Mean outcome of every patient under every arm, shape (N, K)."""
         return np.asarray(self.values.mean(axis=(2, 3)))
 
-    def randomised(self, arm: int) -> bool:
-        """True where this arm and the reference were both randomised within one trial of the population."""
+    def randomised_together(self, arm: int) -> str:
+        """In which trials of the population this arm and the reference were randomised together, in words."""
         per_trial = self.patients.groupby("trial", observed=True)["arm_randomised"].agg(set)
-        return any({self.arms[0], self.arms[arm]} <= arms for arms in per_trial)
+        trials = [str(trial) for trial, arms in per_trial.items() if {self.arms[0], self.arms[arm]} <= arms]
+        return f"randomised together in {', '.join(trials) if trials else 'no trial: transported'}"
 
     def where(self, chosen: np.ndarray) -> SimulatedOutcomes:
         """The same outcomes for chosen patients only."""
@@ -133,12 +133,12 @@ def simulated_outcomes(
 def _complete(
     part: pd.DataFrame, name: str, measure: Measure, reference: str, query: str, week: float, sampled: bool, source: str
 ) -> SimulatedOutcomes:
-    arms_found = sorted(map(str, part["arm"].unique()))
+    arms_found = list(arm_order(part["arm"].unique()))
     if reference not in arms_found:
         raise InputError(f"{source}: no draws under arm {reference!r} at week {week:g}; arms are {', '.join(arms_found)}")
     if len(arms_found) < 2:
         raise RefusalError(f"{source}: draws under one arm only ({reference}); query at least two arms")
-    arms = (reference, *(arm for arm in arms_found if arm != reference))
+    arms = arm_order(arms_found, reference)
     values = pd.to_numeric(part[name], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
     if not np.isfinite(values).all() or (values < 0).any():
         row = int(np.flatnonzero(~np.isfinite(values) | (values < 0))[0])

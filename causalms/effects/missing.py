@@ -14,7 +14,7 @@ from causalms.effects.estimands import Estimand, measure_named
 from causalms.effects.variance import Covariance
 from causalms.errors import InputError, RefusalError, UsageError
 from causalms.stats.glm import Array, fit_model
-from causalms.tables import results_table
+from causalms.tables import WEEKS_PER_YEAR, ResultRow, arm_order, as_frame, contrast_population, one_week, results_table
 
 STRATEGIES = ("complete-case", "ipw", "multiple-imputation")
 _HEAVY = 0.05
@@ -41,8 +41,9 @@ def effects_with_missing_outcomes(
     -------
     DataFrame
     """
+    table = as_frame(table)
     if strategy not in STRATEGIES:
-        raise UsageError(f"strategy: found {strategy!r}, expected one of {', '.join(STRATEGIES)}")
+        raise UsageError(f"`missing`: found {strategy!r}, expected one of {', '.join(STRATEGIES)}")
     if strategy == "ipw":
         return inverse_probability_effects(table, outcome=outcome, reference=reference, arm=arm, **options)
     if strategy == "multiple-imputation":
@@ -61,6 +62,7 @@ def inverse_probability_effects(
     measure: str = "rate-ratio",
     exposure: str | None = None,
     level: float = 0.95,
+    pool_trials: bool = False,
     source: str = "table",
 ) -> pd.DataFrame:
     r"""Arm means of complete cases weighted by the inverse probability of being complete.
@@ -81,14 +83,12 @@ def inverse_probability_effects(
     Robins, Rotnitzky, Zhao (1994), JASA 89:846-866; Seaman and White (2013), Statistical Methods in Medical Research 22:278-295.
     """
     chosen = measure_named(measure)
-    labels = columns.column(table, arm, source).map(columns.label)
-    names = [reference, *sorted(set(labels) - {reference})]
-    if reference not in set(labels) or len(names) < 2:
-        raise InputError(
-            f"{source}: column {arm!r} needs {reference!r} and another arm; its arms are {', '.join(sorted(set(labels)))}"
-        )
-    codes = labels.map(names.index).to_numpy()
-    trials = table["trial"].to_numpy() if "trial" in table else None
+    given = columns.column(table, arm, source)
+    labels = given.map(columns.label).where(given.notna(), None)
+    names = arm_order(labels, reference)
+    if reference not in names or len(names) < 2:
+        raise InputError(f"{source}: column {arm!r} needs {reference!r} and another arm; its arms are {', '.join(names)}")
+    people = pd.DataFrame({"arm": labels} | ({"trial": table["trial"]} if "trial" in table and arm != "trial" else {}))
     needed = [outcome, *([exposure] if exposure else [])]
     observed = table[[columns.column(table, name, source).name for name in needed]].notna().all(axis=1).to_numpy()
     rows = np.flatnonzero(observed)
@@ -102,54 +102,68 @@ def inverse_probability_effects(
         row = int(np.flatnonzero(~covariates.complete)[0]) + 1
         raise InputError(f"{source}: row {row} lacks a covariate of {missing_given!r}; weights need it for every patient")
     x, _ = covariates.matrix(np.arange(len(table)))
-    theta, influence = np.empty(len(names)), np.zeros((len(table), len(names)))
-    heaviest = 0.0
-    for index in range(len(names)):
-        own = codes == index
-        theta[index], influence[own, index], share = _weighted_arm(observed[own], y[own], time[own], x[own])
-        heaviest = max(heaviest, share)
-    if heaviest > 0.5:
-        raise RefusalError(
-            f"{source}: one patient carries {heaviest:.0%} of an arm's weight; use fewer covariates in missing_given"
-        )
-    covariance = Covariance(influence.T @ influence, "influence function, weights estimated")
     out = []
-    for index, name in enumerate(names[1:], start=1):
-        contrast = contrast_with_reference(theta, covariance, index, scale=chosen.scale, level=level, arms=tuple(names))
-        missing = int((~observed).sum())
+    for name in names[1:]:
+        population = contrast_population(people, name, reference, pool=pool_trials)
+        among = population.included
+        present = arm_order(labels[among], reference)
+        codes = np.array([present.index(label) if label in present else -1 for label in labels])
+        theta, influence, heaviest = _weighted_means(codes, among, len(present), (observed, y, time, x))
+        if heaviest > 0.5:
+            raise RefusalError(
+                f"{source}: one patient carries {heaviest:.0%} of an arm's weight; use fewer covariates in `missing_given`"
+            )
+        covariance = Covariance(influence.T @ influence, "influence function, weights estimated")
+        index = present.index(name)
+        contrast = contrast_with_reference(theta, covariance, index, scale=chosen.scale, level=level, arms=present)
         estimand = Estimand(
-            "all randomised patients",
+            population.words,
             f"{name} against {reference}",
             outcome,
             "treatment policy; missing outcomes by inverse probability weighting",
             f"marginal {chosen.name}",
         )
+        missing = f"{int((~observed[among]).sum())} of {int(among.sum())} missing"
+        estimator = f"inverse probability weighting ({missing}, given {missing_given})"
+        estimator += f"; heaviest patient {heaviest:.0%} of its arm" if heaviest > _HEAVY else ""
         out.append(
-            {
-                "analysis": f"observed {outcome}",
-                "population": estimand.population,
-                "subgroup": "all",
-                "arm": name,
-                "reference": reference,
-                "measure": chosen.name,
-                "estimand": estimand.sentence,
-                "estimator": f"inverse probability weighting ({missing} of {len(table)} missing, given {missing_given})"
-                + (f"; heaviest patient {heaviest:.0%} of its arm" if heaviest > _HEAVY else ""),
-                "variance": covariance.name,
-                "estimate": contrast.estimate,
-                "se": contrast.se,
-                "lower": contrast.lower,
-                "upper": contrast.upper,
-                "level": level,
-                "p_value": contrast.p_value,
-                "n": int((codes == index).sum()),
-                "n_reference": int((codes == 0).sum()),
-                "se_patient": contrast.se,
-                "randomised": trials is None or set(trials[codes == index]) == set(trials[codes == 0]),
-                "rung": 2,
-            }
+            ResultRow(
+                analysis=f"observed {outcome}",
+                population=estimand.population,
+                subgroup="all",
+                arm=name,
+                reference=reference,
+                measure=chosen.name,
+                estimand=estimand.sentence,
+                estimator="; ".join(filter(None, (estimator, population.note))),
+                variance=covariance.name,
+                estimate=contrast.estimate,
+                se=contrast.se,
+                lower=contrast.lower,
+                upper=contrast.upper,
+                level=level,
+                p_value=contrast.p_value,
+                n=int((among & (codes == index)).sum()),
+                n_reference=int((among & (codes == 0)).sum()),
+                se_patient=contrast.se,
+                randomised=population.randomised,
+                rung=2,
+            )
         )
     return results_table(out)
+
+
+def _weighted_means(
+    codes: np.ndarray, among: np.ndarray, count: int, columns_of: tuple[np.ndarray, Array, Array, Array]
+) -> tuple[Array, Array, float]:
+    """Weighted mean of every arm among the included patients, influence values (n, K), and the largest share of weight."""
+    observed, y, time, x = columns_of
+    theta, influence, heaviest = np.empty(count), np.zeros((len(codes), count)), 0.0
+    for index in range(count):
+        own = among & (codes == index)
+        theta[index], influence[own, index], share = _weighted_arm(observed[own], y[own], time[own], x[own])
+        heaviest = max(heaviest, share)
+    return theta, influence, heaviest
 
 
 def _outcome(values: pd.Series, rows: np.ndarray, name: str, kind: str, source: str) -> Array:
@@ -183,7 +197,7 @@ def multiply_imputed_effects(
     outcome: str,
     reference: str,
     draws: pd.DataFrame,
-    week: float,
+    week: float | None = None,
     arm: str = "arm",
     draw_column: str = "net2_lesions",
     exposure: str | None = None,
@@ -212,11 +226,10 @@ def multiply_imputed_effects(
     ----------
     Rubin (1987), Multiple Imputation for Nonresponse in Surveys.
     """
-    from causalms.effects.draws import WEEKS_PER_YEAR
-
     lacking = np.flatnonzero(columns.column(table, outcome, source).isna().to_numpy())
     if not len(lacking):
         raise RefusalError(f"{source}: column {outcome!r} lacks no value; use the complete-case strategy")
+    week = one_week(draws, week, "draws")
     own = draws[(draws["arm"].astype(str) == draws["arm_randomised"].astype(str)) & (draws["visit_week"] == week)]
     wide = own.pivot_table(index=own["participant_id"].astype(str), columns="draw", values=draw_column, aggfunc="first")
     wanted = columns.column(table, "participant_id", source).astype(str).iloc[lacking]
@@ -244,10 +257,11 @@ def multiply_imputed_effects(
     first = analyses[0]
     results = first.results.astype({"estimator": object, "variance": object})
     log = first.settings.measure.is_ratio
-    for index in range(len(first.contrasts)):
-        values = np.array([run.contrasts[index].estimate for run in analyses])
-        values = np.log(values) if log else values
-        within = float(np.mean([run.contrasts[index].se ** 2 for run in analyses]))
+    estimates = np.array([run.results["estimate"].to_numpy() for run in analyses])
+    variances = np.array([run.results["se"].to_numpy() ** 2 for run in analyses])
+    for index in range(len(results)):
+        values = np.log(estimates[:, index]) if log else estimates[:, index]
+        within = float(np.mean(variances[:, index]))
         between = (1 + 1 / count) * float(values.var(ddof=1))
         degrees = (count - 1) * (1 + within / between) ** 2 if between > 0 else np.inf
         pooled = wald(float(values.mean()), float(np.sqrt(within + between)), log=log, level=level, degrees_of_freedom=degrees)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from html import escape
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
 
-from causalms.effects.analyse import Analysis
+if TYPE_CHECKING:
+    from causalms.effects.analyse import Analysis
 
 _HEADS = {"rate": "rate", "risk": "risk", "mean": "mean"}
 
@@ -21,10 +25,18 @@ def page(analysis: Analysis) -> str:
     >>> print(page(analyse(table, outcome="relapses", reference="placebo")).splitlines()[0])
     arm      n  events  rate  95% CI
     """
-    blocks = [arm_lines(analysis), contrast_lines(analysis), estimand_lines(analysis)]
-    if analysis.notes:
-        blocks.append([f"note: {note}" for note in analysis.notes])
+    blocks = []
+    for part in analysis.parts:
+        blocks += [arm_lines(part), contrast_lines(part), estimand_lines(part)]
+        if part.notes:
+            blocks.append([f"note: {note}" for note in part.notes])
     return "\n\n".join("\n".join(block) for block in blocks)
+
+
+def html_page(results: pd.DataFrame, text: str) -> str:
+    """A results table for a notebook, and the plain-text page folded below it."""
+    shown = results[["arm", "reference", "measure", "estimate", "lower", "upper", "p_value", "population"]]
+    return f"{shown.to_html(index=False, border=0)}<details><summary>details</summary><pre>{escape(text)}</pre></details>"
 
 
 def arm_lines(analysis: Analysis) -> list[str]:
@@ -46,8 +58,9 @@ def contrast_lines(analysis: Analysis) -> list[str]:
     measure = analysis.settings.measure
     level = f"{100 * analysis.settings.level:g}% CI"
     rows = [[measure.name, "estimate", level, "se(log)" if measure.is_ratio else "se", "p"]]
-    for name, contrast in zip(analysis.data.arms[1:], analysis.contrasts, strict=True):
-        pair = f"{name} vs {analysis.data.arms[0]}"
+    for index in analysis.reported:
+        contrast = analysis.contrasts[index - 1]
+        pair = f"{analysis.data.arms[index]} vs {analysis.data.arms[0]}"
         rows.append(
             [
                 pair,
@@ -62,10 +75,11 @@ def contrast_lines(analysis: Analysis) -> list[str]:
 
 def estimand_lines(analysis: Analysis) -> list[str]:
     """The estimand record, the estimator and the variance."""
-    first = analysis.estimands[0]
-    lines = [f"  {line}" for line in first.lines()]
-    if len(analysis.estimands) > 1:
-        lines[1] = f"  treatment            {', '.join(analysis.data.arms[1:])}, each against {analysis.data.arms[0]}"
+    reported = analysis.reported
+    lines = [f"  {line}" for line in analysis.estimands[reported[0] - 1].lines()]
+    if len(reported) > 1:
+        arms = ", ".join(analysis.data.arms[index] for index in reported)
+        lines[1] = f"  treatment            {arms}, each against {analysis.data.arms[0]}"
     return ["estimand (ICH E9(R1))", *lines, f"estimator  {analysis.estimator_name}", f"variance   {analysis.covariance.name}"]
 
 
@@ -73,13 +87,12 @@ def simulated_page(results: pd.DataFrame) -> str:
     """Simulated effects with their three errors apart, as the command line prints them."""
     ratio = results["measure"].iloc[0].endswith("ratio")
     level = f"{100 * results['level'].iloc[0]:g}% CI"
-    rows = [["effect", results["measure"].iloc[0], level, "p", "patients", "generator", "Monte Carlo", "randomised", "rung"]]
+    rows = [["effect", results["measure"].iloc[0], level, "p", "patients", "generator", "Monte Carlo", "rung"]]
     for row in results.to_dict("records"):
         errors = [number(row[name]) for name in ("se_patient", "se_generator", "se_monte_carlo")]
         name = f"{row['arm']} vs {row['reference']}, {row['analysis'].rsplit(', ', 1)[-1]}"
         ends = interval(row["lower"], row["upper"])
-        known = "yes" if row["randomised"] else "no"
-        rows.append([name, number(row["estimate"]), ends, p_value(row["p_value"]), *errors, known, f"{row['rung']:g}"])
+        rows.append([name, number(row["estimate"]), ends, p_value(row["p_value"]), *errors, f"{row['rung']:g}"])
     scale = "of the logarithm" if ratio else "of the difference"
     first = results.iloc[0]
     lines = [f"standard errors {scale}: patients, generator, Monte Carlo", f"estimand   {first.estimand}"]

@@ -70,19 +70,24 @@ def savings(analysis: Analysis) -> tuple[Saving, ...]:
     >>> saved.variance_ratio < 0.6, saved.equivalent_n > 330
     (True, True)
     """
+    return tuple(saving for part in analysis.parts for saving in _savings(part))
+
+
+def _savings(analysis: Analysis) -> list[Saving]:
     if analysis.means is None:
-        raise UsageError("what adjustment saves is known for means only; use --estimator standardized")
+        raise UsageError("what adjustment saves is known for means only; use `estimator=standardized`")
     plain = replace(analysis.settings, estimator="unadjusted", variance="influence", interaction=False, test="wald")
-    crude = analyse_data(analysis.data, plain, analysis.outcome)
+    crude = analyse_data(analysis.data, plain, analysis.outcome, analysis.populations)
     adjusted = means_covariance(analysis.means, "influence", analysis.settings.randomization)
     out = []
-    for index, arm in enumerate(analysis.data.arms[1:], start=1):
+    for index in analysis.reported:
+        arm = analysis.data.arms[index]
         pair = np.array([0, index])
         _, slopes = transformed(analysis.means.estimates[pair], analysis.settings.measure.scale)
         variance = adjusted.of_contrast(pair, slopes * np.array([-1.0, 1.0]))[0]
         ratio = variance / crude.contrasts[index - 1].se ** 2
         out.append(Saving(arm, analysis.data.arms[0], float(ratio), int(analysis.data.sizes[pair].sum())))
-    return tuple(out)
+    return out
 
 
 def cross_fitted(

@@ -47,10 +47,19 @@ def publication_table(analysis: Analysis, p_adjusted: Sequence[float] | None = N
     >>> publication_table(analyse(table, outcome="relapses", reference="placebo")).iloc[1].tolist()
     ['drug', '3', '3', '1 (0.3225 to 3.101)', '0.3333 (0.1011 to 1.099)', '0.0710']
     """
+    if analysis.others:
+        start, tables = 0, []
+        for part in analysis.parts:
+            share = None if p_adjusted is None else p_adjusted[start : start + len(part.reported)]
+            tables.append(publication_table(part, share).assign(population=part.populations[0].words))
+            start += len(part.reported)
+        return pd.concat(tables, ignore_index=True)
     measure, level = analysis.settings.measure, f"{100 * analysis.settings.level:g}% CI"
     total = "total" if measure.kind == "mean" else "events"
     rows = []
-    for index, arm in enumerate(analysis.arms.to_dict("records")):
+    crude = analysis.arms.to_dict("records")
+    for position, index in enumerate((0, *analysis.reported)):
+        arm = crude[index]
         value = arm["crude"] if np.isnan(arm["estimate"]) else arm["estimate"]
         row = {"arm": str(arm["arm"]), "n": str(arm["n"]), total: number(arm["events"])}
         if analysis.data.has_exposure:
@@ -63,7 +72,7 @@ def publication_table(analysis: Analysis, p_adjusted: Sequence[float] | None = N
             row[f"{measure.name} ({level})"] = f"{number(contrast.estimate)} ({interval(contrast.lower, contrast.upper)})"
             row["p"] = p_value(contrast.p_value)
         if p_adjusted is not None:
-            row["adjusted p"] = p_value(p_adjusted[index - 1]) if index else ""
+            row["adjusted p"] = p_value(p_adjusted[position - 1]) if index else ""
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -71,10 +80,12 @@ def publication_table(analysis: Analysis, p_adjusted: Sequence[float] | None = N
 def footnotes(analysis: Analysis) -> list[str]:
     """What must stand below the table: estimand, estimator, variance, notes."""
     first = analysis.estimands[0]
+    populations = "; ".join(dict.fromkeys(part.estimands[0].population for part in analysis.parts))
+    notes = dict.fromkeys(note for part in analysis.parts for note in part.notes)
     return [
-        f"Population: {first.population}. Variable: {first.variable}. Intercurrent events: {first.intercurrent_events}.",
+        f"Population: {populations}. Variable: {first.variable}. Intercurrent events: {first.intercurrent_events}.",
         f"Summary measure: {first.summary}. Estimator: {analysis.estimator_name}. Variance: {analysis.covariance.name}.",
-        *(f"Note: {note}." for note in analysis.notes),
+        *(f"Note: {note}." for note in notes),
     ]
 
 

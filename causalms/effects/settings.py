@@ -62,45 +62,45 @@ def checked_settings(
 ) -> Settings:
     """Fill in defaults and refuse choices that contradict each other."""
     chosen = measure_named(measure)
-    _known("--estimator", estimator, ESTIMATORS)
-    _known("--rate", rate, RATES)
+    _known("estimator", estimator, ESTIMATORS)
+    _known("rate", rate, RATES)
     randomization = randomization or ("permuted-block" if strata else "simple")
-    _known("--randomization", randomization, RANDOMIZATIONS)
+    _known("randomization", randomization, RANDOMIZATIONS)
     conditional = estimator in ("negbin", "conditional")
     family = working_model or ("negbin" if estimator == "negbin" else _DEFAULT_MODEL[chosen.kind])
-    _known("--working-model", family, FAMILIES)
+    _known("working_model", family, FAMILIES)
     variance = variance or ("model-sas" if conditional else "influence")
-    _known("--variance", variance, (*VARIANCES, *BOOTSTRAPS))
-    _known("--test", test, TESTS)
+    _known("variance", variance, (*VARIANCES, *BOOTSTRAPS))
+    _known("test", test, TESTS)
     if not 0 < level < 1:
-        raise UsageError(f"--level: found {level:g}, expected a number between 0 and 1 such as 0.95")
+        raise UsageError(f"`level`: found {level:g}, expected a number between 0 and 1 such as 0.95")
     if estimator == "negbin" and family != "negbin":
         raise UsageError(
-            f"--estimator negbin is the negative-binomial coefficient; for the {family} one use --estimator conditional"
+            f"`estimator=negbin` is the negative-binomial coefficient; for the {family} one use `estimator=conditional`"
         )
     if estimator != "unadjusted" and family not in _MODELS[chosen.kind]:
-        raise UsageError(f"--working-model {family} cannot give a {chosen.name}; use {' or '.join(_MODELS[chosen.kind])}")
+        raise UsageError(f"`working_model={family}` cannot give a {chosen.name}; use {' or '.join(_MODELS[chosen.kind])}")
     if conditional and _CONDITIONAL[family] != chosen.option:
-        raise UsageError(f"--estimator {estimator} with the {family} model gives a {_CONDITIONAL[family]}, not a {chosen.option}")
+        raise UsageError(f"`estimator={estimator}` with the {family} model gives a {_CONDITIONAL[family]}, not a {chosen.option}")
     if conditional and interaction:
-        raise UsageError("--interaction leaves no single arm coefficient; use --estimator standardized")
+        raise UsageError("`interaction` leaves no single arm coefficient; use `estimator=standardized`")
     if conditional and variance not in (*HC, *MODEL):
-        raise UsageError(f"--variance {variance} is for means; with --estimator {estimator} use {', '.join((*HC, *MODEL))}")
+        raise UsageError(f"`variance={variance}` is for means; with `estimator={estimator}` use {', '.join((*HC, *MODEL))}")
     if cluster and (variance in BOOTSTRAPS or test != "wald"):
-        raise UsageError("--cluster has its own variance; leave out --variance bootstrap and --test")
+        raise UsageError("`cluster` has its own variance; leave out `variance=bootstrap` and `test`")
     if estimator == "unadjusted" and (adjust or prognostic or interaction):
-        raise UsageError("--estimator unadjusted takes no --adjust, --prognostic or --interaction; use --estimator standardized")
+        raise UsageError("`estimator` unadjusted takes no `adjust`, `prognostic` or `interaction`; use `estimator=standardized`")
     if estimator == "unadjusted" and variance in MODEL:
-        raise UsageError("--estimator unadjusted has no model behind it; use --variance influence, leave-one-out or hc0 to hc3")
+        raise UsageError("`estimator` unadjusted has no model behind it; use `variance=influence`, leave-one-out or hc0 to hc3")
     if exposure and chosen.kind != "rate":
-        raise UsageError(f"--exposure has no meaning for a {chosen.name}; leave it out or ask for a rate-ratio")
+        raise UsageError(f"`exposure` has no meaning for a {chosen.name}; leave it out or ask for a rate-ratio")
     if cluster and strata:
-        raise UsageError("--cluster and --strata contradict each other; name one of them")
+        raise UsageError("`cluster` and `strata` contradict each other; name one of them")
     return Settings(
         chosen, estimator, cast(Family, family), variance, rate, randomization, interaction, level, test, replicates, seed
     )
 
 
-def _known(option: str, value: str, choices: Sequence[str]) -> None:
+def _known(name: str, value: str, choices: Sequence[str]) -> None:
     if value not in choices:
-        raise UsageError(f"{option}: found {value!r}, expected one of {', '.join(choices)}")
+        raise UsageError(f"`{name}`: found {value!r}, expected one of {', '.join(choices)}")

@@ -7,6 +7,7 @@ trained model, the Monte-Carlo error how it would change with other draws.  Only
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,9 +15,9 @@ import pandas as pd
 from causalms.effects.contrasts import transformed, wald
 from causalms.effects.draws import RUNG, SimulatedOutcomes, default_outcome, is_draws_table, simulated_outcomes
 from causalms.effects.estimands import Estimand, Measure, measure_named
-from causalms.errors import InputError, RefusalError, UsageError
+from causalms.errors import InputError, RefusalError, UsageError, named_arguments
 from causalms.stats.glm import Array
-from causalms.tables import results_table
+from causalms.tables import ResultRow, as_frame, results_table
 
 __all__ = ["Errors", "analyse_draws", "contrast_errors", "is_draws_table"]
 
@@ -82,8 +83,9 @@ def contrast_errors(
     return float(transformed_means[1] - transformed_means[0]), errors
 
 
+@named_arguments
 def analyse_draws(
-    draws: pd.DataFrame,
+    draws: Any,
     *,
     reference: str,
     measure: str = "rate-ratio",
@@ -122,7 +124,8 @@ def analyse_draws(
     -------
     DataFrame
         In the schema of the results table; ``se`` is the root of the sum of squares of se_patient, se_generator and
-        se_monte_carlo. ``randomised`` tells whether both arms were randomised within one trial of the population.
+        se_monte_carlo. ``randomised`` is False for every simulated row; the estimator says in which trials, if any, both arms
+        were randomised together.
 
     Raises
     ------
@@ -140,8 +143,8 @@ def analyse_draws(
     0  drug       0.5       False
     """
     if population not in ("all", "treated"):
-        raise UsageError(f"population: found {population!r}, expected 'all' or 'treated'")
-    chosen = measure_named(measure)
+        raise UsageError(f"`population`: found {population!r}, expected 'all' or 'treated'")
+    draws, chosen = as_frame(draws), measure_named(measure)
     outcome = outcome or default_outcome(chosen)
     rows = []
     for outcomes in simulated_outcomes(draws, reference=reference, measure=measure, outcome=outcome, week=week, source=source):
@@ -159,30 +162,30 @@ def analyse_draws(
             )
             who = weights_name if weights is not None and weights_name else _population(part, population, arm)
             rows.append(
-                {
-                    "analysis": f"simulated {outcome}, week {part.week:g}",
-                    "population": who,
-                    "subgroup": subgroup,
-                    "arm": part.arms[arm],
-                    "reference": part.arms[0],
-                    "measure": chosen.name,
-                    "estimand": _estimand(part, arm, chosen, outcome, who).sentence,
-                    "estimator": _estimator(part),
-                    "variance": _variance(errors, weights is not None),
-                    "estimate": interval.estimate,
-                    "se": interval.se,
-                    "lower": interval.lower,
-                    "upper": interval.upper,
-                    "level": level,
-                    "p_value": interval.p_value,
-                    "n": len(part.values),
-                    "n_reference": len(part.values),
-                    "se_patient": np.sqrt(errors.patient),
-                    "se_generator": np.sqrt(errors.generator),
-                    "se_monte_carlo": np.sqrt(errors.monte_carlo),
-                    "randomised": outcomes.randomised(arm),
-                    "rung": RUNG[part.query],
-                }
+                ResultRow(
+                    analysis=f"simulated {outcome}, week {part.week:g}",
+                    population=who,
+                    subgroup=subgroup,
+                    arm=part.arms[arm],
+                    reference=part.arms[0],
+                    measure=chosen.name,
+                    estimand=_estimand(part, arm, chosen, outcome, who).sentence,
+                    estimator=f"{_estimator(part)}; {outcomes.randomised_together(arm)}",
+                    variance=_variance(errors, weights is not None),
+                    estimate=interval.estimate,
+                    se=interval.se,
+                    lower=interval.lower,
+                    upper=interval.upper,
+                    level=level,
+                    p_value=interval.p_value,
+                    n=len(part.values),
+                    n_reference=len(part.values),
+                    se_patient=np.sqrt(errors.patient),
+                    se_generator=np.sqrt(errors.generator),
+                    se_monte_carlo=np.sqrt(errors.monte_carlo),
+                    randomised=False,
+                    rung=RUNG[part.query],
+                )
             )
     if not rows:
         raise RefusalError(

@@ -9,7 +9,6 @@ from causalms.effects.estimands import Estimand
 from causalms.effects.settings import Settings
 from causalms.stats.glm import Fit
 
-POPULATION = "all randomised patients with complete data"
 TREATMENT_POLICY = "treatment policy (outcomes used as observed, whatever followed randomisation)"
 TEST_NAMES = {"score": "robust score test", "permutation": "studentised permutation test"}
 MODEL_NAMES = {"poisson": "Poisson", "negbin": "negative-binomial", "logistic": "logistic", "linear": "linear"}
@@ -57,35 +56,19 @@ def notes_of(data: TrialData, settings: Settings, fit: Fit) -> tuple[str, ...]:
     if fit.X.shape[1] > data.n / 5 and settings.estimator != "unadjusted":
         notes.append(f"{fit.X.shape[1]} coefficients for {data.n} patients: too many covariates to trust the interval")
     if settings.randomization == "simple" and data.strata is not None:
-        notes.append("strata are not used under simple randomisation; --randomization permuted-block uses them")
+        notes.append("strata are not used under simple randomisation; `randomization=permuted-block` uses them")
     if (
         data.sizes.min() < 50
         and settings.estimator != "negbin"
         and settings.variance in ("influence", "hc0", "hc1", "model-r", "model-sas")
     ):
-        notes.append(f"the smallest arm has {data.sizes.min()} patients: intervals may be short; see --variance small-sample")
+        notes.append(f"the smallest arm has {data.sizes.min()} patients: intervals may be short; see `variance=small-sample`")
     if data.has_exposure and _exposure_differs(data):
         notes.append(
             "mean exposure differs between arms: it may be shortened by the treatment itself; "
-            "a rate then mixes efficacy with drop-out (compare --rate exposure-weighted and a missing-data strategy)"
+            "a rate then mixes efficacy with drop-out (compare `rate=exposure-weighted` and a missing-data strategy)"
         )
-    for index in range(1, len(data.arms)):
-        if not data.in_one_trial(0, index):
-            notes.append(_across_trials(data, index))
     return tuple(notes)
-
-
-def _across_trials(data: TrialData, index: int) -> str:
-    """Why a contrast with the first arm is not randomised, and the mend where there is one."""
-    assert data.trial is not None
-    arm, reference = data.arms[index], data.arms[0]
-    own, others = ({str(name) for name in data.trial[data.arm == code]} for code in (index, 0))
-    if not own & others:
-        return f"{arm} and {reference} were never randomised in one trial: this contrast is not randomised"
-    return (
-        f"{arm} against {reference} uses patients of {', '.join(sorted(own ^ others))}, where not both were randomised: this "
-        f"contrast is not marked as randomised; name one trial with --trial (both: {', '.join(sorted(own & others))})"
-    )
 
 
 def _exposure_differs(data: TrialData) -> bool:

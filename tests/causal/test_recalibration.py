@@ -129,7 +129,7 @@ def test_members_are_an_ensemble_that_effects_reads(expected, big_table):
     means = table.groupby(["generator", "arm"])["expected_net2_lesions"].mean().unstack()
     by_hand = np.log(means["ocrelizumab"] / means["placebo"])
     assert by_hand.to_numpy() == pytest.approx(np.log(found.rate_ratios(few, "ocrelizumab", "placebo")))
-    rows = estimate(table, measure="rate-ratio", reference="placebo")
+    rows = estimate(table, measure="rate-ratio", reference="placebo").results
     assert rows.set_index("arm").loc["ocrelizumab", "se_generator"] == pytest.approx(
         by_hand.std() * np.sqrt(1 + 1 / 50), rel=1e-6
     )

@@ -79,7 +79,7 @@ def test_expected_outcomes_have_no_monte_carlo_error() -> None:
     table = draws_table(50, 1, seed=2).drop(columns=["draw", "net2_lesions", "generator"])
     table = table.assign(expected_net2_lesions=table["net2_volume_ml"] * 10, expected_net2_volume_ml=1.0, dispersion=2.0)
     table["activity_probability"] = 1 - np.exp(-table["expected_net2_lesions"])
-    row = estimate(table, reference="placebo").iloc[0]
+    row = estimate(table, reference="placebo").results.iloc[0]
     means = table.groupby("arm")["expected_net2_lesions"].mean()
     assert row.estimate == pytest.approx(means["drug"] / means["placebo"], rel=1e-12)
     assert row.se_monte_carlo == 0
@@ -91,13 +91,13 @@ def test_expected_outcomes_have_no_monte_carlo_error() -> None:
 def test_rate_difference_is_a_year_and_risk_is_of_any_lesion() -> None:
     table = draws_table(40, 10, seed=4)
     means = table.groupby("arm")["net2_lesions"].mean()
-    row = estimate(table, reference="placebo", measure="rate-difference").iloc[0]
+    row = estimate(table, reference="placebo", measure="rate-difference").results.iloc[0]
     assert row.estimate == pytest.approx((means["drug"] - means["placebo"]) * 52.1775 / 48, rel=1e-12)
     active = (table["net2_lesions"] > 0).groupby(table["arm"]).mean()
-    assert estimate(table, reference="placebo", measure="risk-ratio").iloc[0].estimate == pytest.approx(
+    assert estimate(table, reference="placebo", measure="risk-ratio").results.iloc[0].estimate == pytest.approx(
         active["drug"] / active["placebo"]
     )
-    volume = estimate(table, reference="placebo", measure="mean-difference").iloc[0]
+    volume = estimate(table, reference="placebo", measure="mean-difference").results.iloc[0]
     assert volume.analysis == "simulated net2_volume_ml, week 48"
 
 
@@ -111,9 +111,11 @@ def test_effect_in_the_treated_uses_only_patients_randomised_to_the_arm() -> Non
 
 def test_contrast_between_trials_is_not_randomised() -> None:
     table = draws_table(20, 5, seed=7)
-    assert analyse_draws(table, reference="placebo").iloc[0].randomised
+    together = analyse_draws(table, reference="placebo").iloc[0]
+    assert not together.randomised
+    assert "randomised together in T" in together.estimator or "randomised together in " in together.estimator
     apart = table.assign(trial=np.where(table["arm_randomised"] == "drug", "two", "one"))
-    assert not analyse_draws(apart, reference="placebo").iloc[0].randomised
+    assert "in no trial: transported" in analyse_draws(apart, reference="placebo").iloc[0].estimator
 
 
 def test_counterfactual_draws_are_of_rung_three() -> None:
@@ -160,6 +162,6 @@ def test_effect_that_is_the_same_ratio_in_every_patient_has_no_patient_error() -
         for arm, rate in [("a", base), ("b", base / 2)]
     ]
     columns = ["participant_id", "trial", "arm_randomised", "visit_week", "query", "query_id", "arm", "expected_net2_lesions"]
-    row = estimate(pd.DataFrame(rows, columns=columns), reference="a").iloc[0]
+    row = estimate(pd.DataFrame(rows, columns=columns), reference="a").results.iloc[0]
     assert row.estimate == pytest.approx(0.5)
     assert row.se < 1e-12

@@ -149,7 +149,7 @@ def test_strategies_refuse_what_they_cannot_do(trial: pd.DataFrame) -> None:
     with pytest.raises(RefusalError, match="lacks no value"):
         effects_with_missing_outcomes(trial, strategy="multiple-imputation", draws=pd.DataFrame(), week=48, **options)
     table = trial_with_dropout(0, 100)
-    with pytest.raises(InputError, match="lacks a draw under the own arm at week 96"):
+    with pytest.raises(UsageError, match="no rows of week 96; its weeks are 48"):
         effects_with_missing_outcomes(table, strategy="multiple-imputation", draws=imputations(table, 0), week=96, **options)
 
 

@@ -37,16 +37,21 @@ def run(*arguments: object) -> int:
 SHARED = ["--outcome", OUTCOME, "--reference", "placebo"]
 
 
-def test_patients_of_other_trials_make_a_contrast_unrandomised(
+def test_patients_of_other_trials_are_left_out_and_counted(
     people: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(tmp_path, *SHARED, "--out", tmp_path / "r.csv") == 0
-    assert "laquinimod against placebo uses patients of B" in capsys.readouterr().out
-    assert not pd.read_csv(tmp_path / "r.csv")["randomised"].any()
+    assert "patients of B left out" in capsys.readouterr().out
+    of_all = pd.read_csv(tmp_path / "r.csv").set_index("arm").loc["laquinimod"]
+    assert of_all["randomised"]
+    assert of_all["population"] == "all randomised patients of A"
+    assert run(tmp_path, *SHARED, "--pool-trials", "--out", tmp_path / "p.csv") == 0
+    assert not pd.read_csv(tmp_path / "p.csv")["randomised"].any()
     assert run(tmp_path, *SHARED, "--trial", "A", "--out", tmp_path / "r.csv") == 0
     results = pd.read_csv(tmp_path / "r.csv")
     assert results["arm"].tolist() == ["laquinimod"]
     assert results["randomised"].all()
+    assert results["estimate"].iloc[0] == of_all["estimate"]
     assert results["n_reference"].iloc[0] == ((people["trial"] == "A") & (people["arm"] == "placebo")).sum()
 
 

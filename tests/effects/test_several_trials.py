@@ -1,0 +1,97 @@
+"""A table of several trials: every door compares an arm with the reference among the trials that randomised both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from causalms.cli.main import main
+from causalms.effects import analyse, effects_with_missing_outcomes, estimate
+from causalms.errors import UsageError
+from causalms.tables import write_table
+
+BASIC = {"outcome": "y", "reference": "placebo"}
+
+
+@pytest.fixture
+def two_trials() -> pd.DataFrame:
+    """A: placebo and drug, true rate ratio 0.4; B: drug and other, with twice the rate."""
+    rng, n = np.random.default_rng(3), 400
+    table = pd.DataFrame({"participant_id": [f"p{i}" for i in range(2 * n)], "trial": ["A"] * n + ["B"] * n})
+    even = np.arange(2 * n) % 2 == 0
+    table["arm"] = np.where(table.trial == "A", np.where(even, "placebo", "drug"), np.where(even, "drug", "other"))
+    table["age"] = 40.0 + rng.normal(0, 8, 2 * n)
+    table["y"] = rng.poisson(np.where(table.arm == "placebo", 3, 1.2) * np.where(table.trial == "B", 2.0, 1.0))
+    return table
+
+
+def test_a_contrast_is_about_the_trial_that_randomised_both_arms(two_trials: pd.DataFrame) -> None:
+    alone = analyse(two_trials[two_trials.trial == "A"], **BASIC).results.iloc[0]
+    rows = analyse(two_trials, **BASIC).results.set_index("arm")
+    assert rows.loc["drug", ["estimate", "se", "lower", "upper"]].tolist() == alone[["estimate", "se", "lower", "upper"]].tolist()
+    assert rows.loc["drug", "population"] == "all randomised patients of A"
+    assert rows.loc["drug", "randomised"]
+    assert not rows.loc["other", "randomised"]
+    assert rows.loc["drug", "n"] == 200
+
+
+def test_every_door_gives_the_same_effect_and_population(two_trials: pd.DataFrame) -> None:
+    weighted = effects_with_missing_outcomes(two_trials, strategy="ipw", missing_given="age", **BASIC).iloc[0]
+    complete = effects_with_missing_outcomes(two_trials, strategy="complete-case", **BASIC).iloc[0]
+    door = estimate(two_trials, **BASIC).results.iloc[0]
+    for row in (weighted, complete):
+        assert row.estimate == pytest.approx(door.estimate, rel=1e-12)  # nothing is missing: weights are one
+        assert (row.population, row.randomised, row.n) == (door.population, door.randomised, door.n)
+
+
+def test_patients_left_out_are_counted_and_their_trial_named(two_trials: pd.DataFrame) -> None:
+    assert "200 patients of B left out" in repr(analyse(two_trials, **BASIC))
+
+
+def test_trials_pooled_on_request_are_not_randomised(two_trials: pd.DataFrame) -> None:
+    row = analyse(two_trials, **BASIC, pool_trials=True).results.set_index("arm").loc["drug"]
+    assert not row.randomised
+    assert row.n == 400
+    assert "pooled on request" in row.population
+
+
+def test_trial_is_a_factor_where_several_trials_randomised_both_arms() -> None:
+    rng = np.random.default_rng(1)
+    table = pd.DataFrame({"trial": np.repeat(["A", "B"], [300, 300]), "arm": ["placebo", "drug"] * 300})
+    table["arm"] = np.where((table.trial == "B") & (rng.random(600) < 0.6), "drug", table["arm"])
+    table["y"] = rng.poisson(np.where(table.trial == "B", 9, 3) * np.where(table.arm == "drug", 0.5, 1.0))
+    row = analyse(table, **BASIC).results.iloc[0]
+    by_hand = analyse(table.drop(columns="trial").assign(t=table["trial"]), **BASIC, adjust="C(t)").results.iloc[0]
+    assert row.randomised
+    assert "trial B" in row.estimator
+    assert row.estimate == pytest.approx(by_hand.estimate, rel=1e-9)
+    assert abs(np.log(row.estimate / 0.5)) < 3 * row.se
+    pooled = analyse(table, **BASIC, pool_trials=True).results.iloc[0]
+    assert np.log(pooled.estimate / 0.5) > 3 * pooled.se  # without the factor, more patients of the busier trial had the drug
+
+
+def test_python_prints_what_the_command_line_prints(
+    two_trials: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    file = write_table(two_trials, tmp_path / "trial.csv")
+    with pytest.raises(SystemExit):
+        main(["effects", str(file), "--outcome", "y", "--reference", "placebo"])
+    printed = capsys.readouterr().out
+    assert printed == repr(estimate(file, **BASIC)) + "\n"
+    assert "all randomised patients of A" in estimate(file, **BASIC)._repr_html_()
+
+
+def test_a_misspelt_argument_is_named_with_the_near_one(two_trials: pd.DataFrame) -> None:
+    for door in (analyse, estimate):
+        with pytest.raises(UsageError, match="no argument 'exposre'; did you mean 'exposure'"):
+            door(two_trials, **BASIC, exposre="years")
+
+
+@pytest.mark.parametrize("kind", ["polars", "pyarrow"])
+def test_other_frames_give_the_same_digits(two_trials: pd.DataFrame, kind: str) -> None:
+    library = pytest.importorskip(kind)
+    frame = library.from_pandas(two_trials) if kind == "polars" else library.Table.from_pandas(two_trials)
+    assert repr(estimate(frame, **BASIC)) == repr(estimate(two_trials, **BASIC))
