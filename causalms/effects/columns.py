@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import keyword
+import re
 import warnings
 from dataclasses import dataclass
 
@@ -12,6 +14,7 @@ from causalms.errors import InputError
 from causalms.stats.glm import Array
 
 _IDENTIFIERS = ("participant_id", "USUBJID", "usubjid")
+_TERM = re.compile(r"([A-Za-z_][A-Za-z_0-9]*)|C\(([A-Za-z_][A-Za-z_0-9]*)\)")
 _LARGEST, _LARGEST_COVARIATE = 1e12, 1e100
 
 
@@ -118,9 +121,14 @@ class Covariates:
         """Parse a right-hand side such as ``"age + C(site)"`` and find its variables."""
         if not formula or not formula.strip():
             return cls(table.iloc[:, :0], None, source)
+        text = formula.strip().removeprefix("~")
+        plain = _plain_terms(text)
+        if plain is not None:
+            for name in sorted(set(plain.values())):
+                column(table, name, source)
+            return cls(table[sorted(set(plain.values()))].apply(_as_numbers), text, source)
         from formulaic import Formula
 
-        text = formula.strip().removeprefix("~")
         if "~" in text:
             raise InputError(f"`adjust` {formula!r}: give only the right-hand side, such as 'age + C(site)'")
         try:
@@ -142,6 +150,9 @@ class Covariates:
         """Columns of the formula at the chosen rows, without the intercept, and their names."""
         if self.formula is None:
             return np.empty((len(rows), 0)), ()
+        simple = _simple_matrix(self.table.iloc[rows], self.formula)
+        if simple is not None:
+            return simple
         import formulaic
 
         try:
@@ -160,6 +171,37 @@ class Covariates:
             where = f"term {frame.columns[at[0][1]]!r}, row {rows[at[0][0]] + 1}" if len(at) else "a missing value"
             raise InputError(f"{self.source}: `adjust` gives no finite number at {where}; correct the row or the formula")
         return matrix, tuple(map(str, frame.columns))
+
+
+def _plain_terms(formula: str) -> dict[str, str] | None:
+    """Terms of a sum of columns and C(column), each with its column; None for any other formula."""
+    terms = [part.strip() for part in formula.split("+")]
+    matches = [_TERM.fullmatch(term) for term in terms]
+    if not all(matches):
+        return None
+    names = [match[1] or match[2] for match in matches if match]
+    return None if any(keyword.iskeyword(name) for name in names) else dict(zip(terms, names, strict=True))
+
+
+def _simple_matrix(table: pd.DataFrame, formula: str) -> tuple[Array, tuple[str, ...]] | None:
+    """The columns that formulaic would give for a sum of numeric columns and C(text or whole number); None for the rest."""
+    blocks: list[Array] = []
+    names: list[str] = []
+    for term, name in (_plain_terms(formula) or {}).items():
+        values = table[name]
+        if term == name and values.dtype.kind in "if":
+            blocks.append(values.to_numpy(dtype=float)[:, None])
+            names.append(name)
+        elif term == f"C({name})" and (values.dtype.kind == "i" or all(isinstance(value, str) for value in values)):
+            levels = sorted(values.unique())
+            blocks.append(
+                np.column_stack([values == level for level in levels[1:]] or [np.empty((len(values), 0))]).astype(float)
+            )
+            names += [f"{term}[T.{level}]" for level in levels[1:]]
+        else:
+            return None
+    matrix = np.column_stack(blocks) if blocks else None
+    return None if matrix is None or not np.isfinite(matrix).all() else (matrix, tuple(names))
 
 
 def independent_columns(base: Array, matrix: Array, names: tuple[str, ...]) -> tuple[Array, tuple[str, ...], tuple[str, ...]]:
