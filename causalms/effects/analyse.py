@@ -14,13 +14,7 @@ from causalms.effects.data import TrialData, trial_data
 from causalms.effects.estimands import Estimand
 from causalms.effects.means import ArmMeans, counterfactual_means, fit_working_model, unadjusted_means
 from causalms.effects.settings import BOOTSTRAPS, Settings, checked_settings
-from causalms.effects.variance import (
-    Covariance,
-    cluster_coefficient_covariance,
-    coefficient_covariance,
-    coefficient_variance_name,
-    means_covariance,
-)
+from causalms.effects.variance import Covariance, coefficient_covariance, means_covariance
 from causalms.effects.wording import TEST_NAMES, TREATMENT_POLICY, estimand_of, estimator_name, notes_of
 from causalms.errors import InputError, RefusalError, named_arguments
 from causalms.stats.glm import Fit
@@ -327,7 +321,7 @@ def analyse_data(
     more: tuple[str, ...] = ()
     if settings.estimator in ("negbin", "conditional"):
         fit, means = fit_working_model(data, settings.family), None
-        covariance = _conditional_covariance(data, fit, settings.variance)
+        covariance = coefficient_covariance(fit, settings.variance, data.cluster)
         contrasts = _coefficients(data, fit, covariance, settings)
     else:
         means = estimate_means(data, settings)
@@ -408,14 +402,6 @@ def estimate_means(data: TrialData, settings: Settings) -> ArmMeans:
         return unadjusted_means(data, counts=settings.measure.kind == "rate")
     fit = fit_working_model(data, settings.family, settings.interaction)
     return counterfactual_means(data, fit, settings.interaction, settings.rate)
-
-
-def _conditional_covariance(data: TrialData, fit: Fit, variance: str) -> Covariance:
-    if data.cluster is not None:
-        return cluster_coefficient_covariance(fit, data.cluster)
-    n, p = fit.X.shape
-    with_t = variance == "hc3-t" or (variance == "model-r" and fit.family == "linear")
-    return Covariance(coefficient_covariance(fit, variance), coefficient_variance_name(variance), n - p if with_t else np.inf)
 
 
 def _coefficients(data: TrialData, fit: Fit, covariance: Covariance, settings: Settings) -> tuple[Contrast, ...]:

@@ -127,6 +127,6 @@ def contrast_with_reference(
     pair = np.array([0, arm])
     names = tuple(arms[index] for index in pair) if arms else ()
     values, slopes = transformed(means[pair], scale, names)
-    variance, degrees = covariance.of_contrast(pair, slopes * np.array([-1.0, 1.0]))
+    variance, degrees = (float(part) for part in covariance.of_contrast(pair, slopes * np.array([-1.0, 1.0])))
     se = float(np.sqrt(max(variance, 0.0)))
     return wald(float(values[1] - values[0]), se, log=scale != "identity", level=level, degrees_of_freedom=degrees)

@@ -8,7 +8,7 @@ import numpy as np
 
 from causalms.effects.data import TrialData
 from causalms.errors import RefusalError
-from causalms.stats.glm import LOG_LINK, Array, Family, Fit, fit_model, inverse_link
+from causalms.stats.glm import LOG_LINK, Array, Family, Fit, fit_model, mean_slope
 
 #: What a rate is averaged over: patients, each for a unit of exposure, or units of exposure.
 RATES = ("unit", "exposure-weighted")
@@ -16,7 +16,7 @@ RATES = ("unit", "exposure-weighted")
 
 @dataclass(frozen=True)
 class ArmMeans:
-    """Mean outcome (or rate) of the whole population under each arm.
+    """Mean outcome (or rate) of the whole population under each arm, of one trial or of R replicates (leading axis, ``...``).
 
     Attributes
     ----------
@@ -24,15 +24,15 @@ class ArmMeans:
     fit : Fit
         The working model behind the means.
     rate : {"unit", "exposure-weighted"}
-    estimates : array (K,)
+    estimates : array (..., K)
         Counterfactual mean or rate of every arm.
-    predictions : array (n, K)
+    predictions : array (..., n, K)
         Patient i's contribution to the mean of arm a; its average over patients is the estimate.
-    residuals : array (n,)
+    residuals : array (..., n)
         Own-arm residual on the scale of the mean; its average within each arm is zero.
-    gradient : array (K, p)
+    gradient : array (..., K, p)
         Derivative of each estimate by the working model's coefficients, with outcomes held fixed.
-    drift : array (K, p)
+    drift : array (..., K, p)
         What remains of the gradient in large samples: zero unless exposure goes with the covariates.
     counts : bool
         Whether outcomes are counts, whose law can hold up a variance.
@@ -51,7 +51,7 @@ class ArmMeans:
     @property
     def shares(self) -> Array:
         """Share of the patients in each arm, shape (K,)."""
-        return self.data.sizes / self.data.n
+        return self.data.sizes / len(self.data.arm)
 
 
 def design(data: TrialData, interaction: bool, arm: int | None = None) -> Array:
@@ -66,12 +66,13 @@ def design(data: TrialData, interaction: bool, arm: int | None = None) -> Array:
     array([[ 1.,  0., -1.],
            [ 1.,  1.,  1.]])
     """
-    codes = data.arm if arm is None else np.full(data.n, arm)
-    arms = np.eye(len(data.arms))[codes][:, 1:]
-    blocks = [np.ones((data.n, 1)), arms, data.covariates]
-    if interaction and data.covariates.shape[1]:
-        blocks.append((arms[:, :, None] * data.covariates[:, None, :]).reshape(data.n, -1))
-    return np.column_stack(blocks)
+    codes = data.arm if arm is None else np.full(len(data.arm), arm)
+    lead = data.covariates.shape[:-2]
+    arms = np.broadcast_to(np.eye(len(data.arms))[codes][:, 1:], (*lead, len(codes), len(data.arms) - 1))
+    blocks = [np.ones((*lead, len(codes), 1)), arms, data.covariates]
+    if interaction and data.covariates.shape[-1]:
+        blocks.append((arms[..., :, None] * data.covariates[..., None, :]).reshape(*lead, len(codes), -1))
+    return np.concatenate(blocks, axis=-1)
 
 
 def fit_working_model(data: TrialData, family: Family, interaction: bool = False) -> Fit:
@@ -123,26 +124,40 @@ def counterfactual_means(data: TrialData, fit: Fit, interaction: bool = False, r
     >>> counterfactual_means(data, fit_working_model(data, "poisson")).estimates.round(6)
     array([2., 1.])
     """
-    arms = len(data.arms)
-    time, weight = data.exposure, data.exposure if rate == "exposure-weighted" else np.ones(data.n)
-    rates, sums = np.empty((data.n, arms)), np.empty((arms, fit.X.shape[1]))
-    correction, inside = np.empty(arms), np.empty((arms, fit.X.shape[1]))
-    overall = np.empty((arms, fit.X.shape[1]))
-    for arm in range(arms):
-        X = design(data, interaction, arm)
-        rates[:, arm] = inverse_link(fit.family, X @ fit.coefficients)
-        slope = X * _slope(fit.family, rates[:, arm])[:, None]
-        own = data.arm == arm
-        sums[arm] = weight @ slope / weight.sum()
-        inside[arm] = time[own] @ slope[own] / time[own].sum()
-        overall[arm] = time @ slope / time.sum()
-        correction[arm] = (data.outcome[own] - time[own] * rates[own, arm]).sum() / time[own].sum()
-    estimates = weight @ rates / weight.sum() + correction
-    corrected = rates + correction
-    predictions = estimates + weight[:, None] / weight.mean() * (corrected - estimates)
-    mean_time = np.array([time[data.arm == arm].mean() for arm in range(arms)])[data.arm]
-    residuals = (data.outcome - time * corrected[np.arange(data.n), data.arm]) / mean_time
-    return ArmMeans(data, fit, rate, estimates, predictions, residuals, sums - inside, sums - overall, fit.family in LOG_LINK)
+    time = data.exposure
+    weight = time if rate == "exposure-weighted" else np.ones_like(time)
+    parts = [_arm_part(data, fit, interaction, arm, weight) for arm in range(len(data.arms))]
+    rates = np.stack([part[0] for part in parts], axis=-1)
+    correction = np.stack([part[1] for part in parts], axis=-1)
+    gradient, drift = (np.stack([part[index] for part in parts], axis=-2) for index in (2, 3))
+    estimates = _average(rates, weight) + correction
+    corrected = rates + correction[..., None, :]
+    share = (weight / weight.mean(axis=-1, keepdims=True))[..., None]
+    predictions = estimates[..., None, :] + share * (corrected - estimates[..., None, :])
+    own = corrected[..., np.arange(len(data.arm)), data.arm]
+    residuals = (data.outcome - time * own) / mean_exposure(data)
+    return ArmMeans(data, fit, rate, estimates, predictions, residuals, gradient, drift, fit.family in LOG_LINK)
+
+
+def _arm_part(data: TrialData, fit: Fit, interaction: bool, arm: int, weight: Array) -> tuple[Array, Array, Array, Array]:
+    """Rates (..., n) of everybody under one arm, the correction (...), and gradient and drift of the mean, (..., p) each."""
+    X, own, time = design(data, interaction, arm), data.arm == arm, data.exposure
+    rates = fit.predict(X)
+    slope = X * mean_slope(fit.family, rates)[..., None]
+    average, inside = _average(slope, weight), _average(slope[..., own, :], time[..., own])
+    left = (data.outcome[..., own] - time[..., own] * rates[..., own]).sum(axis=-1)
+    return rates, left / time[..., own].sum(axis=-1), average - inside, average - _average(slope, time)
+
+
+def _average(values: Array, weight: Array) -> Array:
+    """Weighted average over patients: values (..., n, k), weights (..., n)."""
+    return np.asarray((weight[..., None, :] @ values)[..., 0, :] / weight.sum(axis=-1)[..., None])
+
+
+def mean_exposure(data: TrialData) -> Array:
+    """Mean exposure of each patient's arm, shape (..., n)."""
+    own = np.eye(len(data.arms))[data.arm]
+    return np.asarray((data.exposure @ own / data.sizes)[..., data.arm])
 
 
 def unadjusted_means(data: TrialData, counts: bool = False) -> ArmMeans:
@@ -156,10 +171,3 @@ def unadjusted_means(data: TrialData, counts: bool = False) -> ArmMeans:
     fit = Fit("linear", np.eye(arms)[data.arm], data.outcome, data.exposure, estimates)
     none = np.zeros((arms, arms))
     return ArmMeans(data, fit, "unit", estimates, np.tile(estimates, (data.n, 1)), residuals, none, none, counts)
-
-
-def _slope(family: Family, mean: Array) -> Array:
-    """Derivative of the mean by the linear predictor, given the mean."""
-    if family == "linear":
-        return np.ones_like(mean)
-    return mean * (1 - mean) if family == "logistic" else mean

@@ -9,7 +9,7 @@ from typing import cast
 from causalms.effects.estimands import Measure, measure_named
 from causalms.effects.means import RATES
 from causalms.effects.tests import TESTS
-from causalms.effects.variance import HC, MODEL, VARIANCES
+from causalms.effects.variance import MODEL_BASED, OF_COEFFICIENTS, VARIANCES
 from causalms.errors import UsageError
 from causalms.stats.glm import FAMILIES, LOG_LINK, Family
 
@@ -84,13 +84,13 @@ def checked_settings(
         raise UsageError(f"`estimator={estimator}` with the {family} model gives a {_CONDITIONAL[family]}, not a {chosen.option}")
     if conditional and interaction:
         raise UsageError("`interaction` leaves no single arm coefficient; use `estimator=standardized`")
-    if conditional and variance not in (*HC, *MODEL):
-        raise UsageError(f"`variance={variance}` is for means; with `estimator={estimator}` use {', '.join((*HC, *MODEL))}")
+    if conditional and variance not in OF_COEFFICIENTS:
+        raise UsageError(f"`variance={variance}` is for means; with `estimator={estimator}` use {', '.join(OF_COEFFICIENTS)}")
     if cluster and (variance in BOOTSTRAPS or test != "wald"):
         raise UsageError("`cluster` has its own variance; leave out `variance=bootstrap` and `test`")
     if estimator == "unadjusted" and (adjust or prognostic or interaction):
         raise UsageError("`estimator` unadjusted takes no `adjust`, `prognostic` or `interaction`; use `estimator=standardized`")
-    if estimator == "unadjusted" and variance in MODEL:
+    if estimator == "unadjusted" and variance in MODEL_BASED:
         raise UsageError("`estimator` unadjusted has no model behind it; use `variance=influence`, leave-one-out or hc0 to hc3")
     if exposure and chosen.kind != "rate":
         raise UsageError(f"`exposure` has no meaning for a {chosen.name}; leave it out or ask for a rate-ratio")

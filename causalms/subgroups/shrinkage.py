@@ -174,7 +174,7 @@ class _Part:
         X = np.column_stack([mains, treated[:, None] * mains])
         fit = fit_model("negbin", X, events, time)
         width = mains.shape[1]
-        covariance = coefficient_covariance(fit, "hc3")[width:, width:]
+        covariance = coefficient_covariance(fit, "hc3").matrix[width:, width:]
         rate = np.exp(mains @ fit.coefficients[:width])
         return cls(treated, events, levels, factors, fit.coefficients[width:], covariance, _coding(factors), rate)
 

@@ -13,15 +13,10 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri, stdtrit
 
-from causalms.stats.batched import Batch, fit_batch
-from causalms.stats.batched_means import (
-    BatchMeans,
-    coefficient_variance,
-    hc_log_ratio,
-    influence_log_ratio,
-    small_sample_log_ratio,
-)
-from causalms.stats.glm import Array, Family
+from causalms.effects.data import TrialData
+from causalms.effects.means import ArmMeans, counterfactual_means, design
+from causalms.effects.variance import coefficient_covariance, means_covariance
+from causalms.stats import Array, Batch, Family, Fit, fit_batch
 from studies.operating_characteristics.batched_tests import bootstrap_intervals, permutation_p_values, score_p_values
 
 
@@ -98,15 +93,16 @@ class SimulatedTrials:
         strata = None if self.strata is None else self.strata[rows]
         return SimulatedTrials(self.y[rows], time, self.arm, self.covariates[rows], strata, self.log_ratio)
 
-    def means(self, family: Family, adjusted: bool = True) -> BatchMeans:
+    def means(self, family: Family, adjusted: bool = True) -> ArmMeans:
         """Fit a working model to every trial and standardise it."""
-        repetitions, n = self.y.shape
         covariates = self.covariates if adjusted else self.covariates[:, :, :0]
-        one = np.ones((repetitions, n, 1))
-        designs = tuple(np.concatenate([one, one * value, covariates], axis=2) for value in (0.0, 1.0))
-        X = np.where(self.arm[None, :, None] == 1, designs[1], designs[0])
-        batch = Batch(X, self.y, self.time)
-        return BatchMeans(batch, fit_batch(family, batch), family, self.arm, designs)
+        names = tuple(f"x{column}" for column in range(covariates.shape[2]))
+        time = np.broadcast_to(self.time, self.y.shape)
+        rows = np.arange(len(self.arm))
+        data = TrialData(self.y, self.arm, ("control", "treated"), time, covariates, names, rows, strata=self.strata)
+        X = design(data, interaction=False)
+        fit = fit_batch(family, Batch(X, self.y, self.time))
+        return counterfactual_means(data, Fit(family, X, self.y, time, fit.coefficients, fit.alpha))
 
 
 #: The data-generating models of the published table of operating characteristics.
@@ -157,45 +153,33 @@ class MethodResult:
 
 def methods(trials: SimulatedTrials) -> Iterator[MethodResult]:
     """Every estimator with every variance on the same trials."""
-    n = trials.y.shape[1]
-    infinite = np.full(len(trials.y), np.inf)
-    for family, name in (("poisson", "Poisson regression"), ("negbin", "negative-binomial regression")):
-        means = trials.means(family)  # type: ignore[arg-type]
-        beta, p = means.fit.coefficients[:, 1], means.batch.X.shape[-1]
-        kinds = ("model-r",) if family == "poisson" else ("model-sas", "model-r", "hc0", "hc3")
+    families: tuple[tuple[Family, str], ...] = (("poisson", "Poisson"), ("negbin", "negative binomial"))
+    for family, name in families:
+        means = trials.means(family)
+        kinds = ("model-r",) if family == "poisson" else ("model-sas", "model-r", "hc0", "hc3", "hc3-t")
+        beta = means.fit.coefficients[:, 1]
         for kind in kinds:
-            se = np.sqrt(coefficient_variance(means, kind))
-            yield MethodResult(name, kind, beta, se, infinite)
-            if kind == "hc3":
-                yield MethodResult(name, "hc3-t", beta, se, np.full(len(beta), float(n - p)))
-        label = "standardized Poisson" if family == "poisson" else "standardized negative binomial"
-        yield from _standardized(trials, means, label, full=family == "poisson")
+            covariance = coefficient_covariance(means.fit, kind)
+            degrees = np.full(len(beta), covariance.degrees_of_freedom)
+            label = f"{name.replace(' ', '-')} regression"
+            yield MethodResult(label, kind, beta, np.sqrt(covariance.matrix[:, 1, 1]), degrees)
+        yield from _standardized(trials, means, f"standardized {name}", full=family == "poisson")
     if trials.covariates.shape[2]:
         yield from _standardized(trials, trials.means("poisson", adjusted=False), "unadjusted", full=False)
 
 
-def _standardized(trials: SimulatedTrials, means: BatchMeans, label: str, full: bool) -> Iterator[MethodResult]:
-    value = np.log(means.estimates[1] / means.estimates[0])
-    infinite = np.full(len(value), np.inf)
-    n, p = means.batch.X.shape[-2:]
-    residual_degrees = np.full(len(value), float(n - p))
-    yield MethodResult(label, "influence", value, np.sqrt(influence_log_ratio(means)), infinite)
-    if trials.strata is not None:
-        blocked = np.sqrt(influence_log_ratio(means, strata=trials.strata))
-        yield MethodResult(label, "influence, permuted-block", value, blocked, infinite)
-    if full:
-        left = means.residuals / (1 - means.leverage)
-        se = np.sqrt(influence_log_ratio(means, left))
-        yield MethodResult(label, "leave-one-out", value, se, infinite)
-        yield MethodResult(label, "leave-one-out-t", value, se, residual_degrees)
-        for kind in ("hc0", "hc1", "hc2", "hc3"):
-            yield MethodResult(label, kind, value, np.sqrt(hc_log_ratio(means, kind)), infinite)
-    yield MethodResult(label, "hc3-t", value, np.sqrt(hc_log_ratio(means, "hc3")), residual_degrees)
-    variance, degrees = small_sample_log_ratio(means)
-    yield MethodResult(label, "small-sample", value, np.sqrt(variance), degrees)
-    if trials.strata is not None:
-        variance, degrees = small_sample_log_ratio(means, trials.strata)
-        yield MethodResult(label, "small-sample, permuted-block", value, np.sqrt(variance), degrees)
+def _standardized(trials: SimulatedTrials, means: ArmMeans, label: str, full: bool) -> Iterator[MethodResult]:
+    value = np.log(means.estimates[:, 1] / means.estimates[:, 0])
+    gradient = np.array([-1, 1]) / means.estimates
+    more = ("leave-one-out", "leave-one-out-t", "hc0", "hc1", "hc2", "hc3") if full else ()
+    for name in ("influence", *more, "hc3-t", "small-sample"):
+        for scheme in ("simple", "permuted-block"):
+            if scheme == "permuted-block" and (trials.strata is None or name not in ("influence", "small-sample")):
+                continue
+            covariance = means_covariance(means, name, scheme)
+            variance, degrees = covariance.of_contrast(np.array([0, 1]), gradient)
+            printed = name if scheme == "simple" else f"{name}, {scheme}"
+            yield MethodResult(label, printed, value, np.sqrt(variance), degrees)
 
 
 def resampling(trials: SimulatedTrials, seed: Sequence[int], replicates: int = 999) -> Iterator[MethodResult]:
