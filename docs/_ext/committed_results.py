@@ -3,7 +3,7 @@
 ``{results-table} effect_sizes/truth.csv`` shows a table, ``{results-figure} effect_sizes/effects.csv`` draws one of causalms'
 figures from a table. Options: ``columns`` (names, comma-separated; ``old as new`` renames), ``where`` (a condition on
 columns), ``digits`` (significant ones), ``caption``; of a figure also ``figure``, its name in ``causalms.report.figures``, and
-``value-label``.
+``value-label`` and ``quantity``.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class _Results(SphinxDirective):
         "caption": directives.unchanged_required,
         "figure": directives.unchanged_required,
         "value-label": directives.unchanged_required,
+        "quantity": directives.unchanged_required,
     }
 
     def _read(self) -> pd.DataFrame:
@@ -58,8 +59,8 @@ class ResultsTable(_Results):
     def run(self) -> list[nodes.Node]:
         """A Markdown table, read by the page's own parser."""
         table = self._read()
-        asked = [part.strip() for part in self.options.get("columns", ",".join(table.columns)).split(",")]
-        chosen = [tuple(part.split(" as ")) if " as " in part else (part, part.replace("_", " ")) for part in asked]
+        wanted = [part.strip() for part in self.options.get("columns", ",".join(table.columns)).split(",")]
+        chosen = [tuple(part.split(" as ")) if " as " in part else (part, part.replace("_", " ")) for part in wanted]
         if missing := [name for name, _ in chosen if name not in table]:
             raise self.error(f"{self.arguments[0]}: no column {missing[0]!r}; found {', '.join(table.columns)}")
         digits = self.options.get("digits", 3)
@@ -83,8 +84,10 @@ class ResultsFigure(_Results):
         from causalms.report import figures
         from causalms.report.style import figure_uri
 
-        extra = {"value_label": self.options["value-label"]} if "value-label" in self.options else {}
-        figure = getattr(figures, self.options["figure"])(self._read(), **extra)
+        extra = {name.replace("-", "_"): self.options[name] for name in ("value-label", "quantity") if name in self.options}
+        pairs = [part.split(" as ") for part in self.options.get("columns", "").split(",") if " as " in part]
+        table = self._read().rename(columns={old.strip(): new.strip() for old, new in pairs})
+        figure = getattr(figures, self.options["figure"])(table, **extra)
         width = round(96 * float(figure.get_size_inches()[0]))
         image = f'<img src="{figure_uri(figure)}" alt="{escape(figure.get_label())}" width="{width}" loading="lazy">'
         caption = escape(self.options.get("caption", ""))

@@ -1,0 +1,116 @@
+"""The pages do what they say: every command and every line of Python on them is run, and what is shown is what is printed.
+
+``python tests/test_docs.py`` writes the shown output anew, for whoever changed what is printed on purpose.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+ORACLES = Path(__file__).parent / "oracles"
+FAST = ("sas_and_r.md", "csv_to_table_2.md")
+SLOW = ("bids_to_report.md",)
+BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def rerun(page: Path, folder: Path) -> str:
+    """The page with every shown output as it comes now, its code run in ``folder``."""
+    names: dict[str, object] = {}
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        return BLOCK.sub(lambda block: _run(block[1], block[2], names), page.read_text(encoding="utf-8"))
+    finally:
+        os.chdir(before)
+
+
+def _run(language: str, text: str, names: dict[str, object]) -> str:
+    if language == "python" and ">>> " not in text:
+        exec(compile(text, "page", "exec"), names)
+        return f"```python\n{text}```"
+    prompt, run = (">>> ", lambda line: _python(line, names)) if language == "python" else ("$ ", _command)
+    lines = [f"```{language}"]
+    entries: list[str] = []
+    for line in text.splitlines():
+        if line.startswith(prompt):
+            entries.append(line)
+        elif entries and (line.startswith("... ") or entries[-1].endswith("\\")):
+            entries[-1] += "\n" + line
+    for entry in entries:
+        lines += [entry, *(line.rstrip() for line in run(entry.removeprefix(prompt)).splitlines() if line.strip() != "")]
+    return "\n".join([*lines, "```"])
+
+
+def _python(source: str, names: dict[str, object]) -> str:
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        exec(compile(source.replace("\n... ", "\n"), "page", "single"), names)
+    return out.getvalue()
+
+
+def _command(line: str) -> str:
+    from causalms.cli.main import main
+
+    words = shlex.split(line.replace("\\\n", " "))
+    if words[0] != "causalms":
+        return subprocess.run(line, shell=True, check=True, capture_output=True, text=True).stdout
+    out, before = io.StringIO(), sys.argv
+    sys.argv = words
+    try:
+        with contextlib.redirect_stdout(out):
+            main()
+    except SystemExit as stop:
+        if stop.code not in (0, None):
+            out.write(traceback.format_exc())
+    finally:
+        sys.argv = before
+    return out.getvalue()
+
+
+def examples(folder: Path) -> Path:
+    """A folder with the tables that the pages read."""
+    for name in ("polyps.csv", "epil_totals.csv"):
+        shutil.copy(ORACLES / name, folder / name)
+    shutil.copy(DOCS / "examples" / "trial.csv", folder / "trial.csv")
+    return folder
+
+
+@pytest.mark.parametrize("name", [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
+def test_what_the_page_shows_is_what_is_printed(name: str, tmp_path: Path) -> None:
+    assert rerun(DOCS / name, examples(tmp_path)) == (DOCS / name).read_text(encoding="utf-8")
+
+
+def test_digits_of_the_page_for_sas_and_r_users_are_those_of_the_r_script() -> None:
+    """Each row of the page's table: the R script's numbers beside ours, alike to six significant digits."""
+    text = (DOCS / "sas_and_r.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `?([^|`]+)`? \| ([−\d.]+) \| ([−\d.]+) \| ([−\d.]+) \| ([−\d.]+) \|$", text, re.MULTILINE)
+    truth = pd.read_csv(ORACLES / "software_r.csv").set_index("id")
+    assert {row[0].strip() for row in rows} == set(truth.index)
+    for name, *shown in rows:
+        theirs, theirs_se, ours, ours_se = (float(number.replace("−", "-")) for number in shown)
+        np.testing.assert_allclose([theirs, theirs_se], truth.loc[name.strip()], rtol=5e-6)
+        assert (ours, ours_se) == (theirs, theirs_se)
+        assert f"{shown[2]} ({shown[3]})".replace("−", "-") in text, "the Python above prints it"
+
+
+if __name__ == "__main__":
+    for page in sys.argv[1:] or [*FAST, *SLOW]:
+        with tempfile.TemporaryDirectory() as scratch:
+            written = rerun(DOCS / page, examples(Path(scratch)))
+        (DOCS / page).write_text(written, encoding="utf-8")
