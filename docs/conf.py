@@ -1,9 +1,9 @@
 import sys
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent / "_ext")]
-
 from causalms import __version__
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "causalms"
 copyright = "2026, the causalms developers"
@@ -26,4 +26,4 @@ numpydoc_xref_param_type = False
 suppress_warnings = ["autosummary.import_cycle"]
 # Every link must lead somewhere; types of other packages are the only exception.
 nitpicky = True
-nitpick_ignore_regex = [("py:.*", r"(pandas|numpy|torch|matplotlib|pathlib|collections|click)\..*")]
+nitpick_ignore_regex = [("py:.*", r"(pandas|numpy|torch|matplotlib|joblib|pathlib|collections|click)\..*")]

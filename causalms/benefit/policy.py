@@ -78,7 +78,7 @@ def policy_value(
 
     Under a cap that binds, the threshold c is the sample's quantile of the score, so
     :math:`(d_i - \text{cap}) E[\Gamma(0) - \Gamma(1) \mid s = c]` belongs to the influence function: who is treated one more
-    pushes out a patient at the threshold (:func:`benefit_at`).  The interval is then of the best treatment of that share
+    pushes out a patient at the threshold (``benefit_at``).  The interval is then of the best treatment of that share
     of the population.
 
     Parameters

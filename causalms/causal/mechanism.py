@@ -159,7 +159,7 @@ class Mechanism(Protocol):
     weeks : tuple of float
         First and last visit week it was trained on.
     capabilities : frozenset of str
-        Subset of :data:`CAPABILITIES`.
+        Subset of push, expect, abduct, mask, deterministic-abduct.
     couplings : frozenset of str
         Subset of :data:`COUPLINGS` that it can serve.
     checksum : str
@@ -186,7 +186,7 @@ class Mechanism(Protocol):
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """Subset of :data:`CAPABILITIES`."""
+        """Subset of push, expect, abduct, mask, deterministic-abduct."""
 
     @property
     def couplings(self) -> frozenset[str]:

@@ -295,7 +295,7 @@ class CausalModel:
         Returns
         -------
         dict
-            From (arm, week) to a bool array of shape (draws, *grid).
+            From (arm, week) to a bool array of shape ``(draws, *grid)``.
         """
         query = Query(as_interventions(arm), _weeks(week), draws, seed, coupling=coupling, evidence_week=evidence_week)
         query.refuse_if_unanswerable(self.mechanism)

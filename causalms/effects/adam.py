@@ -51,7 +51,7 @@ def read_adam(
     visit : str or float, optional
         AVISIT (text) or AVISITN (number) to take; needed when a patient has several records of a parameter.
     columns : mapping, optional
-        ADSL variable -> column name, over and above :data:`ADSL_COLUMNS`.
+        ADSL variable -> column name, over and above those always read.
     population : str, optional
         ADSL flag that must be "Y", if the variable is there.
 

@@ -180,7 +180,7 @@ def sample_size(
     allocation : float
         Patients in the other arm for one in the reference arm.
     variance_ratio : float
-        1 - rho^2 of the prognostic score, such as :attr:`Saving.variance_ratio` of an earlier trial; shrink it towards 1 in
+        1 - rho^2 of the prognostic score, such as ``variance_ratio`` of an earlier trial; shrink it towards 1 in
         planning.
 
     Examples

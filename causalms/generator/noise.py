@@ -38,7 +38,7 @@ class DiffusionNoise:
         Normal score of the patient's frailty; frailty is ``F^-1(Phi(z))`` of Gamma(k, 1/k).
     field : array, shape of the grid, float32
         Standard normal field that starts the sampler at ``sigma_max``.
-    path : array, shape (steps, *grid), float32, or None
+    path : array, shape ``(steps, *grid)``, float32, or None
         Standard normal fields of the ancestral sampler's steps; None lets the sampler draw them from ``path_key``.
     path_key : tuple
         Key of the step noise where ``path`` is None.

@@ -183,7 +183,7 @@ class Design(_Part):
 
     lambda_i(a, w) = (w / 96) exp(b_trial + x_i'beta + m_i'gamma + s_site + log RR_a + modification_ia)
 
-    with x the centred columns (:data:`COLUMN_TERMS`), m the image markers (:data:`IMAGE_MARKERS`) and RR_a the rate ratio of
+    with x the centred columns (``COLUMN_TERMS``), m the image markers (``IMAGE_MARKERS``) and RR_a the rate ratio of
     the arm against the reference arm, which is the one whose ratio is 1.
 
     Examples

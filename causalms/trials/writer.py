@@ -28,7 +28,7 @@ class TrialWriter:
 
     Patients may be written by several processes at once; :meth:`finish` comes last and writes the table, so a folder
     without ``participants.tsv`` is one that was never finished. Wrap the whole in
-    :func:`causalms.files.whole_folder` to leave nothing behind when a run breaks off.
+    ``causalms.files.whole_folder`` to leave nothing behind when a run breaks off.
 
     Parameters
     ----------
