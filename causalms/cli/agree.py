@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from causalms.cli.effects import table_at, writable
 from causalms.errors import UsageError
 
 
@@ -56,7 +55,7 @@ def command(
     import pandas as pd
 
     from causalms.agreement import agree, agree_published, compare_arms, correlate
-    from causalms.cli.inputs import read_draws
+    from causalms.cli.inputs import read_draws, table_at, writable
     from causalms.tables import read_table, write_table
 
     writable("--out", out)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from causalms.cli.inputs import of_trial, table_at, writable
 from causalms.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -228,40 +229,6 @@ def _lines(results: pd.DataFrame) -> str:
     return "\n".join(
         [*columns(heads), "", f"estimand   {first.estimand}", f"estimator  {first.estimator}", f"variance   {first.variance}"]
     )
-
-
-def table_at(place: str | Path) -> Path:
-    """The table that a path means: the file itself, or participants.tsv of a BIDS folder.
-
-    Raises
-    ------
-    InputError
-        If there is neither.
-    """
-    path = Path(place)
-    if path.is_dir():
-        if not (path / "participants.tsv").is_file():
-            raise InputError(f"{path}: a folder without participants.tsv; give a BIDS folder or the table itself")
-        return path / "participants.tsv"
-    if not path.is_file():
-        raise InputError(f"{path}: no such file or folder; give a table, or a BIDS folder that holds participants.tsv")
-    return path
-
-
-def of_trial(rows: pd.DataFrame, trial: str | None, source: str) -> pd.DataFrame:
-    """The rows of one trial, or all where none is named."""
-    if trial is None:
-        return rows
-    if "trial" not in rows or trial not in set(rows["trial"].astype(str)):
-        found = ", ".join(sorted(rows["trial"].astype(str).unique())) if "trial" in rows else "no column of trials"
-        raise InputError(f"{source}: no trial {trial!r}; trials found: {found}")
-    return rows[rows["trial"].astype(str) == trial].reset_index(drop=True)
-
-
-def writable(option: str, path: str | Path | None) -> None:
-    """Refuse an output table of a kind that is not written, before anything is computed."""
-    if path is not None and Path(path).suffix not in (".csv", ".tsv", ".parquet"):
-        raise UsageError(f"{option} {path}: tables are written as .csv, .tsv or .parquet; choose one of these suffixes")
 
 
 def _observed(

@@ -10,7 +10,6 @@ from typing import Any
 import click
 
 from causalms.cli.effects import command as effects_command
-from causalms.cli.effects import of_trial, table_at, writable
 from causalms.errors import InputError, UsageError
 
 _ANALYSIS = {
@@ -85,7 +84,7 @@ def command(
       causalms subgroups draws.parquet --participants trial/ --by "gd_lesions > 0" --reference placebo
       causalms subgroups draws.parquet --participants trial/ --reference placebo --benefit benefit.csv --cap 0.3
     """  # noqa: D301
-    from causalms.cli.inputs import read_draws
+    from causalms.cli.inputs import of_trial, read_draws, table_at, writable
     from causalms.tables import net2_column, read_table
 
     _asked_something(by, benefit_out, shrinkage, caps)
