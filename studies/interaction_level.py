@@ -16,7 +16,7 @@ import pandas as pd
 from scipy import stats
 
 from causalms.errors import ConvergenceError, RefusalError
-from causalms.stats import holm
+from causalms.stats import adjusted_p_values
 from causalms.subgroups import forest, interaction_test
 from causalms.subgroups.shrinkage import PRIORS, shrink
 from causalms.tables import write_table
@@ -68,7 +68,7 @@ def levels(patients: int, repetitions: int, seed: int) -> list[dict[str, object]
         if np.isnan(p).any():
             lost += 1
             continue
-        rejected += [p[0] <= 0.05, p[3] <= 0.05, holm(p).min() <= 0.05]
+        rejected += [p[0] <= 0.05, p[3] <= 0.05, adjusted_p_values(p, missing="keep").min() <= 0.05]
     tests = ("two groups", "three groups", "any of four factors, Holm")
     used = repetitions - lost
     return [

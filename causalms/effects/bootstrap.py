@@ -13,6 +13,7 @@ from causalms.effects.variance import influence_values
 from causalms.errors import RefusalError, UsageError
 from causalms.stats.batched import Batch, BatchFit, fit_batch
 from causalms.stats.glm import LOG_LINK, Array, inverse_link
+from causalms.stats.resampling import acceleration, bias_correction, bootstrap_ends, resampling_weights
 
 _CHUNK = 250  # replicates drawn from one seed; part of the definition, so that numbers never depend on memory
 INTERVALS = ("bca", "percentile")
@@ -45,28 +46,26 @@ class Bootstrap:
         from scipy.special import ndtr, ndtri
 
         if interval not in INTERVALS:
-            raise UsageError(f"interval: found {interval!r}, expected one of {', '.join(INTERVALS)}")
+            raise UsageError(f"`interval`: found {interval!r}, expected one of {', '.join(INTERVALS)}")
         values = np.sort(self.replicates[np.isfinite(self.replicates[:, index]), index])
         count = len(values)
         if count < 0.9 * len(self.replicates):
             raise RefusalError(
                 f"bootstrap: {len(self.replicates) - count} of {len(self.replicates)} replicates have an arm without events; "
-                "use --variance small-sample"
+                "use `variance=small-sample`"
             )
-        shift = acceleration = 0.0
+        shift = accelerated = 0.0
         if interval == "bca":
-            ends_of_ties = [np.searchsorted(values, self.observed[index], side) for side in ("left", "right")]
-            below = sum(int(end) for end in ends_of_ties) / 2
-            shift = float(ndtri(np.clip(below / count, 1 / count, 1 - 1 / count)))
-            acceleration = float(self.acceleration[index])
-        z = ndtri((1 + level) / 2)
-        tails = [ndtr(shift + (shift + side) / (1 - acceleration * (shift + side))) for side in (-z, z)]
-        lower, upper = np.quantile(values, tails)
+            shift = float(bias_correction(values[:, None], self.observed[index : index + 1])[0])
+            accelerated = float(self.acceleration[index])
+        lower, upper = (
+            float(end[0]) for end in bootstrap_ends(values[:, None], np.array([shift]), np.array([accelerated]), level)
+        )
         null = float(ndtri(np.clip((values < 0).mean(), 1 / (count + 1), count / (count + 1)))) - shift
-        tail = float(ndtr(null / (1 + acceleration * null) - shift))
+        tail = float(ndtr(null / (1 + accelerated * null) - shift))
         p_value = min(1.0, 2 * min(tail, 1 - tail))
         se = float(values.std(ddof=1))
-        ends = (float(self.observed[index]), float(lower), float(upper))
+        ends = (float(self.observed[index]), lower, upper)
         estimate, low, high = (float(np.exp(end)) for end in ends) if log else ends
         return Contrast(estimate, se, low, high, p_value, level)
 
@@ -100,7 +99,7 @@ def bootstrap(means: ArmMeans, *, scale: str, replicates: int = 10_000, seed: in
     0.3846
     """
     if replicates < 100:
-        raise UsageError(f"--replicates: found {replicates}, expected at least 100")
+        raise UsageError(f"`replicates`: found {replicates}, expected at least 100")
     data = means.data
     groups = _groups(data)
     chunks = []
@@ -114,18 +113,7 @@ def bootstrap(means: ArmMeans, *, scale: str, replicates: int = 10_000, seed: in
         values = {"identity": theta, "log": np.log(theta), "logit": np.log(theta) - np.log1p(-theta)}[scale]
     influence = influence_values(means) * slopes
     psi = influence[:, 1:] - influence[:, :1]
-    acceleration = (psi**3).sum(axis=0) / (6 * (psi**2).sum(axis=0) ** 1.5)
-    return Bootstrap(values[:, 1:] - values[:, :1], observed[1:] - observed[0], acceleration)
-
-
-def resampling_weights(groups: list[np.ndarray], n: int, replicates: int, rng: np.random.Generator) -> Array:
-    """How often each patient is drawn in each replicate, shape (replicates, n); patients are drawn within their group."""
-    weights = np.empty((replicates, n))
-    for rows in groups:
-        size = len(rows)
-        drawn = rng.integers(0, size, (replicates, size), dtype=np.int32) + np.arange(replicates, dtype=np.int32)[:, None] * size
-        weights[:, rows] = np.bincount(drawn.ravel(), minlength=replicates * size).reshape(replicates, size)
-    return weights
+    return Bootstrap(values[:, 1:] - values[:, :1], observed[1:] - observed[0], acceleration(psi))
 
 
 def _groups(data: TrialData) -> list[np.ndarray]:

@@ -6,7 +6,8 @@ import numpy as np
 
 from causalms.effects.data import TrialData
 from causalms.errors import RefusalError, UsageError
-from causalms.stats.glm import Array, Family, Fit, fit_model
+from causalms.stats.glm import Family, Fit, fit_model
+from causalms.stats.resampling import extreme_permutations, permuted_labels, welch_statistics
 
 TESTS = ("wald", "score", "permutation")
 _CHUNK = 1000
@@ -76,18 +77,18 @@ def permutation_test(data: TrialData, family: Family, arm: int, permutations: in
     True
     """
     if permutations < 99:
-        raise UsageError(f"--replicates: found {permutations}, expected at least 99 permutations")
+        raise UsageError(f"`replicates`: found {permutations}, expected at least 99 permutations")
     pair, fit = null_fit(data, family, arm)
     residuals = fit.y - fit.mean
     treated = (pair.arm == arm).astype(float)
-    observed = float(_welch(treated[None], residuals)[0])
+    observed = float(welch_statistics(treated[None], residuals[None])[0, 0])
     if not np.isfinite(observed):
         raise RefusalError("outcome: does not vary, so there is nothing to test; choose another outcome")
     at_least = 0
     for number, child in enumerate(np.random.SeedSequence(seed).spawn(-(-permutations // _CHUNK))):
         count = min(_CHUNK, permutations - number * _CHUNK)
         shuffled = permuted_labels(treated, _blocks(pair), count, np.random.default_rng(child))
-        at_least += int((np.abs(_welch(shuffled, residuals)) >= abs(observed) * (1 - 1e-12)).sum())
+        at_least += int(extreme_permutations(np.array([observed]), welch_statistics(shuffled, residuals[None]))[0])
     return observed, (1 + at_least) / (1 + permutations)
 
 
@@ -103,28 +104,8 @@ def null_fit(data: TrialData, family: Family, arm: int) -> tuple[TrialData, Fit]
     return pair, fit_model(family, X[:, keep], pair.outcome, pair.exposure)
 
 
-def permuted_labels(treated: Array, blocks: list[np.ndarray], count: int, rng: np.random.Generator) -> Array:
-    """Arm labels shuffled within blocks, shape (count, n)."""
-    out = np.empty((count, len(treated)))
-    for rows in blocks:
-        out[:, rows] = rng.permuted(np.broadcast_to(treated[rows], (count, len(rows))), axis=1)
-    return out
-
-
 def _blocks(data: TrialData) -> list[np.ndarray]:
     label = np.zeros(data.n, dtype=int) if data.strata is None else data.strata * 1
     if data.trial is not None:
         label = label * (len(np.unique(data.trial)) + 1) + np.unique(data.trial, return_inverse=True)[1]
     return [np.flatnonzero(label == value) for value in np.unique(label)]
-
-
-def _welch(treated: Array, residuals: Array) -> Array:
-    """Welch's t of residuals for rows of arm labels, shape (R,)."""
-    n1 = treated.sum(axis=1)
-    n0 = treated.shape[1] - n1
-    sums, squares = treated @ residuals, treated @ residuals**2
-    mean1, mean0 = sums / n1, (residuals.sum() - sums) / n0
-    var1 = (squares - n1 * mean1**2) / (n1 - 1)
-    var0 = ((residuals**2).sum() - squares - n0 * mean0**2) / (n0 - 1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray((mean1 - mean0) / np.sqrt(var1 / n1 + var0 / n0))

@@ -9,7 +9,7 @@ from causalms.stats.count_laws import CountLaw, DrawsLaw, NegativeBinomialLaw
 from causalms.stats.count_sums import CountSums
 from causalms.stats.dispersion import adjusted_alpha, adjusted_alphas
 from causalms.stats.glm import FAMILIES, LOG_LINK, Array, Family, Fit, fit_model, inverse_link
-from causalms.stats.multiplicity import adjusted_p_values, holm, with_adjusted_p_values
+from causalms.stats.multiplicity import adjusted_p_values, with_adjusted_p_values
 from causalms.stats.negbin import log_likelihood, observed_information
 from causalms.stats.scores import SCORES, score
 
@@ -34,7 +34,6 @@ __all__ = [
     "entropy_balance",
     "fit_batch",
     "fit_model",
-    "holm",
     "inverse_link",
     "log_likelihood",
     "observed_information",

@@ -11,7 +11,7 @@ from causalms.stats.glm import Array
 METHODS = ("holm", "hochberg", "bonferroni", "fixed-sequence")
 
 
-def adjusted_p_values(p_values: Array, method: str = "holm") -> Array:
+def adjusted_p_values(p_values: Array, method: str = "holm", *, missing: str = "refuse") -> Array:
     r"""Adjusted p-values, in the order given.
 
     Holm: :math:`\tilde p_{(i)} = \max_{j\le i} \min\{1, (m-j+1) p_{(j)}\}`, valid for any dependence.  Hochberg:
@@ -23,6 +23,8 @@ def adjusted_p_values(p_values: Array, method: str = "holm") -> Array:
     ----------
     p_values : array (m,)
     method : {"holm", "hochberg", "bonferroni", "fixed-sequence"}
+    missing : {"refuse", "keep"}
+        ``keep``: missing p-values stay missing and do not count as tests.
 
     Raises
     ------
@@ -43,10 +45,16 @@ def adjusted_p_values(p_values: Array, method: str = "holm") -> Array:
     [0.03, 0.04, 0.04]
     >>> adjusted_p_values([0.01, 0.04, 0.03], "fixed-sequence").tolist()
     [0.01, 0.04, 0.04]
+    >>> adjusted_p_values([0.01, float("nan"), 0.03], missing="keep").tolist()
+    [0.02, nan, 0.03]
     """
     p = np.asarray(p_values, dtype=float)
     if method not in METHODS:
-        raise UsageError(f"--multiplicity: found {method!r}, expected one of {', '.join(METHODS)}")
+        raise UsageError(f"`multiplicity`: found {method!r}, expected one of {', '.join(METHODS)}")
+    if missing == "keep":
+        known, adjusted = ~np.isnan(p), np.full(len(p), np.nan)
+        adjusted[known] = adjusted_p_values(p[known], method)
+        return adjusted
     wrong = ~((p >= 0) & (p <= 1))
     if wrong.any():
         raise InputError(f"p_value, row {int(np.flatnonzero(wrong)[0]) + 1}: found {p[wrong][0]}, expected a number from 0 to 1")
@@ -54,11 +62,11 @@ def adjusted_p_values(p_values: Array, method: str = "holm") -> Array:
     if method == "fixed-sequence":
         return np.asarray(np.maximum.accumulate(p))
     if method == "bonferroni":
-        return np.minimum(1, count * p)
+        return np.asarray(np.minimum(1, count * p))
     order = np.argsort(p, kind="stable")
     scaled = np.minimum(1, (count - np.arange(count)) * p[order])
     steps = np.maximum.accumulate(scaled) if method == "holm" else np.minimum.accumulate(scaled[::-1])[::-1]
-    adjusted = np.empty(count)
+    adjusted = np.full(count, np.nan)
     adjusted[order] = steps
     return adjusted
 
@@ -73,21 +81,3 @@ def with_adjusted_p_values(results: pd.DataFrame, method: str = "holm") -> pd.Da
     [0.02, 0.02]
     """
     return results.assign(p_adjusted=adjusted_p_values(results["p_value"].to_numpy(dtype=float), method))
-
-
-def holm(p_values: Array) -> Array:
-    """Holm's step-down adjusted p-values; missing ones stay missing and do not count.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> holm(np.array([0.01, 0.04, 0.03])).round(3).tolist()
-    [0.03, 0.06, 0.06]
-    """
-    p = np.asarray(p_values, float)
-    adjusted = np.full(p.shape, np.nan)
-    known = np.flatnonzero(~np.isnan(p))
-    order = known[np.argsort(p[known], kind="stable")]
-    steps = np.minimum((len(order) - np.arange(len(order))) * p[order], 1.0)
-    adjusted[order] = np.maximum.accumulate(steps)
-    return adjusted

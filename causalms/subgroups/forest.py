@@ -12,7 +12,7 @@ from scipy import stats
 
 from causalms.effects import Analysis, analyse
 from causalms.errors import CausalmsError, ConvergenceError, InputError, RefusalError
-from causalms.stats import holm
+from causalms.stats import adjusted_p_values
 from causalms.subgroups.interaction import interaction_test
 from causalms.tables import Grouping, grouping, results_table
 
@@ -129,7 +129,7 @@ def assemble(
     found = pd.concat(tests, ignore_index=True) if tests else pd.DataFrame(columns=["factor", "arm", "interaction_p"])
     found["interaction_p_holm"] = np.nan
     for _, rows in found.groupby("arm"):
-        found.loc[rows.index, "interaction_p_holm"] = holm(rows["interaction_p"].to_numpy())
+        found.loc[rows.index, "interaction_p_holm"] = adjusted_p_values(rows["interaction_p"].to_numpy(), missing="keep")
     table = table.merge(found[["factor", "arm", "interaction_p", "interaction_p_holm"]], on=["factor", "arm"], how="left")
     table.insert(0, "source", source)
     return Forest(table, results_table(_results(table, found, source, level)))

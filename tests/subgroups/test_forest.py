@@ -9,7 +9,7 @@ from scipy import stats
 
 from causalms.effects import analyse
 from causalms.errors import InputError, RefusalError
-from causalms.stats import holm
+from causalms.stats import adjusted_p_values
 from causalms.subgroups import forest, interaction_test, simulated_forest
 
 SIZE = 0.5  # negative-binomial size of lesion counts: variance = mean + 2 mean^2
@@ -71,7 +71,7 @@ def test_holm_matches_statsmodels() -> None:
     from statsmodels.stats.multitest import multipletests
 
     p = np.random.default_rng(5).uniform(0, 0.2, 9)
-    np.testing.assert_allclose(holm(p), multipletests(p, method="holm")[1], rtol=1e-12)
+    np.testing.assert_allclose(adjusted_p_values(p), multipletests(p, method="holm")[1], rtol=1e-12)
 
 
 def interaction_p(people: pd.DataFrame) -> float:
