@@ -90,7 +90,6 @@ def estimate(
     0  drug  rate ratio     0.333
     >>> print(effects)  # doctest: +ELLIPSIS
     arm      n  events  rate  95% CI
-    placebo  3       9     3  1.957 to 4.598
     ...
     """
     frame = as_frame(table)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from causalms.cli.main import main
-from causalms.effects import analyse, effects_with_missing_outcomes, estimate
+from causalms.effects import analyse, effects_with_missing_outcomes, estimate, publication_table
 from causalms.errors import UsageError
 from causalms.tables import write_table
 
@@ -82,6 +82,13 @@ def test_python_prints_what_the_command_line_prints(
     printed = capsys.readouterr().out
     assert printed == repr(estimate(file, **BASIC)) + "\n"
     assert "all randomised patients of A" in estimate(file, **BASIC)._repr_html_()
+
+
+def test_a_table_for_a_paper_names_the_population_of_each_contrast(two_trials: pd.DataFrame) -> None:
+    table = publication_table(analyse(two_trials, **BASIC), [0.1, 0.2])
+    assert table["arm"].tolist() == ["placebo", "drug", "placebo", "other"]
+    assert table["population"].tolist() == ["all randomised patients of A"] * 2 + ["all patients of the table"] * 2
+    assert table["adjusted p"].tolist() == ["", "0.1000", "", "0.2000"]
 
 
 def test_a_misspelt_argument_is_named_with_the_near_one(two_trials: pd.DataFrame) -> None:
