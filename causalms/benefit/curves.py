@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from causalms.benefit.predict import Benefit
 from causalms.benefit.redraws import Floats, Redraws
 from causalms.benefit.statistics import Pair, slice_log_ratios, slice_means
-from causalms.benefit.studentised import REDRAWS, Reference, studentised
+from causalms.benefit.studentised import REDRAWS, NullDistribution, studentised
 from causalms.errors import UsageError
 
 SHARES = tuple(float(share) for share in np.arange(20, 2, -1) / 20)
@@ -69,25 +69,32 @@ def benefit_curves(
     own = slice_means(reference - drug, slices)
     law = None if again is None else slice_truth(again, slices)
     drawn = None if again is None or law is None else studentised(*slice_means(again.spared, slices), law[0] - law[1])
-    _add(table, "ad", own, Reference(drawn, np.maximum(count - 2, 1)), level, inside * ((reference - drug)[:, None] - own[0]))
+    _add(
+        table,
+        "ad",
+        own,
+        NullDistribution(drawn, np.maximum(count - 2, 1)),
+        level,
+        inside * ((reference - drug)[:, None] - own[0]),
+    )
     own = slice_log_ratios(reference, drug, slices)
     if again is not None and law is not None:
         drawn = studentised(*slice_log_ratios(again.under_reference, again.under_drug, slices), np.log(law[1] / law[0]))
     means = [slice_means(side, slices)[0] for side in (reference, drug)]
     with np.errstate(divide="ignore", invalid="ignore"):
         influence = inside * (drug[:, None] / means[1] - reference[:, None] / means[0])
-    _add(table, "ar", own, Reference(drawn, np.maximum(count - 2, 1)), level, np.nan_to_num(influence, posinf=0, neginf=0))
+    _add(table, "ar", own, NullDistribution(drawn, np.maximum(count - 2, 1)), level, np.nan_to_num(influence, posinf=0, neginf=0))
     names = ["ar", "ar_lower", "ar_upper", "ar_band_lower", "ar_band_upper"]
     table[names] = np.exp(table[names])
-    return table.assign(variance=Reference(drawn, 1.0).name)
+    return table.assign(variance=NullDistribution(drawn, 1.0).name)
 
 
-def _add(table: pd.DataFrame, name: str, own: Pair, reference: Reference, level: float, influence: Floats) -> None:
+def _add(table: pd.DataFrame, name: str, own: Pair, null_distribution: NullDistribution, level: float, influence: Floats) -> None:
     """Curve with its pointwise and simultaneous limits."""
     value, se = own
     table[name], table[f"{name}_se"] = value, se
-    table[f"{name}_lower"], table[f"{name}_upper"] = reference.interval(value, se, level)
-    table[f"{name}_band_lower"], table[f"{name}_band_upper"] = reference.band(value, se, level, influence)
+    table[f"{name}_lower"], table[f"{name}_upper"] = null_distribution.interval(value, se, level)
+    table[f"{name}_band_lower"], table[f"{name}_band_upper"] = null_distribution.band(value, se, level, influence)
 
 
 def slice_truth(again: Redraws, slices: list[tuple[int, int]]) -> tuple[Floats, Floats]:

@@ -9,11 +9,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalms.benefit.curves import slice_truth
-from causalms.benefit.predict import Benefit
+from causalms.benefit.predict import Benefit, benefit_row
 from causalms.benefit.redraws import Floats
-from causalms.benefit.rows import benefit_row
 from causalms.benefit.statistics import Pair, regression, slice_means
-from causalms.benefit.studentised import REDRAWS, Reference, studentised
+from causalms.benefit.studentised import REDRAWS, NullDistribution, studentised
 from causalms.errors import RefusalError, UsageError
 from causalms.tables import results_table
 
@@ -65,17 +64,17 @@ def best_linear_predictor(data: Benefit, level: float = 0.95, redraws: int = RED
     drawn = None
     if again is not None:
         drawn = studentised(*regression(again.score, again.spared), regression(again.law_score, again.law_spared)[0])
-    reference = Reference(drawn, data.n - 2)
-    lower, upper = reference.interval(values, ses, level)
+    null_distribution = NullDistribution(drawn, data.n - 2)
+    lower, upper = null_distribution.interval(values, ses, level)
     measures = ("average benefit", "calibration in the large for benefit", "calibration slope for benefit")
     estimands = ("mean lesions spared", "mean lesions spared minus mean predicted", "slope of lesions spared on predicted")
     rows = []
     for at, null in ((0, 0.0), (1, 0.0), (2, 0.0), (2, 1.0)):
         told = f"{estimands[at]}; p against {null:g}" if at == 2 else estimands[at]
         # Both tails: a one-sided tail taken for the p-value would double the type I error.
-        p = reference.p_value(values, ses, null)[at]
+        p = null_distribution.p_value(values, ses, null)[at]
         numbers = {"estimate": values[at], "se": ses[at], "lower": lower[at], "upper": upper[at], "level": level, "p_value": p}
-        rows.append(benefit_row(data, "best linear predictor", measures[at], told, reference.name, **numbers))
+        rows.append(benefit_row(data, "best linear predictor", measures[at], told, null_distribution.name, **numbers))
     return results_table(rows)
 
 
@@ -132,8 +131,8 @@ def benefit_groups(data: Benefit, groups: int = 4, level: float = 0.95, redraws:
         before, after = slice_truth(again, slices)
         truth = _with_difference(before - after, np.zeros(before.shape))[0]
         drawn = studentised(*_with_difference(*slice_means(again.spared, slices)), truth)
-    reference = Reference(drawn, np.append(np.maximum(sizes - 1, 1), _welch(ses, sizes)))
-    lower, upper = reference.interval(observed, ses, level)
+    null_distribution = NullDistribution(drawn, np.append(np.maximum(sizes - 1, 1), _welch(ses, sizes)))
+    lower, upper = null_distribution.interval(observed, ses, level)
     predicted = [data.score[place == number].mean() for number in present]
     table = pd.DataFrame(
         {
@@ -145,8 +144,8 @@ def benefit_groups(data: Benefit, groups: int = 4, level: float = 0.95, redraws:
             "lower": lower,
             "upper": upper,
             "level": level,
-            "p_value": [*[np.nan] * len(present), reference.p_value(observed, ses)[-1]],
-            "variance": reference.name,
+            "p_value": [*[np.nan] * len(present), null_distribution.p_value(observed, ses)[-1]],
+            "variance": null_distribution.name,
         }
     )
     return table.iloc[[*range(len(present))[::-1], len(present)]].reset_index(drop=True)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
-from causalms.benefit.predict import Benefit
+from causalms.benefit.predict import Benefit, benefit_row
 from causalms.benefit.redraws import Floats, Redraws
-from causalms.benefit.rows import benefit_row
 from causalms.benefit.statistics import Pair, capped_policy
-from causalms.benefit.studentised import REDRAWS, Reference, studentised
+from causalms.benefit.studentised import REDRAWS, NullDistribution, studentised
 from causalms.errors import UsageError
-from causalms.tables import results_table
+from causalms.tables import ResultRow, results_table
 
 #: Least number of patients on either side of a rule whose gain has an interval.
 FEWEST = 10
@@ -25,7 +26,9 @@ def who_is_treated(data: Benefit, cap: float = 1.0, least_benefit: float = 0.0) 
 
     Examples
     --------
-    >>> import numpy as np
+    >>> from dataclasses import replace
+
+    import numpy as np
     >>> data = Benefit(np.array([3.0, 1, 1, -1]), np.zeros(4), np.zeros(4), np.arange(4), "d", "p", "made")
     >>> who_is_treated(data, cap=0.5).tolist()
     [1.0, 0.5, 0.5, 0.0]
@@ -51,7 +54,9 @@ def benefit_at(score: Floats, spared: Floats, threshold: float, share: float = 0
 
     Examples
     --------
-    >>> import numpy as np
+    >>> from dataclasses import replace
+
+    import numpy as np
     >>> benefit_at(np.arange(10.0), np.arange(10.0) ** 2, threshold=5.0)
     20.5
     """
@@ -103,7 +108,9 @@ def policy_value(
 
     Examples
     --------
-    >>> import numpy as np
+    >>> from dataclasses import replace
+
+    import numpy as np
     >>> rng = np.random.default_rng(1)
     >>> before = rng.gamma(2, 2, 400)
     >>> data = Benefit(before * 0.6, before, 0.4 * before, np.arange(400), "d", "p", "made")
@@ -126,8 +133,8 @@ def policy_value(
         found = _value_and_gain(data, chance, _margin(data, chance, least_benefit))
         rows += _rows(data, name, chance.mean(), found, drawn, level)
         if min(chance.sum(), (1 - chance).sum()) < FEWEST:
-            rows[-1] |= {"lower": np.nan, "upper": np.nan, "p_value": np.nan}
-            rows[-1]["variance"] = f"no interval: fewer than {FEWEST} patients are treated, or not treated, by this rule"
+            why = f"no interval: fewer than {FEWEST} patients are treated, or not treated, by this rule"
+            rows[-1] = replace(rows[-1], lower=np.nan, upper=np.nan, p_value=np.nan, variance=why)
     return results_table(rows)
 
 
@@ -148,11 +155,11 @@ def _both(again: Redraws, treated: int, least_benefit: float | None) -> tuple[Fl
     return values, ses, capped_policy(again.law_reference, again.law_drug, treated, known)[0]
 
 
-def _rows(data: Benefit, name: str, share: float, found: Pair, drawn: Floats | None, level: float) -> list[dict[str, object]]:
+def _rows(data: Benefit, name: str, share: float, found: Pair, drawn: Floats | None, level: float) -> list[ResultRow]:
     estimate, se = found
-    reference = Reference(None if drawn is None else drawn[:, : len(estimate)], data.n - 1)
-    lower, upper = reference.interval(estimate, se, level)
-    p = reference.p_value(estimate, se)
+    null_distribution = NullDistribution(None if drawn is None else drawn[:, : len(estimate)], data.n - 1)
+    lower, upper = null_distribution.interval(estimate, se, level)
+    p = null_distribution.p_value(estimate, se)
     measures = [f"value of {name}", "lesions spared against random"]
     estimands = [f"mean lesions when {share:.0%} are given {data.drug}", f"{name} against the same share at random"]
     return [
@@ -161,7 +168,7 @@ def _rows(data: Benefit, name: str, share: float, found: Pair, drawn: Floats | N
             "policy",
             measures[at],
             estimands[at],
-            reference.name,
+            null_distribution.name,
             estimate=estimate[at],
             se=se[at],
             lower=lower[at],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from causalms.benefit.redraws import CountLaw, Floats, Learns, Redraws, count_la
 from causalms.benefit.studentised import REDRAWS
 from causalms.effects import patient_means
 from causalms.errors import InputError, RefusalError, UsageError
-from causalms.tables import participant_key
+from causalms.tables import ResultRow, participant_key
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,10 +187,28 @@ def predict_from_draws(draws: pd.DataFrame, *, drug: str, reference: str, week: 
     """
     chosen = draws[(draws["query"] == "interventional") & draws["arm"].isin([drug, reference])]
     if chosen["arm"].nunique() < 2:
-        raise RefusalError(f"draws: no interventional rows under both {drug!r} and {reference!r}; query --do for both")
+        raise RefusalError(f"draws: no interventional rows under both {drug!r} and {reference!r}; query both with `do`")
     means = patient_means(chosen, reference=reference, measure="mean-difference", outcome="net2_lesions", week=week)
     if means["visit_week"].nunique() > 1:
         raise UsageError("draws: several weeks; name one")
     return means.rename(columns={reference: "under_reference", drug: "under_drug"})[
         ["participant_id", "under_reference", "under_drug"]
     ]
+
+
+def benefit_row(data: Benefit, analysis: str, measure: str, estimand: str, variance: str, **numbers: Any) -> ResultRow:
+    """Row of the results table of one statistic of predicted benefit; ``numbers``: its estimate, error, interval."""
+    shared = {"subgroup": "all", "n": data.n, "se_patient": numbers.get("se", np.nan)}
+    return ResultRow(
+        analysis=f"benefit: {analysis}",
+        population=data.population,
+        arm=data.drug,
+        reference=data.reference,
+        measure=measure,
+        estimand=estimand,
+        estimator="augmented inverse-probability scores, predictions held out",
+        variance=variance,
+        randomised=True,
+        rung=2,
+        **(shared | numbers),
+    )

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from causalms.benefit.predict import Benefit
+from causalms.benefit.predict import Benefit, benefit_row
 from causalms.benefit.redraws import Floats
-from causalms.benefit.rows import benefit_row
 from causalms.benefit.statistics import Pair, rank_areas
-from causalms.benefit.studentised import REDRAWS, Reference, studentised
+from causalms.benefit.studentised import REDRAWS, NullDistribution, studentised
 from causalms.errors import RefusalError
 from causalms.tables import results_table
 
@@ -64,9 +63,9 @@ def ranking(data: Benefit, level: float = 0.95, redraws: int = REDRAWS, seed: in
     drawn = None
     if again is not None:
         drawn = studentised(*rank_areas(again.spared), rank_areas(again.law_spared)[0])
-    reference = Reference(drawn, data.n - 1)
-    lower, upper = reference.interval(values, ses, level)
-    p = reference.p_value(values, ses)
+    null_distribution = NullDistribution(drawn, data.n - 1)
+    lower, upper = null_distribution.interval(values, ses, level)
+    p = null_distribution.p_value(values, ses)
     return results_table(
         [
             benefit_row(
@@ -74,7 +73,7 @@ def ranking(data: Benefit, level: float = 0.95, redraws: int = REDRAWS, seed: in
                 "ranking",
                 name,
                 f"{RANKINGS[name]} of the predicted benefit: lesions spared",
-                reference.name,
+                null_distribution.name,
                 estimate=values[at],
                 se=ses[at],
                 lower=lower[at],

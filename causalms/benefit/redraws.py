@@ -1,4 +1,4 @@
-"""Trials drawn again from a law of counts: what studentised statistics of predicted benefit are referred to.
+"""Parametric bootstrap of a trial: the null distribution of the studentised benefit statistics.
 
 Lesion counts are so skewed that an estimate and its standard error rise and fall together; with normal or t quantiles an
 interval of the benefit of the most promising then holds the truth in 85 to 90 of 100 trials, not 95.

@@ -15,8 +15,8 @@ REDRAWS = 999
 
 
 @dataclass(frozen=True)
-class Reference:
-    """What studentised statistics are referred to.
+class NullDistribution:
+    """Null distribution of the studentised benefit statistics.
 
     Attributes
     ----------

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from causalms.benefit.policy import benefit_at
 from causalms.benefit.predict import refuse_repeated
 from causalms.benefit.redraws import CountLaw, Floats, count_law
-from causalms.benefit.studentised import REDRAWS, Reference, studentised
+from causalms.benefit.studentised import REDRAWS, NullDistribution, studentised
 from causalms.errors import InputError, RefusalError, UsageError
-from causalms.tables import participant_key, results_table
+from causalms.tables import ResultRow, participant_key, results_table
 
 
 @dataclass(frozen=True)
@@ -105,9 +105,9 @@ def choose_treatment(
     rule = _Rule(price, high, cap, best)
     y, place = data[outcome].to_numpy(float), np.array([arms.index(name) for name in data[arm].astype(str)])
     estimate, se = rule.judge(told, _pseudo_outcomes(y, told, place))
-    reference = Reference(_redrawn(rule, told, count_law(y, told, place), redraws, seed), len(y) - 1)
-    lower, upper = reference.interval(estimate, se, level)
-    p = reference.p_value(estimate, se)
+    null_distribution = NullDistribution(_redrawn(rule, told, count_law(y, told, place), redraws, seed), len(y) - 1)
+    lower, upper = null_distribution.interval(estimate, se, level)
+    p = null_distribution.p_value(estimate, se)
     under_cap = f", {capped} for at most {cap:.0%}" if capped else ""
     within = " within the cap" if capped else ""
     texts = [(f"mean outcome under {name}", f"mean outcome: {name} for all") for name in arms]
@@ -115,25 +115,25 @@ def choose_treatment(
     text = f"chosen treatment against {arms[best]} for all, the single arm of least predicted outcome{within}"
     texts.append(("spared by choosing", f"mean outcome spared: {text}"))
     rows = [
-        {
-            "analysis": "choice of treatment",
-            "population": f"patients of {data['trial'].iloc[0]}" if "trial" in data else "all randomised patients",
-            "subgroup": "all",
-            "measure": measure,
-            "estimand": estimand,
-            "estimator": "augmented inverse-probability scores, predictions held out",
-            "variance": reference.name,
-            "estimate": estimate[at],
-            "se": se[at],
-            "lower": lower[at],
-            "upper": upper[at],
-            "level": level,
-            "p_value": p[at] if measure == "spared by choosing" else np.nan,
-            "n": len(data),
-            "se_patient": se[at],
-            "randomised": True,
-            "rung": 2,
-        }
+        ResultRow(
+            analysis="choice of treatment",
+            population=f"patients of {data['trial'].iloc[0]}" if "trial" in data else "all randomised patients",
+            subgroup="all",
+            measure=measure,
+            estimand=estimand,
+            estimator="augmented inverse-probability scores, predictions held out",
+            variance=null_distribution.name,
+            estimate=estimate[at],
+            se=se[at],
+            lower=lower[at],
+            upper=upper[at],
+            level=level,
+            p_value=p[at] if measure == "spared by choosing" else np.nan,
+            n=len(data),
+            se_patient=se[at],
+            randomised=True,
+            rung=2,
+        )
         for at, (measure, estimand) in enumerate(texts)
     ]
     chosen = np.array(arms, object)[rule.choose(told)[0]]

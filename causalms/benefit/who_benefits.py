@@ -11,12 +11,11 @@ from causalms.benefit.cross_fitting import cross_fitted_benefit
 from causalms.benefit.curves import benefit_curves
 from causalms.benefit.heterogeneity import benefit_groups, best_linear_predictor
 from causalms.benefit.policy import policy_value
-from causalms.benefit.predict import Benefit, benefit, predict_from_draws
+from causalms.benefit.predict import Benefit, benefit, benefit_row, predict_from_draws
 from causalms.benefit.ranking import ranking
-from causalms.benefit.rows import benefit_row
 from causalms.benefit.studentised import REDRAWS
 from causalms.errors import CausalmsError, InputError, RefusalError
-from causalms.tables import results_table
+from causalms.tables import ResultRow, results_table
 
 #: Shares of the most promising patients whose benefit is written.
 WRITTEN_SHARES = (1.0, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2)
@@ -140,7 +139,7 @@ def _comparisons(people: pd.DataFrame, reference: str, arm: str, outcome: str) -
             yield str(trial), rows, drug
 
 
-def _curve_rows(data: Benefit, **shared: Any) -> Iterator[dict[str, Any]]:
+def _curve_rows(data: Benefit, **shared: Any) -> Iterator[ResultRow]:
     """AD(c), AR(c), then their bands, from all patients to few."""
     curve = benefit_curves(data, WRITTEN_SHARES, **shared)
     names = {
@@ -166,7 +165,7 @@ def _curve_rows(data: Benefit, **shared: Any) -> Iterator[dict[str, Any]]:
                 )
 
 
-def _group_rows(data: Benefit, groups: int, **shared: Any) -> Iterator[dict[str, Any]]:
+def _group_rows(data: Benefit, groups: int, **shared: Any) -> Iterator[ResultRow]:
     """Observed benefit by group of predicted benefit, and the difference of the ends."""
     for row in benefit_groups(data, groups, **shared).to_dict("records"):
         ends = row["group"] == "last - first"

@@ -242,7 +242,7 @@ def _page(lines: Any) -> str:
     text = []
     for (source, arm), rows in lines.groupby(["source", "arm"], sort=False):
         first = rows.iloc[0]
-        origin = "" if first["randomised"] is not False and first["randomised"] == 1 else "; not randomised against each other"
+        origin = "" if source == "simulated" or first["randomised"] == 1 else "; not randomised against each other"
         head = f"{source}: {arm} against {first['reference']}, {first['measure']}"
         text.append(f"{head} ({first['level']:.0%} interval{origin})")
         text.append(

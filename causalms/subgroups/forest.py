@@ -14,12 +14,12 @@ from causalms.effects import Analysis, analyse
 from causalms.errors import CausalmsError, ConvergenceError, InputError, RefusalError
 from causalms.stats import adjusted_p_values
 from causalms.subgroups.interaction import interaction_test
-from causalms.tables import Grouping, grouping, results_table
+from causalms.tables import Grouping, ResultRow, contrast_population, grouping, results_table
 
 #: Standard errors of small subgroups: leave-one-out influence function with t (see :mod:`causalms.effects.variance`).
 VARIANCE = "leave-one-out-t"
-#: Below this a standard error is rounding: an effect that a simulator has alike for everybody, of which nothing can be tested.
-NO_ERROR = 1e-10
+#: Standard errors below this are rounding error (a constant simulated effect); no interaction test is made.
+SMALLEST_STANDARD_ERROR = 1e-10
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def forest(
         if len(part) < len(people) and arm in part and reference not in set(part[arm].dropna().astype(str)):
             raise RefusalError(f"no patient of {reference} in this group")
         rows, refusals = [], {}
-        for other, chosen in _randomised_together(part, arm, reference):
+        for other, chosen in _contrasts(part, arm, reference):
             try:
                 rows.append(
                     _rows(analyse(chosen, outcome=outcome, reference=reference, level=level, variance=variance, **options))
@@ -121,7 +121,7 @@ def assemble(
     for name in by:
         division = grouping(people, name)
         if len(division.groups) < 2:
-            raise RefusalError(f"--by {name!r}: all patients are in one group ({', '.join(division.groups)}); nothing to compare")
+            raise RefusalError(f"`by` {name!r}: all patients are in one group ({', '.join(division.groups)}); nothing to compare")
         rows = pd.concat([_one(people, division, group, effects_of, whole) for group in division.groups], ignore_index=True)
         parts.append(rows)
         tests.append(_interactions(rows, name, level))
@@ -144,21 +144,19 @@ def _rows(found: Analysis) -> pd.DataFrame:
     return rows
 
 
-def _randomised_together(part: pd.DataFrame, arm: str, reference: str) -> list[tuple[str | None, pd.DataFrame]]:
-    """The table as it is if it is of one trial; else, arm by arm, the trials that randomised it against the reference.
+def _contrasts(part: pd.DataFrame, arm: str, reference: str) -> list[tuple[str | None, pd.DataFrame]]:
+    """The table as it is if it is of one trial; else, arm by arm, the patients of its contrast with the reference.
 
-    A pooled table would compare an arm with reference patients of trials that never had it.  An arm that no trial
-    randomised against the reference is left with all patients, and its rows say that it is not randomised.
+    Who is compared is decided by :func:`causalms.tables.contrast_population`.
     """
     if "trial" not in part or part["trial"].nunique() < 2 or arm not in part:
         return [(None, part)]
-    found: list[tuple[str | None, pd.DataFrame]] = []
-    arms = part.groupby("trial")[arm].agg(set)
-    for other in sorted(set(part[arm].dropna().astype(str)) - {reference}):
-        both = [trial for trial, held in arms.items() if {other, reference} <= set(map(str, held))]
-        rows = part[part[arm].isin([other, reference])]
-        found.append((other, (rows[rows["trial"].isin(both)] if both else rows).reset_index(drop=True)))
-    return found
+    names = part[arm].astype(object).where(part[arm].notna(), "").map(str)
+    contrasts: list[tuple[str | None, pd.DataFrame]] = []
+    for other in sorted(set(names) - {"", reference}):
+        included = contrast_population(part, other, reference, arm_column=arm).included
+        contrasts.append((other, part[included & names.isin([other, reference]).to_numpy()].reset_index(drop=True)))
+    return contrasts
 
 
 _EFFECT = ("estimate", "se", "lower", "upper", "p_value", "se_patient", "se_monte_carlo", "se_generator")
@@ -192,7 +190,7 @@ def _interactions(rows: pd.DataFrame, name: str, level: float) -> pd.DataFrame:
     tests = []
     for arm, lines in rows.groupby("arm", sort=False):
         ratio = bool(lines["measure"].str.endswith("ratio").all())
-        told = lines[lines["se"] > NO_ERROR]
+        told = lines[lines["se"] > SMALLEST_STANDARD_ERROR]
         values = np.log(told["estimate"]) if ratio else told["estimate"]
         test: dict[str, Any] = {"factor": name, "arm": arm, "ratio": ratio, "groups": len(told), "interaction_p": np.nan}
         if len(told) >= 2:
@@ -219,34 +217,33 @@ def _difference(values: np.ndarray, told: pd.DataFrame, df: float, ratio: bool, 
     }
 
 
-def _results(table: pd.DataFrame, tests: pd.DataFrame, source: str, level: float) -> list[dict[str, Any]]:
+def _results(table: pd.DataFrame, tests: pd.DataFrame, source: str, level: float) -> list[ResultRow]:
     shared = ("population", "arm", "reference", "measure", "estimator", "variance", "level", "randomised", "rung")
-    rows: list[dict[str, Any]] = []
+    rows: list[ResultRow] = []
     for line in table.to_dict("records"):
         events = "" if pd.isna(line["events"]) else f"; {line['events']:.6g} against {line['events_reference']:.6g} events"
-        told = f"; not estimable: {line['note']}" if line["note"] else ""
-        rows.append(
-            {key: line[key] for key in (*shared, "subgroup", "n", "n_reference", *_EFFECT)}
-            | {
-                "analysis": f"{source} effect by subgroup",
-                "estimand": f"{line['estimand']}, in: {line['subgroup']}{events}{told}",
-            }
-        )
+        refusal = f"; not estimable: {line['note']}" if line["note"] else ""
+        own = {key: line[key] for key in (*shared, "subgroup", "n", "n_reference", *_EFFECT)}
+        estimand = f"{line['estimand']}, in: {line['subgroup']}{events}{refusal}"
+        rows.append(ResultRow(analysis=f"{source} effect by subgroup", estimand=estimand, **own))
     for test in tests.to_dict("records"):
         first = table[(table["factor"] == test["factor"]) & (table["arm"] == test["arm"])].iloc[0]
         what = f"ratio of {first['measure']}s" if test["ratio"] else f"difference of {first['measure']}s"
         between = test.get("between")
+        own = {key: first[key] for key in shared} | {key: test.get(key, np.nan) for key in ("estimate", "se", "lower", "upper")}
+        own |= {
+            "measure": what if isinstance(between, str) else f"interaction of {first['measure']}",
+            "estimator": f"{first['estimator']} in each subgroup",
+            "variance": f"{first['variance']}; Welch test; Holm-adjusted p = {test['interaction_p_holm']:.4g}",
+        }
+        estimand = f"{what} {between}" if isinstance(between, str) else f"equality of effects over {test['factor']}"
         rows.append(
-            {key: first[key] for key in shared}
-            | {key: test.get(key) for key in ("estimate", "se", "lower", "upper")}
-            | {
-                "analysis": f"{source} interaction",
-                "subgroup": test["factor"],
-                "measure": what if isinstance(between, str) else f"interaction of {first['measure']}",
-                "estimand": f"{what} {between}" if isinstance(between, str) else f"equality of effects over {test['factor']}",
-                "estimator": f"{first['estimator']} in each subgroup",
-                "variance": f"{first['variance']}; Welch test; Holm-adjusted p = {test['interaction_p_holm']:.4g}",
-                "p_value": test["interaction_p"],
-            }
+            ResultRow(
+                analysis=f"{source} interaction",
+                subgroup=test["factor"],
+                estimand=estimand,
+                p_value=test["interaction_p"],
+                **own,
+            )
         )
     return rows

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from causalms.effects.variance import coefficient_covariance
 from causalms.errors import ConvergenceError, RefusalError, UsageError
 from causalms.stats import fit_model
-from causalms.tables import Grouping, grouping, results_table
+from causalms.tables import ContrastPopulation, Grouping, ResultRow, contrast_population, grouping, results_table
 
 Floats = NDArray[np.float64]
 PRIORS = ("half-normal", "horseshoe")
@@ -110,35 +110,38 @@ def shrink(
     if not scale > 0:
         raise UsageError(f"scale {scale:g} of the prior; give a number above 0, such as 0.35")
     factors = [grouping(people, name) for name in by]
-    told = np.all([factor.labels != "" for factor in factors], axis=0)
-    told &= people[[name for name in (outcome, arm, exposure) if name]].notna().all(axis=1).to_numpy()
-    others = [name for name in sorted(people.loc[told, arm].astype(str).unique()) if name != reference]
-    if reference not in set(people.loc[told, arm].astype(str)) or not others:
-        raise RefusalError(f"column {arm!r}: needs {reference!r} and another arm among the {int(told.sum())} complete patients")
+    complete = np.all([factor.labels != "" for factor in factors], axis=0)
+    complete &= people[[name for name in (outcome, arm, exposure) if name]].notna().all(axis=1).to_numpy()
+    others = [name for name in sorted(people.loc[complete, arm].astype(str).unique()) if name != reference]
+    if reference not in set(people.loc[complete, arm].astype(str)) or not others:
+        raise RefusalError(
+            f"column {arm!r}: needs {reference!r} and another arm among the {int(complete.sum())} complete patients"
+        )
     tables, kept, checks = [], [], []
     for number, other in enumerate(others):
-        rows, randomised = _together(people, told, arm, other, reference)
+        rows, population = _compared(people, complete, arm, other, reference)
         part = _Part.of(people[rows], [_cut(factor, rows) for factor in factors], outcome, arm, other, exposure)
         posterior, check = _sample(part, prior, scale, draws, warmup, seed + number, progress)
         effects = part.standardised(posterior)
-        tables.append(_lines(part, effects, other, reference, level, prior).assign(randomised=randomised))
+        tables.append(
+            _lines(part, effects, other, reference, level, prior).assign(
+                randomised=population.randomised, population=f"{population.words} with complete data"
+            )
+        )
         kept.append(pd.DataFrame(effects, columns=part.names).assign(arm=other))
         checks.append({"arm": other, **check})
     table = pd.concat(tables, ignore_index=True)
     return Shrinkage(table, _results(table), pd.concat(kept, ignore_index=True), pd.DataFrame(checks))
 
 
-def _together(
-    people: pd.DataFrame, told: NDArray[np.bool_], arm: str, other: str, reference: str
-) -> tuple[NDArray[np.bool_], bool]:
-    """Patients of two arms, of the trials that randomised both where there are such, and whether there are."""
-    arms = people[arm].astype(str)
-    rows = told & arms.isin([reference, other]).to_numpy()
-    if "trial" not in people:
-        return rows, True
-    held = arms[rows].groupby(people.loc[rows, "trial"]).agg(set)
-    both = [trial for trial, found in held.items() if {reference, other} <= found]
-    return (rows & people["trial"].isin(both).to_numpy() if both else rows), bool(both)
+def _compared(
+    people: pd.DataFrame, complete: NDArray[np.bool_], arm: str, other: str, reference: str
+) -> tuple[NDArray[np.bool_], ContrastPopulation]:
+    """Complete patients of the two arms of a contrast, and its population."""
+    population = contrast_population(people[complete], other, reference, arm_column=arm)
+    rows = complete & people[arm].astype(str).isin([reference, other]).to_numpy()
+    rows[complete] &= population.included
+    return rows, population
 
 
 def _cut(factor: Grouping, rows: NDArray[np.bool_]) -> Grouping:
@@ -324,18 +327,15 @@ def _lines(part: _Part, effects: Floats, arm: str, reference: str, level: float,
 
 
 def _results(table: pd.DataFrame) -> pd.DataFrame:
-    rows = []
-    keys = ("subgroup", "arm", "reference", "measure", "estimator", "variance", "estimate", "se", "lower", "upper", "level")
-    for line in table.to_dict("records"):
-        rows.append(
-            {
-                "analysis": "shrunken effect by subgroup",
-                "population": "all randomised patients with complete data",
-                "estimand": f"rate ratio of {line['arm']} against {line['reference']} in {line['subgroup']}",
-                **{key: line[key] for key in (*keys, "n", "n_reference")},
-                "se_patient": line["se"],
-                "randomised": line["randomised"],
-                "rung": 2,
-            }
+    keys = ("population", "subgroup", "arm", "reference", "measure", "estimator", "variance", "estimate", "se", "lower", "upper")
+    return results_table(
+        ResultRow(
+            analysis="shrunken effect by subgroup",
+            estimand=f"rate ratio of {line['arm']} against {line['reference']} in {line['subgroup']}",
+            se_patient=line["se"],
+            randomised=line["randomised"],
+            rung=2,
+            **{key: line[key] for key in (*keys, "level", "n", "n_reference")},
         )
-    return results_table(rows)
+        for line in table.to_dict("records")
+    )

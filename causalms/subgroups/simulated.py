@@ -69,10 +69,10 @@ def simulated_forest(
     if week is not None:
         rows = rows[rows["visit_week"] == week]
     if rows.empty:
-        raise RefusalError("draws: no interventional rows of this week; a subgroup effect is of rung 2 (query with --do)")
+        raise RefusalError("draws: no interventional rows of this week; a subgroup effect is of rung 2 (query with `do`)")
     if rows["visit_week"].nunique() > 1:
         found = ", ".join(f"{at:g}" for at in sorted(rows["visit_week"].unique()))
-        raise RefusalError(f"draws: weeks {found}; choose one with --week")
+        raise RefusalError(f"draws: weeks {found}; choose one with `week`")
     keyed = rows.assign(key=participant_key(rows["participant_id"]))
     keys = participant_key(people["participant_id"])
     if lost := set(keyed["key"]) - set(keys):
@@ -82,6 +82,6 @@ def simulated_forest(
     def effects_of(part: pd.DataFrame) -> pd.DataFrame:
         chosen = keyed[keyed["key"].isin(set(participant_key(part["participant_id"])))].drop(columns="key")
         effects = analyse_draws(chosen, reference=reference, measure=measure, outcome=outcome, level=level)
-        return effects.assign(df=np.inf, note="", events=np.nan, events_reference=np.nan)
+        return effects.assign(df=np.inf, note="", events=np.nan, events_reference=np.nan, randomised=False)
 
     return assemble(members, by, effects_of, source="simulated", level=level)

@@ -88,7 +88,7 @@ def _by_column(values: pd.Series, name: str) -> Grouping:
 
 def _by_quantiles(frame: pd.DataFrame, name: str, column: str, parts: int) -> Grouping:
     if column not in frame or not pd.api.types.is_numeric_dtype(frame[column]) or parts < 2:
-        raise UsageError(f"--by {name!r}: needs a numeric column and at least 2 parts, for example quantiles(age, 3)")
+        raise UsageError(f"`by` {name!r}: needs a numeric column and at least 2 parts, for example quantiles(age, 3)")
     values = frame[column].to_numpy(float)
     cuts = np.unique(np.nanquantile(values, np.arange(1, parts) / parts))
     place = np.searchsorted(cuts, values, side="left")
@@ -105,11 +105,11 @@ def _by_condition(frame: pd.DataFrame, name: str) -> Grouping:
     except Exception as error:  # pandas raises many classes here; all mean that the text is no condition on these columns
         reason = str(error).splitlines()[0]
         raise UsageError(
-            f"--by {name!r}: is no column, no condition on columns and not quantiles(column, parts) ({reason}); "
+            f"`by` {name!r}: is no column, no condition on columns and not quantiles(column, parts) ({reason}); "
             f"columns are {', '.join(map(str, frame.columns[:20]))}"
         ) from None
     if not (isinstance(met, pd.Series) and met.dtype == bool):
-        raise UsageError(f'--by {name!r}: gives no true or false for each patient; write a condition such as "age >= 40"')
+        raise UsageError(f'`by` {name!r}: gives no true or false for each patient; write a condition such as "age >= 40"')
     asked = [column for column in frame.columns if re.search(rf"\b{re.escape(str(column))}\b", name)]
     unknown = frame[asked].isna().any(axis=1).to_numpy()
     found = _COMPARISON.match(name)

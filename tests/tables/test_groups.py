@@ -31,5 +31,5 @@ def test_quantiles_split_evenly_and_name_their_ends() -> None:
 
 @pytest.mark.parametrize("text", ["weight > 70", "age + 1", "quantiles(sex, 2)", "quantiles(age, 1)", "age >"])
 def test_what_divides_nobody_is_misuse(text: str) -> None:
-    with pytest.raises(UsageError, match="--by"):
+    with pytest.raises(UsageError, match="`by`"):
         grouping(PEOPLE, text)
