@@ -6,7 +6,7 @@ from causalms.causal.diagnostics import THRESHOLDS, diagnose, diagnostics_table
 from causalms.causal.evidence import as_trial
 from causalms.causal.individual import benefit_and_harm, individual_effects, rung_three_results
 from causalms.causal.interventions import Intervention, distribution, policy, read_policy, shift, value
-from causalms.causal.mechanism import COUPLINGS, Expected, Mechanism, MechanismBase, Noise, Outcome, Subject, keyed_generator
+from causalms.causal.mechanism import COUPLINGS, Expected, Mechanism, MechanismBase, Noise, Outcome, Subject
 from causalms.causal.mechanisms.negative_binomial import NegativeBinomialMechanism
 from causalms.causal.model import CausalModel, Twin, write_draws
 from causalms.causal.population import common_noise_factor, patient_effects, policy_values
@@ -21,6 +21,7 @@ from causalms.causal.transport import (
     unmeasured_trial_effect,
 )
 from causalms.causal.worlds import world_seed
+from causalms.stats import keyed_generator
 
 __all__ = [
     "COUPLINGS",

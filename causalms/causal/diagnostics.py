@@ -18,12 +18,13 @@ from scipy import stats
 
 from causalms.causal.evidence import factual_outcome
 from causalms.causal.interventions import Intervention
-from causalms.causal.mechanism import Mechanism, keyed_generator
+from causalms.causal.mechanism import Mechanism
 from causalms.causal.query import Query
 from causalms.causal.round_trips import RoundTrips, figure_points, round_trips
 from causalms.causal.sampling import Running
 from causalms.causal.worlds import Randomisation
 from causalms.errors import InputError, RefusalError
+from causalms.stats import keyed_generator
 from causalms.tables import ResultRow, contrast_population, net2_column, results_table
 
 

@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from causalms.causal.mechanism import Subject, keyed_generator
+from causalms.causal.mechanism import Subject
 from causalms.errors import InputError, RefusalError, UsageError
+from causalms.stats import keyed_generator
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ a time.  It declares what it can do; a query that needs more is refused by name.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -16,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from causalms.errors import RefusalError, UsageError
+from causalms.stats import keyed_generator
 
 #: What a mechanism may declare: sample outcomes, expectations without sampling, posterior noise given an outcome, masks,
 #: and the deterministic (dequantised, fixed-point) form of abduction.
@@ -292,22 +292,3 @@ class MechanismBase:
                 f"mechanism {self.name!r} has no coupling {coupling!r}; it serves {', '.join(sorted(self.couplings))}"
             )
         return self
-
-
-def keyed_generator(*key: str | int) -> np.random.Generator:
-    """A random generator that depends on its key alone: the same on every machine, in any order, for any number of workers.
-
-    Parameters
-    ----------
-    *key : str or int
-        For noise: mechanism name, participant id, draw, seed.
-
-    Examples
-    --------
-    >>> keyed_generator("m", "p1", 0, 7).random() == keyed_generator("m", "p1", 0, 7).random()
-    True
-    >>> keyed_generator("m", "p1", 0, 7).random() == keyed_generator("m", "p2", 0, 7).random()
-    False
-    """
-    digest = hashlib.sha256("\x1f".join(map(str, key)).encode()).digest()
-    return np.random.Generator(np.random.Philox(key=np.frombuffer(digest[:16], dtype=np.uint64)))

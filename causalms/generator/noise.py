@@ -6,12 +6,13 @@ al. 2022, eq. 1).
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from scipy import special
+
+from causalms.stats import keyed_generator
 
 FloatArray = np.ndarray
 
@@ -24,8 +25,7 @@ def stream(purpose: str, participant_id: str, draw: int, seed: int) -> np.random
     >>> float(stream("field", "sub-1", 0, 7).standard_normal()) == float(stream("field", "sub-1", 0, 7).standard_normal())
     True
     """
-    digest = hashlib.sha256(f"{purpose}|{participant_id}|{draw}|{seed}".encode()).digest()
-    return np.random.Generator(np.random.Philox(key=np.frombuffer(digest[:16], dtype=np.uint64)))
+    return keyed_generator(purpose, participant_id, draw, seed, separator="|")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from causalms.stats.dispersion import adjusted_alpha, adjusted_alphas
 from causalms.stats.glm import FAMILIES, LOG_LINK, Array, Family, Fit, fit_model, inverse_link
 from causalms.stats.multiplicity import adjusted_p_values, with_adjusted_p_values
 from causalms.stats.negbin import log_likelihood, observed_information
+from causalms.stats.randomness import keyed_generator
 from causalms.stats.scores import SCORES, score
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "fit_batch",
     "fit_model",
     "inverse_link",
+    "keyed_generator",
     "log_likelihood",
     "observed_information",
     "score",

@@ -8,7 +8,7 @@ import pytest
 
 from causalms.causal import Expected, MechanismBase, NegativeBinomialMechanism, Noise, Outcome
 from causalms.causal.evidence import TableTrial
-from causalms.causal.mechanism import keyed_generator
+from causalms.stats import keyed_generator
 
 TRUE = NegativeBinomialMechanism(
     ("placebo", "dimethyl-fumarate", "ocrelizumab"),

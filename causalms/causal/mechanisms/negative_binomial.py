@@ -21,8 +21,9 @@ import pandas as pd
 from scipy import special
 
 from causalms.causal.evidence import participant_row
-from causalms.causal.mechanism import Expected, MechanismBase, Noise, Outcome, Subject, keyed_generator
+from causalms.causal.mechanism import Expected, MechanismBase, Noise, Outcome, Subject
 from causalms.errors import ConvergenceError, InputError, RefusalError, UsageError
+from causalms.stats import keyed_generator
 from causalms.tables import WEEKS_PER_YEAR, net2_column
 
 _TRANSFORMS = {"linear": float, "log1p": lambda value: float(np.log1p(value))}
