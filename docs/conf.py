@@ -16,7 +16,11 @@ exclude_patterns = ["_build", "_templates"]
 templates_path = ["_templates"]
 html_theme = "pydata_sphinx_theme"
 html_static_path = []
-html_theme_options = {"show_prev_next": False}
+html_theme_options = {"show_prev_next": False, "header_links_before_dropdown": 4}
+html_sidebars = {
+    page: []
+    for page in ("csv_to_table_2", "bids_to_report", "sas_and_r", "tutorial", "gallery", "rungs", "where_is_what", "results")
+}
 autosummary_generate = True
 autosummary_imported_members = True
 autosummary_ignore_module_all = False

@@ -12,6 +12,7 @@ import ast
 import importlib
 import inspect
 import pkgutil
+import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,8 +24,10 @@ from sphinx.application import Sphinx
 from sphinx.errors import PycodeError
 from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
+from sphinx.util.logging import getLogger
 
 ROOT = Path(__file__).resolve().parents[2]
+LOGGER = getLogger(__name__)
 #: A constant whose value is longer is described in words only.
 LONGEST_VALUE = 400
 
@@ -38,11 +41,13 @@ class PublicConstant(SphinxDirective):
         """Describe the constant; functions, classes and rooms have pages of their own and give nothing."""
         room, _, name = self.arguments[0].rpartition(".")
         value = getattr(importlib.import_module(room), name)
-        if isinstance(value, ModuleType | type) or (callable(value) and hasattr(value, "__module__")):
+        if inspect.ismodule(value) or inspect.isclass(value) or inspect.isroutine(value):
             return []
         shown = repr(value)
-        lines = [f".. py:data:: {room}.{name}", ""]
+        lines = [f".. py:data:: {name}", f"   :module: {room}", ""]
         lines += [f"   {line}" for line in _comment(room, name)] + [""]
+        if len(shown) > LONGEST_VALUE and isinstance(value, dict):
+            shown = ", ".join(map(str, value))
         if len(shown) <= LONGEST_VALUE:
             lines += [f"   ``{shown}``", ""]
         holder = nodes.container()
@@ -103,7 +108,7 @@ class FileMap(SphinxDirective):
             if not words:
                 continue
             name = nodes.literal("", str(path.relative_to(folder)))
-            text = nodes.Text(" — " + " ".join(words.replace("``", "").replace(":func:", "").replace("`", "").split()))
+            text = nodes.Text(": " + " ".join(re.sub(r":\w+:(?=`)|`", "", words).split()))
             listed += nodes.list_item("", nodes.paragraph("", "", name, text))
         return [listed]
 
@@ -112,7 +117,9 @@ def documented_home(app: Sphinx, env: Any, node: nodes.Element, content: nodes.E
     """Resolve a link to an inner name of the package at the public name that is documented."""
     if node.get("refdomain") != "py":
         return None
-    last = str(node["reftarget"]).rpartition(".")[2]
+    owner, _, last = str(node["reftarget"]).rpartition(".")
+    if node.get("reftype") == "attr" and owner:  # attributes stand in the docstring of their class
+        last = owner.rpartition(".")[2]
     python = env.get_domain("py")
     room = str(node["reftarget"]).split(".")[1:2] if str(node["reftarget"]).startswith("causalms.") else []
     homes = [name for name in python.objects if name.rpartition(".")[2] == last]
@@ -124,10 +131,22 @@ def documented_home(app: Sphinx, env: Any, node: nodes.Element, content: nodes.E
     return python.resolve_xref(env, node["refdoc"], app.builder, "obj", chosen[0], node, content)
 
 
+def every_public_name(app: Sphinx, env: Any) -> None:
+    """Warn of a name in a room's ``__all__`` that the reference does not describe."""
+    documented = env.get_domain("py").objects
+    for room in sorted(name for name, entry in documented.items() if entry.objtype == "module"):
+        names = [] if room == "causalms" else getattr(importlib.import_module(room), "__all__", [])
+        for name in names:
+            is_room = isinstance(getattr(importlib.import_module(room), name), ModuleType)
+            if not is_room and f"{room}.{name}" not in documented:
+                LOGGER.warning("%s.%s: in __all__ and not in the reference", room, name)
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directives and the links."""
     app.add_directive("public-constant", PublicConstant)
     app.add_directive("public-names", PublicNames)
     app.add_directive("file-map", FileMap)
+    app.connect("env-check-consistency", every_public_name)
     app.connect("missing-reference", documented_home)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
