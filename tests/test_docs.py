@@ -109,6 +109,18 @@ def test_digits_of_the_page_for_sas_and_r_users_are_those_of_the_r_script() -> N
         assert f"{shown[2]} ({shown[3]})".replace("−", "-") in text, "the Python above prints it"
 
 
+def test_lines_of_the_gallery_draw_figures_with_their_alternative_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All but those that need an assessment of patients, which the script of the calibration analysis draws."""
+    monkeypatch.chdir(ROOT)
+    blocks = [code for _, code in BLOCK.findall((DOCS / "gallery.md").read_text(encoding="utf-8"))]
+    names: dict[str, object] = {}
+    drawn = [code.replace("\nfigures.", "\nfigure = figures.") for code in blocks if "assessment" not in code]
+    for code in drawn:
+        exec(compile(code, "gallery", "exec"), names)
+        assert "figure = " not in code or names["figure"].get_label()  # type: ignore[attr-defined]
+    assert len(drawn) == 9
+
+
 if __name__ == "__main__":
     for page in sys.argv[1:] or [*FAST, *SLOW]:
         with tempfile.TemporaryDirectory() as scratch:
