@@ -28,7 +28,7 @@ from causalms.calibration import (
 from causalms.causal import Running
 from causalms.cli.places import judged_risk_maps
 from causalms.report import figures
-from causalms.tables import ARMS, write_table
+from causalms.tables import write_table
 from causalms.trials import template_anatomy
 
 FIGURES = {
@@ -50,8 +50,9 @@ FIGURES = {
 def main(out: Path, model: str, patients: int, place_patients: int, week: int, seed: int, workers: int) -> None:
     """Write calibration.csv, summary.csv, the tables of place and of recalibration, and the figures for all patients."""
     trial = cms.simulate_trial("pooled", patients=patients, seed=seed)
+    arms = list(trial.truth.design.arms)
     causal_model = cms.CausalModel.load(model)
-    expected = causal_model.do(trial, arm=list(ARMS), week=week, expected=True, running=Running(workers, progress=True))
+    expected = causal_model.do(trial, arm=arms, week=week, expected=True, running=Running(workers, progress=True))
     pairs = pair(expected, trial.participants, week)
     found = assess(pairs, by=("arm", "trial", "gd_lesions > 0"), seed=seed, progress=True)
     write_table(found.results, out / "calibration.csv")

@@ -13,7 +13,7 @@ import pandas as pd
 import causalms as cms
 from causalms.causal import Running, recalibrate
 from causalms.report import figures
-from causalms.tables import ARMS, write_table
+from causalms.tables import write_table
 
 
 @click.command()
@@ -26,8 +26,9 @@ from causalms.tables import ARMS, write_table
 def main(out: Path, model: str, patients: int, week: int, seed: int, workers: int) -> None:
     """Write effects.csv (as shipped and recalibrated), truth.csv and effects.png."""
     trial = cms.simulate_trial("pooled", patients=patients, seed=seed)
+    arms = list(trial.truth.design.arms)
     causal_model = cms.CausalModel.load(model)
-    expected = causal_model.do(trial, arm=list(ARMS), week=week, expected=True, running=Running(workers, progress=True))
+    expected = causal_model.do(trial, arm=arms, week=week, expected=True, running=Running(workers, progress=True))
     shipped = [
         cms.effects.estimate(expected, reference="placebo", measure=measure).assign(analysis=f"shipped model, week {week}")
         for measure in ("rate-ratio", "risk-difference", "mean-difference")
@@ -37,11 +38,11 @@ def main(out: Path, model: str, patients: int, week: int, seed: int, workers: in
     effects = pd.concat([*shipped, again], ignore_index=True)
     write_table(effects, out / "effects.csv")
 
-    rates = trial.truth.table.query("visit_week == @week").groupby("arm")["true_rate"].mean().loc[list(ARMS)]
+    rates = trial.truth.table.query("visit_week == @week").groupby("arm")["true_rate"].mean().loc[arms]
     means = expected.groupby("arm")["expected_net2_lesions"].mean()
     truth = pd.DataFrame({"true_mean": rates, "expected_mean": means, "true_rate_ratio": rates / rates["placebo"]})
     truth["simulated_rate_ratio"] = truth["expected_mean"] / truth["expected_mean"]["placebo"]
-    write_table(truth.loc[list(ARMS)].rename_axis("arm").reset_index(), out / "truth.csv")
+    write_table(truth.loc[arms].rename_axis("arm").reset_index(), out / "truth.csv")
     figures.effect_forest(shipped[0]).savefig(out / "effects.png", dpi=130)
     columns = ["analysis", "arm", "measure", "estimate", "lower", "upper", "randomised"]
     print(effects[columns].round(3).to_string(index=False))

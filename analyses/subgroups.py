@@ -15,7 +15,7 @@ from causalms.benefit import who_benefits
 from causalms.causal import Running
 from causalms.report import figures
 from causalms.subgroups import forest, simulated_forest
-from causalms.tables import ARMS, net2_column, write_table
+from causalms.tables import net2_column, write_table
 
 FACTORS = ("gd_lesions > 0", "age >= 40", "sex")
 
@@ -34,7 +34,7 @@ def main(out: Path, model: str, patients: int, name: str, week: int, seed: int, 
     people = trial.participants
     rows = people[(people["trial"] == name) & people[net2_column(week)].notna()]
     arms = list(rows["arm"].unique())
-    reference = next(arm for arm in ARMS if arm in arms)
+    reference = next(arm for arm in trial.truth.design.arms if arm in arms)
     causal_model = cms.CausalModel.load(model)
     chosen = list(rows["participant_id"])
     expected = causal_model.do(

@@ -14,7 +14,7 @@ import causalms as cms
 from causalms.agreement import agree, correlate
 from causalms.causal import Running
 from causalms.report import figures
-from causalms.tables import ARMS, write_table
+from causalms.tables import write_table
 
 
 @click.command()
@@ -28,8 +28,9 @@ from causalms.tables import ARMS, write_table
 def main(out: Path, model: str, patients: int, week: int, margin: float, seed: int, workers: int) -> None:
     """Write agreement.csv (results), contrasts.csv (one row a contrast) and agreement.png."""
     trial = cms.simulate_trial("pooled", patients=patients, seed=seed)
+    arms = list(trial.truth.design.arms)
     causal_model = cms.CausalModel.load(model)
-    expected = causal_model.do(trial, arm=list(ARMS), week=week, expected=True, running=Running(workers, progress=True))
+    expected = causal_model.do(trial, arm=arms, week=week, expected=True, running=Running(workers, progress=True))
     found = agree(expected, trial.participants, week=week, margin=margin)
     across = correlate(found.table)
     write_table(pd.concat([found.results, across], ignore_index=True), out / "agreement.csv")

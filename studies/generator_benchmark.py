@@ -25,8 +25,9 @@ from causalms.generator.train.data import TrainingPatient, training_set
 from causalms.lesions import LesionRule
 from causalms.phantom import PhantomTrial
 from causalms.stats import DrawsLaw, NegativeBinomialLaw
-from causalms.tables import ARMS, write_table
+from causalms.tables import write_table
 from studies import baselines as b
+from studies.common import ARMS
 from studies.known_truth.forecasts import KnownOutcomes, judge
 
 WEEK = 96

@@ -27,7 +27,8 @@ from causalms.generator.train.loop import train
 from causalms.phantom import load_design
 from causalms.phantom.design import Design
 from causalms.report import figures
-from causalms.tables import ARMS, write_table
+from causalms.tables import write_table
+from studies.common import ARMS
 
 
 def paired_trials() -> Design:

@@ -22,7 +22,8 @@ from causalms.generator import Generator
 from causalms.lesions import LesionRule
 from causalms.phantom import PhantomTrial
 from causalms.stats import NegativeBinomialLaw
-from causalms.tables import ARMS, write_table
+from causalms.tables import write_table
+from studies.common import ARMS
 from studies.known_truth.forecasts import KnownOutcomes, judge
 
 WEEK, WEEKS = 96, (24, 36, 48, 72, 96)  # 36 and 72 were never a visit

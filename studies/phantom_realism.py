@@ -18,7 +18,7 @@ from scipy.stats import ks_2samp
 import causalms as cms
 from causalms.lesions import lesion_table
 from causalms.tables import write_table
-from causalms.trials import mni_space, template_anatomy
+from causalms.trials import mni_space, resample_trial, template_anatomy
 
 SPACE = mni_space("2mm")
 LEAST_MM3 = 16  # two voxels of the grid: lesions that can be seen on both sides
@@ -51,7 +51,7 @@ def main(open_ms: Path, out: Path, patients: int, seed: int) -> None:
     phantom = cms.simulate_trial("pooled", patients, seed, "2mm")
     names = list(phantom.participants["participant_id"])
     ids = sorted(path.name for path in (open_ms / "derivatives" / "lesions").glob("sub-cs*"))
-    scans = cms.load_trial(open_ms, participants=ids).resample_to(SPACE)
+    scans = resample_trial(cms.load_trial(open_ms, participants=ids), SPACE)
     t2 = {"real": [scans.mask(pid, "T2") for pid in ids], "phantom": [phantom.mask(pid, "T2") for pid in names]}
     sizes = {side: [volumes(mask, SPACE.affine) for mask in masks] for side, masks in t2.items()}
     changes = [nib.load(path) for path in sorted(open_ms.glob("derivatives/lesions/sub-lg*/*/anat/*NET2_mask.nii.gz"))]

@@ -14,7 +14,8 @@ import pandas as pd
 
 import causalms as cms
 from causalms.causal import Running
-from causalms.tables import ARMS, write_table
+from causalms.tables import write_table
+from studies.common import ARMS
 
 
 @click.command()

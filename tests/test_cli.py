@@ -320,12 +320,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from causalms.generator.inputs import COVARIATES, POOLED
     from causalms.generator.network import Network
     from causalms.lesions import LesionRule
-    from causalms.tables import ARMS
 
     model, _ = config("tiny")
+    arms = ("placebo", "ocrelizumab")
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
-    network = Network(model, len(ARMS), len(COVARIATES), POOLED, 96.0)
-    Generator(network, model, ARMS, (24.0, 96.0), LesionRule()).save(path)
+    network = Network(model, len(arms), len(COVARIATES), POOLED, 96.0)
+    Generator(network, model, arms, (24.0, 96.0), LesionRule()).save(path)
     return path
 
 

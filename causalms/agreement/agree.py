@@ -10,12 +10,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from causalms.agreement.published import by_efficacy
 from causalms.effects import analyse, analyse_draws, patient_means
 from causalms.effects.contrasts import transformed
 from causalms.effects.estimands import Measure, measure_named
 from causalms.effects.variance import influence_values
 from causalms.errors import InputError, RefusalError, UsageError
-from causalms.tables import ARMS, net2_column, participant_key, results_table
+from causalms.tables import net2_column, participant_key, results_table
 
 Floats = NDArray[np.float64]
 
@@ -73,7 +74,7 @@ def agree(
     week : float, optional
         Needed when the draws hold several.
     reference : str, optional
-        Default: each trial's least effective arm in the order of :data:`causalms.tables.ARMS`.
+        Default: each trial's least effective arm by the published numbers; among other drugs the first by name.
     margin : float
         Equivalence margin, named before the results are seen: agreement within 1 / margin to margin for ratios, within
         -margin to margin for differences.
@@ -167,7 +168,7 @@ def _observed(participants: pd.DataFrame, week: float, source: str) -> pd.DataFr
 def _arms(people: pd.DataFrame, draws: pd.DataFrame, reference: str | None) -> list[str]:
     """Arms that the trial randomised and the draws hold, the reference first."""
     held = set(draws.loc[draws["key"].isin(set(people["key"])), "arm"].astype(str))
-    arms = sorted(set(people["arm"].astype(str)) & held, key=lambda arm: (ARMS.index(arm) if arm in ARMS else len(ARMS), arm))
+    arms = by_efficacy(set(people["arm"].astype(str)) & held)
     if reference is None:
         return arms
     return [reference, *(arm for arm in arms if arm != reference)] if reference in arms else []

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from causalms.agreement.agree import Agreement, agree
+from causalms.agreement.published import by_efficacy
 from causalms.errors import InputError, RefusalError, UsageError
-from causalms.tables import ARMS
 
 #: From the participants of the other trials, and those of the held-out trial without outcomes, to a draws table of the latter.
 Predict = Callable[[pd.DataFrame, pd.DataFrame], pd.DataFrame]
@@ -25,7 +25,7 @@ def predictable_contrasts(participants: pd.DataFrame, reference: str | None = No
     participants : DataFrame
         With ``trial`` and ``arm``.
     reference : str, optional
-        Default: each trial's least effective arm in the order of :data:`causalms.tables.ARMS`.
+        Default: each trial's least effective arm by the published numbers; among other drugs the first by name.
 
     Returns
     -------
@@ -49,7 +49,7 @@ def predictable_contrasts(participants: pd.DataFrame, reference: str | None = No
     arms = participants["arm"].astype(str)
     rows = []
     for trial, held in arms.groupby(participants["trial"].astype(str)):
-        order = sorted(set(held), key=lambda arm: (ARMS.index(arm) if arm in ARMS else len(ARMS), arm))
+        order = by_efficacy(held)
         base = order[0] if reference is None else reference
         for arm in [arm for arm in order if arm != base and base in order]:
             elsewhere = participants.loc[participants["trial"].astype(str) != str(trial)]

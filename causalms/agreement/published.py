@@ -6,6 +6,7 @@ included) and outcomes by ``data/outcomes.csv``; what these tables do not name i
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
 
@@ -20,6 +21,24 @@ _KEY = ["trial", "population", "published_outcome", "timepoint_weeks"]
 def _data(name: str) -> pd.DataFrame:
     with (files("causalms.agreement") / "data" / name).open() as handle:
         return pd.read_csv(handle, dtype={"active": "string", "value": "string"} if name == "baseline.csv" else None)
+
+
+@cache
+def published_arms() -> tuple[str, ...]:
+    """Arms with published numbers, in order of rising efficacy: the order of ``data/arms.csv``."""
+    return tuple(_data("arms.csv")["arm"])
+
+
+def by_efficacy(arms: Iterable[str]) -> list[str]:
+    """Arms in order of rising published efficacy, then the others by name.
+
+    Examples
+    --------
+    >>> by_efficacy(["teriflunomide", "ocrelizumab", "fingolimod", "placebo"])
+    ['placebo', 'ocrelizumab', 'fingolimod', 'teriflunomide']
+    """
+    known = published_arms()
+    return sorted(set(arms), key=lambda arm: (known.index(arm) if arm in known else len(known), arm))
 
 
 def published_numbers() -> pd.DataFrame:
@@ -92,10 +111,8 @@ _COLUMNS = [
 
 def _pairs(rows: pd.DataFrame) -> pd.DataFrame:
     """Two arms of one trial, population, outcome and visit, the less effective one as the reference."""
-    from causalms.tables import ARMS
-
     pairs = rows.merge(rows, on=_KEY, suffixes=("", "_reference"))
-    order = {arm: place for place, arm in enumerate(ARMS)}
+    order = {arm: place for place, arm in enumerate(published_arms())}
     pairs = pairs[pairs["arm"].map(order) > pairs["arm_reference"].map(order)].copy()
     pairs["reference"] = pairs["arm_reference"]
     pairs["target"] = (pairs["verified"] == "yes") & (pairs["verified_reference"] == "yes")

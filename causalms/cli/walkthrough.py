@@ -17,15 +17,16 @@ from causalms.calibration import assess, frequency_maps, pair, place_scores
 from causalms.causal import CausalModel, Running, Twin, diagnostics_table, recalibrate, rung_three_results, write_draws
 from causalms.cli.places import judged_risk_maps
 from causalms.effects import analyse, estimate
-from causalms.phantom import PhantomTrial, simulate_trial
+from causalms.phantom import PhantomTrial, load_design, simulate_trial
 from causalms.report import Report, figures, read_credibility
 from causalms.report.credibility import DEMONSTRATION
 from causalms.report.figures.counterfactual import counterfactual_pages
 from causalms.subgroups import forest
 from causalms.subgroups.simulated import simulated_forest
-from causalms.tables import ARMS, net2_column, write_table
+from causalms.tables import net2_column, write_table
 from causalms.trials import template_anatomy
 
+ARMS = load_design("pooled").arms
 REFERENCE = "placebo"
 SUBGROUPS = ("gd_lesions > 0", "age >= 40")
 #: Patients whose masks are sampled, and twins are made; each mask takes about a tenth of a second.

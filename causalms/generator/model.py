@@ -163,7 +163,7 @@ class Generator:
         if not trial.space.same_as(self.space):
             raise InputError(
                 f"{trial.name}: images on {trial.space.describe()}, the model works on {self.space.describe()}; "
-                "resample them explicitly with Trial.resample_to (causalms forecast does)"
+                "resample them explicitly with causalms.trials.resample_trial (causalms forecast does)"
             )
         return self.encode_arrays(patient_arrays(trial, participant_id))
 

@@ -14,6 +14,7 @@ from causalms.phantom.design import Design
 from causalms.phantom.placement import Density, baseline_density, net2_density, place, voxel_sizes
 from causalms.phantom.rates import Rates, log_rates, realise
 from causalms.phantom.roster import ANATOMY, ASSIGNMENT, BASELINE, FOLLOW_UP, OUTCOMES, Enrolled, generator
+from causalms.tables import WEEKS_PER_YEAR
 from causalms.trials import Space
 
 #: Baseline lesions: log-normal volumes, larger around the ventricles.
@@ -23,7 +24,6 @@ _T2_LARGEST_MM3 = 20_000.0
 _GD_MEDIAN_MM3 = 90.0
 _GD_LOG_SD = 0.8
 _MOST_NET2_LESIONS = 300
-_WEEKS_A_YEAR = 52.1775
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ def _follow_up(design: Design, arm: str, rng: np.random.Generator) -> tuple[floa
     hazard = design.follow_up.dropout_per_year_by_arm.get(arm, design.follow_up.dropout_per_year)
     stayed = rng.standard_exponential()
     end = max(design.weeks)
-    last = min(design.weeks[0] + stayed / hazard * _WEEKS_A_YEAR, end) if hazard > 0 else float(end)
+    last = min(design.weeks[0] + stayed / hazard * WEEKS_PER_YEAR, end) if hazard > 0 else float(end)
     chance = design.missing_modality.model_dump()
     missing = tuple(name for name, draw in zip(chance, rng.random(len(chance)), strict=True) if draw < chance[name])
     shortest = design.follow_up.shortest_planned_weeks

@@ -15,10 +15,8 @@ from causalms.phantom.images import render
 from causalms.phantom.patient import PhantomPatient, mask_of, patient_anatomy, simulate_patient
 from causalms.phantom.roster import Enrolled, enrol
 from causalms.phantom.truth import TRUTH_COLUMNS, LesionList, PhantomTruth, truth_rows
-from causalms.tables import PARTICIPANTS_COLUMNS, net2_column
+from causalms.tables import PARTICIPANTS_COLUMNS, WEEKS_PER_YEAR, net2_column
 from causalms.trials import Space, Trial, mni_space
-
-_WEEKS_A_YEAR = 52.1775
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +168,7 @@ def participants_row(design: Design, patient: PhantomPatient, voxel_volume_mm3: 
         "gd_lesions": len(patient.gd_lesions),
         "t2_lesions": patient.t2_count,
         "t2_volume_ml": patient.t2_volume_ml,
-        "exposure_years": patient.last_week / _WEEKS_A_YEAR,
+        "exposure_years": patient.last_week / WEEKS_PER_YEAR,
     }
     volumes = np.array([len(voxels) for voxels in patient.potential.voxels], dtype=float) * voxel_volume_mm3 / 1000
     for week in design.weeks:

@@ -8,7 +8,6 @@ from causalms.tables.io import as_frame, read_table, refuse_repeated_columns, wr
 from causalms.tables.keys import WEEKS_PER_YEAR, arm_order, one_week, participant_key
 from causalms.tables.results import RESULTS_COLUMNS, ResultRow, results_table
 from causalms.tables.schema import (
-    ARMS,
     DRAWS_KEYS,
     DRAWS_OUTCOMES,
     EXPECTED_OUTCOMES,
@@ -20,7 +19,6 @@ from causalms.tables.schema import (
 )
 
 __all__ = [
-    "ARMS",
     "DRAWS_KEYS",
     "DRAWS_OUTCOMES",
     "EXPECTED_OUTCOMES",

@@ -16,16 +16,6 @@ from causalms.tables.results import RESULTS_COLUMNS
 if TYPE_CHECKING:
     from pandera.pandas import DataFrameSchema
 
-#: The six arms of the pooled trials, in order of rising efficacy.
-ARMS = (
-    "placebo",
-    "laquinimod",
-    "interferon-beta-1a-im",
-    "interferon-beta-1a-sc",
-    "dimethyl-fumarate",
-    "ocrelizumab",
-)
-
 #: The regions a lesion can be counted in, in the order of their labels 1-4 on an anatomy map.
 REGIONS = ("periventricular", "juxtacortical", "deep_white_matter", "infratentorial")
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from causalms.errors import InputError
-from causalms.tables import ARMS, PARTICIPANTS_COLUMNS, net2_column, validate
+from causalms.tables import PARTICIPANTS_COLUMNS, net2_column, validate
 from causalms.trials.bids import baseline_session, image_path, mask_path, session_of_week, sessions, week_of_session
 from causalms.trials.dictionary import outcome_week
 from causalms.trials.folder import binary, check_finite, image_file, mask_file
@@ -38,10 +38,11 @@ class Problem:
 def check_trial(path: str | os.PathLike[str]) -> list[Problem]:
     """List every problem of a trial folder.
 
-    Looked for: unreadable table, missing or repeated ids, values outside a column's schema, arms that are not known or that one
-    patient has alone, missing baseline images, images that cannot be read or are not finite, grids that differ within a patient
-    or between patients, masks that hold more than 0 and 1, an empty brain or T2 lesion mask (an empty NET2 or enhancing
-    mask is normal), and NET2 masks that are missing at a visit whose count is in the table.
+    Looked for: an unreadable table, missing or repeated ids, values outside a column's schema, arms of one patient (any drug is
+    allowed, but a single patient is most often a misspelling), missing baseline images, images that cannot be read or are not
+    finite, grids that differ within a patient or between patients, masks that hold more than 0 and 1, an empty brain or T2
+    lesion mask (an empty NET2 or enhancing mask is normal), and NET2 masks that are missing at a visit whose count is in the
+    table.
 
     Parameters
     ----------
@@ -124,10 +125,9 @@ def _arms(table: pd.DataFrame, file: str) -> Iterator[Problem]:
     if "arm" not in table:
         return
     for arm, patients in table["arm"].dropna().value_counts().items():
-        if arm not in ARMS:
-            yield Problem(file, f"arm {arm!r} is not known", f"write one of {', '.join(ARMS)}")
-        elif patients == 1:
-            yield Problem(file, f"arm {arm!r} has one patient", "an effect needs two or more; merge or leave out the arm")
+        if patients == 1:
+            mend = "correct it if it is misspelt; an effect needs two or more, so merge or leave out the arm"
+            yield Problem(file, f"arm {arm!r} has one patient", mend)
 
 
 def _patient(

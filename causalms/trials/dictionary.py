@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from typing import Any
 
-from causalms.tables import ARMS
+import pandas as pd
+
+from causalms.tables import arm_order
 
 _COLUMNS: dict[str, dict[str, Any]] = {
     "trial": {"Description": "Trial the patient was enrolled in"},
     "site": {"Description": "Site of the trial"},
-    "arm": {"Description": "Arm as randomised", "Levels": {arm: arm.replace("-", " ") for arm in ARMS}},
+    "arm": {"Description": "Arm as randomised"},
     "age": {"Description": "Age at baseline", "Units": "year"},
     "sex": {"Description": "Sex", "Levels": {"F": "female", "M": "male"}},
     "edss": {"Description": "Expanded Disability Status Scale at baseline, 0 to 10"},
@@ -29,23 +30,29 @@ _OUTCOMES: dict[str, dict[str, Any]] = {
 _OUTCOME = re.compile(r"^(net2_lesions|net2_volume_ml)_week(\d+)$")
 
 
-def describe_columns(columns: Iterable[str]) -> dict[str, dict[str, Any]]:
+def describe_columns(participants: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """Description, units and levels of the columns that are known; ``participant_id`` needs none in BIDS.
+
+    The levels of ``arm`` are the arms of the table.
 
     Examples
     --------
-    >>> describe_columns(["participant_id", "age", "net2_volume_ml_week48"])["age"]
-    {'Description': 'Age at baseline', 'Units': 'year'}
+    >>> import pandas as pd
+    >>> people = pd.DataFrame({"participant_id": ["sub-1", "sub-2"], "arm": ["teriflunomide", "fingolimod"], "age": [40, 50]})
+    >>> describe_columns(people)["arm"]["Levels"], describe_columns(people)["age"]
+    ({'teriflunomide': 'teriflunomide', 'fingolimod': 'fingolimod'}, {'Description': 'Age at baseline', 'Units': 'year'})
     """
     described = {}
-    for name in columns:
+    for name in participants.columns:
         outcome = _OUTCOME.match(str(name))
         if name in _COLUMNS:
-            described[name] = _COLUMNS[name]
+            described[name] = dict(_COLUMNS[name])
         elif outcome:
             entry = dict(_OUTCOMES[outcome.group(1)])
             entry["Description"] = entry["Description"].format(week=outcome.group(2))
             described[name] = entry
+    if "arm" in described:
+        described["arm"]["Levels"] = {arm: arm.replace("-", " ") for arm in arm_order(participants["arm"])}
     return described
 
 

@@ -104,15 +104,6 @@ class Trial:
         rows = self.participants.set_index("participant_id", drop=False).loc[list(participant_ids)].reset_index(drop=True)
         return replace(self, participants=rows)
 
-    def resample_to(self, space: Space) -> Trial:
-        """The same trial on another grid; what is done stands in ``notes`` of the result.
-
-        See :func:`causalms.trials.resample_trial`.
-        """
-        from causalms.trials.resample import resample_trial
-
-        return resample_trial(self, space)
-
     def _known(self, participant_id: str) -> None:
         if participant_id not in self._ids():
             raise InputError(f"{self.name}: no participant {participant_id!r}; participants.tsv names them")

@@ -118,7 +118,7 @@ class TrialWriter:
         masks = {"Name": f"{self.name}: lesion and brain masks", "BIDSVersion": BIDS_VERSION, "DatasetType": "derivative"}
         _write_json(self.root / "dataset_description.json", raw)
         _write_json(self.root / LESIONS / "dataset_description.json", {**masks, "GeneratedBy": made})
-        _write_json(self.root / "participants.json", describe_columns(table.columns))
+        _write_json(self.root / "participants.json", describe_columns(table))
         _write_text(self.root / "README.md", _readme(self.name, self.space, self.weeks, len(table), readme))
         write_table(_whole_numbers(table), self.root / "participants.tsv")
 

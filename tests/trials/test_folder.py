@@ -99,7 +99,7 @@ def test_every_problem_is_listed_at_once(folder: Path) -> None:
     _says(folder, "sub-0001_ses-w00_FLAIR.nii.gz", "gzip")
     _says(folder, "sub-0003", "a mask holds only 0 and 1, found also 2")
     _says(folder, "sub-0004", "the mask is empty")
-    _says(folder, "arm 'aspirin' is not known", "write one of placebo")
+    _says(folder, "arm 'aspirin' has one patient", "correct it if it is misspelt")
     _says(folder, "column 'age', row 6", "-3")
     _says(folder, "stands twice", "keep one row a participant")
 

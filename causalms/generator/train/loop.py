@@ -39,7 +39,7 @@ from causalms.generator.train.risk import (
 )
 from causalms.generator.train.scores import validation_scores
 from causalms.lesions import LesionRule
-from causalms.tables import ARMS, write_table
+from causalms.tables import write_table
 from causalms.trials import Trial, mni_space
 
 
@@ -154,7 +154,7 @@ def _material(trial: Trial, recipe: TrainingConfig, seed: int, workers: int, dev
     return Material(
         training=[patients[i] for i in order[held:]],
         validation=[patients[i] for i in order[:held]],
-        arms=(*(a for a in ARMS if a in present), *sorted(present - set(ARMS))),
+        arms=tuple(arm for arm in trial.arms if arm in present),
         weeks=(min(weeks), max(weeks)),
         planes=planes,
         regions=regions,

@@ -21,7 +21,6 @@ from causalms.generator.train.denoiser import drawing_law
 from causalms.generator.train.risk import start_values
 from causalms.lesions import LesionRule
 from causalms.phantom import PhantomTrial
-from causalms.tables import ARMS
 from studies.baselines.count_network import CONFIG as COUNT_CONFIG
 from studies.baselines.count_network import CountForecaster, CountNetwork
 from studies.baselines.global_context import (
@@ -35,6 +34,7 @@ from studies.baselines.global_context import (
     train_global_context,
 )
 from studies.baselines.optimise import Recipe, optimise
+from studies.common import ARMS
 
 STEPS = 2
 

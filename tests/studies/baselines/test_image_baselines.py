@@ -16,7 +16,6 @@ from causalms.errors import InputError, RefusalError
 from causalms.generator.train.data import TrainingPatient, training_set
 from causalms.lesions import LesionRule
 from causalms.phantom import PhantomTrial
-from causalms.tables import ARMS
 from studies.baselines.count_network import CONFIG, CountForecaster, CountNetwork, train_count_network
 from studies.baselines.image_forecaster import ImageForecaster
 from studies.baselines.lineage import LineageForecaster, train_lineage
@@ -25,6 +24,7 @@ from studies.baselines.stochastic_segmentation import (
     base_logit,
     train_stochastic_segmentation,
 )
+from studies.common import ARMS
 
 STEPS = 2
 TRAINERS: dict[str, Callable[..., Any]] = {

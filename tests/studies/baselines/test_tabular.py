@@ -13,7 +13,6 @@ from causalms.generator.train.data import TrainingPatient, Visit, training_set
 from causalms.generator.train.scores import maximum_likelihood_size
 from causalms.lesions import LesionRule
 from causalms.phantom import PhantomTrial
-from causalms.tables import ARMS
 from studies.baselines import (
     FactorisedDiffusion,
     SeenPatient,
@@ -22,6 +21,7 @@ from studies.baselines import (
     judge_masks,
     judge_places,
 )
+from studies.common import ARMS
 
 
 @pytest.fixture(scope="module")
