@@ -30,11 +30,14 @@ def main(out: Path, model: str, patients: int, week: int, seed: int, workers: in
     causal_model = cms.CausalModel.load(model)
     expected = causal_model.do(trial, arm=arms, week=week, expected=True, running=Running(workers, progress=True))
     shipped = [
-        cms.effects.estimate(expected, reference="placebo", measure=measure).assign(analysis=f"shipped model, week {week}")
+        cms.effects.estimate(expected, reference="placebo", measure=measure).results.assign(
+            analysis=f"shipped model, week {week}"
+        )
         for measure in ("rate-ratio", "risk-difference", "mean-difference")
     ]
     ensemble = recalibrate(expected, trial.participants, week=week, members=100, seed=seed).table(expected)
-    again = cms.effects.estimate(ensemble, reference="placebo").assign(analysis=f"recalibrated on the observed arms, week {week}")
+    again = cms.effects.estimate(ensemble, reference="placebo").results
+    again = again.assign(analysis=f"recalibrated on the observed arms, week {week}")
     effects = pd.concat([*shipped, again], ignore_index=True)
     write_table(effects, out / "effects.csv")
 

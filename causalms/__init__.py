@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from causalms.errors import optional_packages
+
 __version__ = "0.1.0"
 
 _ROOMS = (
@@ -39,10 +41,11 @@ __all__ = ["__version__", *_NAMES, *_ROOMS]
 
 def __getattr__(name: str) -> Any:
     """Load a room or a public name when it is first used, so that ``import causalms`` stays fast."""
-    if name in _ROOMS:
-        return importlib.import_module(f"causalms.{name}")
-    if name in _NAMES:
-        return getattr(importlib.import_module(_NAMES[name]), name)
+    with optional_packages():
+        if name in _ROOMS:
+            return importlib.import_module(f"causalms.{name}")
+        if name in _NAMES:
+            return getattr(importlib.import_module(_NAMES[name]), name)
     raise AttributeError(f"module 'causalms' has no attribute {name!r}")
 
 

@@ -10,10 +10,11 @@ Columns, arms and values stand in quotes.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import ParamSpec, TypeVar
 
 _P = ParamSpec("_P")
@@ -38,10 +39,61 @@ class ConvergenceError(CausalmsError):
     """A fit did not converge; no number is returned in its place."""
 
 
+class MissingExtraError(CausalmsError, ModuleNotFoundError):
+    """A package of an optional extra is not installed; the message is the line that installs it."""
+
+
 class UsageError(CausalmsError):
     """A call that makes no sense whatever the data (unknown option value, contradictory arguments); exit code 2."""
 
     exit_code = 2
+
+
+#: Modules of the optional extras of pyproject.toml, and the extra that installs each.
+_EXTRA_OF_MODULE = {
+    **dict.fromkeys(("cc3d", "nibabel", "nilearn"), "images"),
+    **dict.fromkeys(("torch", "pyro", "safetensors"), "model"),
+    **dict.fromkeys(("dask", "distributed"), "scale"),
+    "docx": "publish",
+}
+
+
+def missing_extra(error: ModuleNotFoundError, extra: str | None = None) -> MissingExtraError | None:
+    """The one-line error for a module of an optional extra, or None if the module belongs to no extra.
+
+    Parameters
+    ----------
+    error : ModuleNotFoundError
+    extra : str, optional
+        The extra that the caller needs in full; default: the one that installs the module.
+
+    Examples
+    --------
+    >>> str(missing_extra(ModuleNotFoundError("No module named 'torch'", name="torch")))
+    'torch is not installed; install it with: pip install "causalms[model]"'
+    """
+    module = (error.name or "").partition(".")[0]
+    if module not in _EXTRA_OF_MODULE:
+        return None
+    line = f'pip install "causalms[{extra or _EXTRA_OF_MODULE[module]}]"'
+    return MissingExtraError(f"{module} is not installed; install it with: {line}", name=module)
+
+
+@contextlib.contextmanager
+def optional_packages() -> Iterator[None]:
+    """Around an import of packages that an extra brings (as a block or a decorator): a missing one is a one-line error.
+
+    Raises
+    ------
+    MissingExtraError
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        refusal = missing_extra(error)
+        if refusal is None or isinstance(error, MissingExtraError):
+            raise
+        raise refusal from error
 
 
 def named_arguments(function: Callable[_P, _T]) -> Callable[_P, _T]:

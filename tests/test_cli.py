@@ -153,7 +153,7 @@ Change = Callable[[pd.DataFrame], pd.DataFrame]
 BAD_TABLES: dict[str, tuple[Change, list[str], tuple[str, ...]]] = {
     "no such outcome": (lambda t: t.drop(columns="y"), [], ("t.csv", "'y'")),
     "no such arm column": (lambda t: t, ["--arm", "treatment"], ("t.csv", "'treatment'")),
-    "an arm nobody has": (lambda t: t, ["--reference", "ocrelizumab"], ("t.csv", "'ocrelizumab'", "drug, placebo")),
+    "an arm nobody has": (lambda t: t, ["--reference", "ocrelizumab"], ("t.csv", "'ocrelizumab'", "placebo, drug")),
     "a negative count": (lambda t: t.assign(y=t["y"].where(t.index != 7, -1)), [], ("t.csv", "'y'", "row 8", "-1")),
     "a fractional count": (lambda t: t.assign(y=t["y"].where(t.index != 7, 1.5)), [], ("t.csv", "'y'", "row 8", "1.5")),
     "no time at risk": (

@@ -42,7 +42,7 @@ def as_trial(trial: Any) -> Any:
     >>> as_trial(pd.DataFrame({"participant_id": ["a"]}))
     Traceback (most recent call last):
     ...
-    causalms.errors.InputError: participants: no column 'trial'; add it (columns found: participant_id)
+    causalms.errors.InputError: participants: no column 'arm'; add it (columns found: participant_id)
     """
     if hasattr(trial, "columns"):
         return TableTrial(validate(as_frame(trial), "participants", "participants"))

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from causalms import __version__
-from causalms.errors import CausalmsError
+from causalms.errors import CausalmsError, missing_extra
 
 VERBS = (
     "demo",
@@ -27,6 +27,12 @@ VERBS = (
     "agree",
     "report",
 )
+#: The extra that a verb needs in full, so that one line installs all of it.
+_EXTRA_OF_VERB = {
+    "demo": "all",
+    **dict.fromkeys(("train", "forecast", "query"), "model"),
+    **dict.fromkeys(("simulate", "check", "lesions"), "images"),
+}
 
 
 class _Verbs(click.Group):
@@ -42,9 +48,15 @@ class _Verbs(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a verb; arguments that an error of the library names are said as the verb's options."""
+        """Run a verb; arguments that an error of the library names are said as the verb's options.
+
+        Where a package of an optional extra is missing, the error is the line that installs what the verb needs.
+        """
         try:
             return super().invoke(ctx)
+        except ModuleNotFoundError as error:
+            refusal = missing_extra(error, _EXTRA_OF_VERB.get(ctx.invoked_subcommand or ""))
+            raise error if refusal is None else refusal from None
         except CausalmsError as error:
             verb = self.get_command(ctx, ctx.invoked_subcommand or "")
             if verb is not None:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from causalms.effects.analyse import Analysis
 from causalms.effects.printing import interval, number, p_value
-from causalms.errors import UsageError
+from causalms.errors import UsageError, optional_packages
 from causalms.files import whole_file
 from causalms.tables import write_table
 
@@ -141,7 +141,8 @@ def _escaped(text: str) -> str:
 
 
 def _docx(table: pd.DataFrame, notes: list[str], path: Path) -> None:
-    from docx import Document
+    with optional_packages():
+        from docx import Document
 
     document = Document()
     grid = document.add_table(rows=1, cols=len(table.columns))

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalms.effects.variance import coefficient_covariance
-from causalms.errors import ConvergenceError, RefusalError, UsageError
+from causalms.errors import ConvergenceError, RefusalError, UsageError, optional_packages
 from causalms.stats import fit_model
 from causalms.tables import ContrastPopulation, Grouping, ResultRow, contrast_population, grouping, results_table
 
@@ -220,6 +220,7 @@ def _coding(factors: list[Grouping]) -> Floats:
     return np.array(rows)
 
 
+@optional_packages()
 def _sample(
     part: _Part, prior: str, scale: float, draws: int, warmup: int, seed: int, progress: bool
 ) -> tuple[Floats, dict[str, float]]:

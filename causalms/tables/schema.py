@@ -39,6 +39,18 @@ DRAWS_KEYS = ("participant_id", "trial", "arm", "arm_randomised", "visit_week", 
 DRAWS_OUTCOMES = ("net2_lesions", "net2_volume_ml", *(f"net2_lesions_{region}" for region in REGIONS))
 EXPECTED_OUTCOMES = ("expected_net2_lesions", "expected_net2_volume_ml", "activity_probability", "dispersion")
 
+_NOT_GIVEN = "not given"
+_DRAWS_DEFAULTS = {"trial": _NOT_GIVEN, "arm_randomised": _NOT_GIVEN, "query": "interventional", "query_id": _NOT_GIVEN}
+#: Columns that a table may lack, and what :func:`validate` fills in.
+_DEFAULTS: dict[str, dict[str, str | None]] = {
+    "participants": {
+        **dict.fromkeys(name for name in PARTICIPANTS_COLUMNS if name not in ("participant_id", "arm")),
+        "trial": _NOT_GIVEN,
+    },
+    "draws": {**_DRAWS_DEFAULTS},
+    "expected": {**_DRAWS_DEFAULTS},
+}
+
 _RESULTS_TEXT = (*RESULTS_COLUMNS[:9], "package_version")
 _RESULTS_NUMBERS = (*RESULTS_COLUMNS[9:15], "se_patient", "se_generator", "se_monte_carlo")
 
@@ -105,13 +117,13 @@ def schema(name: str) -> DataFrameSchema:
             **keys,
             "draw": number(at_least_zero, whole, nullable=False),
             "net2_lesions": number(at_least_zero, whole, nullable=False),
-            "net2_volume_ml": number(at_least_zero, nullable=False),
+            "net2_volume_ml": number(at_least_zero, nullable=False, required=False),
             **{name: number(at_least_zero, whole, required=False) for name in DRAWS_OUTCOMES[2:]},
         },
         "expected": {
             **keys,
             "expected_net2_lesions": number(at_least_zero, nullable=False),
-            "expected_net2_volume_ml": number(at_least_zero, nullable=False),
+            "expected_net2_volume_ml": number(at_least_zero, nullable=False, required=False),
             "activity_probability": number(pa.Check.in_range(0, 1), nullable=False),
             "dispersion": number(at_least_zero, nullable=False),
         },
@@ -132,6 +144,10 @@ def schema(name: str) -> DataFrameSchema:
 def validate(table: pd.DataFrame, name: str, source: str = "table") -> pd.DataFrame:
     """Check a table against its schema and return it with the schema's types.
 
+    Needed are participant_id and arm of participants; participant_id, arm, visit_week and the outcome (draw and net2_lesions, or
+    expected_net2_lesions, activity_probability and dispersion) of draws; every column of results.  What else is missing is
+    filled: trial, arm_randomised and query_id with "not given", query with "interventional", covariates with missing values.
+
     Parameters
     ----------
     table : DataFrame
@@ -142,26 +158,39 @@ def validate(table: pd.DataFrame, name: str, source: str = "table") -> pd.DataFr
     Raises
     ------
     InputError
-        Naming the first column and row that fail and what was expected.
+        Naming all missing columns, or the first column and row that fail and what was expected.
 
     Examples
     --------
     >>> import pandas as pd
-    >>> validate(pd.DataFrame({"participant_id": ["a"]}), "participants", "trial.csv")
+    >>> validate(pd.DataFrame({"participant": ["a"]}), "participants", "trial.csv")
     Traceback (most recent call last):
     ...
-    causalms.errors.InputError: trial.csv: no column 'trial'; add it (columns found: participant_id)
+    causalms.errors.InputError: trial.csv: no columns 'participant_id', 'arm'; add them (columns found: participant)
     """
     from pandera.errors import SchemaErrors
 
+    checked, defaults = schema(name), _DEFAULTS.get(name, {})
+    _refuse_missing_columns(
+        table, [key for key, column in checked.columns.items() if column.required and key not in defaults], source
+    )
+    absent = {key: value for key, value in defaults.items() if key not in table}
+    if absent:
+        table = table.assign(**{key: pd.Series(value, index=table.index, dtype=object) for key, value in absent.items()})
     try:
-        return schema(name).validate(table, lazy=True)
+        typed: pd.DataFrame = checked.validate(table, lazy=True)
     except SchemaErrors as failure:
         case = failure.failure_cases.iloc[0]
-        if case["check"] == "column_in_dataframe":
-            found = ", ".join(map(str, table.columns[:20]))
-            raise InputError(f"{source}: no column {case['failure_case']!r}; add it (columns found: {found})") from None
         row = "" if pd.isna(case["index"]) else f", row {int(case['index']) + 1}"
         raise InputError(
             f"{source}: column {case['column']!r}{row}: found {case['failure_case']!r}, expected {case['check']}; correct it"
         ) from None
+    return typed
+
+
+def _refuse_missing_columns(table: pd.DataFrame, needed: list[str], source: str) -> None:
+    missing = [name for name in needed if name not in table]
+    if missing:
+        named, them = ", ".join(map(repr, missing)), "it" if len(missing) == 1 else "them"
+        found = ", ".join(map(str, table.columns[:20]))
+        raise InputError(f"{source}: no column{'s' * (len(missing) > 1)} {named}; add {them} (columns found: {found})")

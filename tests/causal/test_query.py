@@ -184,7 +184,7 @@ class Clipped(CountsOnly):
         (None, lambda m, t: m.masks(t, "sub-0000", "placebo"), RefusalError, "counts without masks"),
         (None, lambda m, t: m.risk_map(t, "sub-0000", "placebo"), RefusalError, "counts without place"),
         (None, lambda m, t: m.do(3, arm="placebo"), InputError, "a trial or a participants table is needed, found int"),
-        (None, lambda m, t: m.do(t.drop(columns="trial"), arm="placebo"), InputError, "no column 'trial'"),
+        (None, lambda m, t: m.do(t.drop(columns="arm"), arm="placebo"), InputError, "no column 'arm'"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_answered_is_refused_with_the_mend(truth, table, mechanism, ask, error, message):

@@ -289,7 +289,7 @@ def test_report_command_writes_the_page(tmp_path: Path, capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("out", "content", "code", "words"),
     [
-        ("report.html", "arm,estimate\nplacebo,1\n", 1, "no column 'analysis'; add it"),
+        ("report.html", "arm,estimate\nplacebo,1\n", 1, "no columns 'analysis', 'population', 'subgroup'"),
         ("report.html", "", 1, "not a readable csv table"),
         ("report.pdf", "arm,estimate\nplacebo,1\n", 2, "a report ends in .html"),
     ],
