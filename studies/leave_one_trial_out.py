@@ -27,8 +27,7 @@ from causalms.generator.train.loop import train
 from causalms.phantom import load_design
 from causalms.phantom.design import Design
 from causalms.report import figures
-from causalms.tables import write_table
-from studies.common import ARMS
+from causalms.tables import arm_order, write_table
 
 
 def paired_trials() -> Design:
@@ -47,8 +46,8 @@ def true_ratio(trial: cms.Trial, name: str, arm: str, reference: str, week: int)
 
 
 def shared_arms(training: pd.DataFrame, held_out: pd.DataFrame) -> list[str]:
-    """Arms of the held-out trial that somebody else was given."""
-    return [arm for arm in ARMS if arm in set(held_out["arm"]) & set(training["arm"])]
+    """Arms of the held-out trial that patients of other trials were given."""
+    return [arm for arm in arm_order(held_out["arm"]) if arm in set(training["arm"])]
 
 
 @click.command()
@@ -92,16 +91,21 @@ def main(out: Path, design: str, name: str, patients: int, steps: int, week: int
         if len(done[0]) and left_out in set(done[0]["trial"]):
             continue
         begin = sum(os.times()[:2])
-        asked = {"trials": [left_out], "week": week, "margin": margin}
-        found = leave_one_trial_out(people, predict, **asked)
-        rows = found.table.assign(regression_estimate=leave_one_trial_out(people, regress, **asked).table["simulated_estimate"])
-        rows["true_estimate"] = [true_ratio(trial, row.trial, row.arm, row.reference, week) for row in rows.itertuples()]
+        agreement, regression = (
+            leave_one_trial_out(people, simulator, trials=[left_out], week=week, margin=margin)
+            for simulator in (predict, regress)
+        )
+        rows = agreement.table.assign(regression_estimate=regression.table["simulated_estimate"])
+        rows["true_estimate"] = [
+            true_ratio(trial, left_out, arm, reference, week)
+            for arm, reference in zip(rows["arm"], rows["reference"], strict=True)
+        ]
         rows["simulated_over_true"] = rows["simulated_estimate"] / rows["true_estimate"]
         rows["regression_over_true"] = rows["regression_estimate"] / rows["true_estimate"]
         others = int((people["trial"] != left_out).sum())
         spent = round(sum(os.times()[:2]) - begin)
         rows = rows.assign(config=name, trained_on=others, steps=steps, seed=seed, cpu_seconds=spent)
-        done = [pd.concat([old, new], ignore_index=True) for old, new in zip(done, (rows, found.results), strict=True)]
+        done = [pd.concat([old, new], ignore_index=True) for old, new in zip(done, (rows, agreement.results), strict=True)]
         for table, file in zip(done, ("contrasts.csv", "agreement.csv"), strict=True):
             write_table(table, out / file)
         print(f"{left_out} left out: {others} patients of the others, {spent} CPU s", flush=True)

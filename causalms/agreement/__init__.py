@@ -1,12 +1,13 @@
 """Agreement of the simulator with randomised arms, those at hand and those that were published."""
 
-from causalms.agreement.across import correlate
-from causalms.agreement.agree import Agreement, agree
+from __future__ import annotations
+
+from causalms.agreement.against_published import Matching, agree_published, match_baseline
+from causalms.agreement.against_randomised import agree
 from causalms.agreement.distributions import compare_arms
 from causalms.agreement.held_out import leave_one_trial_out, predictable_contrasts
-from causalms.agreement.matching import Matching, match_baseline
 from causalms.agreement.published import published_baseline, published_contrasts, published_numbers
-from causalms.agreement.published_agreement import agree_published
+from causalms.agreement.result import Agreement, correlate
 
 __all__ = [
     "Agreement",

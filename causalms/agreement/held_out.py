@@ -7,25 +7,28 @@ from typing import Any
 
 import pandas as pd
 
-from causalms.agreement.agree import Agreement, agree
-from causalms.agreement.published import by_efficacy
-from causalms.errors import InputError, RefusalError, UsageError
+from causalms.agreement.against_randomised import agree
+from causalms.agreement.published import least_effective_arm
+from causalms.agreement.result import Agreement
+from causalms.errors import InputError, RefusalError, UsageError, named_arguments
+from causalms.tables import arm_order, as_frame
 
 #: From the participants of the other trials, and those of the held-out trial without outcomes, to a draws table of the latter.
 Predict = Callable[[pd.DataFrame, pd.DataFrame], pd.DataFrame]
 
 
-def predictable_contrasts(participants: pd.DataFrame, reference: str | None = None) -> pd.DataFrame:
+@named_arguments
+def predictable_contrasts(participants: Any, reference: str | None = None) -> pd.DataFrame:
     """Randomised contrasts of every trial, and which of them the other trials can teach a simulator.
 
     A contrast can be predicted without its trial where both of its arms were given to somebody in the other trials.
 
     Parameters
     ----------
-    participants : DataFrame
+    participants : DataFrame, or path
         With ``trial`` and ``arm``.
     reference : str, optional
-        Default: each trial's least effective arm by the published numbers; among other drugs the first by name.
+        Default: each trial's least effective arm as published.
 
     Returns
     -------
@@ -36,6 +39,8 @@ def predictable_contrasts(participants: pd.DataFrame, reference: str | None = No
     ------
     InputError
         If a column is missing.
+    RefusalError
+        If no reference is named and a trial has an arm that the published data do not know.
 
     Examples
     --------
@@ -43,48 +48,65 @@ def predictable_contrasts(participants: pd.DataFrame, reference: str | None = No
     >>> predictable_contrasts(people)[["trial", "arm", "predictable"]].values.tolist()
     [['A', 'laquinimod', True], ['B', 'laquinimod', True]]
     """
+    participants = as_frame(participants)
     for name in ("trial", "arm"):
         if name not in participants:
             raise InputError(f"participants: no column {name!r}; add it")
-    arms = participants["arm"].astype(str)
+    trials_of_arm = {
+        str(arm): sorted(trials.astype(str).unique()) for arm, trials in participants.groupby("arm", sort=False)["trial"]
+    }
     rows = []
-    for trial, held in arms.groupby(participants["trial"].astype(str)):
-        order = by_efficacy(held)
-        base = order[0] if reference is None else reference
-        for arm in [arm for arm in order if arm != base and base in order]:
-            elsewhere = participants.loc[participants["trial"].astype(str) != str(trial)]
-            where = {name: sorted(elsewhere.loc[elsewhere["arm"] == name, "trial"].astype(str).unique()) for name in (base, arm)}
-            lost = [name for name, trials in where.items() if not trials]
-            told = "; ".join(f"{name} in {', '.join(trials)}" for name, trials in where.items())
-            why = f"no other trial gave {' or '.join(lost)}" if lost else f"learned from {told}"
-            rows.append({"trial": trial, "arm": arm, "reference": base, "predictable": not lost, "why": why})
+    for trial, arms_of_trial in participants["arm"].groupby(participants["trial"].astype(str)):
+        arms = arm_order(arms_of_trial)
+        if len(arms) < 2 or (reference is not None and reference not in arms):
+            continue
+        base, *others = arm_order(arms, reference or least_effective_arm(str(trial), arms))
+        for arm in others:
+            elsewhere = {name: [other for other in trials_of_arm[name] if other != trial] for name in (base, arm)}
+            unseen = [name for name, trials in elsewhere.items() if not trials]
+            learned = "; ".join(f"{name} in {', '.join(trials)}" for name, trials in elsewhere.items())
+            why = f"no other trial gave {' or '.join(unseen)}" if unseen else f"learned from {learned}"
+            rows.append({"trial": trial, "arm": arm, "reference": base, "predictable": not unseen, "why": why})
     return pd.DataFrame(rows, columns=["trial", "arm", "reference", "predictable", "why"])
 
 
+@named_arguments
 def leave_one_trial_out(
-    participants: pd.DataFrame, predict: Predict, trials: Sequence[str] | None = None, **options: Any
+    participants: Any,
+    predict: Predict,
+    *,
+    trials: Sequence[str] | None = None,
+    measure: str = "rate-ratio",
+    week: float | None = None,
+    reference: str | None = None,
+    margin: float = 1.25,
+    level: float = 0.95,
 ) -> Agreement:
     """Agreement of every trial with a simulator that was trained on the others.
 
     Parameters
     ----------
-    participants : DataFrame
+    participants : DataFrame, or path
         Several trials with their observed outcomes.
     predict : callable
         ``predict(training, held_out)`` trains on the first table and returns a draws table, sampled or expected, of the patients
         of the second.  The second has no outcome columns (``net2_...``), so a simulator cannot look.
     trials : sequence of str, optional
         Leave out only these; default: every trial in turn.
-    **options
+    measure, week, reference, margin, level
         As for :func:`causalms.agreement.agree`.
 
     Returns
     -------
     Agreement
-        Trials without a predictable contrast (:func:`predictable_contrasts`) are absent, and nothing is trained for them.
+        Trials without a predictable contrast (:func:`predictable_contrasts`) are in ``refused``, and nothing is trained for them.
 
     Raises
     ------
+    InputError
+        If a column is missing.
+    UsageError
+        If ``trials`` names an unknown one.
     RefusalError
         If there is one trial only, or no contrast could be predicted.
 
@@ -102,34 +124,36 @@ def leave_one_trial_out(
     >>> leave_one_trial_out(people, arm_means).table[["trial", "ratio"]].round(2).values.tolist()
     [['A', 1.01], ['B', 0.99]]
     """
+    participants = as_frame(participants)
     for name in ("participant_id", "trial", "arm"):
         if name not in participants:
             raise InputError(f"participants: no column {name!r}; add it")
-    found_trials = sorted(participants["trial"].astype(str).unique())
-    if len(found_trials) < 2:
-        raise RefusalError(f"participants: one trial only ({found_trials[0]}); nothing is left to train on when it is held out")
-    if strange := sorted(set(trials or ()) - set(found_trials)):
-        raise UsageError(f"no trial is called {strange[0]!r}; trials are {', '.join(found_trials)}")
+    trial_of_patient = participants["trial"].astype(str)
+    names = sorted(trial_of_patient.unique())
+    if len(names) < 2:
+        raise RefusalError(f"participants: one trial only ({names[0]}); nothing is left to train on when it is held out")
+    if unknown := sorted(set(trials or ()) - set(names)):
+        raise UsageError(f"`trials`: unknown trial {unknown[0]!r}; trials are {', '.join(names)}")
     outcomes = [name for name in participants.columns if str(name).startswith("net2_")]
-    known = predictable_contrasts(participants, options.get("reference"))
-    tables, results, refusals = [], [], []
-    for trial in trials or found_trials:
-        own = known[known["trial"] == trial]
+    contrasts = predictable_contrasts(participants, reference)
+    tables, results, refused = [], [], []
+    for trial in trials or names:
+        own = contrasts[contrasts["trial"] == trial]
         if not own["predictable"].any():  # nothing to learn elsewhere: a simulator need not be trained for it
-            told = ", ".join(f"{row['arm']} against {row['reference']}: {row['why']}" for row in own.to_dict("records"))
-            refusals.append(f"{trial}: {told or 'one arm only'}")
+            reasons = [f"{row['arm']} against {row['reference']}: {row['why']}" for row in own.to_dict("records")]
+            refused.append(f"{trial}: {', '.join(reasons) or 'nothing to compare'}")
             continue
-        held = participants["trial"].astype(str) == trial
-        draws = predict(
-            participants[~held].reset_index(drop=True), participants[held].drop(columns=outcomes).reset_index(drop=True)
-        )
+        held_out = participants[trial_of_patient == trial]
+        training = participants[trial_of_patient != trial].reset_index(drop=True)
+        draws = predict(training, held_out.drop(columns=outcomes).reset_index(drop=True))
         try:
-            agreed = agree(draws, participants[held], **options)
+            agreement = agree(draws, held_out, measure=measure, week=week, reference=reference, margin=margin, level=level)
         except RefusalError as refusal:
-            refusals.append(f"{trial}: {refusal}")
+            refused.append(f"{trial}: {refusal}")
             continue
-        tables.append(agreed.table)
-        results.append(agreed.results.assign(analysis="held-out trial, " + agreed.results["analysis"].astype(str)))
+        tables.append(agreement.table)
+        results.append(agreement.results.assign(analysis="held-out trial, " + agreement.results["analysis"].astype(str)))
+        refused += agreement.refused
     if not tables:
-        raise RefusalError(f"no contrast of a held-out trial could be predicted ({'; '.join(refusals)})")
-    return Agreement(pd.concat(tables, ignore_index=True), pd.concat(results, ignore_index=True))
+        raise RefusalError(f"no contrast of a held-out trial could be predicted ({'; '.join(refused)})")
+    return Agreement(pd.concat(tables, ignore_index=True), pd.concat(results, ignore_index=True), tuple(refused))

@@ -12,7 +12,9 @@ from importlib.resources import files
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+
+from causalms.errors import RefusalError
+from causalms.tables import arm_order
 
 _KEY = ["trial", "population", "published_outcome", "timepoint_weeks"]
 
@@ -23,22 +25,35 @@ def _data(name: str) -> pd.DataFrame:
         return pd.read_csv(handle, dtype={"active": "string", "value": "string"} if name == "baseline.csv" else None)
 
 
-@cache
-def published_arms() -> tuple[str, ...]:
-    """Arms with published numbers, in order of rising efficacy: the order of ``data/arms.csv``."""
-    return tuple(_data("arms.csv")["arm"])
-
-
-def by_efficacy(arms: Iterable[str]) -> list[str]:
-    """Arms in order of rising published efficacy, then the others by name.
+def efficacy_ranks() -> dict[str, int]:
+    """Rank of each arm by rising published efficacy, from ``data/arms.csv``.
 
     Examples
     --------
-    >>> by_efficacy(["teriflunomide", "ocrelizumab", "fingolimod", "placebo"])
-    ['placebo', 'ocrelizumab', 'fingolimod', 'teriflunomide']
+    >>> list(efficacy_ranks())[0]
+    'placebo'
     """
-    known = published_arms()
-    return sorted(set(arms), key=lambda arm: (known.index(arm) if arm in known else len(known), arm))
+    arms = _data("arms.csv").sort_values("efficacy_rank", kind="stable").drop_duplicates("arm")
+    return {str(arm): int(rank) for arm, rank in zip(arms["arm"], arms["efficacy_rank"], strict=True)}
+
+
+def least_effective_arm(trial: str, arms: Iterable[str]) -> str:
+    """The arm that the others of a trial are compared with where no reference is named: the least effective as published.
+
+    Raises
+    ------
+    RefusalError
+        If an arm is not among the published ones, so that nothing says which is the least effective.
+
+    Examples
+    --------
+    >>> least_effective_arm("DEFINE", ["dimethyl-fumarate", "placebo"])
+    'placebo'
+    """
+    names, ranks = arm_order(arms), efficacy_ranks()
+    if not set(names) <= set(ranks):
+        raise RefusalError(f"trial {trial}: arms {', '.join(names)}; name the one to compare with as `reference`")
+    return min(names, key=ranks.__getitem__)
 
 
 def published_numbers() -> pd.DataFrame:
@@ -93,6 +108,8 @@ def _comparable() -> pd.DataFrame:
 
 def _direct(rows: pd.DataFrame) -> pd.DataFrame:
     """Contrasts published as such."""
+    from scipy import stats
+
     rows = rows[rows["reference"].notna() & rows["statistic"].isin(["percent_reduction", "rate_ratio", "risk_ratio"])].copy()
     percent = rows["statistic"] == "percent_reduction"
     low, high = rows["lower"].copy(), rows["upper"].copy()
@@ -111,9 +128,9 @@ _COLUMNS = [
 
 def _pairs(rows: pd.DataFrame) -> pd.DataFrame:
     """Two arms of one trial, population, outcome and visit, the less effective one as the reference."""
+    ranks = efficacy_ranks()
     pairs = rows.merge(rows, on=_KEY, suffixes=("", "_reference"))
-    order = {arm: place for place, arm in enumerate(published_arms())}
-    pairs = pairs[pairs["arm"].map(order) > pairs["arm_reference"].map(order)].copy()
+    pairs = pairs[pairs["arm"].map(ranks) > pairs["arm_reference"].map(ranks)].copy()
     pairs["reference"] = pairs["arm_reference"]
     pairs["target"] = (pairs["verified"] == "yes") & (pairs["verified_reference"] == "yes")
     return pairs
@@ -131,6 +148,8 @@ def _from_means(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _from_shares(rows: pd.DataFrame) -> pd.DataFrame:
     """Risk ratio of any lesion from two published percentages, with its interval where both arm sizes were published."""
+    from scipy import stats
+
     pairs = _pairs(rows[(rows["statistic"] == "percent") & (rows["measure"] == "risk-ratio")])
     active, active_reference = (
         np.where(pairs["active"].astype(float) == 1, value, 100 - value) / 100

@@ -7,32 +7,38 @@ from __future__ import annotations
 
 from causalms.effects.adam import bds_table, read_adam, write_xpt
 from causalms.effects.analyse import Analysis, analyse
+from causalms.effects.contrasts import transformed
 from causalms.effects.draws import patient_means
-from causalms.effects.estimands import MEASURES, Estimand
+from causalms.effects.estimands import MEASURES, Estimand, Measure, measure_named
 from causalms.effects.estimate import Effects, estimate
 from causalms.effects.missing import effects_with_missing_outcomes
 from causalms.effects.prognostic import cross_fitted, prospective_power, sample_size, savings
 from causalms.effects.publication import publication_table, write_publication
 from causalms.effects.simulated import analyse_draws
 from causalms.effects.transport import transport_weights, transported_effect
+from causalms.effects.variance import influence_values
 
 __all__ = [
     "MEASURES",
     "Analysis",
     "Effects",
     "Estimand",
+    "Measure",
     "analyse",
     "analyse_draws",
     "bds_table",
     "cross_fitted",
     "effects_with_missing_outcomes",
     "estimate",
+    "influence_values",
+    "measure_named",
     "patient_means",
     "prospective_power",
     "publication_table",
     "read_adam",
     "sample_size",
     "savings",
+    "transformed",
     "transport_weights",
     "transported_effect",
     "write_publication",

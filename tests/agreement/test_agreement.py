@@ -91,10 +91,80 @@ def test_a_small_trial_agrees_easily_and_shows_that_it_could_not_have_told() -> 
 def test_every_randomised_contrast_is_labelled_and_only_those() -> None:
     people, draws = made(6, 30)
     extra = draws[draws["arm"] == "placebo"].assign(arm="ocrelizumab")
-    found = agree(pd.concat([draws, extra]), people)
-    assert found.table["arm"].tolist() == ["dimethyl-fumarate"]
-    assert found.results["randomised"].all()
-    assert set(found.results["rung"]) == {2}
+    agreement = agree(pd.concat([draws, extra]), people)
+    assert agreement.table["arm"].tolist() == ["dimethyl-fumarate"]
+    simulated = agreement.results["analysis"] == "agreement: simulated effect"
+    assert agreement.results.loc[~simulated, "randomised"].all()
+    assert set(agreement.results["rung"]) == {2}
+
+
+def test_a_simulated_effect_is_never_called_randomised_and_says_where_both_arms_were() -> None:
+    results = agree(*reversed(made(6, 30))).results.set_index("analysis")
+    assert not results.loc["agreement: simulated effect", "randomised"]
+    assert "randomised together in T" in results.loc["agreement: simulated effect", "estimator"]
+    assert results.loc["agreement: randomised effect", "population"] == "all randomised patients of T observed at week 48"
+
+
+def other_drugs(trial: str = "T", arms: tuple[str, str] = ("teriflunomide", "fingolimod")) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The trial of :func:`made` with drugs that the published data do not know."""
+    people, draws = made(4, 60)
+    names = {"placebo": arms[0], "dimethyl-fumarate": arms[1]}
+    people = people.assign(arm=people["arm"].map(names), trial=trial)
+    return people, draws.assign(arm=draws["arm"].map(names), arm_randomised=draws["arm_randomised"].map(names), trial=trial)
+
+
+def test_any_drug_is_compared_with_the_reference_that_is_named() -> None:
+    people, draws = other_drugs()
+    known, of_known = made(4, 60)
+    line = agree(draws, people, reference="teriflunomide").table.iloc[0]
+    assert line["label"] == "T: fingolimod against teriflunomide"
+    assert line["ratio"] == pytest.approx(agree(of_known, known).table["ratio"].iloc[0], rel=1e-12)
+    other_way = agree(draws, people, reference="fingolimod").table.iloc[0]
+    assert other_way["randomised_estimate"] == pytest.approx(1 / line["randomised_estimate"], rel=1e-9)
+
+
+def test_a_trial_of_unpublished_drugs_needs_a_reference_and_other_trials_are_still_judged() -> None:
+    people, draws = other_drugs()
+    asked_for = "trial T: arms teriflunomide, fingolimod; name the one to compare with as `reference`"
+    with pytest.raises(RefusalError, match=rf"^{asked_for}$"):
+        agree(draws, people)
+    known, of_known = made(4, 60)
+    known, of_known = (table.assign(trial="S", participant_id=table["participant_id"] + 1000) for table in (known, of_known))
+    agreement = agree(pd.concat([draws, of_known]), pd.concat([people, known]))
+    assert agreement.table["trial"].tolist() == ["S"]
+    assert agreement.refused == (asked_for,)
+    assert f"not compared: {asked_for}" in repr(agreement)
+
+
+def test_arms_stand_in_the_order_in_which_they_are_met_after_the_reference() -> None:
+    people, draws = made(6, 30)
+    people.loc[people.index % 6 == 1, "arm"] = "ocrelizumab"
+    third = draws[draws["arm"] == "placebo"].assign(arm="ocrelizumab")
+    draws = pd.concat([draws, third])
+    draws["arm_randomised"] = draws["participant_id"].map(people["arm"])
+    assert agree(draws, people.iloc[::-1]).table["arm"].tolist() == ["dimethyl-fumarate", "ocrelizumab"]
+    assert agree(draws, people).table["arm"].tolist() == ["ocrelizumab", "dimethyl-fumarate"]
+    assert agree(draws, people, reference="ocrelizumab").table["reference"].unique().tolist() == ["ocrelizumab"]
+
+
+def test_several_weeks_and_none_named_is_one_error_that_lists_them() -> None:
+    people, draws = made(6, 30)
+    with pytest.raises(UsageError, match=r"^draws: weeks 24, 48; choose one with `week`$"):
+        agree(pd.concat([draws, draws.assign(visit_week=24.0)]), people)
+
+
+def test_a_printed_agreement_says_what_the_command_line_says() -> None:
+    agreement = agree(*reversed(made(3, 60)))
+    lines = repr(agreement).splitlines()
+    assert lines[0] == "T: dimethyl-fumarate against placebo: rate ratio at week 48, 120 patients"
+    assert "equivalent within 1.25" in lines[3]
+    assert "<details>" in agreement._repr_html_()
+
+
+def test_a_misspelt_argument_is_answered_with_the_near_name() -> None:
+    people, draws = made(6, 30)
+    with pytest.raises(UsageError, match="agree has no argument 'referense'; did you mean 'reference'"):
+        agree(draws, people, referense="placebo")  # type: ignore[call-arg]
 
 
 def test_activity_is_compared_as_a_risk_difference() -> None:
@@ -112,5 +182,5 @@ def test_what_cannot_agree_is_refused_by_name() -> None:
         agree(draws[draws["arm"] == "placebo"], people)
     with pytest.raises(RefusalError, match="rung 2"):
         agree(draws.assign(query="counterfactual"), people)
-    with pytest.raises(UsageError, match=r"margin 0\.8"):
+    with pytest.raises(UsageError, match=r"`margin`: found 0\.8, expected a ratio above 1"):
         agree(draws, people, margin=0.8)

@@ -54,7 +54,11 @@ def test_agreement_with_patients_and_publications_is_written(files: Path, capsys
 
 @pytest.mark.parametrize(
     ("options", "code", "message"),
-    [(["--margin", 1], 2, "margin 1"), (["--week", 48], 1, "no interventional rows of this week"), (["--level", 1], 2, "level")],
+    [
+        (["--margin", 1], 2, "--margin: found 1, expected a ratio above 1"),
+        (["--week", 48], 2, "no rows of week 48; its weeks are 96"),
+        (["--level", 1], 2, "level"),
+    ],
 )
 def test_bad_input_is_one_line_and_leaves_no_file(
     files: Path, options: list[object], code: int, message: str, capsys: pytest.CaptureFixture[str]
@@ -68,4 +72,6 @@ def test_bad_input_is_one_line_and_leaves_no_file(
 
 def test_reference_that_the_draws_do_not_hold_is_named(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("agree", files / "draws.parquet", "--observed", files, "--reference", "aspirin") == 1
-    assert "reference 'aspirin' is no arm of the draws; name one of dimethyl-fumarate, placebo" in capsys.readouterr().err
+    assert (
+        "--reference: found 'aspirin', expected an arm of the draws, one of dimethyl-fumarate, placebo" in capsys.readouterr().err
+    )

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalms.agreement import leave_one_trial_out
+from causalms.agreement import leave_one_trial_out, predictable_contrasts
 from causalms.errors import RefusalError
 
 RATIO = {"placebo": 1.0, "laquinimod": 0.8, "dimethyl-fumarate": 0.2}
@@ -61,3 +61,21 @@ def test_one_trial_cannot_be_left_out() -> None:
     people = trials()
     with pytest.raises(RefusalError, match="one trial only"):
         leave_one_trial_out(people[people["trial"] == "A"], arm_means)
+
+
+def test_any_drug_can_be_held_out_with_a_reference() -> None:
+    names = {"placebo": "teriflunomide", "laquinimod": "fingolimod"}
+    people = trials()
+    people = people[people["trial"] != "C"].assign(arm=lambda table: table["arm"].map(names))
+    with pytest.raises(
+        RefusalError, match=r"^trial A: arms teriflunomide, fingolimod; name the one to compare with as `reference`$"
+    ):
+        predictable_contrasts(people)
+    assert predictable_contrasts(people, "teriflunomide")["predictable"].all()
+    table = leave_one_trial_out(people, arm_means, reference="teriflunomide").table
+    assert table["label"].tolist() == ["A: fingolimod against teriflunomide", "B: fingolimod against teriflunomide"]
+
+
+def test_a_trial_that_the_others_cannot_teach_is_named() -> None:
+    agreement = leave_one_trial_out(trials(), arm_means)
+    assert agreement.refused == ("C: dimethyl-fumarate against placebo: no other trial gave dimethyl-fumarate",)

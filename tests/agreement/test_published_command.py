@@ -83,7 +83,7 @@ def test_one_point_a_contrast_is_drawn(files: Path) -> None:
         (["--published"], 2, "give their covariates with --participants"),
         (["--observed", "nowhere"], 1, "nowhere: no such file or folder"),
         (["--observed", "covariates.csv"], 1, "covariates.csv: no column 'trial'"),
-        (["--observed", ".", "--week", 24], 1, "draws.parquet: no interventional rows of this week"),
+        (["--observed", ".", "--week", 24], 2, "draws.parquet: no rows of week 24; its weeks are 96"),
         (["--observed", ".", "--out", "a.xlsx"], 2, "written as .csv, .tsv or .parquet"),
         (["--observed", ".", "--figure", "a.txt"], 2, ".png, .svg or .pdf"),
     ],
@@ -115,5 +115,5 @@ def test_what_no_other_trial_gave_cannot_be_predicted() -> None:
     known = predictable_contrasts(people).set_index("trial")
     assert known["predictable"].to_dict() == {"A": True, "B": True, "C": False}
     assert known.loc["C", "why"] == "no other trial gave ocrelizumab"
-    with pytest.raises(UsageError, match="no trial is called 'D'"):
+    with pytest.raises(UsageError, match="unknown trial 'D'"):
         leave_one_trial_out(people, lambda training, held_out: held_out, trials=["D"])
