@@ -14,10 +14,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from causalms.cli.main import main
 from causalms.errors import InputError, UsageError
 from causalms.report import Report, figures, judge, read_credibility
 from causalms.tables import results_table, write_table
+from tests.conftest import Run
 
 ROW = {
     "analysis": "primary",
@@ -266,17 +266,10 @@ def test_plan_that_is_no_plan_is_refused(tmp_path: Path, content: str, words: st
         read_credibility(file)
 
 
-def _run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    captured = capsys.readouterr()
-    return int(ended.value.code or 0), captured.out, captured.err
-
-
-def test_report_command_writes_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_command_writes_the_page(tmp_path: Path, run: Run) -> None:
     table, out = write_table(results_table([ROW, TRANSPORTED]), tmp_path / "effects.csv"), tmp_path / "report.html"
     plan = _plan_file(tmp_path)
-    code, printed, errors = _run(["report", str(out), str(table), "--title", "A & B", "--credibility", str(plan)], capsys)
+    code, printed, errors = run("report", str(out), str(table), "--title", "A & B", "--credibility", str(plan))
     assert (code, errors) == (0, "")
     assert "2 results of 1 tables" in printed
     written = out.read_text(encoding="utf-8")
@@ -295,11 +288,11 @@ def test_report_command_writes_the_page(tmp_path: Path, capsys: pytest.CaptureFi
     ],
 )
 def test_report_command_refuses_what_is_not_a_results_table(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str, content: str, code: int, words: str
+    tmp_path: Path, run: Run, out: str, content: str, code: int, words: str
 ) -> None:
     table = tmp_path / "participants.csv"
     table.write_text(content)
-    found, printed, errors = _run(["report", str(tmp_path / out), str(table)], capsys)
+    found, printed, errors = run("report", str(tmp_path / out), str(table))
     assert found == code
     assert printed == ""
     assert words in errors
@@ -307,15 +300,13 @@ def test_report_command_refuses_what_is_not_a_results_table(
     assert [file.name for file in tmp_path.iterdir()] == ["participants.csv"]
 
 
-def test_pictures_and_other_tables_of_an_analysis_stand_in_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pictures_and_other_tables_of_an_analysis_stand_in_the_page(tmp_path: Path, run: Run) -> None:
     results = write_table(results_table([ROW]), tmp_path / "effects.csv")
     places = write_table(pd.DataFrame({"measure": ["gain over uniform"], "estimate": [1.1]}), tmp_path / "places.csv")
     drawn = tmp_path / "map.png"
     figures.effect_forest(results_table([ROW])).savefig(drawn)
     out = tmp_path / "report.html"
-    code, _, errors = _run(
-        ["report", str(out), str(results), "--table", str(places), "--picture", f"{drawn}=Expected & observed"], capsys
-    )
+    code, _, errors = run("report", str(out), str(results), "--table", str(places), "--picture", f"{drawn}=Expected & observed")
     assert (code, errors) == (0, "")
     written = out.read_text(encoding="utf-8")
     assert "gain over uniform" in written
@@ -334,7 +325,7 @@ def test_pictures_and_other_tables_of_an_analysis_stand_in_the_page(tmp_path: Pa
 )
 def test_a_picture_that_is_none_is_refused(
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    run: Run,
     monkeypatch: pytest.MonkeyPatch,
     picture: str,
     code: int,
@@ -343,7 +334,7 @@ def test_a_picture_that_is_none_is_refused(
     monkeypatch.chdir(tmp_path)
     results = write_table(results_table([ROW]), tmp_path / "effects.csv")
     _plan_file(tmp_path)
-    found, _, errors = _run(["report", "report.html", str(results), "--picture", picture], capsys)
+    found, _, errors = run("report", "report.html", str(results), "--picture", picture)
     assert found == code
     assert words in errors
     assert errors.count("\n") == 1

@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from causalms.cli.main import main
 from causalms.generator import CONFIGS, Generator
+from tests.conftest import Run
 
 DESIGN = """
 name: two-drugs
@@ -23,19 +23,15 @@ trials:
     sites: 2
 """
 
-Run = Callable[..., str]
-
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
+def done(run: Run) -> Callable[..., str]:
     """Run a verb that must succeed; what it printed."""
 
     def printed(*arguments: object) -> str:
-        with pytest.raises(SystemExit) as end:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        assert not end.value.code, captured.err
-        return captured.out
+        ended = run(*arguments)
+        assert not ended.code, ended.error
+        return ended.printed
 
     return printed
 
@@ -48,26 +44,26 @@ def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("few_steps")
-def test_teriflunomide_against_fingolimod_passes_every_verb(run: Run, tmp_path: Path) -> None:
+def test_teriflunomide_against_fingolimod_passes_every_verb(done: Callable[..., str], tmp_path: Path) -> None:
     trial, model, expected = tmp_path / "trial", tmp_path / "model.safetensors", tmp_path / "expected.parquet"
     results = [tmp_path / f"{name}.csv" for name in ("effects", "simulated", "calibration", "agreement")]
     (tmp_path / "two-drugs.yaml").write_text(DESIGN)
-    run("simulate", trial, "--design", tmp_path / "two-drugs.yaml", "--patients", 24, "--seed", 1)
-    assert all(arm in run("check", trial) for arm in ("teriflunomide", "fingolimod"))
-    run("train", trial, "--out", model, "--config", "tiny", "--device", "cpu")
+    done("simulate", trial, "--design", tmp_path / "two-drugs.yaml", "--patients", 24, "--seed", 1)
+    assert all(arm in done("check", trial) for arm in ("teriflunomide", "fingolimod"))
+    done("train", trial, "--out", model, "--config", "tiny", "--device", "cpu")
     assert set(Generator.load(model).arms) == {"teriflunomide", "fingolimod"}
 
     arms = ("--do", "teriflunomide", "--do", "fingolimod")
-    run("query", trial, *arms, "--expected", "--model", model, "--week", 48, "--out", expected)
+    done("query", trial, *arms, "--expected", "--model", model, "--week", 48, "--out", expected)
     assert set(pd.read_parquet(expected)["arm"]) == {"teriflunomide", "fingolimod"}
 
     people = trial / "participants.tsv"
     observed = ("--outcome", "net2_lesions_week48", "--reference", "teriflunomide")
-    run("effects", people, *observed, "--out", results[0])
-    run("effects", expected, "--reference", "teriflunomide", "--out", results[1])
-    run("calibrate", expected, "--observed", people, "--repetitions", 19, "--out", results[2])
-    run("agree", expected, "--observed", people, "--reference", "teriflunomide", "--out", results[3])
-    run("report", tmp_path / "report.html", *results)
+    done("effects", people, *observed, "--out", results[0])
+    done("effects", expected, "--reference", "teriflunomide", "--out", results[1])
+    done("calibrate", expected, "--observed", people, "--repetitions", 19, "--out", results[2])
+    done("agree", expected, "--observed", people, "--reference", "teriflunomide", "--out", results[3])
+    done("report", tmp_path / "report.html", *results)
     assert "fingolimod" in (tmp_path / "report.html").read_text()
     for table in (results[0], results[1], results[3]):
         assert set(pd.read_csv(table)["arm"].dropna()) <= {"teriflunomide", "fingolimod"}
