@@ -169,7 +169,7 @@ def _correlation_rows(measure: str, lines: pd.DataFrame, level: float) -> list[R
     r = float(np.corrcoef(x, y)[0, 1]) if np.ptp(x) > 0 and np.ptp(y) > 0 else np.nan  # one effect for all ranks nothing
     concordance = float(2 * np.cov(x, y, bias=True)[0, 1] / (x.var() + y.var() + (x.mean() - y.mean()) ** 2))
     lower = upper = se = np.nan
-    if n > FEWEST_CONTRASTS and abs(r) < 1:
+    if n > 3 and abs(r) < 1:
         half = float(stats.norm.ppf((1 + level) / 2)) / np.sqrt(n - 3)
         lower, upper, se = np.tanh(np.arctanh(r) - half), np.tanh(np.arctanh(r) + half), 1 / np.sqrt(n - 3)
     common: dict[str, Any] = {

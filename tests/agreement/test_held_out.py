@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from causalms.agreement import leave_one_trial_out, predictable_contrasts
-from causalms.errors import RefusalError
+from causalms.errors import RefusalError, UsageError
 
 RATIO = {"placebo": 1.0, "laquinimod": 0.8, "dimethyl-fumarate": 0.2}
 
@@ -79,3 +79,13 @@ def test_any_drug_can_be_held_out_with_a_reference() -> None:
 def test_a_trial_that_the_others_cannot_teach_is_named() -> None:
     agreement = leave_one_trial_out(trials(), arm_means)
     assert agreement.refused == ("C: dimethyl-fumarate against placebo: no other trial gave dimethyl-fumarate",)
+
+
+def test_what_no_other_trial_gave_cannot_be_predicted() -> None:
+    people = pd.DataFrame({"participant_id": range(6), "trial": list("AABBCC")})
+    people["arm"] = ["placebo", "laquinimod", "placebo", "laquinimod", "placebo", "ocrelizumab"]
+    known = predictable_contrasts(people).set_index("trial")
+    assert known["predictable"].to_dict() == {"A": True, "B": True, "C": False}
+    assert known.loc["C", "why"] == "no other trial gave ocrelizumab"
+    with pytest.raises(UsageError, match="unknown trial 'D'"):
+        leave_one_trial_out(people, lambda training, held_out: held_out, trials=["D"])
