@@ -20,9 +20,9 @@ from causalms.tables import ResultRow, arm_order, as_frame, participant_key, res
 
 Floats = NDArray[np.float64]
 
-#: A simulated visit stands for a published one that is at most this many weeks away (96 for 104).
+#: A simulated visit is compared with a published one that is at most this many weeks away (96 for 104).
 WEEKS_APART = 8
-#: Weights that leave less than this share of the patients as effective size stand for somebody else's trial.
+#: Least effective size of the weighted patients, as a share of their number.
 LEAST_EFFECTIVE_SHARE = 0.1
 
 
@@ -142,7 +142,7 @@ def _matched(part: pd.DataFrame, people: pd.DataFrame, trial: str, matched: bool
     """Weights to the published baseline of a trial, as far as it is known."""
     simulated = set(part["key"])
     if not matched:
-        return _Matched(None, "not asked for", float(len(simulated)))
+        return _Matched(None, "not matched on request", float(len(simulated)))
     targets = published_baseline(trial)
     targets = targets[targets["column"].isin(people.columns)]
     if targets.empty:

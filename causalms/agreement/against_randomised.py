@@ -79,7 +79,7 @@ def agree(
     Returns
     -------
     Agreement
-        Trials and contrasts that could not be compared stand in ``refused``, each with its reason.
+        Trials and contrasts that could not be compared are in ``refused``, each with its reason.
 
     Raises
     ------

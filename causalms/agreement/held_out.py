@@ -1,4 +1,4 @@
-"""Leave one trial out: the simulator has never seen the trial by whose randomised arms it is judged."""
+"""Leave one trial out: a simulator trained on the other trials is judged by the randomised arms of this one."""
 
 from __future__ import annotations
 

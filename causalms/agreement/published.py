@@ -87,10 +87,10 @@ def published_contrasts() -> pd.DataFrame:
     (0.15, 'dimethyl-fumarate', True)
     """
     rows = _comparable()
-    found = pd.concat([_direct(rows), _from_means(rows), _from_shares(rows)], ignore_index=True)
-    found["rank"] = 4 * ~found["target"] + 2 * found["se"].isna() + (found["how"] != "as published")
+    contrasts = pd.concat([_direct(rows), _from_means(rows), _from_shares(rows)], ignore_index=True)
+    contrasts["rank"] = 4 * ~contrasts["target"] + 2 * contrasts["se"].isna() + (contrasts["how"] != "as published")
     key = ["trial", "arm", "reference", "measure", "week"]
-    best = found.sort_values([*key, "rank"], kind="stable").drop_duplicates(key)
+    best = contrasts.sort_values([*key, "rank"], kind="stable").drop_duplicates(key)
     return best.drop(columns="rank").reset_index(drop=True)
 
 

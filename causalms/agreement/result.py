@@ -28,7 +28,7 @@ class Agreement:
         difference measure) with ``lower``, ``upper``, ``se``, ``p_value``, ``level``; ``standardised_difference``;
         ``significance_agreement``, ``estimate_agreement``, ``difference_agreement``; ``margin``, ``equivalence_lower``,
         ``equivalence_upper``, ``equivalence_p``, ``equivalent``; ``smallest_detectable``: the ratio (or difference) that
-        this trial could have told from agreement with 80% power.
+        this trial could have distinguished from agreement with 80% power.
     results : DataFrame
         The same in the schema of the results table.
     refused : tuple of str

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @click.option("--reference", help="Arm to compare with; by default the least effective one of each trial, as published.")
 @click.option("--level", default=0.95, show_default=True, help="Level of intervals and agreement.")
 @click.option("--out", type=click.Path(), help="Results table (.csv, .tsv or .parquet).")
-@click.option("--table", "table_out", type=click.Path(), help="One row a contrast, for the figure (.csv).")
+@click.option("--table", "table_out", type=click.Path(), help="One row a contrast (.csv, .tsv or .parquet).")
 @click.option("--figure", type=click.Path(), help="Simulated against randomised effects (.png, .svg or .pdf).")
 def command(
     draws: str,
@@ -49,7 +49,7 @@ def command(
     table_out: str | None,
     figure: str | None,
 ) -> None:
-    """Hold simulated effects in DRAWS against the randomised effects of the observed trials.
+    """Agreement of the simulated effects in DRAWS with the randomised effects of the observed trials.
 
     --published also compares with published contrasts (verified numbers of the same outcome), the simulated patients weighted
     to the published baseline; with --participants in place of --observed nothing else is needed.
