@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from causalms.benefit.predict import Benefit, benefit
 from causalms.benefit.redraws import Floats
 from causalms.errors import InputError, UsageError
-from causalms.stats.batched import Batch, fit_batch
-from causalms.stats.glm import fit_model
+from causalms.stats import Batch, fit_batch, fit_model
 
 Places = NDArray[np.intp]
 

@@ -18,8 +18,7 @@ from causalms.calibration.reliability import Reliability, reliability
 from causalms.calibration.rootogram import rootogram
 from causalms.calibration.significance import calibration_test
 from causalms.errors import UsageError
-from causalms.stats.count_laws import DrawsLaw
-from causalms.stats.scores import SCORES, score
+from causalms.stats import SCORES, DrawsLaw, score
 from causalms.tables import results_table
 
 
@@ -87,7 +86,8 @@ def assess(
     Examples
     --------
     >>> import numpy as np, pandas as pd
-    >>> from causalms.calibration import NegativeBinomialLaw, Pairs
+    >>> from causalms.calibration import Pairs
+    >>> from causalms.stats import NegativeBinomialLaw
     >>> law = NegativeBinomialLaw([0.5, 2.0] * 20, [0.8] * 40)
     >>> frame = pd.DataFrame({"arm": "placebo", "observed": [0, 0, 0, 1, 1, 2, 0, 5] * 5})
     >>> found = assess(Pairs(frame, law, law.activity, 48), repetitions=99)

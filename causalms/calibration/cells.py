@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalms.calibration.replicates import replicates
-from causalms.stats.count_laws import CountLaw, DrawsLaw, Floats, NegativeBinomialLaw
-from causalms.stats.scores import moment_law, others_moments
+from causalms.stats import Array, CountLaw, DrawsLaw, NegativeBinomialLaw, moment_law, others_moments
 
 Places = NDArray[np.intp]
 
@@ -34,25 +33,25 @@ class Cells:
     """
 
     rank: Places
-    event: Floats
+    event: Array
     patient: Places
     step: Places
     n: int
     logarithmic: bool
 
-    def recalibrated(self, weight: Floats | None = None) -> float:
+    def recalibrated(self, weight: Array | None = None) -> float:
         """Mean score over patients after one isotonic regression of all events on all probabilities."""
         at, yes = self._totals(self.rank, weight)
         return self._loss(_isotonic(yes / at, at), at, yes)
 
-    def uncertainty(self, weight: Floats | None = None) -> float:
+    def uncertainty(self, weight: Array | None = None) -> float:
         """Mean score of the one law for all patients that is best in hindsight."""
         at, yes = self._totals(self.step, weight)
         if not self.logarithmic:
             return self._loss(yes / at, at, yes)
         return min(self._loss(side * _isotonic(side * yes / at, at), at, yes) for side in (1.0, -1.0))
 
-    def _totals(self, groups: Places, weight: Floats | None) -> tuple[Floats, Floats]:
+    def _totals(self, groups: Places, weight: Array | None) -> tuple[Array, Array]:
         """Weight and weighted events of every group that has any weight, as shares of a patient."""
         of_cell = np.ones(len(groups)) if weight is None else weight[self.patient]
         at = np.bincount(groups, weights=of_cell)
@@ -60,7 +59,7 @@ class Cells:
         used = at > 0
         return at[used] / self.n, yes[used] / self.n
 
-    def _loss(self, probability: Floats, at: Floats, yes: Floats) -> float:
+    def _loss(self, probability: Array, at: Array, yes: Array) -> float:
         if not self.logarithmic:
             return float((at * probability**2 - 2 * probability * yes + yes).sum())
         sure = np.clip(probability, np.finfo(float).tiny, 1.0)
@@ -69,7 +68,7 @@ class Cells:
         return float(-(yes * np.log(sure) + np.maximum(at - yes, 0) * np.log(not_sure)).sum())
 
 
-def _isotonic(frequency: Floats, weight: Floats) -> Floats:
+def _isotonic(frequency: Array, weight: Array) -> Array:
     from scipy.optimize import isotonic_regression
 
     return np.asarray(isotonic_regression(frequency, weights=weight).x)
@@ -92,7 +91,7 @@ def cells_of(name: str, law: CountLaw, observed: object) -> Cells:
     return _of_formula(name, law, y, _Table.of(law, int(y.max())))
 
 
-def replicated_cells(name: str, law: CountLaw, observed: object, repetitions: int, seed: int) -> Iterator[tuple[Floats, Cells]]:
+def replicated_cells(name: str, law: CountLaw, observed: object, repetitions: int, seed: int) -> Iterator[tuple[Array, Cells]]:
     """Scores and yes/no forecasts of counts replicated under calibration, one replicate at a time."""
     again = replicates(law, observed, repetitions, seed)
     scores = again.score(name)
@@ -117,8 +116,8 @@ _LARGEST_TABLE = 5_000_000
 class _Table:
     """Probabilities of every patient's counts 0, 1, ..., up to a largest one: P(Y <= k) and P(Y = k)."""
 
-    below: Floats
-    mass: Floats
+    below: Array
+    mass: Array
 
     @classmethod
     def of(cls, law: NegativeBinomialLaw, top: int) -> _Table:
@@ -158,7 +157,7 @@ def _of_pool(name: str, pool: NDArray[np.int64], y: NDArray[np.int64]) -> Cells:
     return _cells(_hazard(mass, reached), (seen == step).astype(float), patient, step, n, True)
 
 
-def others_moments_of(pool: NDArray[np.int64], y: NDArray[np.int64]) -> tuple[Floats, Floats]:
+def others_moments_of(pool: NDArray[np.int64], y: NDArray[np.int64]) -> tuple[Array, Array]:
     """Mean and variance of each pool without the member that holds ``y``."""
     place = (pool == y[:, None]).argmax(axis=1)
     mean, variance = others_moments(pool)
@@ -166,11 +165,11 @@ def others_moments_of(pool: NDArray[np.int64], y: NDArray[np.int64]) -> tuple[Fl
     return mean[rows, place], variance[rows, place]
 
 
-def _hazard(mass: Floats, reached: Floats) -> Floats:
+def _hazard(mass: Array, reached: Array) -> Array:
     return np.asarray(np.clip(mass / np.maximum(reached, np.finfo(float).tiny), 0.0, 1.0))
 
 
-def _cells(probability: Floats, event: Floats, patient: Places, step: Places, n: int, logarithmic: bool) -> Cells:
+def _cells(probability: Array, event: Array, patient: Places, step: Places, n: int, logarithmic: bool) -> Cells:
     # Sums of the same terms in another order differ in the last digits; such probabilities are the same forecast.
     rank = np.unique(np.round(probability, 12), return_inverse=True)[1]
     return Cells(rank, event, patient, step, n, logarithmic)

@@ -12,7 +12,7 @@ from scipy import stats
 from causalms.calibration.pairs import Pairs, forecast_law
 from causalms.calibration.pit import pit_ends
 from causalms.errors import RefusalError, UsageError
-from causalms.stats.count_laws import CountLaw, DrawsLaw, Floats
+from causalms.stats import Array, CountLaw, DrawsLaw
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def conformal(pairs: Pairs, level: float = 0.9) -> ConformalSets:
     Examples
     --------
     >>> import pandas as pd
-    >>> from causalms.calibration import NegativeBinomialLaw
+    >>> from causalms.stats import NegativeBinomialLaw
     >>> rng = np.random.default_rng(1)
     >>> law = NegativeBinomialLaw(np.exp(rng.normal(1, 1, 300)), np.full(300, 0.5))
     >>> frame = pd.DataFrame({"arm": "a", "observed": law.sample(rng, 1)[:, 0]})
@@ -134,13 +134,13 @@ def conformal(pairs: Pairs, level: float = 0.9) -> ConformalSets:
     return ConformalSets(level, pd.DataFrame(rows))
 
 
-def _score(lower: Floats, upper: Floats) -> Floats:
+def _score(lower: Array, upper: Array) -> Array:
     """Least |2u - 1| over the ends of the transform; zero where they enclose one half."""
     edge = np.minimum(np.abs(2 * lower - 1), np.abs(2 * upper - 1))
     return np.where((lower < 0.5) & (upper > 0.5), 0.0, edge)
 
 
-def _ends(law: CountLaw, threshold: float) -> tuple[Floats, Floats]:
+def _ends(law: CountLaw, threshold: float) -> tuple[Array, Array]:
     """Smallest count whose P(Y <= k) reaches (1 - q) / 2, and largest whose P(Y < k) stays within (1 + q) / 2."""
     low, high = (1 - threshold) / 2, (1 + threshold) / 2
     if isinstance(law, DrawsLaw):

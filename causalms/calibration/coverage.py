@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from causalms.stats.count_laws import CountLaw, DrawsLaw, Floats, interval_positions
+from causalms.stats import Array, CountLaw, DrawsLaw, interval_positions
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 
@@ -33,7 +33,7 @@ def coverage_table(law: CountLaw, observed: object, levels: tuple[float, ...] = 
 
     Examples
     --------
-    >>> from causalms.calibration import NegativeBinomialLaw
+    >>> from causalms.stats import NegativeBinomialLaw
     >>> law = NegativeBinomialLaw([2.0] * 4, [0.8] * 4)
     >>> coverage_table(law, [0, 1, 4, 30], levels=(0.9,))[["expected", "coverage", "width"]].round(3).values.tolist()
     [[0.953, 0.75, 7.0]]
@@ -61,7 +61,7 @@ def coverage_table(law: CountLaw, observed: object, levels: tuple[float, ...] = 
     return pd.DataFrame(rows)
 
 
-def interval_content(law: CountLaw, observed: object, level: float) -> Floats:
+def interval_content(law: CountLaw, observed: object, level: float) -> Array:
     """Probability that each forecast's central interval holds the count, if the forecast is calibrated.
 
     Of draws: the share of the pool of draws and observation that lies in the interval of the others.
@@ -74,10 +74,10 @@ def interval_content(law: CountLaw, observed: object, level: float) -> Floats:
     member = np.arange(pool.shape[1])
     low = np.where(member > first, pool[:, [first]], pool[:, [first + 1]])
     high = np.where(member > last, pool[:, [last]], pool[:, [last + 1]])
-    return ((low <= pool) & (pool <= high)).mean(axis=1)
+    return np.asarray(((low <= pool) & (pool <= high)).mean(axis=1))
 
 
-def poisson_binomial_p(successes: int, probabilities: Floats) -> float:
+def poisson_binomial_p(successes: int, probabilities: Array) -> float:
     """Two-sided p of a number of successes of independent trials: twice the smaller tail, each with half its own mass.
 
     Examples

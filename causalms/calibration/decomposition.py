@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from causalms.calibration.cells import Cells, cells_of, replicated_cells
 from causalms.errors import UsageError
-from causalms.stats.count_laws import CountLaw, Floats
-from causalms.stats.scores import score
+from causalms.stats import Array, CountLaw, score
 
 DECOMPOSED = ("log", "crps", "brier")
 
@@ -90,7 +89,7 @@ def decomposition(
 
     Examples
     --------
-    >>> from causalms.calibration import NegativeBinomialLaw
+    >>> from causalms.stats import NegativeBinomialLaw
     >>> law = NegativeBinomialLaw([0.5, 4.0] * 100, [0.8] * 200)
     >>> y = law.sample(np.random.default_rng(1), 1)[:, 0]
     >>> parts = decomposition(law, y, repetitions=19)
@@ -119,13 +118,13 @@ def decomposition(
     )
 
 
-def null_miscalibration(law: CountLaw, observed: object, name: str, repetitions: int, seed: int) -> Floats:
+def null_miscalibration(law: CountLaw, observed: object, name: str, repetitions: int, seed: int) -> Array:
     """Miscalibration of replicates under calibration: what its p-value is a rank among."""
     again = replicated_cells(name, law, observed, repetitions, seed)
     return np.array([float(scores.mean()) - cells.recalibrated() for scores, cells in again])
 
 
-def _intervals(scores: Floats, cells: Cells, level: float, repetitions: int, seed: int) -> dict[str, tuple[float, float]]:
+def _intervals(scores: Array, cells: Cells, level: float, repetitions: int, seed: int) -> dict[str, tuple[float, float]]:
     """Percentile bootstrap of patients; a patient drawn twice weighs two."""
     rng = np.random.default_rng(seed)
     n = len(scores)

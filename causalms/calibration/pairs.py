@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalms.errors import InputError, RefusalError, UsageError
-from causalms.stats.count_laws import CountLaw, DrawsLaw, Floats, NegativeBinomialLaw
+from causalms.stats import Array, CountLaw, DrawsLaw, NegativeBinomialLaw
 from causalms.tables import grouping, net2_column, participant_key
 
 
@@ -32,7 +32,7 @@ class Pairs:
 
     frame: pd.DataFrame
     law: CountLaw
-    activity: Floats
+    activity: Array
     week: float
     left_out: int = 0
 
@@ -227,7 +227,7 @@ def _sampled(rows: pd.DataFrame, outcome: str, source: str):  # type: ignore[no-
     place = {participant: index for index, participant in enumerate(sorted(many.index))}
     first["position"] = first["participant_id"].map(place)
 
-    def law_of(position: NDArray[np.intp]) -> tuple[CountLaw, Floats]:
+    def law_of(position: NDArray[np.intp]) -> tuple[CountLaw, Array]:
         law = DrawsLaw(values[position])
         return law, law.activity
 
@@ -243,7 +243,7 @@ def _expected(rows: pd.DataFrame, source: str):  # type: ignore[no-untyped-def]
         )
     first = first.assign(position=np.arange(len(first)), key=participant_key(first["participant_id"]))
 
-    def law_of(position: NDArray[np.intp]) -> tuple[CountLaw, Floats]:
+    def law_of(position: NDArray[np.intp]) -> tuple[CountLaw, Array]:
         chosen = first.iloc[position]
         alpha = chosen["dispersion"].to_numpy(float)
         size = np.where(alpha > 0, 1 / np.where(alpha > 0, alpha, 1.0), np.inf)

@@ -9,11 +9,10 @@ import pandas as pd
 
 from causalms.calibration.replicates import replicates
 from causalms.errors import UsageError
-from causalms.stats.bands import Band, simultaneous_band
-from causalms.stats.count_laws import CountLaw, DrawsLaw, Floats
+from causalms.stats import Array, Band, CountLaw, DrawsLaw, simultaneous_band
 
 
-def pit_ends(law: CountLaw, observed: object) -> tuple[Floats, Floats]:
+def pit_ends(law: CountLaw, observed: object) -> tuple[Array, Array]:
     """Both ends of each patient's probability integral transform: P(Y < y) and P(Y <= y).
 
     For draws, the ends of the rank of the observation among draws and observation together, divided by their number, which
@@ -31,7 +30,7 @@ def pit_ends(law: CountLaw, observed: object) -> tuple[Floats, Floats]:
     return law.cdf(y - 1), law.cdf(y)
 
 
-def mean_pit(lower: Floats, upper: Floats, at: Floats) -> Floats:
+def mean_pit(lower: Array, upper: Array, at: Array) -> Array:
     r"""Mean non-randomised PIT distribution function.
 
     :math:`\bar F(u) = n^{-1} \sum_i \min(1, \max(0, (u - P_i(y_i - 1)) / (P_i(y_i) - P_i(y_i - 1))))`
@@ -106,7 +105,7 @@ def pit_histogram(
 
     Examples
     --------
-    >>> from causalms.calibration import NegativeBinomialLaw
+    >>> from causalms.stats import NegativeBinomialLaw
     >>> law = NegativeBinomialLaw([1.0] * 30, [0.8] * 30)
     >>> pit = pit_histogram(law, [0] * 15 + [1] * 8 + [3] * 7, bins=4)
     >>> pit.table.density.round(2).tolist(), pit.p_value > 0.05
@@ -132,7 +131,7 @@ def pit_histogram(
     return Pit(table, band.p_value, law.n)
 
 
-def randomised_pit(law: CountLaw, observed: object, seed: int = 0) -> Floats:
+def randomised_pit(law: CountLaw, observed: object, seed: int = 0) -> Array:
     """One uniform number a patient between the ends of the transform: exactly uniform under calibration.
 
     Examples
@@ -157,7 +156,7 @@ def pit_curve(
 
     Examples
     --------
-    >>> from causalms.calibration import NegativeBinomialLaw
+    >>> from causalms.stats import NegativeBinomialLaw
     >>> pit_curve(NegativeBinomialLaw([1.0] * 30, [0.8] * 30), [9] * 30).p_value
     0.001
     """
@@ -169,7 +168,7 @@ def pit_curve(
     return Pit(table, band.p_value, law.n)
 
 
-def uniform_band(values: Floats, at: Floats, level: float, repetitions: int, seed: int) -> Band:
+def uniform_band(values: Array, at: Array, level: float, repetitions: int, seed: int) -> Band:
     """Band of the distribution function of independent uniforms, and the p-value of ``values``."""
     rng = np.random.default_rng(seed)
     # Counts in the cells between the points are multinomial: no need for the uniforms themselves.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from causalms.calibration.pairs import Pairs
 from causalms.errors import ConvergenceError, InputError, RefusalError, UsageError
-from causalms.stats.count_laws import CountLaw, DrawsLaw, Floats, NegativeBinomialLaw
+from causalms.stats import Array, CountLaw, DrawsLaw, NegativeBinomialLaw
 from causalms.tables import DRAWS_OUTCOMES
 
 
@@ -149,13 +149,13 @@ def recalibrate(pairs: Pairs, slope: bool = True) -> Recalibration:
     return Recalibration(pd.DataFrame(rows))
 
 
-def _fit(y: NDArray[np.int64], log_mean: Floats, slope: bool) -> tuple[float, float, float]:
+def _fit(y: NDArray[np.int64], log_mean: Array, slope: bool) -> tuple[float, float, float]:
     from scipy.optimize import minimize
 
     start = np.array([np.log(y.mean()) - np.log(np.exp(log_mean).mean()), 1.0, 0.0])
     free = np.array([True, slope, True])
 
-    def loss(chosen: Floats) -> float:
+    def loss(chosen: Array) -> float:
         at = start.copy()
         at[free] = chosen
         mean = np.exp(np.clip(at[0] + at[1] * log_mean, -30, 30))
@@ -170,17 +170,17 @@ def _fit(y: NDArray[np.int64], log_mean: Floats, slope: bool) -> tuple[float, fl
     return float(at[0]), float(at[1]), float("inf") if at[2] > 11 else float(np.exp(at[2]))
 
 
-def _log_mean(law: CountLaw) -> Floats:
+def _log_mean(law: CountLaw) -> Array:
     """Log predicted mean; draws that are all zero count as half a lesion among all of them."""
     floor = 0.5 / law.draws.shape[1] if isinstance(law, DrawsLaw) else 1e-6
     return np.log(np.maximum(law.mean, floor))
 
 
-def _point(mean: Floats) -> NegativeBinomialLaw:
+def _point(mean: Array) -> NegativeBinomialLaw:
     return NegativeBinomialLaw(mean, np.full(len(mean), np.inf))
 
 
-def _uniforms(rows: pd.DataFrame, seed: int) -> Floats:
+def _uniforms(rows: pd.DataFrame, seed: int) -> Array:
     """One uniform number a patient and draw, the same under every arm and in any order of the rows."""
     patients, whose = np.unique(rows["participant_id"].astype(str), return_inverse=True)
     drawn, which = np.unique(rows["draw"].to_numpy(), return_inverse=True)

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from causalms.calibration.replicates import replicates
 from causalms.errors import UsageError
-from causalms.stats.bands import simultaneous_band
-from causalms.stats.count_laws import CountLaw, DrawsLaw, Floats
+from causalms.stats import Array, CountLaw, DrawsLaw, simultaneous_band
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Reliability:
     n: int
 
 
-def isotonic(probability: Floats, event: Floats) -> tuple[Floats, Floats, Floats]:
+def isotonic(probability: Array, event: Array) -> tuple[Array, Array, Array]:
     """Pool adjacent violators: distinct forecasts, their isotonic event frequency, and how many patients hold each.
 
     Examples
@@ -67,7 +66,7 @@ def isotonic(probability: Floats, event: Floats) -> tuple[Floats, Floats, Floats
     return distinct, isotonic_regression(frequency, weights=weight).x, weight
 
 
-def brier_parts(probability: Floats, event: Floats) -> tuple[float, float, float, float]:
+def brier_parts(probability: Array, event: Array) -> tuple[float, float, float, float]:
     """Mean Brier score and its parts: score, miscalibration, discrimination, uncertainty.
 
     Examples
@@ -88,7 +87,7 @@ def brier_parts(probability: Floats, event: Floats) -> tuple[float, float, float
 def reliability(
     law: CountLaw,
     observed: object,
-    probability: Floats | None = None,
+    probability: Array | None = None,
     level: float = 0.95,
     points: int = 41,
     repetitions: int = 999,
@@ -121,7 +120,7 @@ def reliability(
 
     Examples
     --------
-    >>> from causalms.calibration import NegativeBinomialLaw
+    >>> from causalms.stats import NegativeBinomialLaw
     >>> rel = reliability(NegativeBinomialLaw([0.2, 1.0, 4.0] * 20, [0.8] * 60), [0, 0, 3] * 20, points=3)
     >>> rel.table[["forecast", "frequency"]].round(2).values.tolist(), rel.p_value < 0.05
     ([[0.16, 0.0], [0.48, 0.0], [0.76, 1.0]], True)
@@ -166,13 +165,13 @@ def reliability(
     return Reliability(table, score, mcb, dsc, unc, float(null_mcb.mean()), intervals, band.p_value, p_mcb, len(event))
 
 
-def _fair_parts(probability: Floats, event: Floats, draws: int | None) -> tuple[float, float, float, float]:
+def _fair_parts(probability: Array, event: Array, draws: int | None) -> tuple[float, float, float, float]:
     """Parts of the Brier score; of shares of draws, score and miscalibration without what the number of draws adds to both."""
     score, mcb, dsc, unc = brier_parts(probability, event)
     added = 0.0 if draws is None else float(np.mean(probability * (1 - probability))) / (draws - 1)
     return score - added, mcb - added, dsc, unc
 
 
-def _curve(probability: Floats, event: Floats, at: NDArray[np.float64]) -> Floats:
+def _curve(probability: Array, event: Array, at: NDArray[np.float64]) -> Array:
     distinct, recalibrated, _ = isotonic(probability, event)
     return np.interp(at, distinct, recalibrated)

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalms.errors import UsageError
-from causalms.stats.count_laws import CountLaw, DrawsLaw, Floats, NegativeBinomialLaw
-from causalms.stats.scores import crps_at, plain_score, pool_ranks, pool_scores
+from causalms.stats import Array, CountLaw, DrawsLaw, NegativeBinomialLaw, crps_at, plain_score, pool_ranks, pool_scores
 
 
 class Replicates(Protocol):
@@ -21,13 +20,13 @@ class Replicates(Protocol):
     def counts(self) -> NDArray[np.int64]:
         """Replicated counts."""
 
-    def pit(self) -> tuple[Floats, Floats]:
+    def pit(self) -> tuple[Array, Array]:
         """Lower and upper end of each replicate's probability integral transform."""
 
-    def score(self, name: str) -> Floats:
+    def score(self, name: str) -> Array:
         """Score of each replicate."""
 
-    def activity(self) -> Floats:
+    def activity(self) -> Array:
         """Forecast probability of activity that goes with each replicate."""
 
 
@@ -36,13 +35,13 @@ class _Formula:
     law: NegativeBinomialLaw
     counts: NDArray[np.int64]
 
-    def pit(self) -> tuple[Floats, Floats]:
+    def pit(self) -> tuple[Array, Array]:
         return self.law.cdf(self.counts - 1), self.law.cdf(self.counts)
 
-    def score(self, name: str) -> Floats:
+    def score(self, name: str) -> Array:
         return crps_at(self.law, self.counts) if name == "crps" else plain_score(name, self.law, self.counts)
 
-    def activity(self) -> Floats:
+    def activity(self) -> Array:
         return np.broadcast_to(self.law.activity[:, None], self.counts.shape)
 
 
@@ -60,15 +59,15 @@ class _Exchange:
     def counts(self) -> NDArray[np.int64]:
         return np.take_along_axis(self.pool, self.position, axis=1)
 
-    def pit(self) -> tuple[Floats, Floats]:
+    def pit(self) -> tuple[Array, Array]:
         below, upto = pool_ranks(self.pool)
         size = self.pool.shape[1]
         return self._at(below / size), self._at(upto / size)  # type: ignore[return-value]
 
-    def score(self, name: str) -> Floats:
+    def score(self, name: str) -> Array:
         return self._at(pool_scores(name, self.pool))  # type: ignore[return-value]
 
-    def activity(self) -> Floats:
+    def activity(self) -> Array:
         active = self.pool > 0
         share = (active.sum(axis=1, keepdims=True) - active) / (self.pool.shape[1] - 1)
         return self._at(share)  # type: ignore[return-value]

@@ -9,8 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalms.calibration.replicates import replicates
-from causalms.stats.bands import simultaneous_band
-from causalms.stats.count_laws import CountLaw, DrawsLaw, Floats
+from causalms.stats import Array, CountLaw, DrawsLaw, simultaneous_band
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def rootogram(
 
     Examples
     --------
-    >>> from causalms.calibration import NegativeBinomialLaw
+    >>> from causalms.stats import NegativeBinomialLaw
     >>> root = rootogram(NegativeBinomialLaw([1.0] * 40, [0.8] * 40), [0] * 22 + [1] * 9 + [2] * 9, largest=3)
     >>> root.table[["label", "observed", "expected"]].round(1).values.tolist()
     [['0', 22.0, 20.9], ['1', 9.0, 9.3], ['2', 9.0, 4.6], ['3+', 0.0, 5.2]]
@@ -89,10 +88,10 @@ def _open_class(y: NDArray[np.int64]) -> int:
     return min(max(int(np.quantile(y, 0.95, method="higher")), 1), 25)
 
 
-def _expected(law: CountLaw, top: int) -> Floats:
+def _expected(law: CountLaw, top: int) -> Array:
     """Expected number of patients with 0, 1, ..., top - 1 and at least top lesions."""
     if isinstance(law, DrawsLaw):
         classes = np.bincount(np.minimum(law.draws, top).ravel(), minlength=top + 1)
-        return classes / law.draws.shape[1]
+        return np.asarray(classes / law.draws.shape[1])
     below = law.cdf(np.broadcast_to(np.arange(top), (law.n, top))).sum(axis=0)
     return np.diff(np.concatenate([[0.0], below, [float(law.n)]]))

@@ -9,8 +9,7 @@ from scipy import stats
 
 from causalms.calibration.replicates import replicates
 from causalms.errors import UsageError
-from causalms.stats.count_laws import CountLaw, Floats, NegativeBinomialLaw
-from causalms.stats.scores import crps_at, plain_score, score
+from causalms.stats import Array, CountLaw, NegativeBinomialLaw, crps_at, plain_score, score
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def calibration_test(
     return CalibrationTest(name, method, float(scores.mean()), float(null.mean()), z, p, law.n)
 
 
-def two_sided_p(observed: float, null: Floats) -> float:
+def two_sided_p(observed: float, null: Array) -> float:
     """Monte-Carlo p: twice the smaller tail, the observed value counted in it.
 
     Examples
@@ -92,7 +91,7 @@ def two_sided_p(observed: float, null: Floats) -> float:
     return min(1.0, 2 * (1 + smaller) / (1 + len(null)))
 
 
-def score_moments(name: str, law: NegativeBinomialLaw) -> tuple[Floats, Floats]:
+def score_moments(name: str, law: NegativeBinomialLaw) -> tuple[Array, Array]:
     """Mean and variance of each patient's score if the forecast is true, by summation over the support."""
     mean, variance = np.empty(law.n), np.empty(law.n)
     for rows, below in law.tables(np.zeros(law.n, np.int64)):

@@ -12,7 +12,7 @@ from scipy import stats
 
 from causalms.calibration.pairs import pair
 from causalms.errors import InputError, RefusalError, UsageError
-from causalms.stats.count_laws import Floats
+from causalms.stats import Array
 from causalms.tables import REGIONS
 
 
@@ -32,7 +32,7 @@ class RiskMap:
         Voxel of each observed lesion's centre, for :func:`place_scores`.
     """
 
-    risk: Floats
+    risk: Array
     mask: NDArray[np.bool_]
     brain: NDArray[np.bool_] | None = None
     centres: NDArray[np.intp] | None = None
@@ -119,7 +119,7 @@ def voxel_reliability(maps: Iterable[RiskMap], bins: int = 12, level: float = 0.
     )
 
 
-def frequency_maps(maps: Iterable[RiskMap]) -> tuple[Floats, Floats]:
+def frequency_maps(maps: Iterable[RiskMap]) -> tuple[Array, Array]:
     """Expected and observed lesion frequency at every voxel, averaged over patients on one common grid, for a figure.
 
     Examples
@@ -128,8 +128,8 @@ def frequency_maps(maps: Iterable[RiskMap]) -> tuple[Floats, Floats]:
     >>> [part.tolist() for part in found]
     [[0.2, 0.4], [0.0, 1.0]]
     """
-    expected: Floats | None = None
-    observed: Floats | None = None
+    expected: Array | None = None
+    observed: Array | None = None
     patients = 0
     for one in maps:
         if expected is None or observed is None:
@@ -144,7 +144,7 @@ def frequency_maps(maps: Iterable[RiskMap]) -> tuple[Floats, Floats]:
     return expected / patients, observed / patients
 
 
-def place_scores(maps: Iterable[RiskMap], level: float = 0.95, reference: Floats | None = None) -> pd.DataFrame:
+def place_scores(maps: Iterable[RiskMap], level: float = 0.95, reference: Array | None = None) -> pd.DataFrame:
     r"""Log score of lesion places: how well the risk map, as a density over the brain, knew where lesions came.
 
     For a lesion centred at voxel v the score is :math:`-\log(p_v / \sum_u p_u)`; ``gain`` is what it wins, in nats a lesion,
@@ -200,7 +200,7 @@ def place_scores(maps: Iterable[RiskMap], level: float = 0.95, reference: Floats
     return pd.DataFrame(rows).assign(lesions=int(weight.sum()), patients=len(weight))
 
 
-def _place_score(risk: Floats, inside: NDArray[np.bool_], at: tuple[NDArray[np.intp], ...]) -> Floats:
+def _place_score(risk: Array, inside: NDArray[np.bool_], at: tuple[NDArray[np.intp], ...]) -> Array:
     return np.asarray(-np.log(np.maximum(risk[at], 1e-12) / max(float(risk[inside].sum()), 1e-12)))
 
 
@@ -229,8 +229,8 @@ def region_volumes(maps: Iterable[RiskMap], regions: NDArray[np.integer], voxel_
     >>> region_volumes(found, np.array([1, 1, 2, 2]), 0.064)[["region", "observed_ml", "expected_ml"]].values.tolist()[0]
     ['periventricular', 0.384, 0.192]
     """
-    seen: list[Floats] = []
-    mean: list[Floats] = []
+    seen: list[Array] = []
+    mean: list[Array] = []
     for one in maps:
         if one.mask.shape != regions.shape:
             raise InputError(f"risk map: grid {one.mask.shape} and regions {regions.shape} differ; resample to one grid")
@@ -247,7 +247,7 @@ def region_volumes(maps: Iterable[RiskMap], regions: NDArray[np.integer], voxel_
     return pd.DataFrame(rows)
 
 
-def _ratio(seen: Floats, mean: Floats, level: float) -> dict[str, float]:
+def _ratio(seen: Array, mean: Array, level: float) -> dict[str, float]:
     """Observed / expected with a log-scale interval between patients; nothing where either is nowhere."""
     if not (seen.sum() > 0 and mean.sum() > 0 and len(seen) > 1):
         return {}

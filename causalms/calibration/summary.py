@@ -37,7 +37,8 @@ def summary(results: pd.DataFrame) -> pd.DataFrame:
 
     Examples
     --------
-    >>> from causalms.calibration import NegativeBinomialLaw, Pairs, assess
+    >>> from causalms.calibration import Pairs, assess
+    >>> from causalms.stats import NegativeBinomialLaw
     >>> law = NegativeBinomialLaw([0.5, 2.0] * 20, [0.8] * 40)
     >>> frame = pd.DataFrame({"arm": "placebo", "observed": [0, 0, 0, 1, 1, 2, 0, 5] * 5})
     >>> found = summary(assess(Pairs(frame, law, law.activity, 48), repetitions=19).results)

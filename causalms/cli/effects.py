@@ -246,7 +246,7 @@ def _observed(
 
         text += "\n\n" + "\n".join(saved.sentence for saved in savings(analysis))
     if multiplicity is not None:
-        from causalms.stats.multiplicity import with_adjusted_p_values
+        from causalms.stats import with_adjusted_p_values
 
         results = with_adjusted_p_values(results, multiplicity)
         adjusted = results["p_adjusted"].tolist()

@@ -17,7 +17,7 @@ from causalms.effects.settings import BOOTSTRAPS, Settings, checked_settings
 from causalms.effects.variance import Covariance, coefficient_covariance, means_covariance
 from causalms.effects.wording import TEST_NAMES, TREATMENT_POLICY, estimand_of, estimator_name, notes_of
 from causalms.errors import InputError, RefusalError, named_arguments
-from causalms.stats.glm import Fit
+from causalms.stats import Fit
 from causalms.tables import ContrastPopulation, ResultRow, as_frame, contrast_population, results_table
 
 

@@ -11,9 +11,18 @@ from causalms.effects.data import TrialData
 from causalms.effects.means import ArmMeans, design
 from causalms.effects.variance import influence_values
 from causalms.errors import RefusalError, UsageError
-from causalms.stats.batched import Batch, BatchFit, fit_batch
-from causalms.stats.glm import LOG_LINK, Array, inverse_link
-from causalms.stats.resampling import acceleration, bias_correction, bootstrap_ends, resampling_weights
+from causalms.stats import (
+    LOG_LINK,
+    Array,
+    Batch,
+    BatchFit,
+    acceleration,
+    bias_correction,
+    bootstrap_ends,
+    fit_batch,
+    inverse_link,
+    resampling_weights,
+)
 
 _CHUNK = 250  # replicates drawn from one seed; part of the definition, so that numbers never depend on memory
 INTERVALS = ("bca", "percentile")

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from causalms.errors import InputError
-from causalms.stats.glm import Array
+from causalms.stats import Array
 
 _IDENTIFIERS = ("participant_id", "USUBJID", "usubjid")
 _TERM = re.compile(r"([A-Za-z_][A-Za-z_0-9]*)|C\(([A-Za-z_][A-Za-z_0-9]*)\)")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from causalms.errors import RefusalError, UsageError
-from causalms.stats.glm import Array
+from causalms.stats import Array
 
 if TYPE_CHECKING:
     from causalms.effects.variance import Covariance

@@ -10,7 +10,7 @@ import pandas as pd
 
 from causalms.effects import columns
 from causalms.errors import InputError, RefusalError
-from causalms.stats.glm import Array
+from causalms.stats import Array
 from causalms.tables import arm_order
 
 _MANY_MISSING = 0.05

@@ -10,7 +10,7 @@ import pandas as pd
 
 from causalms.effects.estimands import Measure, measure_named
 from causalms.errors import InputError, RefusalError
-from causalms.stats.glm import Array
+from causalms.stats import Array
 from causalms.tables import DRAWS_KEYS, WEEKS_PER_YEAR, arm_order
 
 RUNG = {"interventional": 2, "counterfactual": 3}

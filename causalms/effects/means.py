@@ -8,7 +8,7 @@ import numpy as np
 
 from causalms.effects.data import TrialData
 from causalms.errors import RefusalError
-from causalms.stats.glm import LOG_LINK, Array, Family, Fit, fit_model, mean_slope
+from causalms.stats import LOG_LINK, Array, Family, Fit, fit_model, mean_slope
 
 #: What a rate is averaged over: patients, each for a unit of exposure, or units of exposure.
 RATES = ("unit", "exposure-weighted")

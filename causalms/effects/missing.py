@@ -13,7 +13,7 @@ from causalms.effects.contrasts import contrast_with_reference, wald
 from causalms.effects.estimands import Estimand, measure_named
 from causalms.effects.variance import Covariance
 from causalms.errors import InputError, RefusalError, UsageError
-from causalms.stats.glm import Array, fit_model
+from causalms.stats import Array, fit_model
 from causalms.tables import WEEKS_PER_YEAR, ResultRow, arm_order, as_frame, contrast_population, one_week, results_table
 
 STRATEGIES = ("complete-case", "ipw", "multiple-imputation")

@@ -11,7 +11,7 @@ from causalms.effects.means import RATES
 from causalms.effects.tests import TESTS
 from causalms.effects.variance import MODEL_BASED, OF_COEFFICIENTS, VARIANCES
 from causalms.errors import UsageError
-from causalms.stats.glm import FAMILIES, LOG_LINK, Family
+from causalms.stats import FAMILIES, LOG_LINK, Family
 
 ESTIMATORS = ("standardized", "negbin", "conditional", "unadjusted")
 BOOTSTRAPS = ("bootstrap", "bootstrap-percentile")

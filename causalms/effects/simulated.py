@@ -16,7 +16,7 @@ from causalms.effects.contrasts import transformed, wald
 from causalms.effects.draws import RUNG, SimulatedOutcomes, default_outcome, is_draws_table, simulated_outcomes
 from causalms.effects.estimands import Estimand, Measure, measure_named
 from causalms.errors import InputError, RefusalError, UsageError, named_arguments
-from causalms.stats.glm import Array
+from causalms.stats import Array
 from causalms.tables import ResultRow, as_frame, results_table
 
 __all__ = ["Errors", "analyse_draws", "contrast_errors", "is_draws_table"]

@@ -6,8 +6,7 @@ import numpy as np
 
 from causalms.effects.data import TrialData
 from causalms.errors import RefusalError, UsageError
-from causalms.stats.glm import Family, Fit, fit_model
-from causalms.stats.resampling import extreme_permutations, permuted_labels, welch_statistics
+from causalms.stats import Family, Fit, extreme_permutations, fit_model, permuted_labels, welch_statistics
 
 TESTS = ("wald", "score", "permutation")
 _CHUNK = 1000

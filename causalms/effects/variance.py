@@ -33,9 +33,7 @@ import numpy as np
 
 from causalms.effects.means import ArmMeans, mean_exposure
 from causalms.errors import UsageError
-from causalms.stats.dispersion import FULL_WEIGHT, adjusted_alphas
-from causalms.stats.glm import Array, Fit
-from causalms.stats.negbin import observed_information
+from causalms.stats import FULL_WEIGHT, Array, Fit, adjusted_alphas, observed_information
 
 #: Arm size above which the counts' own law is not looked at.
 LARGEST_ARM_WITH_FLOOR = 20_000

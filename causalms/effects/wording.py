@@ -7,7 +7,7 @@ import numpy as np
 from causalms.effects.data import TrialData
 from causalms.effects.estimands import Estimand
 from causalms.effects.settings import Settings
-from causalms.stats.glm import Fit
+from causalms.stats import Fit
 
 TREATMENT_POLICY = "treatment policy (outcomes used as observed, whatever followed randomisation)"
 TEST_NAMES = {"score": "robust score test", "permutation": "studentised permutation test"}

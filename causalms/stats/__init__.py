@@ -5,17 +5,27 @@ from __future__ import annotations
 from causalms.stats.balancing import EntropyBalance, entropy_balance
 from causalms.stats.bands import Band, simultaneous_band
 from causalms.stats.batched import Batch, BatchFit, fit_batch
-from causalms.stats.count_laws import CountLaw, DrawsLaw, NegativeBinomialLaw
+from causalms.stats.count_laws import CountLaw, DrawsLaw, NegativeBinomialLaw, interval_positions
 from causalms.stats.count_sums import CountSums
-from causalms.stats.dispersion import adjusted_alpha, adjusted_alphas
-from causalms.stats.glm import FAMILIES, LOG_LINK, Array, Family, Fit, fit_model, inverse_link
+from causalms.stats.dispersion import FULL_WEIGHT, adjusted_alpha, adjusted_alphas
+from causalms.stats.glm import FAMILIES, LOG_LINK, Array, Family, Fit, fit_model, inverse_link, mean_slope
 from causalms.stats.multiplicity import adjusted_p_values, with_adjusted_p_values
 from causalms.stats.negbin import log_likelihood, observed_information
 from causalms.stats.randomness import keyed_generator
-from causalms.stats.scores import SCORES, score
+from causalms.stats.resampling import (
+    acceleration,
+    bias_correction,
+    bootstrap_ends,
+    extreme_permutations,
+    permuted_labels,
+    resampling_weights,
+    welch_statistics,
+)
+from causalms.stats.scores import SCORES, crps_at, moment_law, others_moments, plain_score, pool_ranks, pool_scores, score
 
 __all__ = [
     "FAMILIES",
+    "FULL_WEIGHT",
     "LOG_LINK",
     "SCORES",
     "Array",
@@ -29,17 +39,32 @@ __all__ = [
     "Family",
     "Fit",
     "NegativeBinomialLaw",
+    "acceleration",
     "adjusted_alpha",
     "adjusted_alphas",
     "adjusted_p_values",
+    "bias_correction",
+    "bootstrap_ends",
+    "crps_at",
     "entropy_balance",
+    "extreme_permutations",
     "fit_batch",
     "fit_model",
+    "interval_positions",
     "inverse_link",
     "keyed_generator",
     "log_likelihood",
+    "mean_slope",
+    "moment_law",
     "observed_information",
+    "others_moments",
+    "permuted_labels",
+    "plain_score",
+    "pool_ranks",
+    "pool_scores",
+    "resampling_weights",
     "score",
     "simultaneous_band",
+    "welch_statistics",
     "with_adjusted_p_values",
 ]

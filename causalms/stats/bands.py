@@ -5,24 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from causalms.errors import UsageError
-
-Floats = NDArray[np.float64]
+from causalms.stats.glm import Array
 
 
 @dataclass(frozen=True)
 class Band:
     """A simultaneous band and the p-value of the curve that was judged by it."""
 
-    lower: Floats
-    upper: Floats
+    lower: Array
+    upper: Array
     level: float
     p_value: float
 
 
-def simultaneous_band(observed: Floats, simulated: Floats, level: float = 0.95) -> Band:
+def simultaneous_band(observed: Array, simulated: Array, level: float = 0.95) -> Band:
     """Global envelope of a curve under a null hypothesis that can be simulated.
 
     The largest deviation over the curve, in units of the null's own lower and upper quantile distances at each point, is a

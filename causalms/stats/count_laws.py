@@ -12,11 +12,10 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betainc, gammaincc, gammaln, xlogy
 
 from causalms.errors import InputError, RefusalError, UsageError
+from causalms.stats.glm import Array
 
-Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
 _CELLS = 2_000_000  # cells of a probability table held at once
@@ -30,21 +29,21 @@ class CountLaw(Protocol):
         """Number of patients."""
 
     @property
-    def mean(self) -> Floats:
+    def mean(self) -> Array:
         """Predicted mean counts."""
 
     @property
-    def variance(self) -> Floats:
+    def variance(self) -> Array:
         """Predicted variances."""
 
     @property
-    def activity(self) -> Floats:
+    def activity(self) -> Array:
         """Predicted probabilities of at least one lesion."""
 
-    def cdf(self, counts: Counts) -> Floats:
+    def cdf(self, counts: Counts) -> Array:
         """P(Y <= counts), element by element."""
 
-    def pmf(self, counts: Counts) -> Floats:
+    def pmf(self, counts: Counts) -> Array:
         """P(Y = counts), element by element."""
 
     def quantile(self, probability: float) -> Counts:
@@ -84,9 +83,9 @@ class NegativeBinomialLaw:
     [2, 7]
     """
 
-    mean: Floats
-    size: Floats
-    zero_inflation: Floats = 0.0  # type: ignore[assignment]
+    mean: Array
+    size: Array
+    zero_inflation: Array = 0.0  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         mean, size, zero = np.broadcast_arrays(
@@ -111,27 +110,29 @@ class NegativeBinomialLaw:
         return len(self.mean)
 
     @property
-    def _component_mean(self) -> Floats:
+    def _component_mean(self) -> Array:
         return self.mean / (1 - self.zero_inflation)
 
     @property
-    def variance(self) -> Floats:
+    def variance(self) -> Array:
         """Variances of the whole law."""
         within = self._component_mean
         return (1 - self.zero_inflation) * (within + within**2 / self.size + self.zero_inflation * within**2)
 
     @property
-    def activity(self) -> Floats:
+    def activity(self) -> Array:
         """Probabilities of at least one lesion."""
         return 1 - self.pmf(np.zeros(self.n, np.int64))
 
-    def _shaped(self, counts: object) -> tuple[NDArray[np.float64], Floats, Floats, Floats]:
+    def _shaped(self, counts: object) -> tuple[NDArray[np.float64], Array, Array, Array]:
         k = np.asarray(counts, float)
         extra = (slice(None),) + (None,) * (k.ndim - 1)
         return k, self._component_mean[extra], self.size[extra], self.zero_inflation[extra]
 
-    def pmf(self, counts: object) -> Floats:
+    def pmf(self, counts: object) -> Array:
         """P(Y = counts); counts (n,) or (n, m)."""
+        from scipy.special import gammaln, xlogy
+
         k, mean, size, zero = self._shaped(counts)
         at = np.maximum(k, 0)
         finite = np.where(np.isinf(size), 1.0, size)
@@ -146,15 +147,17 @@ class NegativeBinomialLaw:
         probability = np.exp(np.where(np.isinf(size), poisson, binomial))
         return np.where(k < 0, 0.0, zero * (k == 0) + (1 - zero) * probability)
 
-    def cdf(self, counts: object) -> Floats:
+    def cdf(self, counts: object) -> Array:
         """P(Y <= counts); counts (n,) or (n, m)."""
+        from scipy.special import betainc, gammaincc
+
         k, mean, size, zero = self._shaped(counts)
         at = np.maximum(k, 0)
         finite = np.where(np.isinf(size), 1.0, size)
         below = np.where(np.isinf(size), gammaincc(at + 1, mean), betainc(finite, at + 1, finite / (finite + mean)))
         return np.where(k < 0, 0.0, np.minimum(zero + (1 - zero) * below, 1.0))
 
-    def quantile(self, probability: float | Floats) -> Counts:
+    def quantile(self, probability: float | Array) -> Counts:
         """Smallest count whose distribution function reaches ``probability`` (one, or one a patient), by bisection."""
         if not np.all((np.asarray(probability) >= 0) & (np.asarray(probability) < 1)):
             raise UsageError(f"a quantile was asked at {probability}; give a probability in [0, 1)")
@@ -185,7 +188,7 @@ class NegativeBinomialLaw:
         """The law of some of the patients."""
         return NegativeBinomialLaw(self.mean[rows], self.size[rows], self.zero_inflation[rows])
 
-    def tables(self, at_least: Counts) -> Iterator[tuple[NDArray[np.intp], Floats]]:
+    def tables(self, at_least: Counts) -> Iterator[tuple[NDArray[np.intp], Array]]:
         """Distribution functions at 0, 1, ..., in blocks of patients of similar support.
 
         Yields rows and an array (rows, support); the support reaches past ``at_least`` and leaves out at most 1e-12.
@@ -239,28 +242,28 @@ class DrawsLaw:
         return len(self.draws)
 
     @property
-    def mean(self) -> Floats:
+    def mean(self) -> Array:
         """Means of the draws."""
-        return self.draws.mean(axis=1)
+        return np.asarray(self.draws.mean(axis=1))
 
     @property
-    def variance(self) -> Floats:
+    def variance(self) -> Array:
         """Variances of the draws, unbiased."""
-        return self.draws.var(axis=1, ddof=1)
+        return np.asarray(self.draws.var(axis=1, ddof=1))
 
     @property
-    def activity(self) -> Floats:
+    def activity(self) -> Array:
         """Shares of draws with at least one lesion."""
-        return (self.draws > 0).mean(axis=1)
+        return np.asarray((self.draws > 0).mean(axis=1))
 
-    def cdf(self, counts: object) -> Floats:
+    def cdf(self, counts: object) -> Array:
         """Share of draws <= counts; counts (n,) or (n, m)."""
         k = np.asarray(counts)
         flat = k.reshape(self.n, -1)
         share = np.stack([np.searchsorted(row, at, side="right") for row, at in zip(self.draws, flat, strict=True)])
-        return (share / self.draws.shape[1]).reshape(k.shape)
+        return np.asarray((share / self.draws.shape[1]).reshape(k.shape))
 
-    def pmf(self, counts: object) -> Floats:
+    def pmf(self, counts: object) -> Array:
         """Share of draws equal to counts."""
         k = np.asarray(counts)
         return self.cdf(k) - self.cdf(k - 1)

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalms.errors import UsageError
-from causalms.stats.count_laws import CountLaw, DrawsLaw, Floats, NegativeBinomialLaw
+from causalms.stats.count_laws import CountLaw, DrawsLaw, NegativeBinomialLaw
+from causalms.stats.glm import Array
 
 #: Scores by the name under which they are asked for.
 SCORES = {
@@ -20,7 +21,7 @@ SCORES = {
 }
 
 
-def score(name: str, law: CountLaw, observed: object) -> Floats:
+def score(name: str, law: CountLaw, observed: object) -> Array:
     r"""Score of every patient's forecast.
 
     With forecast distribution function :math:`F`, mean :math:`\mu`, variance :math:`\sigma^2` and observed count :math:`y`:
@@ -72,24 +73,24 @@ def score(name: str, law: CountLaw, observed: object) -> Floats:
     return plain_score(name, law, y)
 
 
-def plain_score(name: str, law: NegativeBinomialLaw, y: NDArray[np.int64]) -> Floats:
+def plain_score(name: str, law: NegativeBinomialLaw, y: NDArray[np.int64]) -> Array:
     """Scores that need the law only at the observed count; y (n,) or (n, m)."""
     extra = (slice(None),) + (None,) * (y.ndim - 1)
     if name == "log":
         with np.errstate(divide="ignore"):
-            return -np.log(law.pmf(y))
+            return np.asarray(-np.log(law.pmf(y)))
     if name == "dawid-sebastiani":
         return dawid_sebastiani(y, law.mean[extra], law.variance[extra])
     return (law.activity[extra] - (y > 0)) ** 2
 
 
-def dawid_sebastiani(y: NDArray[np.int64], mean: Floats, variance: Floats) -> Floats:
+def dawid_sebastiani(y: NDArray[np.int64], mean: Array, variance: Array) -> Array:
     """(y - mean)^2 / variance + log variance; infinite where a forecast without variance is missed."""
     spread = np.maximum(variance, np.finfo(float).tiny)
     return np.asarray((y - mean) ** 2 / spread + np.log(spread))
 
 
-def crps_at(law: NegativeBinomialLaw, y: NDArray[np.int64]) -> Floats:
+def crps_at(law: NegativeBinomialLaw, y: NDArray[np.int64]) -> Array:
     """CRPS at y (n, m), summing squared differences of distribution functions: no cancellation at any mean and size."""
     out = np.empty(y.shape)
     for rows, below in law.tables(np.zeros(law.n, np.int64)):
@@ -103,7 +104,7 @@ def crps_at(law: NegativeBinomialLaw, y: NDArray[np.int64]) -> Floats:
     return out
 
 
-def pool_scores(name: str, pool: NDArray[np.int64]) -> Floats:
+def pool_scores(name: str, pool: NDArray[np.int64]) -> Array:
     """Score of every member of a sorted pool against the law of the others; (n, D + 1) in, (n, D + 1) out."""
     draws = pool.shape[1] - 1
     if name == "crps":
@@ -124,10 +125,10 @@ def pool_scores(name: str, pool: NDArray[np.int64]) -> Floats:
     ties = tie_counts(pool) - 1
     smooth = moment_law(mean.ravel(), variance.ravel()).pmf(pool.ravel()).reshape(pool.shape)
     with np.errstate(divide="ignore"):
-        return -np.log((ties + smooth) / (draws + 1))
+        return np.asarray(-np.log((ties + smooth) / (draws + 1)))
 
 
-def others_moments(pool: NDArray[np.int64]) -> tuple[Floats, Floats]:
+def others_moments(pool: NDArray[np.int64]) -> tuple[Array, Array]:
     """Mean and variance of the pool without each member in turn."""
     draws = pool.shape[1] - 1
     total, square = pool.sum(axis=1, keepdims=True), (pool.astype(float) ** 2).sum(axis=1, keepdims=True)
@@ -155,7 +156,7 @@ def pool_ranks(pool: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.i
     return below, upto
 
 
-def moment_law(mean: Floats, variance: Floats) -> NegativeBinomialLaw:
+def moment_law(mean: Array, variance: Array) -> NegativeBinomialLaw:
     """Negative binomial with a given mean and variance; Poisson where the variance does not exceed the mean.
 
     Examples

@@ -16,8 +16,7 @@ from sklearn.metrics import roc_auc_score
 
 from causalms.calibration.pit import pit_ends, pit_histogram
 from causalms.errors import InputError
-from causalms.stats.count_laws import CountLaw, DrawsLaw, Floats, NegativeBinomialLaw
-from causalms.stats.scores import score
+from causalms.stats import Array, CountLaw, DrawsLaw, NegativeBinomialLaw, score
 
 
 @dataclass(frozen=True)
@@ -41,14 +40,14 @@ class KnownOutcomes:
     """
 
     arms: tuple[str, ...]
-    log_rate: Floats
+    log_rate: Array
     counts: NDArray[np.int64]
     randomised: NDArray[np.int64]
     marker: NDArray[np.bool_]
     size: float
 
     @property
-    def rate(self) -> Floats:
+    def rate(self) -> Array:
         """True expected counts."""
         return np.asarray(np.exp(self.log_rate))
 
@@ -92,7 +91,7 @@ def judge(law: CountLaw, known: KnownOutcomes, repetitions: int = 500, seed: int
 
     Examples
     --------
-    >>> from causalms.calibration import NegativeBinomialLaw
+    >>> from causalms.stats import NegativeBinomialLaw
     >>> rng = np.random.default_rng(0)
     >>> log_rate = rng.normal(size=(200, 1)) + np.log([2.0, 1.0])
     >>> counts = rng.poisson(rng.gamma(0.8, 1 / 0.8, (200, 1)) * np.exp(log_rate))
@@ -118,35 +117,35 @@ def judge(law: CountLaw, known: KnownOutcomes, repetitions: int = 500, seed: int
     if not isinstance(law, DrawsLaw):
         scores["the same, expected under the true law"] = expected_coverage(law, true_law, 0.9).reshape(patients, arms)
 
-    def ratio(rows: NDArray[np.intp]) -> Floats:
+    def ratio(rows: NDArray[np.intp]) -> Array:
         return np.asarray(mean[rows].mean(0) / known.rate[rows].mean(0))
 
-    def part(rows: NDArray[np.intp], wanted: bool) -> Floats:
+    def part(rows: NDArray[np.intp], wanted: bool) -> Array:
         own = ratio(rows[known.marker[rows] == wanted])
         return own / own[0]
 
-    def r2(rows: NDArray[np.intp]) -> Floats:
+    def r2(rows: NDArray[np.intp]) -> Array:
         true, own = known.log_rate[rows], log_mean[rows]
         error = own - own.mean(0) - true + true.mean(0)
         return np.asarray(1 - (error**2).mean(0) / true.var(0))
 
-    def pehe(rows: NDArray[np.intp]) -> Floats:
+    def pehe(rows: NDArray[np.intp]) -> Array:
         error = (mean - mean[:, :1] - known.rate + known.rate[:, :1])[rows, 1:]
         return np.array([np.sqrt((error**2).mean())])
 
-    def total_variance(rows: NDArray[np.intp]) -> Floats:
+    def total_variance(rows: NDArray[np.intp]) -> Array:
         true = true_law.variance.reshape(patients, arms)[rows].mean(0) + known.rate[rows].var(0)
         return np.asarray((variance[rows].mean(0) + mean[rows].var(0)) / true)
 
-    def zeros(rows: NDArray[np.intp]) -> Floats:
+    def zeros(rows: NDArray[np.intp]) -> Array:
         return np.asarray((1 - activity[rows]).mean(0) / (1 - true_law.activity.reshape(patients, arms)[rows]).mean(0))
 
-    def auc(rows: NDArray[np.intp]) -> Floats:
+    def auc(rows: NDArray[np.intp]) -> Array:
         active = known.counts[rows].ravel() > 0
         one_class = active.all() or not active.any()
         return np.array([np.nan if one_class else roc_auc_score(active, activity[rows].ravel())])
 
-    by_arm: dict[str, Callable[[NDArray[np.intp]], Floats]] = {
+    by_arm: dict[str, Callable[[NDArray[np.intp]], Array]] = {
         "mean ratio": ratio,
         "rate ratio / truth": lambda rows: ratio(rows) / ratio(rows)[0],
         "rate ratio / truth, marker positive": lambda rows: part(rows, True),
@@ -155,7 +154,7 @@ def judge(law: CountLaw, known: KnownOutcomes, repetitions: int = 500, seed: int
         "variance / truth": total_variance,
         "share of zeros / truth": zeros,
     }
-    overall: dict[str, Callable[[NDArray[np.intp]], Floats]] = {
+    overall: dict[str, Callable[[NDArray[np.intp]], Array]] = {
         "R2 of log rate": lambda rows: r2(rows).mean(keepdims=True),
         "PEHE": pehe,
         "AUC of activity": auc,
@@ -176,7 +175,7 @@ def judge(law: CountLaw, known: KnownOutcomes, repetitions: int = 500, seed: int
     return pd.DataFrame(rows, columns=["measure", "arm", "estimate", "lower", "upper", "patients"])
 
 
-def expected_coverage(law: CountLaw, true_law: CountLaw, level: float) -> Floats:
+def expected_coverage(law: CountLaw, true_law: CountLaw, level: float) -> Array:
     r"""Probability that a count of the true law lies in the central interval of another law, randomised at the ends; (n,).
 
     With F the law, G the true one and q the smallest count with :math:`F(q) \ge u`, the randomised transform of a count
@@ -190,7 +189,7 @@ def expected_coverage(law: CountLaw, true_law: CountLaw, level: float) -> Floats
 
     Examples
     --------
-    >>> from causalms.calibration import NegativeBinomialLaw
+    >>> from causalms.stats import NegativeBinomialLaw
     >>> true, narrow = NegativeBinomialLaw([3.0], [0.5]), NegativeBinomialLaw([3.0], [2.0])
     >>> expected_coverage(true, true, 0.9).round(3).tolist(), expected_coverage(narrow, true, 0.9).round(3).tolist()
     ([0.9], [0.778])
@@ -203,7 +202,7 @@ def expected_coverage(law: CountLaw, true_law: CountLaw, level: float) -> Floats
     return np.asarray(ends[1] - ends[0])
 
 
-def _mean(values: Floats, rows: NDArray[np.intp]) -> Floats:
+def _mean(values: Array, rows: NDArray[np.intp]) -> Array:
     return np.array([values[rows].mean()])
 
 

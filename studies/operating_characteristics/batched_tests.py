@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import ndtr
 
-from causalms.stats import Array
-from causalms.stats.resampling import (
+from causalms.stats import (
+    Array,
     acceleration,
     bias_correction,
     bootstrap_ends,

@@ -9,8 +9,7 @@ from causalms.calibration import decomposition
 from causalms.calibration.cells import cells_of
 from causalms.calibration.decomposition import DECOMPOSED
 from causalms.errors import UsageError
-from causalms.stats import DrawsLaw, NegativeBinomialLaw, score
-from causalms.stats.count_laws import CountLaw
+from causalms.stats import CountLaw, DrawsLaw, NegativeBinomialLaw, score
 
 
 def patients(n: int, seed: int = 1) -> tuple[NegativeBinomialLaw, np.ndarray]:

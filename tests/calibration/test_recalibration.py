@@ -9,8 +9,7 @@ import pytest
 from causalms.calibration import Pairs, Recalibration, assess, conformal, pit_histogram, recalibrate, split
 from causalms.effects import analyse_draws
 from causalms.errors import RefusalError
-from causalms.stats import DrawsLaw, NegativeBinomialLaw
-from causalms.stats.count_laws import CountLaw
+from causalms.stats import CountLaw, DrawsLaw, NegativeBinomialLaw
 
 EFFECT = {"placebo": 1.0, "ocrelizumab": 0.15}
 

@@ -9,9 +9,7 @@ import pandas as pd
 import pytest
 
 from causalms.errors import ConvergenceError, RefusalError
-from causalms.stats.batched import Batch, BatchFit, fit_batch
-from causalms.stats.glm import fit_model
-from causalms.stats.negbin import log_likelihood, observed_information
+from causalms.stats import Batch, BatchFit, fit_batch, fit_model, log_likelihood, observed_information
 
 
 def design(trial: pd.DataFrame) -> np.ndarray:

@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 
 from causalms.effects import analyse
-from causalms.stats.glm import fit_model
-from causalms.stats.negbin import log_likelihood
+from causalms.stats import fit_model, log_likelihood
 
 ORACLES = Path(__file__).parents[1] / "oracles"
 TRUTH = pd.read_csv(ORACLES / "effects.csv").set_index("id")

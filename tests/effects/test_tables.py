@@ -14,7 +14,7 @@ from causalms.effects import analyse
 from causalms.effects.adam import bds_table, read_adam, write_xpt
 from causalms.effects.publication import publication_table, write_publication
 from causalms.errors import InputError, UsageError
-from causalms.stats.multiplicity import adjusted_p_values, with_adjusted_p_values
+from causalms.stats import adjusted_p_values, with_adjusted_p_values
 from causalms.tables import RESULTS_COLUMNS, read_table, write_table
 
 BASE = {"outcome": "y", "reference": "placebo", "exposure": "exposure_years"}
