@@ -1,10 +1,10 @@
 """Are predictive count distributions calibrated?  Judged patient by patient against the arm each was randomised to."""
 
-from causalms.calibration.assess import Assessment, assess
-from causalms.calibration.conformal import ConformalSets, conformal
+from causalms.calibration.assessment import Assessment, assess
+from causalms.calibration.conformal_sets import ConformalSets, conformal
 from causalms.calibration.coverage import coverage_table
 from causalms.calibration.decomposition import Decomposition, decomposition
-from causalms.calibration.pairs import Pairs, pair
+from causalms.calibration.pairs import Pairs, Sources, pair
 from causalms.calibration.pit import Pit, pit_curve, pit_ends, pit_histogram, randomised_pit
 from causalms.calibration.recalibration import Recalibration, recalibrate, split
 from causalms.calibration.reliability import Reliability, brier_parts, reliability
@@ -18,7 +18,7 @@ from causalms.calibration.spatial import (
     region_volumes,
     voxel_reliability,
 )
-from causalms.calibration.summary import summary
+from causalms.calibration.summary_table import summary
 
 __all__ = [
     "Assessment",
@@ -31,6 +31,7 @@ __all__ = [
     "Reliability",
     "RiskMap",
     "Rootogram",
+    "Sources",
     "assess",
     "brier_parts",
     "calibration_test",

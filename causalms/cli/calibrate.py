@@ -117,8 +117,7 @@ class _Judging:
 
     def pair(self, seen: pd.DataFrame, observed: str, week: float | None, outcome: str) -> Pairs:
         """Forecasts beside observations; messages name the files."""
-        from causalms.calibration import pair
-        from causalms.calibration.pairs import Sources
+        from causalms.calibration import Sources, pair
 
         place = Path(observed) / "participants.tsv" if Path(observed).is_dir() else observed
         return pair(self.table, seen, week, outcome, Sources(self.source, str(place)))

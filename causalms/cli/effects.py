@@ -121,7 +121,7 @@ def command(
       causalms effects trial/ --outcome net2_lesions_week96 --reference placebo --missing ipw --missing-given "age + edss"
       causalms effects adnet2.xpt --adsl adsl.xpt --paramcd NET2 --avisit "Week 48" --reference placebo
     """  # noqa: D301
-    from causalms.effects.draws import is_draws_table
+    from causalms.effects import is_draws_table
     from causalms.tables import read_table, write_table
 
     writable("--out", out)
@@ -158,7 +158,7 @@ def command(
 
 def _adam(bds: Path, adsl: Path, paramcd: str | None, avisit: str | None) -> pd.DataFrame:
     """One row a subject from ADSL and one parameter of a BDS dataset; AVAL as column ``aval``."""
-    from causalms.effects.adam import read_adam
+    from causalms.effects import read_adam
 
     if not paramcd:
         raise UsageError("--adsl needs the parameter of the outcome: --paramcd NET2")
@@ -189,7 +189,7 @@ def _with_missing(
     options: dict[str, Any],
 ) -> tuple[str, pd.DataFrame]:
     """Effects by a named strategy for missing outcomes."""
-    from causalms.effects.missing import effects_with_missing_outcomes
+    from causalms.effects import effects_with_missing_outcomes
 
     if not options["outcome"]:
         raise UsageError("--outcome is missing: name the column of counts, of 0/1 or of numbers")
@@ -215,7 +215,7 @@ def _with_missing(
 
 def _lines(results: pd.DataFrame) -> str:
     """A results table of observed effects in plain text."""
-    from causalms.effects.printing import columns, interval, number, p_value
+    from causalms.effects import interval, number, p_value, text_columns
 
     measure = results["measure"].iloc[0]
     heads = [
@@ -227,7 +227,13 @@ def _lines(results: pd.DataFrame) -> str:
         heads.append([pair, number(row["estimate"]), limits, number(row["se"]), p_value(row["p_value"])])
     first = results.iloc[0]
     return "\n".join(
-        [*columns(heads), "", f"estimand   {first.estimand}", f"estimator  {first.estimator}", f"variance   {first.variance}"]
+        [
+            *text_columns(heads),
+            "",
+            f"estimand   {first.estimand}",
+            f"estimator  {first.estimator}",
+            f"variance   {first.variance}",
+        ]
     )
 
 
@@ -235,14 +241,14 @@ def _observed(
     patients: pd.DataFrame, source: str, options: dict[str, Any], publication: Path | None, multiplicity: str | None
 ) -> tuple[str, pd.DataFrame]:
     """Effects on observed outcomes, one row a patient."""
-    from causalms.effects.analyse import analyse
+    from causalms.effects import analyse
 
     if not options["outcome"]:
         raise UsageError("--outcome is missing: name the column of counts, of 0/1 or of numbers")
     analysis = analyse(patients, source=source, **options)
     text, results, adjusted = repr(analysis), analysis.results, None
     if options["prognostic"] and analysis.means is not None:
-        from causalms.effects.prognostic import savings
+        from causalms.effects import savings
 
         text += "\n\n" + "\n".join(saved.sentence for saved in savings(analysis))
     if multiplicity is not None:
@@ -253,7 +259,7 @@ def _observed(
         pairs = ", ".join(f"{arm} {value:.4g}" for arm, value in zip(results["arm"], adjusted, strict=True))
         text += f"\n\nadjusted p ({multiplicity}): {pairs}"
     if publication is not None:
-        from causalms.effects.publication import write_publication
+        from causalms.effects import write_publication
 
         text += f"\n\ntable written to {write_publication(analysis, publication, adjusted)}"
     return text, results
@@ -261,8 +267,7 @@ def _observed(
 
 def _simulated(draws: pd.DataFrame, source: str, week: float | None, options: dict[str, Any]) -> tuple[str, pd.DataFrame]:
     """Effects on a draws table: g-computation over patients."""
-    from causalms.effects.printing import simulated_page
-    from causalms.effects.simulated import analyse_draws
+    from causalms.effects import analyse_draws, simulated_page
 
     for name in ("exposure", "adjust", "interaction", "strata", "prognostic", "cluster", "pool_trials"):
         if options[name]:

@@ -40,8 +40,7 @@ def command(
     import pandas as pd
 
     from causalms.files import whole_folder
-    from causalms.generator import Generator
-    from causalms.generator.forecast import forecast_patient
+    from causalms.generator import Generator, forecast_patient
     from causalms.report.figures import risk_maps
     from causalms.tables import write_table
     from causalms.trials import load_trial

@@ -23,12 +23,9 @@ def command(masks: tuple[Path, ...], out: Path, rule_name: str, regions: bool) -
     from tqdm import tqdm
 
     from causalms.errors import InputError
-    from causalms.lesions import LesionRule, lesion_table
-    from causalms.lesions.table import summarise
+    from causalms.lesions import LesionRule, lesion_table, summarise
     from causalms.tables import write_table
-    from causalms.trials import template_anatomy
-    from causalms.trials.folder import binary
-    from causalms.trials.nifti import read_volume
+    from causalms.trials import binary, read_volume, template_anatomy
 
     rule = LesionRule.named(rule_name)
     files = [file for path in masks for file in (sorted(path.rglob("*label-L*_mask.nii*")) if path.is_dir() else [path])]

@@ -238,7 +238,7 @@ class _Run:
 
     def _rung_three(self) -> tuple[pd.DataFrame, dict[str, Any]]:
         from causalms.causal import diagnostics_table, rung_three_results
-        from causalms.report.figures.counterfactual import diagnostics_page
+        from causalms.report.figures import diagnostics_page
 
         checked = self.options.checked_patients
         with warnings.catch_warnings(record=True) as doubts:
@@ -257,7 +257,7 @@ class _Run:
         import pandas as pd
 
         from causalms.causal import rho_sweep
-        from causalms.report.figures.counterfactual import bounds_page
+        from causalms.report.figures import bounds_page
 
         options, week = self.options, max(self.options.visits)
         assert options.reference is not None

@@ -35,8 +35,7 @@ def command(
     """  # noqa: D301
     from causalms.errors import UsageError
     from causalms.report import Report, figures, read_credibility
-    from causalms.report.figures.benefit import benefit_comparisons
-    from causalms.report.figures.counterfactual import counterfactual_pages
+    from causalms.report.figures import benefit_comparisons, counterfactual_pages
     from causalms.tables import read_table, validate
 
     if out.suffix not in (".html", ".htm"):

@@ -26,7 +26,7 @@ def command(out: Path, design: str, patients: int, grid: str, seed: int, workers
       causalms simulate trial --design pooled --patients 300 --seed 1
       causalms check trial
     """  # noqa: D301 - the backspace is the character that click looks for
-    from causalms.phantom.folder import write_simulated_trial
+    from causalms.phantom import write_simulated_trial
 
     written = write_simulated_trial(out, design, patients, seed, grid, workers)
     click.echo(f"{written.root}: {written.patients} patients, design {design}, {grid}, seed {seed}; truth in sourcedata/truth")

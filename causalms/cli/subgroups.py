@@ -164,7 +164,7 @@ def _forests(
     if shrinkage is not None:
         if options["measure"] != "rate-ratio":
             raise UsageError(f"--shrinkage is of rate ratios, not of a {options['measure']}")
-        from causalms.subgroups.shrinkage import shrink
+        from causalms.subgroups import shrink
 
         same = {key: options[key] for key in ("reference", "arm", "exposure", "level")}
         progress = sys.stderr.isatty()

@@ -29,10 +29,9 @@ def command(trial: Path, out: Path, name: str, budget_minutes: float | None, dev
     """  # noqa: D301
     from causalms.errors import UsageError
     from causalms.files import whole_file
-    from causalms.generator.config import config
-    from causalms.generator.train.distributed import first_process
-    from causalms.generator.train.loop import train
-    from causalms.report.figures.training import training_log
+    from causalms.generator import config
+    from causalms.generator.train import first_process, train
+    from causalms.report.figures import training_log
     from causalms.tables import read_table
     from causalms.trials import load_trial
 

@@ -18,11 +18,9 @@ from causalms.causal import CausalModel, Running, Twin, diagnostics_table, recal
 from causalms.cli.places import judged_risk_maps
 from causalms.effects import analyse, estimate
 from causalms.phantom import PhantomTrial, load_design, simulate_trial
-from causalms.report import Report, figures, read_credibility
-from causalms.report.credibility import DEMONSTRATION
-from causalms.report.figures.counterfactual import counterfactual_pages
-from causalms.subgroups import forest
-from causalms.subgroups.simulated import simulated_forest
+from causalms.report import DEMONSTRATION, Report, figures, read_credibility
+from causalms.report.figures import counterfactual_pages
+from causalms.subgroups import forest, simulated_forest
 from causalms.tables import net2_column, write_table
 from causalms.trials import template_anatomy
 

@@ -6,17 +6,18 @@ A trial statistician without images starts at :func:`analyse` or :func:`estimate
 from __future__ import annotations
 
 from causalms.effects.adam import bds_table, read_adam, write_xpt
-from causalms.effects.analyse import Analysis, analyse
+from causalms.effects.analysis import Analysis, analyse
 from causalms.effects.contrasts import transformed
-from causalms.effects.draws import patient_means
+from causalms.effects.draws import is_draws_table, patient_means
 from causalms.effects.estimands import MEASURES, Estimand, Measure, measure_named
-from causalms.effects.estimate import Effects, estimate
 from causalms.effects.missing import effects_with_missing_outcomes
+from causalms.effects.one_door import Effects, estimate
+from causalms.effects.printing import interval, number, p_value, simulated_page, text_columns
 from causalms.effects.prognostic import cross_fitted, prospective_power, sample_size, savings
 from causalms.effects.publication import publication_table, write_publication
 from causalms.effects.simulated import analyse_draws
 from causalms.effects.transport import transport_weights, transported_effect
-from causalms.effects.variance import influence_values
+from causalms.effects.variance import coefficient_covariance, influence_values
 
 __all__ = [
     "MEASURES",
@@ -27,17 +28,24 @@ __all__ = [
     "analyse",
     "analyse_draws",
     "bds_table",
+    "coefficient_covariance",
     "cross_fitted",
     "effects_with_missing_outcomes",
     "estimate",
     "influence_values",
+    "interval",
+    "is_draws_table",
     "measure_named",
+    "number",
+    "p_value",
     "patient_means",
     "prospective_power",
     "publication_table",
     "read_adam",
     "sample_size",
     "savings",
+    "simulated_page",
+    "text_columns",
     "transformed",
     "transport_weights",
     "transported_effect",

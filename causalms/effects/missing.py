@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from causalms.effects import columns
-from causalms.effects.analyse import analyse
+from causalms.effects.analysis import analyse
 from causalms.effects.contrasts import contrast_with_reference, wald
 from causalms.effects.estimands import Estimand, measure_named
 from causalms.effects.variance import Covariance

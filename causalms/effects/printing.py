@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
-    from causalms.effects.analyse import Analysis
+    from causalms.effects.analysis import Analysis
 
 _HEADS = {"rate": "rate", "risk": "risk", "mean": "mean"}
 
@@ -20,7 +20,7 @@ def page(analysis: Analysis) -> str:
     Examples
     --------
     >>> import pandas as pd
-    >>> from causalms.effects.analyse import analyse
+    >>> from causalms.effects.analysis import analyse
     >>> table = pd.DataFrame({"relapses": [2, 4, 3, 1, 0, 2], "arm": ["placebo"] * 3 + ["drug"] * 3})
     >>> print(page(analyse(table, outcome="relapses", reference="placebo")).splitlines()[0])
     arm      n  events  rate  95% CI
@@ -50,7 +50,7 @@ def arm_lines(analysis: Analysis) -> list[str]:
         rows.append([str(row["arm"]), *counts, number(value), interval(row["lower"], row["upper"])])
     if not analysis.data.has_exposure:
         rows = [[*row[:3], *row[4:]] for row in rows]
-    return columns(rows)
+    return text_columns(rows)
 
 
 def contrast_lines(analysis: Analysis) -> list[str]:
@@ -70,7 +70,7 @@ def contrast_lines(analysis: Analysis) -> list[str]:
                 p_value(contrast.p_value),
             ]
         )
-    return columns(rows)
+    return text_columns(rows)
 
 
 def estimand_lines(analysis: Analysis) -> list[str]:
@@ -97,10 +97,10 @@ def simulated_page(results: pd.DataFrame) -> str:
     first = results.iloc[0]
     lines = [f"standard errors {scale}: patients, generator, Monte Carlo", f"estimand   {first.estimand}"]
     lines += [f"estimator  {first.estimator}", f"variance   {first.variance}", f"patients   {first.n:g}"]
-    return "\n".join([*columns(rows), "", *lines])
+    return "\n".join([*text_columns(rows), "", *lines])
 
 
-def columns(rows: list[list[str]]) -> list[str]:
+def text_columns(rows: list[list[str]]) -> list[str]:
     """Left-aligned first column, right-aligned others, two spaces between; trailing interval columns stay left-aligned."""
     widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
     lines = []

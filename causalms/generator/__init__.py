@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from causalms.generator.config import CONFIGS, ModelConfig, TrainingConfig, config
+from causalms.generator.configurations import CONFIGS, ModelConfig, TrainingConfig, config
+from causalms.generator.forecast import forecast_patient
 from causalms.generator.model import Abduction, ExpectedOutcome, Generator, Scan
 from causalms.generator.noise import DiffusionNoise
 from causalms.generator.sampling import SAMPLERS
@@ -19,5 +20,6 @@ __all__ = [
     "Scan",
     "TrainingConfig",
     "config",
+    "forecast_patient",
     "one_thread",
 ]

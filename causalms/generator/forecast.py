@@ -13,8 +13,7 @@ from tqdm import tqdm
 
 from causalms.generator.control_variate import ControlledMean, controlled_mean, frailties
 from causalms.generator.model import ExpectedOutcome, Generator
-from causalms.trials import Trial, resample_back, resample_trial
-from causalms.trials.nifti import write_map, write_mask
+from causalms.trials import Trial, resample_back, resample_trial, write_map, write_mask
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from causalms.errors import InputError
-from causalms.generator.config import COVARIATES, MODALITIES
+from causalms.generator.configurations import COVARIATES, MODALITIES
 from causalms.trials import Space, Trial, template_anatomy
 
 #: Region pools: four anatomical regions, T2 lesions, their surroundings, enhancing lesions.

@@ -15,7 +15,7 @@ from causalms.errors import InputError, RefusalError, UsageError
 from causalms.generator import noise as exogenous
 from causalms.generator import sampling as samplers
 from causalms.generator.checkpoint import load_tensors, read_checkpoint, write_checkpoint
-from causalms.generator.config import COVARIATES, ModelConfig
+from causalms.generator.configurations import COVARIATES, ModelConfig
 from causalms.generator.inputs import POOLED, PatientArrays, patient_arrays, pooled_signals, template_planes, volumes
 from causalms.generator.network import Encoded, Network, channels_last
 from causalms.generator.noise import DiffusionNoise

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from causalms.generator.config import ModelConfig
+from causalms.generator.configurations import ModelConfig
 
 
 class Encoded(NamedTuple):

@@ -5,11 +5,21 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from causalms.report.credibility import CredibilityPlan, Criterion, Judgement, Plan, Verdict, judge, read_credibility
+from causalms.report.credibility import (
+    DEMONSTRATION,
+    CredibilityPlan,
+    Criterion,
+    Judgement,
+    Plan,
+    Verdict,
+    judge,
+    read_credibility,
+)
 from causalms.report.document import Report
 from causalms.report.methods import assumptions, methods_paragraphs
 
 __all__ = [
+    "DEMONSTRATION",
     "CredibilityPlan",
     "Criterion",
     "Judgement",

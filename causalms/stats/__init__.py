@@ -8,7 +8,7 @@ from causalms.stats.batched import Batch, BatchFit, fit_batch
 from causalms.stats.count_laws import CountLaw, DrawsLaw, NegativeBinomialLaw, interval_positions
 from causalms.stats.count_sums import CountSums
 from causalms.stats.dispersion import FULL_WEIGHT, adjusted_alpha, adjusted_alphas
-from causalms.stats.glm import FAMILIES, LOG_LINK, Array, Family, Fit, fit_model, inverse_link, mean_slope
+from causalms.stats.glm import FAMILIES, LOG_LINK, Array, Family, Fit, inverse_link, mean_slope
 from causalms.stats.multiplicity import adjusted_p_values, with_adjusted_p_values
 from causalms.stats.negbin import log_likelihood, observed_information
 from causalms.stats.randomness import keyed_generator
@@ -22,6 +22,7 @@ from causalms.stats.resampling import (
     welch_statistics,
 )
 from causalms.stats.scores import SCORES, crps_at, moment_law, others_moments, plain_score, pool_ranks, pool_scores, score
+from causalms.stats.single_fit import fit_model
 
 __all__ = [
     "FAMILIES",

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalms.effects.variance import coefficient_covariance
+from causalms.effects import coefficient_covariance
 from causalms.errors import ConvergenceError, RefusalError, UsageError, optional_packages
 from causalms.stats import fit_model
 from causalms.tables import ContrastPopulation, Grouping, ResultRow, contrast_population, grouping, results_table

@@ -9,7 +9,7 @@ import pandas as pd
 
 from causalms.effects import analyse_draws
 from causalms.errors import InputError, RefusalError
-from causalms.subgroups.forest import Forest, assemble
+from causalms.subgroups.subgroup_effects import Forest, assemble
 from causalms.tables import participant_key
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from causalms.tables.contrast_population import ContrastPopulation, contrast_population
 from causalms.tables.groups import Grouping, grouping
 from causalms.tables.io import as_frame, read_table, refuse_repeated_columns, write_table
 from causalms.tables.keys import WEEKS_PER_YEAR, arm_order, one_week, participant_key
+from causalms.tables.population import ContrastPopulation, contrast_population
 from causalms.tables.results import RESULTS_COLUMNS, ResultRow, results_table
 from causalms.tables.schema import (
     DRAWS_KEYS,

@@ -2,7 +2,8 @@
 
 from causalms.trials.anatomy import Anatomy, template_anatomy
 from causalms.trials.check import Problem, check_trial, summary_table
-from causalms.trials.folder import load_trial
+from causalms.trials.folder import binary, load_trial
+from causalms.trials.nifti import read_volume, write_map, write_mask
 from causalms.trials.resample import resample_back, resample_trial
 from causalms.trials.space import Space, mni_space
 from causalms.trials.trial import MASKS, MODALITIES, ImageSource, Trial
@@ -17,11 +18,15 @@ __all__ = [
     "Space",
     "Trial",
     "TrialWriter",
+    "binary",
     "check_trial",
     "load_trial",
     "mni_space",
+    "read_volume",
     "resample_back",
     "resample_trial",
     "summary_table",
     "template_anatomy",
+    "write_map",
+    "write_mask",
 ]

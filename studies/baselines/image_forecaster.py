@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from causalms.errors import InputError, RefusalError
 from causalms.generator.checkpoint import load_tensors, read_checkpoint, write_checkpoint
-from causalms.generator.config import COVARIATES
+from causalms.generator.configurations import COVARIATES
 from causalms.generator.inputs import POOLED, PatientArrays, pooled_signals, stack, template_planes, volumes
 from causalms.generator.model import ExpectedOutcome
 from causalms.generator.network import Network

@@ -10,7 +10,7 @@ import numpy as np
 import statsmodels.api as sm
 
 from causalms.errors import ConvergenceError, RefusalError
-from causalms.generator.config import COVARIATES
+from causalms.generator.configurations import COVARIATES
 from causalms.generator.inputs import PatientArrays
 from causalms.generator.model import ExpectedOutcome
 from causalms.generator.train.data import TrainingPatient

@@ -1,1 +1,8 @@
 """Training of the generator: from a trial to a checkpoint."""
+
+from __future__ import annotations
+
+from causalms.generator.train.distributed import first_process
+from causalms.generator.train.loop import train
+
+__all__ = ["first_process", "train"]

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from causalms.generator.config import ModelConfig
+from causalms.generator.configurations import ModelConfig
 from causalms.generator.network import Network
 from causalms.generator.noise import training_sigmas
 from causalms.generator.train.data import TrainingPatient

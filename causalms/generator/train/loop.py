@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from causalms.errors import InputError, UsageError
 from causalms.generator.checkpoint import load_tensors
-from causalms.generator.config import COVARIATES, ModelConfig, TrainingConfig
+from causalms.generator.configurations import COVARIATES, ModelConfig, TrainingConfig
 from causalms.generator.inputs import POOLED, pooled_signals, stack, template_planes, volumes
 from causalms.generator.model import Generator
 from causalms.generator.network import Network, channels_last

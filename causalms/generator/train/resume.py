@@ -12,7 +12,7 @@ from torch import Tensor
 
 from causalms.errors import InputError
 from causalms.generator.checkpoint import load_tensors, read_checkpoint, write_checkpoint
-from causalms.generator.config import TrainingConfig
+from causalms.generator.configurations import TrainingConfig
 from causalms.generator.network import Network
 
 

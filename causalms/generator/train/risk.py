@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from causalms.generator.config import TrainingConfig
+from causalms.generator.configurations import TrainingConfig
 from causalms.generator.inputs import pooled_signals, stack, volumes
 from causalms.generator.network import Network
 from causalms.generator.train.data import TrainingPatient

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from causalms.report.figures.anatomy import lesion_frequency, voxel_risk
-from causalms.report.figures.benefit import benefit_curves, benefit_groups
+from causalms.report.figures.benefit import benefit_comparisons, benefit_curves, benefit_groups
 from causalms.report.figures.calibration import coverage, pit_curve, pit_histogram, reliability, rootogram
+from causalms.report.figures.counterfactual import bounds_page, counterfactual_pages, diagnostics_page
 from causalms.report.figures.effects import agreement_scatter, bounds_over_rho, count_distribution, learning_curve
 from causalms.report.figures.forest import benchmark_bars, effect_forest, subgroup_forest
 from causalms.report.figures.maps import risk_maps
@@ -13,11 +14,15 @@ from causalms.report.figures.training import training_log
 __all__ = [
     "agreement_scatter",
     "benchmark_bars",
+    "benefit_comparisons",
     "benefit_curves",
     "benefit_groups",
     "bounds_over_rho",
+    "bounds_page",
     "count_distribution",
+    "counterfactual_pages",
     "coverage",
+    "diagnostics_page",
     "effect_forest",
     "learning_curve",
     "lesion_frequency",

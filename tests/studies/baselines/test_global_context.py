@@ -13,7 +13,7 @@ from scipy import stats
 
 from causalms.errors import InputError, RefusalError
 from causalms.generator import Generator, config
-from causalms.generator.config import COVARIATES
+from causalms.generator.configurations import COVARIATES
 from causalms.generator.inputs import POOLED
 from causalms.generator.network import Network
 from causalms.generator.train.data import TrainingPatient, training_set

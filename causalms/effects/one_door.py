@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from causalms.effects.analyse import Analysis, analyse
+from causalms.effects.analysis import Analysis, analyse
 from causalms.effects.draws import is_draws_table
 from causalms.effects.printing import html_page, page, simulated_page
 from causalms.effects.simulated import analyse_draws
