@@ -123,6 +123,7 @@ def _written(node: Node, safe: dict[str, str]) -> str:
         case Operation(sign, (left, right)):
             inside = f"{_written(left, safe)} {sign} {_written(right, safe)}"
             return inside if sign in ("+", "-", "*", "/", ":", "**") and _is_plain(left) and _is_plain(right) else f"({inside})"
+    raise AssertionError(node)  # every kind of node stands above
 
 
 def _is_plain(node: Node) -> bool:
@@ -142,11 +143,11 @@ def _named(text: str, safe: dict[str, str]) -> str:
     return text
 
 
-def _quantiles(values: Any, parts: int) -> pd.Categorical:
+def _quantiles(values: Any, parts: int) -> Any:
     """Groups of equal size by the quantiles of a column."""
     cuts = np.unique(np.nanquantile(np.asarray(values, dtype=float), np.arange(1, parts) / parts))
     place = np.searchsorted(cuts, np.asarray(values, dtype=float), side="left")
-    return pd.Categorical.from_codes(place, [f"group {number + 1}" for number in range(len(cuts) + 1)])
+    return pd.Categorical.from_codes([int(at) for at in place], [f"group {number + 1}" for number in range(len(cuts) + 1)])
 
 
 _EXTRA: dict[str, Callable[..., Any]] = {"log1p": np.log1p, "sqrt": np.sqrt, "quantiles": _quantiles}

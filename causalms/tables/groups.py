@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalms.errors import UsageError
+from causalms.tables.conditions import rows_where
 
 _COMPARISON = re.compile(r"^\s*(\w+)\s*(>=|<=|==|!=|>|<)\s*([^&|<>=!]+?)\s*$")
 _OPPOSITE = {">=": "<", "<=": ">", ">": "<=", "<": ">=", "==": "!=", "!=": "=="}
@@ -81,9 +82,20 @@ def _by_column(values: pd.Series, name: str) -> Grouping:
     present = values.dropna()
     numeric = pd.api.types.is_numeric_dtype(values)
     kinds = sorted(present.unique()) if numeric else sorted(present.unique(), key=str)
-    shown = {kind: f"{name} = {kind:g}" if numeric else f"{name} = {kind}" for kind in kinds}
+    shown = {kind: f"{name} = {_number(kind)}" if numeric else f"{name} = {kind}" for kind in kinds}
     labels = np.array([shown.get(value, "") if pd.notna(value) else "" for value in values], dtype=object)
     return Grouping(name, labels, tuple(shown.values()))
+
+
+def _number(value: float) -> str:
+    """A number in full: two values never share a name.
+
+    Examples
+    --------
+    >>> _number(1000001.0), _number(0.1234561), _number(2.5)
+    ('1000001', '0.1234561', '2.5')
+    """
+    return np.format_float_positional(float(value), trim="-") if 1e-4 <= abs(value) < 1e16 or value == 0 else repr(float(value))
 
 
 def _by_quantiles(frame: pd.DataFrame, name: str, column: str, parts: int) -> Grouping:
@@ -92,27 +104,16 @@ def _by_quantiles(frame: pd.DataFrame, name: str, column: str, parts: int) -> Gr
     values = frame[column].to_numpy(float)
     cuts = np.unique(np.nanquantile(values, np.arange(1, parts) / parts))
     place = np.searchsorted(cuts, values, side="left")
-    names = [f"{column} <= {cuts[0]:g}"]
-    names += [f"{low:g} < {column} <= {high:g}" for low, high in pairwise(cuts)]
-    names += [f"{column} > {cuts[-1]:g}"]
+    names = [f"{column} <= {_number(cuts[0])}"]
+    names += [f"{_number(low)} < {column} <= {_number(high)}" for low, high in pairwise(cuts)]
+    names += [f"{column} > {_number(cuts[-1])}"]
     labels = np.array([names[at] if value == value else "" for at, value in zip(place, values, strict=True)], dtype=object)
     return Grouping(name, labels, tuple(label for label in names if (labels == label).any()))
 
 
 def _by_condition(frame: pd.DataFrame, name: str) -> Grouping:
-    try:
-        met = frame.eval(name, engine="python")
-    except Exception as error:  # pandas raises many classes here; all mean that the text is no condition on these columns
-        reason = str(error).splitlines()[0]
-        raise UsageError(
-            f"`by` {name!r}: is no column, no condition on columns and not quantiles(column, parts) ({reason}); "
-            f"columns are {', '.join(map(str, frame.columns[:20]))}"
-        ) from None
-    if not (isinstance(met, pd.Series) and met.dtype == bool):
-        raise UsageError(f'`by` {name!r}: gives no true or false for each patient; write a condition such as "age >= 40"')
-    asked = [column for column in frame.columns if re.search(rf"\b{re.escape(str(column))}\b", name)]
-    unknown = frame[asked].isna().any(axis=1).to_numpy()
+    met, unknown = rows_where(frame, name, "by")
     found = _COMPARISON.match(name)
     opposite = f"{found[1]} {_OPPOSITE[found[2]]} {found[3]}" if found else f"not ({name})"
-    labels = np.where(unknown, "", np.where(met.to_numpy(), name, opposite)).astype(object)
+    labels = np.where(unknown, "", np.where(met, name, opposite)).astype(object)
     return Grouping(name, labels, tuple(label for label in (name, opposite) if (labels == label).any()))
