@@ -11,7 +11,7 @@ import click
 
 import causalms as cms
 from causalms.causal import Running, rho_sweep
-from causalms.report.figures.counterfactual import bounds_page
+from causalms.report import figures
 from causalms.tables import write_table
 from studies.known_truth.couplings import true_joint_probabilities
 
@@ -53,7 +53,7 @@ def main(
     found["truth"] = found["measure"].map(dict(zip(("benefit", "harm", "activity harm"), true, strict=True)))
     found = found.assign(draws=draws, model=causal_model.mechanism.name, checksum=causal_model.mechanism.checksum)
     write_table(found, out / "bounds_over_rho.csv")
-    bounds_page(found).savefig(out / "bounds_over_rho.png", dpi=120)
+    figures.bounds_page(found).savefig(out / "bounds_over_rho.png", dpi=120)
     click.echo(found.round(3).to_string(index=False))
 
 

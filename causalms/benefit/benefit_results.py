@@ -14,13 +14,14 @@ from causalms.benefit.policy import policy_value
 from causalms.benefit.predict import Benefit, benefit, benefit_row, predict_from_draws
 from causalms.benefit.ranking import ranking
 from causalms.benefit.studentised import REDRAWS
-from causalms.errors import CausalmsError, InputError, RefusalError
+from causalms.errors import CausalmsError, InputError, RefusalError, named_arguments
 from causalms.tables import ResultRow, results_table
 
 #: Shares of the most promising patients whose benefit is written.
 WRITTEN_SHARES = (1.0, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2)
 
 
+@named_arguments
 def who_benefits(
     people: pd.DataFrame,
     *,

@@ -17,7 +17,7 @@ from causalms.calibration.pit import pit_histogram
 from causalms.calibration.reliability import Reliability, reliability
 from causalms.calibration.rootogram import rootogram
 from causalms.calibration.significance import calibration_test
-from causalms.errors import UsageError
+from causalms.errors import UsageError, named_arguments
 from causalms.stats import SCORES, DrawsLaw, score
 from causalms.tables import results_table
 
@@ -45,6 +45,7 @@ class Assessment:
     too_small: tuple[str, ...] = ()
 
 
+@named_arguments
 def assess(
     pairs: Pairs,
     by: tuple[str, ...] = (),

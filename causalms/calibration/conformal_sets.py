@@ -11,7 +11,7 @@ from scipy import stats
 
 from causalms.calibration.pairs import Pairs, forecast_law
 from causalms.calibration.pit import pit_ends
-from causalms.errors import RefusalError, UsageError
+from causalms.errors import RefusalError, UsageError, named_arguments
 from causalms.stats import Array, CountLaw, DrawsLaw
 
 
@@ -80,6 +80,7 @@ class ConformalSets:
         return pd.DataFrame(rows)
 
 
+@named_arguments
 def conformal(pairs: Pairs, level: float = 0.9) -> ConformalSets:
     r"""Calibrate prediction sets on patients with known counts, arm by arm (Mondrian).
 

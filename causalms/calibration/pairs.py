@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalms.errors import InputError, RefusalError, UsageError
+from causalms.errors import InputError, RefusalError, UsageError, named_arguments
 from causalms.stats import Array, CountLaw, DrawsLaw, NegativeBinomialLaw
 from causalms.tables import grouping, net2_column, participant_key
 
@@ -72,6 +72,7 @@ class Sources:
 UNNAMED = Sources()
 
 
+@named_arguments
 def pair(
     draws: pd.DataFrame,
     participants: pd.DataFrame,

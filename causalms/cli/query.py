@@ -238,7 +238,7 @@ class _Run:
 
     def _rung_three(self) -> tuple[pd.DataFrame, dict[str, Any]]:
         from causalms.causal import diagnostics_table, rung_three_results
-        from causalms.report.figures import diagnostics_page
+        from causalms.report import figures
 
         checked = self.options.checked_patients
         with warnings.catch_warnings(record=True) as doubts:
@@ -249,7 +249,7 @@ class _Run:
         beside: dict[str, Any] = {".results.csv": rung_three_results(self.model, self.trial, table, self.running)}
         if checked > 0:
             verdicts = diagnostics_table(table)
-            pages = [diagnostics_page(verdicts, str(arm)) for arm in verdicts["arm"].unique()]
+            pages = [figures.diagnostics_page(verdicts, str(arm)) for arm in verdicts["arm"].unique()]
             beside |= {".diagnostics.csv": verdicts, ".diagnostics.pdf": pages}
         return table, beside
 
@@ -257,7 +257,7 @@ class _Run:
         import pandas as pd
 
         from causalms.causal import rho_sweep
-        from causalms.report.figures import bounds_page
+        from causalms.report import figures
 
         options, week = self.options, max(self.options.visits)
         assert options.reference is not None
@@ -268,7 +268,10 @@ class _Run:
             )
             for arm in options.others
         ]
-        return {".bounds.csv": pd.concat(tables, ignore_index=True), ".bounds.pdf": [bounds_page(table) for table in tables]}
+        return {
+            ".bounds.csv": pd.concat(tables, ignore_index=True),
+            ".bounds.pdf": [figures.bounds_page(table) for table in tables],
+        }
 
 
 def _deliver(table: pd.DataFrame, beside: dict[str, Any], out: Path, parts: Path) -> None:

@@ -31,7 +31,7 @@ def command(trial: Path, out: Path, name: str, budget_minutes: float | None, dev
     from causalms.files import whole_file
     from causalms.generator import config
     from causalms.generator.train import first_process, train
-    from causalms.report.figures import training_log
+    from causalms.report import figures
     from causalms.tables import read_table
     from causalms.trials import load_trial
 
@@ -43,7 +43,7 @@ def command(trial: Path, out: Path, name: str, budget_minutes: float | None, dev
         return
     log = out.with_suffix(".training.csv")
     with whole_file(out.with_suffix(".training.png")) as beside:
-        training_log(read_table(log)).savefig(beside, dpi=120)
+        figures.training_log(read_table(log)).savefig(beside, dpi=120)
     arms = ", ".join(generator.arms)
     click.echo(f"{out}: {generator.parameters:,} parameters, arms {arms}, checksum {generator.checksum[:12]}")
     click.echo(f"log: {log} and {out.with_suffix('.training.png')}")

@@ -19,7 +19,6 @@ from causalms.cli.places import judged_risk_maps
 from causalms.effects import analyse, estimate
 from causalms.phantom import PhantomTrial, load_design, simulate_trial
 from causalms.report import DEMONSTRATION, Report, figures, read_credibility
-from causalms.report.figures import counterfactual_pages
 from causalms.subgroups import forest, simulated_forest
 from causalms.tables import net2_column, write_table
 from causalms.trials import template_anatomy
@@ -309,7 +308,7 @@ class Walkthrough:
             "identifies this: the coupling of the two worlds is an assumption, and the bounds hold under every coupling.",
         )
         self.report.add_results(results, "Probability of benefit and harm with sharp bounds, and the diagnostics of the run")
-        pages = counterfactual_pages(diagnostics_table(twins))
+        pages = figures.counterfactual_pages(diagnostics_table(twins))
         for figure, words in pages[0] if pages else ():
             self.report.add_figure(figure, words)
 

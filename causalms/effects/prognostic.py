@@ -11,7 +11,7 @@ import pandas as pd
 from causalms.effects.analysis import Analysis, analyse_data
 from causalms.effects.contrasts import transformed
 from causalms.effects.variance import means_covariance
-from causalms.errors import InputError, RefusalError, UsageError
+from causalms.errors import InputError, RefusalError, UsageError, named_arguments
 
 
 @dataclass(frozen=True)
@@ -153,6 +153,7 @@ def log_ratio_variance(rate: float, ratio: float, dispersion: float, exposure_ye
     return poisson + dispersion * (1 + allocation) / allocation
 
 
+@named_arguments
 def sample_size(
     *,
     rate: float,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causalms.errors import named_arguments
 from causalms.phantom.anatomy import PatientAnatomy
 from causalms.phantom.design import Design, load_design
 from causalms.phantom.images import render
@@ -70,6 +71,7 @@ class PatientSource:
         return lesion_list(self.patient(participant_id)[0])
 
 
+@named_arguments
 def simulate_trial(
     design: str | os.PathLike[str] | Design = "pooled",
     patients: int = 300,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from causalms.report.credibility import (
     DEMONSTRATION,
@@ -18,6 +18,10 @@ from causalms.report.credibility import (
 from causalms.report.document import Report
 from causalms.report.methods import assumptions, methods_paragraphs
 
+if TYPE_CHECKING:
+    from causalms.report import figures
+    from causalms.report.page import write_report
+
 __all__ = [
     "DEMONSTRATION",
     "CredibilityPlan",
@@ -31,6 +35,7 @@ __all__ = [
     "judge",
     "methods_paragraphs",
     "read_credibility",
+    "write_report",
 ]
 
 
@@ -38,4 +43,6 @@ def __getattr__(name: str) -> Any:
     """Load the figures, and with them matplotlib, when they are first used."""
     if name == "figures":
         return importlib.import_module("causalms.report.figures")
+    if name == "write_report":
+        return importlib.import_module("causalms.report.page").write_report
     raise AttributeError(f"module 'causalms.report' has no attribute {name!r}")

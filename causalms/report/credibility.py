@@ -199,7 +199,7 @@ def judge(plan: Plan, results: pd.DataFrame) -> list[Verdict]:
     >>> grade = {"grade": "low", "why": "research"}
     >>> plan = Plan(question_of_interest="q", context_of_use="c", model_influence=grade, decision_consequence=grade,
     ...             written="2026-01-31", acceptance_criteria=[criterion])
-    >>> row = {"measure": "ratio of rate ratios", "estimate": 1.1, "randomised": True}
+    >>> row = {"analysis": "primary", "measure": "ratio of rate ratios", "estimate": 1.1, "randomised": True}
     >>> [verdict.verdict for verdict in judge(plan, results_table([row]))]
     ['met']
     """

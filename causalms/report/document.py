@@ -23,7 +23,7 @@ from causalms.files import whole_file
 from causalms.report.credibility import CredibilityPlan, Verdict, judge
 from causalms.report.formats import each_row, is_ratio, number
 from causalms.report.methods import assumptions, estimands, methods_paragraphs
-from causalms.report.rows import has_contrast, result_rows
+from causalms.report.rows import RANDOMISED, SIMULATED, TRANSPORTED, origin_of, result_rows
 from causalms.tables import RESULTS_COLUMNS, validate
 
 if TYPE_CHECKING:
@@ -79,11 +79,11 @@ class Report:
     >>> from causalms.tables import results_table
     >>> report = Report("Effects in a simulated trial")
     >>> report.add_section("Effects", "All patients.")
-    >>> row = {"arm": "ocrelizumab", "reference": "placebo", "measure": "rate ratio", "estimate": 0.5, "lower": 0.4,
-    ...        "upper": 0.6, "level": 0.95, "randomised": True, "rung": 2}
+    >>> row = {"analysis": "primary", "arm": "drug", "reference": "placebo", "measure": "rate ratio", "estimate": 0.5,
+    ...        "lower": 0.4, "upper": 0.6, "level": 0.95, "randomised": True, "rung": 2}
     >>> report.add_results(results_table([row]), "Rate ratios")
     >>> html = report.write(pathlib.Path(tempfile.mkdtemp()) / "report.html").read_text()
-    >>> "ocrelizumab against placebo" in html, "http://" in html
+    >>> "drug against placebo" in html, "http://" in html
     (True, False)
     """
 
@@ -217,7 +217,6 @@ class Report:
     def _page(self) -> str:
         results = self.results
         verdicts = judge(self._credibility.plan, results) if self._credibility else []
-        contrasts = [row for row in each_row(results) if has_contrast(row)]
         return self._render(
             "page.html.j2",
             title=self.title,
@@ -228,7 +227,7 @@ class Report:
             credibility=self._credibility,
             verdicts=verdicts,
             tally=_tally(verdicts),
-            counts=_counts(results, contrasts),
+            counts=_counts(results),
             methods=methods_paragraphs(results) if len(results) else [],
             estimands=estimands(results),
             assumptions=assumptions(results) if len(results) else [],
@@ -303,12 +302,11 @@ def _cell(value: object, numeric: bool) -> tuple[str, str]:
     return str(value), str(value)
 
 
-def _counts(results: pd.DataFrame, contrasts: list[Any]) -> list[tuple[str, int]]:
-    randomised = sum(bool(row.randomised) for row in contrasts)
+def _counts(results: pd.DataFrame) -> list[tuple[str, int]]:
+    origins = [origin_of(row) for row in each_row(results)]
     counts = [
         ("numbers with their estimand", len(results)),
-        ("randomised contrasts", randomised),
-        ("transported contrasts", len(contrasts) - randomised),
+        *((f"{badge.label} contrasts", origins.count(badge)) for badge in (RANDOMISED, TRANSPORTED, SIMULATED)),
         ("on rung 3 (not identified by trials)", int((results["rung"] == 3).sum())),
     ]
     return counts if len(results) else []

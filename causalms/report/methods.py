@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from causalms.report.formats import each_row, is_ratio, percent, text
-from causalms.report.rows import has_contrast
+from causalms.report.rows import RANDOMISED, SIMULATED, TRANSPORTED, has_contrast, is_simulated, is_transported, origin_of
 
 
 def methods_paragraphs(results: pd.DataFrame) -> list[str]:
@@ -17,8 +17,8 @@ def methods_paragraphs(results: pd.DataFrame) -> list[str]:
     Examples
     --------
     >>> from causalms.tables import results_table
-    >>> row = {"arm": "a", "reference": "b", "measure": "rate ratio", "estimator": "unadjusted", "variance": "HC3",
-    ...        "level": 0.95, "randomised": True, "rung": 2}
+    >>> row = {"analysis": "primary", "arm": "a", "reference": "b", "measure": "rate ratio", "estimator": "unadjusted",
+    ...        "variance": "HC3", "level": 0.95, "randomised": True, "rung": 2}
     >>> methods_paragraphs(results_table([row]))[0]
     'Rate ratio (1 number): estimator, unadjusted; variance, HC3; 95% intervals, symmetric on the log scale.'
     """
@@ -55,12 +55,13 @@ def _symmetric_log(rows: pd.DataFrame) -> bool:
 
 
 def _origin_sentence(results: pd.DataFrame) -> str:
-    contrasts = results[[has_contrast(row) for row in each_row(results)]]
-    randomised = int(contrasts["randomised"].sum())
+    origins = [origin_of(row) for row in each_row(results)]
+    randomised, transported, simulated = (origins.count(badge) for badge in (RANDOMISED, TRANSPORTED, SIMULATED))
     rungs = {rung: int((results["rung"] == rung).sum()) for rung in (2, 3)}
     return (
-        f"Of {len(contrasts)} contrasts of arms, {randomised} compare arms that were randomised against each other within one "
-        f"trial and {len(contrasts) - randomised} are transported across trials. {rungs[2]} numbers answer questions of the "
+        f"Of {randomised + transported + simulated} contrasts of arms, {randomised} compare arms that were randomised against "
+        f"each other within one trial, {transported} are transported across trials and {simulated} compare outcomes "
+        f"simulated for the same patients. {rungs[2]} numbers answer questions of the "
         f"second rung of causation (interventions) and {rungs[3]} of the third (counterfactuals of the same patients)."
     )
 
@@ -80,12 +81,14 @@ def assumptions(results: pd.DataFrame) -> list[str]:
     Examples
     --------
     >>> from causalms.tables import results_table
-    >>> rows = [{"arm": "a", "reference": "b", "measure": "rate ratio", "randomised": False, "rung": 2}]
+    >>> rows = [{"analysis": "primary", "arm": "a", "reference": "b", "measure": "rate ratio", "randomised": False, "rung": 2}]
     >>> [sentence.split(":")[0] for sentence in assumptions(results_table(rows))]
     ['Consistency', 'No interference', 'Transport', 'Missing outcomes', 'Generator error']
     """
     contrasts = results[[has_contrast(row) for row in each_row(results)]]
-    simulated = results["se_monte_carlo"].notna() | results["se_generator"].notna()
+    rows = list(each_row(results))
+    errors_of_simulation = results[["se_monte_carlo", "se_generator"]].notna().to_numpy().any()
+    simulated = any(is_simulated(row) for row in rows) or bool(errors_of_simulation)
     needed = [
         ("Consistency: a patient's outcome under the arm given is the outcome seen under that arm.", True),
         ("No interference: one patient's arm does not change another patient's outcome.", True),
@@ -97,7 +100,7 @@ def assumptions(results: pd.DataFrame) -> list[str]:
             "Transport: given the covariates and the baseline scan that the model sees, an arm works alike in patients of other "
             "trials, and no cause of the outcome differs between trials that the model does not see. No trial can check this for "
             "arms that were never randomised against each other.",
-            bool((~contrasts["randomised"].astype(bool)).any()),
+            any(is_transported(row) for row in rows),
         ),
         (
             "Coupling: how one patient's outcomes under two arms go together is chosen, not learned; the choice is named with "
@@ -111,7 +114,7 @@ def assumptions(results: pd.DataFrame) -> list[str]:
         (
             "Simulator: the generator's distribution of lesions is right on average for each arm and covariate pattern used; the "
             "calibration and agreement results say how far this was checked.",
-            bool(simulated.any()),
+            simulated,
         ),
         (
             "Generator error: some numbers carry no standard error for the generator, so their intervals hold as if the fitted "

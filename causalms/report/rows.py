@@ -26,6 +26,12 @@ TRANSPORTED = Badge(
     "care",
     "The two arms were not randomised against each other within one trial: the contrast is carried across trials by a model.",
 )
+SIMULATED = Badge(
+    "simulated",
+    "plain",
+    "Outcomes of the same patients simulated under both arms; the estimand says in which trial, if any, both arms were "
+    "randomised together.",
+)
 NO_CONTRAST = Badge("no contrast", "plain", "One quantity, not a contrast of two arms.")
 RUNGS = {
     2: Badge("rung 2", "plain", "An effect of an intervention on a population; a trial identifies it where it is randomised."),
@@ -70,11 +76,40 @@ def has_contrast(row: Any) -> bool:
     return bool(text(row.reference))
 
 
+def is_simulated(row: Any) -> bool:
+    """Whether a results row is about simulated outcomes: its analysis says so."""
+    return "simulated" in text(row.analysis).lower().split()
+
+
+def origin_of(row: Any) -> Badge:
+    """What lies behind a contrast of arms: simulated outcomes, randomised arms, or arms of different trials."""
+    if not has_contrast(row):
+        return NO_CONTRAST
+    if is_simulated(row):
+        return SIMULATED
+    return RANDOMISED if row.randomised else TRANSPORTED
+
+
+def is_transported(row: Any) -> bool:
+    """Whether a contrast is of arms that, as far as the row says, no trial randomised together."""
+    origin = origin_of(row)
+    if origin is SIMULATED:
+        words = f"{text(getattr(row, 'estimand', ''))} {text(getattr(row, 'estimator', ''))}"
+        return "randomised together in" not in words or "randomised together in no trial" in words
+    return origin is TRANSPORTED
+
+
 def badges_of(row: Any) -> tuple[Badge, ...]:
-    """Randomised or transported, and the rung."""
-    origin = (RANDOMISED if row.randomised else TRANSPORTED) if has_contrast(row) else NO_CONTRAST
-    rung = RUNGS.get(int(row.rung)) if not pd.isna(row.rung) else None
-    return (origin, rung) if rung else (origin,)
+    """Simulated, randomised or transported, and the rung.
+
+    A simulated contrast of arms that no trial randomised together is transported as well.
+    """
+    badges = [origin_of(row)]
+    if badges[0] is SIMULATED and is_transported(row):
+        badges.append(TRANSPORTED)
+    if not pd.isna(row.rung) and int(row.rung) in RUNGS:
+        badges.append(RUNGS[int(row.rung)])
+    return tuple(badges)
 
 
 def result_rows(table: pd.DataFrame) -> list[ResultRow]:
@@ -88,11 +123,11 @@ def result_rows(table: pd.DataFrame) -> list[ResultRow]:
     Examples
     --------
     >>> from causalms.tables import results_table
-    >>> row = {"arm": "ocrelizumab", "reference": "placebo", "measure": "rate ratio", "estimate": 0.5,
+    >>> row = {"analysis": "primary", "arm": "drug", "reference": "placebo", "measure": "rate ratio", "estimate": 0.5,
     ...        "lower": 0.25, "upper": 1.0, "level": 0.95, "randomised": False, "rung": 2}
     >>> shown = result_rows(results_table([row]))[0]
     >>> shown.contrast, shown.interval, [badge.label for badge in shown.badges]
-    ('ocrelizumab against placebo', '0.250 to 1.000', ['transported', 'rung 2'])
+    ('drug against placebo', '0.250 to 1.000', ['transported', 'rung 2'])
     """
     axes = {measure: _axis(rows) for measure, rows in table.groupby(table["measure"].astype(str), dropna=False)}
     return [_result_row(row, axes[str(row.measure)]) for row in each_row(table)]

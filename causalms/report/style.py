@@ -23,21 +23,13 @@ P = ParamSpec("P")
 #: Native width of a figure; narrow, so that the letters are still read when a phone shows it 360 pixels wide.
 WIDTH_INCHES = 4.8
 
-#: Okabe and Ito's colours, told apart with every common colour vision; one fixed colour an arm.
-ARM_COLOURS = {
-    "placebo": "#595959",
-    "laquinimod": "#56B4E9",
-    "interferon-beta-1a-im": "#E69F00",
-    "interferon-beta-1a-sc": "#D55E00",
-    "dimethyl-fumarate": "#009E73",
-    "ocrelizumab": "#0072B2",
-}
 OBSERVED = "#1a1a1a"
 SIMULATED = "#0072B2"
 SHRUNKEN = "#009E73"
 WARNING = "#D55E00"
 BAND = "#9ecae1"
 QUIET = "#767676"
+#: Okabe and Ito's colours, told apart with every common colour vision.
 CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#595959")
 
 _SETTINGS: Any = {
@@ -102,15 +94,22 @@ def wrapped(label: object, width: int = 26) -> str:
 
     Examples
     --------
-    >>> wrapped("ocrelizumab against interferon-beta-1a-sc", 24).count("\n")
+    >>> wrapped("monthly infusion against daily tablet", 24).count("\n")
     1
     """
     return "\n".join(textwrap.wrap(str(label), width, break_long_words=False, break_on_hyphens=False))
 
 
-def arm_colour(arm: str, position: int = 0) -> str:
-    """The fixed colour of a known arm; another arm gets one of the cycle by its position."""
-    return ARM_COLOURS.get(arm, CYCLE[position % len(CYCLE)])
+def arm_colours(arms: Iterable[object]) -> dict[str, str]:
+    """A colour for each arm, in the order in which the arms are first met; the first is usually the reference, in grey.
+
+    Examples
+    --------
+    >>> arm_colours(["placebo", "drug", "placebo"])
+    {'placebo': '#595959', 'drug': '#0072B2'}
+    """
+    order = (CYCLE[-1], *CYCLE[:-1])
+    return {arm: order[i % len(order)] for i, arm in enumerate(dict.fromkeys(map(str, arms)))}
 
 
 def require_columns(table: pd.DataFrame, columns: Iterable[str], figure: str) -> None:

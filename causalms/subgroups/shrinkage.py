@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalms.effects import coefficient_covariance
-from causalms.errors import ConvergenceError, RefusalError, UsageError, optional_packages
+from causalms.errors import ConvergenceError, RefusalError, UsageError, named_arguments, optional_packages
 from causalms.stats import fit_model
 from causalms.tables import ContrastPopulation, Grouping, ResultRow, contrast_population, grouping, results_table
 
@@ -41,6 +41,7 @@ class Shrinkage:
     diagnostics: pd.DataFrame
 
 
+@named_arguments
 def shrink(
     people: pd.DataFrame,
     by: Sequence[str],
@@ -104,6 +105,15 @@ def shrink(
     References
     ----------
     Wolbers et al. (2025), Stat Biopharm Res (bonsaiforest2).  Piironen, Vehtari (2017), Electron J Stat 11:5018.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> rng = np.random.default_rng(1)
+    >>> people = pd.DataFrame({"arm": ["a", "b"] * 60, "age": rng.uniform(20, 60, 120), "lesions": rng.poisson(2, 120)})
+    >>> shrunken = shrink(people, ["age >= 40"], outcome="lesions", reference="a", draws=300, warmup=200)
+    >>> list(shrunken.table["subgroup"])
+    ['all', 'age >= 40', 'age < 40']
     """
     if prior not in PRIORS:
         raise UsageError(f"prior {prior!r}; known are {', '.join(PRIORS)}")

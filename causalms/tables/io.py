@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from causalms.errors import InputError, UsageError
+from causalms.errors import InputError, UsageError, named_arguments
 from causalms.files import whole_file
 
 
@@ -21,6 +21,7 @@ def refuse_repeated_columns(file: Path) -> None:
         raise InputError(f"{file}: column {repeated.iloc[0]!r} stands twice in the header; rename or remove one of them")
 
 
+@named_arguments
 def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
     r"""Read a table by its suffix: .csv, .tsv, .parquet, .xpt or .sas7bdat.
 
@@ -73,6 +74,7 @@ def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
     return table
 
 
+@named_arguments
 def write_table(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
     """Write a table as .csv, .tsv or .parquet, whole or not at all.
 

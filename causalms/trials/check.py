@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from causalms.errors import InputError
+from causalms.errors import InputError, named_arguments
 from causalms.tables import PARTICIPANTS_COLUMNS, net2_column, validate
 from causalms.trials.bids import baseline_session, image_path, mask_path, session_of_week, sessions, week_of_session
 from causalms.trials.dictionary import outcome_week
@@ -35,6 +35,7 @@ class Problem:
         return f"{self.where}: {self.what}; {self.mend}"
 
 
+@named_arguments
 def check_trial(path: str | os.PathLike[str]) -> list[Problem]:
     """List every problem of a trial folder.
 

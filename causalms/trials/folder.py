@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from causalms.errors import InputError
+from causalms.errors import InputError, named_arguments
 from causalms.trials.bids import (
     baseline_session,
     find,
@@ -83,6 +83,7 @@ class FolderSource:
         )
 
 
+@named_arguments
 def load_trial(path: str | os.PathLike[str], participants: Sequence[str] | None = None) -> Trial:
     """Read a trial from a BIDS folder.
 
@@ -113,7 +114,12 @@ def load_trial(path: str | os.PathLike[str], participants: Sequence[str] | None 
 
     Examples
     --------
-    See :class:`causalms.trials.TrialWriter`.
+    >>> import pathlib, tempfile
+    >>> from causalms.phantom import write_simulated_trial
+    >>> folder = pathlib.Path(tempfile.mkdtemp()) / "trial"
+    >>> _ = write_simulated_trial(folder, "pooled", patients=4, seed=1)
+    >>> len(load_trial(folder))
+    4
     """
     root = Path(path)
     table, notes = read_participants(root)

@@ -44,6 +44,13 @@ class Trial:
     source : ImageSource
     notes : tuple of str
         What had to be filled in or derived on reading, in words.
+
+    Examples
+    --------
+    >>> from causalms.phantom import simulate_trial
+    >>> trial = simulate_trial("pooled", patients=8, seed=1)
+    >>> len(trial), trial.weeks, trial.arms[0] in set(trial.participants["arm"])
+    (8, (24, 48, 96), True)
     """
 
     name: str

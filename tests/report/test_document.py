@@ -201,7 +201,7 @@ def test_page_shows_the_verdicts_and_the_checksum_of_the_plan(page: str, tmp_pat
 
 
 def test_the_demonstrations_plan_names_measures_that_the_judging_rooms_write() -> None:
-    from causalms.report.credibility import DEMONSTRATION
+    from causalms.report import DEMONSTRATION
 
     rows = [
         {"analysis": "agreement", "measure": "ratio of rate ratios", "estimate": 1.1},

@@ -16,7 +16,7 @@ from causalms.report.style import (
     QUIET,
     SIMULATED,
     WARNING,
-    arm_colour,
+    arm_colours,
     describe,
     house_style,
     new_axes,
@@ -64,8 +64,9 @@ def agreement_scatter(table: pd.DataFrame, measure: str = "rate ratio", title: s
         low, high = low - 0.06 * (high - low + 1e-9), high + 0.06 * (high - low + 1e-9)
     axes.plot([low, high], [low, high], color=QUIET, linewidth=0.9, linestyle=(0, (3, 2)), zorder=0)
     markers = "osD^vP*X<>"
+    colours = arm_colours(table["arm" if "arm" in table.columns else "label"])
     for i, row in enumerate(each_row(table)):
-        colour = arm_colour(str(getattr(row, "arm", "")), i)
+        colour = colours[str(getattr(row, "arm", row.label))]
         style: dict[str, Any] = {"color": colour, "linewidth": 1.2, "alpha": 0.8}
         axes.plot([row.randomised_lower, row.randomised_upper], [row.simulated_estimate] * 2, **style)
         axes.plot([row.randomised_estimate] * 2, [row.simulated_lower, row.simulated_upper], **style)
@@ -125,11 +126,12 @@ def count_distribution(table: pd.DataFrame, title: str = "", most: int = 10) -> 
     figure, axes = new_axes(0.8)
     figure.delaxes(axes)
     figure.set_figheight(0.75 + 1.25 * len(arms))
+    colours = arm_colours(arms)
     panels = figure.subplots(len(arms), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     order = list(range(int(capped["count"].max()) + 1))
-    for i, (arm, panel) in enumerate(zip(arms, panels, strict=True)):
+    for arm, panel in zip(arms, panels, strict=True):
         rows = capped[capped["arm"] == arm]
-        seaborn.barplot(rows, x="count", y="share", order=order, color=arm_colour(arm, i), ax=panel, width=0.8, saturation=1)
+        seaborn.barplot(rows, x="count", y="share", order=order, color=colours[str(arm)], ax=panel, width=0.8, saturation=1)
         if "observed_share" in rows.columns:
             panel.plot(rows["count"], rows["observed_share"], "_", color=OBSERVED, markersize=12, markeredgewidth=1.8)
         panel.set(ylabel="", xlabel="")

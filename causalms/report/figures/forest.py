@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from causalms.report.formats import each_row, estimate_and_interval, is_ratio, p_value, text
+from causalms.report.rows import is_simulated, is_transported, origin_of
 from causalms.report.style import (
     CYCLE,
     OBSERVED,
@@ -40,7 +41,8 @@ _ROW_INCHES = 0.36
 def effect_forest(table: pd.DataFrame, title: str = "") -> Figure:
     """Effects with their intervals, one line a contrast; ratios on a log axis.
 
-    Filled marks are randomised contrasts, open marks transported ones.
+    Filled marks are contrasts of arms that one trial randomised, open marks transported ones; circles are observed outcomes,
+    diamonds simulated ones.
 
     Parameters
     ----------
@@ -66,15 +68,12 @@ def effect_forest(table: pd.DataFrame, title: str = "") -> Figure:
     measure = str(table["measure"].iloc[0])
     y = np.arange(len(table))
     for place, row in zip(map(float, y), each_row(table), strict=True):
-        _mark(axes, place, row, SIMULATED, "o", bool(row.randomised))
+        _mark(axes, place, row, SIMULATED, "D" if is_simulated(row) else "o", not is_transported(row))
         axes.annotate(_shown(row), (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=8.5)
     _finish(axes, y, lines, table, measure, title)
     if not table["randomised"].all():
-        _origin_legend(axes)
-    names = [
-        f"{label} {_shown(row, '(')}, {'randomised' if row.randomised else 'transported'})"
-        for label, row in zip(labels, each_row(table), strict=True)
-    ]
+        _origin_legend(axes, table)
+    names = [f"{label} {_shown(row, '(')}, {_origin_words(row)})" for label, row in zip(labels, each_row(table), strict=True)]
     return describe(figure, f"Forest plot of {len(table)} {measure}{'s' if len(table) > 1 else ''}: {_some(names)}.")
 
 
@@ -139,9 +138,17 @@ def _log_axis(axes: Axes, table: pd.DataFrame) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
 
 
-def _origin_legend(axes: Axes) -> None:
-    for label, fill in (("randomised", SIMULATED), ("transported", "white")):
-        axes.plot([], [], "o", color=SIMULATED, markerfacecolor=fill, markeredgewidth=1.4, markersize=5.5, label=label)
+def _origin_words(row: Any) -> str:
+    """What lies behind a contrast, in the words of its badges."""
+    words = origin_of(row).label
+    return f"{words}, transported" if is_simulated(row) and is_transported(row) else words
+
+
+def _origin_legend(axes: Axes, table: pd.DataFrame) -> None:
+    for words in dict.fromkeys(_origin_words(row) for row in each_row(table)):
+        marker = "D" if words.startswith("simulated") else "o"
+        fill = "white" if "transported" in words else SIMULATED
+        axes.plot([], [], marker, color=SIMULATED, markerfacecolor=fill, markeredgewidth=1.4, markersize=5.5, label=words)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, borderaxespad=0, handletextpad=0.2, columnspacing=1.2)
 
 
