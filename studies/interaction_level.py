@@ -17,13 +17,12 @@ from scipy import stats
 
 from causalms.errors import ConvergenceError, RefusalError
 from causalms.stats import adjusted_p_values
-from causalms.subgroups import forest, interaction_test
-from causalms.subgroups.shrinkage import PRIORS, shrink
+from causalms.subgroups import ShrinkageModel, forest, interaction_test, shrink
 from causalms.tables import write_table
 
 SIZE, RATIO = 0.5, 0.4
 FACTORS = {"gd": 2, "age": 2, "sex": 2, "region": 3}
-ANALYSIS = {"outcome": "lesions", "reference": "placebo", "variance": "leave-one-out-t"}
+ANALYSIS = {"outcome": "lesions", "reference": "placebo"}
 
 
 def made(patients: int, rng: np.random.Generator, modification: float = 1.0) -> pd.DataFrame:
@@ -91,7 +90,7 @@ def collapse(prior: str, patients: int, repetitions: int, seed: int, modificatio
         people = made(patients, np.random.default_rng([seed, patients, number]), modification)
         factors = list(FACTORS)
         try:
-            shrunk = shrink(people, factors, outcome="lesions", reference="placebo", prior=prior, draws=300, warmup=200).table
+            shrunk = shrink(people, factors, model=ShrinkageModel(prior, draws=300, warmup=200), **ANALYSIS).table
             raw = forest(people, factors, **ANALYSIS).table
         except (RefusalError, ConvergenceError):
             continue
@@ -130,7 +129,7 @@ def main(out: Path, repetitions: int, shrinkage_repetitions: int, seed: int) -> 
 
     for patients in (200, 400, 800):
         add(levels(patients, repetitions, seed))
-    for prior in PRIORS if shrinkage_repetitions else ():
+    for prior in ("half-normal", "horseshoe") if shrinkage_repetitions else ():
         add(collapse(prior, 600, shrinkage_repetitions, seed, 1.0))
         add(collapse(prior, 600, shrinkage_repetitions, seed, 3.0))
 

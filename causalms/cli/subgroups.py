@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from causalms.cli.effects import command as effects_command
-from causalms.errors import InputError, UsageError
+from causalms.errors import UsageError
 
 _ANALYSIS = {
     *("arm", "reference", "exposure", "adjust", "interaction", "strata", "prognostic", "cluster", "measure", "estimator"),
@@ -20,7 +20,7 @@ _ANALYSIS = {
 
 def _as_for_effects(function: Any) -> Any:
     """Take over the options of ``causalms effects`` that say how one trial is analysed."""
-    for option in reversed([found for found in effects_command.params if isinstance(found, click.Option)]):
+    for option in reversed([option for option in effects_command.params if isinstance(option, click.Option)]):
         if option.name in _ANALYSIS:
             function.__click_params__ = [*getattr(function, "__click_params__", []), option]
     return function
@@ -84,53 +84,54 @@ def command(
       causalms subgroups draws.parquet --participants trial/ --by "gd_lesions > 0" --reference placebo
       causalms subgroups draws.parquet --participants trial/ --reference placebo --benefit benefit.csv --cap 0.3
     """  # noqa: D301
-    from causalms.cli.inputs import of_trial, read_draws, table_at, writable
-    from causalms.tables import net2_column, read_table
+    from causalms.cli.inputs import writable
 
-    _asked_something(by, benefit_out, shrinkage, caps)
+    _refuse_nothing_to_do(by, benefit_out, shrinkage, caps)
     for option, path in (("--out", out), ("--forest", forest_out), ("--benefit", benefit_out)):
         writable(option, path)
-    rows = read_table(table_at(table))
-    drawn = {"query", "arm_randomised"} <= set(rows.columns)
-    draws, at = None, week
-    if drawn:
-        if participants is None:
-            raise UsageError(f"{table}: is a draws table without covariates; name the trial with --participants")
-        draws, people = read_draws(str(table)), read_table(table_at(participants))
-        draws = of_trial(draws, trial, str(table))
-        at = _week(draws, week, str(table))
-        observed = net2_column(int(at), outcome or "net2_lesions")
-        seen, source = of_trial(people, trial, str(participants)), str(participants)
-    else:
-        if outcome is None:
-            raise UsageError(f"{table}: name the column of the outcome with --outcome")
-        seen, source, observed = of_trial(rows, trial, str(table)), str(table), outcome
-    asked = _Asked(by, observed, source, seed, options)
-    found = _forests(asked, seen, draws, at, outcome, beside_observed, shrinkage)
-    _write([one.results for one in found], out)
-    _write([one.table for one in found], forest_out)
-    text = [_page(_joined([one.table for one in found]))] if found else []
+    inputs = _read(table, participants, outcome, trial, week)
+    forests = []
+    if by:
+        forests = _forests(by, inputs, options, beside_observed)
+    if shrinkage is not None:
+        forests.append(_shrunken(by, _of_arms(inputs, forests, options), options, shrinkage, seed))
+    _write([one.results for one in forests], out)
+    _write([one.table for one in forests], forest_out)
+    text = [repr(one) for one in forests]
     if benefit_out is not None:
-        results = _benefit(asked, seen, draws, at, caps or (1.0, 0.3), least_benefit, groups)
+        results = _benefit(inputs, options, caps or (1.0, 0.3), least_benefit, groups, seed)
         _write([results], benefit_out)
         text.append(_benefit_page(results))
     click.echo("\n".join(text))
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """What the parts of the verb share."""
+class _Inputs:
+    """The tables of the verb, each read once.
 
-    by: tuple[str, ...]
+    Attributes
+    ----------
+    people : DataFrame
+        Patients of the trial, with covariates and observed outcome.
+    outcome : str
+        Column of the observed outcome.
+    source : str
+        Name of the patients' table in messages.
+    draws : DataFrame or None
+        Simulated outcomes of one visit week, ``week``; ``simulated_outcome`` of them where one is named.
+    """
+
+    people: Any
     outcome: str
     source: str
-    seed: int
-    options: dict[str, Any]
+    draws: Any = None
+    week: float | None = None
+    simulated_outcome: str | None = None
 
 
-def _asked_something(by: tuple[str, ...], benefit_out: Path | None, shrinkage: str | None, caps: tuple[float, ...]) -> None:
+def _refuse_nothing_to_do(by: tuple[str, ...], benefit_out: Path | None, shrinkage: str | None, caps: tuple[float, ...]) -> None:
     if not by and benefit_out is None:
-        raise UsageError("nothing is asked: name subgroups with --by, or a file for who benefits with --benefit")
+        raise UsageError("nothing to do: name subgroups with --by, or a file for who benefits with --benefit")
     if shrinkage and not by:
         raise UsageError("--shrinkage shrinks subgroup effects; name subgroups with --by")
     if caps and benefit_out is None:
@@ -139,87 +140,103 @@ def _asked_something(by: tuple[str, ...], benefit_out: Path | None, shrinkage: s
         raise UsageError(f"--cap {beyond[0]:g} on the share treated; give a number from 0 to 1")
 
 
-def _forests(
-    asked: _Asked,
-    seen: Any,
-    draws: Any,
-    week: float | None,
-    simulated: str | None,
-    beside_observed: bool,
-    shrinkage: str | None,
-) -> list[Any]:
-    """Observed, simulated and shrunken effects by subgroup."""
-    from causalms.subgroups import forest, simulated_forest
+def _read(table: Path, participants: Path | None, outcome: str | None, trial: str | None, week: float | None) -> _Inputs:
+    """TABLE is a draws table if it has its columns, else one row a patient."""
+    from causalms.cli.inputs import of_trial, read_draws, table_at
+    from causalms.tables import net2_column, one_week, read_table
 
-    options = asked.options
-    found: list[Any] = []
-    if not asked.by:
-        return found
-    if draws is not None:
+    rows = read_table(table_at(table))
+    if not {"query", "arm_randomised"} <= set(rows.columns):
+        if outcome is None:
+            raise UsageError(f"{table}: name the column of the outcome with --outcome")
+        return _Inputs(of_trial(rows, trial, str(table)), outcome, str(table))
+    if participants is None:
+        raise UsageError(f"{table}: is a draws table without covariates; name the trial with --participants")
+    people = read_table(table_at(participants))
+    draws = of_trial(read_draws(str(table)), trial, str(table))
+    week = one_week(draws, week, str(table))
+    people = of_trial(people, trial, str(participants))
+    return _Inputs(people, net2_column(int(week), outcome or "net2_lesions"), str(participants), draws, week, outcome)
+
+
+def _forests(by: tuple[str, ...], inputs: _Inputs, options: dict[str, Any], beside_observed: bool) -> list[Any]:
+    """Simulated effects by subgroup, the observed ones, or both."""
+    from causalms.subgroups import Method, forest, simulated_forest
+
+    forests: list[Any] = []
+    if inputs.draws is not None:
         shared = {key: options[key] for key in ("reference", "measure", "level")}
-        found.append(simulated_forest(draws, seen, asked.by, outcome=simulated, week=week, source=asked.source, **shared))
-        seen = seen[seen[options["arm"]].isin([options["reference"], *found[0].table["arm"].unique()])]
-    if beside_observed or draws is None:
-        found.append(forest(seen, asked.by, outcome=asked.outcome, source=Path(asked.source).name, **options))
-    if shrinkage is not None:
-        if options["measure"] != "rate-ratio":
-            raise UsageError(f"--shrinkage is of rate ratios, not of a {options['measure']}")
-        from causalms.subgroups import shrink
+        forests.append(
+            simulated_forest(
+                inputs.draws,
+                inputs.people,
+                by,
+                outcome=inputs.simulated_outcome,
+                week=inputs.week,
+                source=inputs.source,
+                **shared,
+            )
+        )
+    if beside_observed or inputs.draws is None:
+        people = _of_arms(inputs, forests, options).people
+        direct = {key: options[key] for key in ("reference", "arm", "measure", "level")}
+        method = Method(**{key: value for key, value in options.items() if key not in direct})
+        name = Path(inputs.source).name
+        forests.append(forest(people, by, outcome=inputs.outcome, method=method, source=name, **direct))
+    return forests
 
-        same = {key: options[key] for key in ("reference", "arm", "exposure", "level")}
-        progress = sys.stderr.isatty()
-        found.append(shrink(seen, asked.by, outcome=asked.outcome, prior=shrinkage, seed=asked.seed, progress=progress, **same))
-    return found
+
+def _of_arms(inputs: _Inputs, forests: list[Any], options: dict[str, Any]) -> _Inputs:
+    """Patients of the arms that were simulated; all where none was."""
+    people = inputs.people
+    if inputs.draws is not None and forests:
+        people = people[people[options["arm"]].isin([options["reference"], *forests[0].table["arm"].unique()])]
+    return replace(inputs, people=people)
+
+
+def _shrunken(by: tuple[str, ...], inputs: _Inputs, options: dict[str, Any], prior: str, seed: int) -> Any:
+    """Effects by subgroup shrunk by a Bayesian global model."""
+    from causalms.subgroups import ShrinkageModel, shrink
+
+    if options["measure"] != "rate-ratio":
+        raise UsageError(f"--shrinkage is of rate ratios, not of a {options['measure']}")
+    model = ShrinkageModel(prior, seed=seed, progress=sys.stderr.isatty())
+    same = {key: options[key] for key in ("reference", "arm", "exposure", "level")}
+    return shrink(inputs.people, by, outcome=inputs.outcome, model=model, **same)
 
 
 def _benefit(
-    asked: _Asked, seen: Any, draws: Any, week: float | None, caps: tuple[float, ...], least_benefit: float, groups: int
+    inputs: _Inputs, options: dict[str, Any], caps: tuple[float, ...], least_benefit: float, groups: int, seed: int
 ) -> Any:
     from causalms.benefit import who_benefits
 
-    options = asked.options
-    if draws is None and not options["adjust"]:
+    if inputs.draws is None and not options["adjust"]:
         raise UsageError(
             "--benefit without draws needs the covariates of its cross-fitted prediction: --adjust 'age + gd_lesions'"
         )
     return who_benefits(
-        seen,
-        outcome=asked.outcome,
+        inputs.people,
+        outcome=inputs.outcome,
         reference=options["reference"],
-        draws=draws,
+        draws=inputs.draws,
         covariates=options["adjust"],
-        week=week,
+        week=inputs.week,
         arm=options["arm"],
         caps=caps,
         least_benefit=least_benefit,
         groups=groups,
         level=options["level"],
-        seed=asked.seed,
+        seed=seed,
     )
 
 
-def _week(draws: Any, week: float | None, source: str) -> float:
-    """The visit that is meant; refused where it cannot be told."""
-    weeks = sorted(draws["visit_week"].unique())
-    shown = ", ".join(f"{at:g}" for at in weeks)
-    if week is None and len(weeks) > 1:
-        raise UsageError(f"{source}: holds weeks {shown}; choose one with --week")
-    if week is not None and week not in weeks:
-        raise InputError(f"{source}: no draws at week {week:g}; weeks are {shown}")
-    return float(weeks[0] if week is None else week)
-
-
-def _joined(tables: list[Any]) -> Any:
+def _write(tables: list[Any], path: Path | None) -> None:
     import pandas as pd
 
-    return pd.concat(tables, ignore_index=True)
-
-
-def _write(tables: list[Any], path: Path | None) -> None:
     from causalms.tables import write_table
 
     if path is not None and tables:
-        write_table(_joined(tables), path)
+        write_table(pd.concat(tables, ignore_index=True), path)
 
 
 def _benefit_page(results: Any) -> str:
@@ -235,34 +252,3 @@ def _benefit_page(results: Any) -> str:
             interval = f"{row['lower']:.3f} to {row['upper']:.3f}" if known else "no interval"
             text.append(f"  {row['measure'] + part:66.66s}{row['estimate']:>9.3f}{interval:>20s}{p}")
     return "\n".join(text)
-
-
-def _page(lines: Any) -> str:
-    """A forest in plain text: one line a subgroup, the interaction p at the first line of its factor."""
-    text = []
-    for (source, arm), rows in lines.groupby(["source", "arm"], sort=False):
-        first = rows.iloc[0]
-        origin = "" if source == "simulated" or first["randomised"] == 1 else "; not randomised against each other"
-        head = f"{source}: {arm} against {first['reference']}, {first['measure']}"
-        text.append(f"{head} ({first['level']:.0%} interval{origin})")
-        text.append(
-            f"  {'subgroup':28s}{'n':>11s}{'events':>13s}{'estimate':>10s}{'interval':>18s}{'interaction p':>15s}{'Holm':>8s}"
-        )
-        seen: set[str] = set()
-        for row in rows.to_dict("records"):
-            told = row["factor"] != "all" and row["factor"] not in seen
-            seen.add(row["factor"])
-            text.append(_line(row, told))
-    return "\n".join(text)
-
-
-def _line(row: dict[str, Any], told: bool) -> str:
-    import math
-
-    n = "" if math.isnan(row["n"]) else f"{row['n']:.0f}/{row['n_reference']:.0f}"
-    events = "" if math.isnan(row["events"]) else f"{row['events']:.6g}/{row['events_reference']:.6g}"
-    if isinstance(row["note"], str) and row["note"]:
-        return f"  {row['subgroup']:28.28s}{n:>11s}{events:>13s}  not estimable: {row['note']}"
-    interval = f"{row['lower']:.3f} to {row['upper']:.3f}"
-    p = f"{row['interaction_p']:>15.4f}{row['interaction_p_holm']:>8.4f}" if told and not math.isnan(row["interaction_p"]) else ""
-    return f"  {row['subgroup']:28.28s}{n:>11s}{events:>13s}{row['estimate']:>10.3f}{interval:>18s}{p}"

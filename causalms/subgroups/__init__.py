@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from causalms.subgroups.interaction import Interaction, interaction_test
-from causalms.subgroups.shrinkage import shrink
+from causalms.subgroups.observed import Method, forest
+from causalms.subgroups.shrinkage import Shrinkage, ShrinkageModel, shrink
 from causalms.subgroups.simulated import simulated_forest
-from causalms.subgroups.subgroup_effects import Forest, forest
+from causalms.subgroups.table import Forest
 
 __all__ = [
     "Forest",
     "Interaction",
+    "Method",
+    "Shrinkage",
+    "ShrinkageModel",
     "forest",
     "interaction_test",
     "shrink",

@@ -1,14 +1,12 @@
-"""Tests that an effect is the same in every subgroup, and their correction for how many were asked."""
+"""The test that an effect is the same in every subgroup: Welch's, over independent subgroups."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import stats
 
-Floats = NDArray[np.float64]
+from causalms.stats import Array
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class Interaction:
     p_value: float
 
 
-def interaction_test(effects: Floats, ses: Floats, dfs: Floats | float = np.inf) -> Interaction:
+def interaction_test(effects: Array, ses: Array, dfs: Array | float = np.inf) -> Interaction:
     r"""Test that independent subgroups share one effect.
 
     With weights :math:`w_g = 1 / se_g^2` the statistic is :math:`Q = \sum_g w_g (\hat\theta_g - \bar\theta)^2`, referred to
@@ -59,6 +57,8 @@ def interaction_test(effects: Floats, ses: Floats, dfs: Floats | float = np.inf)
     >>> round(interaction_test(np.array([0.0, 1.0]), np.array([0.3, 0.4])).p_value, 4)
     0.0455
     """
+    from scipy import stats
+
     effects, ses = np.asarray(effects, float), np.asarray(ses, float)
     dfs = np.broadcast_to(np.asarray(dfs, float), effects.shape)
     groups, weights = len(effects), 1 / ses**2

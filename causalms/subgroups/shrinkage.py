@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,16 +12,47 @@ from numpy.typing import NDArray
 
 from causalms.effects import coefficient_covariance
 from causalms.errors import ConvergenceError, RefusalError, UsageError, named_arguments, optional_packages
-from causalms.stats import fit_model
-from causalms.tables import ContrastPopulation, Grouping, ResultRow, contrast_population, grouping, results_table
+from causalms.stats import Array, fit_model
+from causalms.subgroups.printing import html_page, page
+from causalms.tables import ContrastPopulation, Grouping, ResultRow, as_frame, contrast_population, grouping, results_table
 
-Floats = NDArray[np.float64]
 PRIORS = ("half-normal", "horseshoe")
 
 
 @dataclass(frozen=True)
+class ShrinkageModel:
+    """Prior of the deviations of subgroups, and the chain that samples their posterior.
+
+    Attributes
+    ----------
+    prior : {"half-normal", "horseshoe"}
+    scale : float
+        Of deviations on the log scale; 0.35 makes a deviation by a factor above 2 in a subgroup a rarity beforehand.
+    draws, warmup : int
+        Of one NUTS chain.
+    seed : int
+    progress : bool
+        Show Pyro's progress bar on standard error.
+    """
+
+    prior: str = "half-normal"
+    scale: float = 0.35
+    draws: int = 1000
+    warmup: int = 500
+    seed: int = 0
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a prior that is not known, and a scale that is none."""
+        if self.prior not in PRIORS:
+            raise UsageError(f"`prior`: found {self.prior!r}, expected {' or '.join(PRIORS)}")
+        if not self.scale > 0:
+            raise UsageError(f"`scale`: found {self.scale:g}, expected a number above 0 such as 0.35")
+
+
+@dataclass(frozen=True, repr=False)
 class Shrinkage:
-    """Shrunken subgroup effects.
+    """Shrunken subgroup effects; printed, they are the page of ``causalms subgroups``.
 
     Attributes
     ----------
@@ -40,23 +71,25 @@ class Shrinkage:
     draws: pd.DataFrame
     diagnostics: pd.DataFrame
 
+    def __repr__(self) -> str:
+        """The page that the command line prints."""
+        return page(self.table)
+
+    def _repr_html_(self) -> str:
+        return html_page(self.results, repr(self))
+
 
 @named_arguments
 def shrink(
-    people: pd.DataFrame,
+    people: Any,
     by: Sequence[str],
     *,
     outcome: str,
     reference: str,
     arm: str = "arm",
     exposure: str | None = None,
-    prior: str = "half-normal",
-    scale: float = 0.35,
+    model: ShrinkageModel | None = None,
     level: float = 0.95,
-    draws: int = 1000,
-    warmup: int = 500,
-    seed: int = 0,
-    progress: bool = False,
 ) -> Shrinkage:
     r"""Subgroup rate ratios from one global model whose treatment interactions are shrunk towards none.
 
@@ -75,21 +108,15 @@ def shrink(
 
     Parameters
     ----------
-    people : DataFrame
+    people : DataFrame, or path
         One row a patient.
     by : sequence of str
         Prespecified factors, as for :func:`causalms.subgroups.forest`; patients of no group in any of them are left out.
     outcome, reference, arm, exposure : str
-    prior : {"half-normal", "horseshoe"}
-    scale : float
-        Of deviations on the log scale; 0.35 makes a deviation by a factor above 2 in a subgroup a rarity beforehand.
+    model : ShrinkageModel, optional
+        Prior of the deviations, and the chain that samples the posterior.
     level : float
         Of the credible intervals (equal tails).
-    draws, warmup : int
-        Of one NUTS chain.
-    seed : int
-    progress : bool
-        Show Pyro's progress bar on standard error.
 
     Returns
     -------
@@ -111,14 +138,12 @@ def shrink(
     >>> import numpy as np, pandas as pd
     >>> rng = np.random.default_rng(1)
     >>> people = pd.DataFrame({"arm": ["a", "b"] * 60, "age": rng.uniform(20, 60, 120), "lesions": rng.poisson(2, 120)})
-    >>> shrunken = shrink(people, ["age >= 40"], outcome="lesions", reference="a", draws=300, warmup=200)
+    >>> chain = ShrinkageModel(draws=300, warmup=200)
+    >>> shrunken = shrink(people, ["age >= 40"], outcome="lesions", reference="a", model=chain)
     >>> list(shrunken.table["subgroup"])
     ['all', 'age >= 40', 'age < 40']
     """
-    if prior not in PRIORS:
-        raise UsageError(f"prior {prior!r}; known are {', '.join(PRIORS)}")
-    if not scale > 0:
-        raise UsageError(f"scale {scale:g} of the prior; give a number above 0, such as 0.35")
+    people, model = as_frame(people), model or ShrinkageModel()
     factors = [grouping(people, name) for name in by]
     complete = np.all([factor.labels != "" for factor in factors], axis=0)
     complete &= people[[name for name in (outcome, arm, exposure) if name]].notna().all(axis=1).to_numpy()
@@ -131,10 +156,10 @@ def shrink(
     for number, other in enumerate(others):
         rows, population = _compared(people, complete, arm, other, reference)
         part = _Part.of(people[rows], [_cut(factor, rows) for factor in factors], outcome, arm, other, exposure)
-        posterior, check = _sample(part, prior, scale, draws, warmup, seed + number, progress)
+        posterior, check = _sample(part, replace(model, seed=model.seed + number))
         effects = part.standardised(posterior)
         tables.append(
-            _lines(part, effects, other, reference, level, prior).assign(
+            _lines(part, effects, other, reference, level, model.prior).assign(
                 randomised=population.randomised, population=f"{population.words} with complete data"
             )
         )
@@ -166,10 +191,10 @@ class _Part:
     events: NDArray[Any]
     levels: list[NDArray[np.intp]]
     factors: list[Grouping]
-    estimate: Floats
-    covariance: Floats
-    coding: Floats
-    weights: Floats
+    estimate: Array
+    covariance: Array
+    coding: Array
+    weights: Array
 
     @classmethod
     def of(cls, part: pd.DataFrame, factors: list[Grouping], outcome: str, arm: str, other: str, exposure: str | None) -> _Part:
@@ -200,7 +225,7 @@ class _Part:
         groups = [factor.labels == group for factor in self.factors for group in factor.groups]
         return [np.ones(len(self.treated), bool), *groups]
 
-    def standardised(self, posterior: Floats) -> Floats:
+    def standardised(self, posterior: Array) -> Array:
         """Log rate ratio of every subgroup in every posterior draw; posterior (draws, 1 + levels)."""
         combos = np.column_stack(self.levels)
         distinct, place = np.unique(combos, axis=0, return_inverse=True)
@@ -213,7 +238,7 @@ class _Part:
         return np.column_stack(columns)
 
 
-def _coding(factors: list[Grouping]) -> Floats:
+def _coding(factors: list[Grouping]) -> Array:
     """Matrix from (overall, deviation of every level) to (treatment at first levels, interactions against them)."""
     sizes = [len(factor.groups) for factor in factors]
     total = 1 + sum(sizes)
@@ -231,9 +256,7 @@ def _coding(factors: list[Grouping]) -> Floats:
 
 
 @optional_packages()
-def _sample(
-    part: _Part, prior: str, scale: float, draws: int, warmup: int, seed: int, progress: bool
-) -> tuple[Floats, dict[str, float]]:
+def _sample(part: _Part, chosen: ShrinkageModel) -> tuple[Array, dict[str, float]]:
     """One NUTS chain over the scales of the deviations, then exact Gaussian draws of the coefficients given them.
 
     Coefficients are integrated out of the sampled model, because given the scales everything is Gaussian: what is left has
@@ -249,10 +272,10 @@ def _sample(
     one = torch.tensor(1.0, dtype=torch.float64)
 
     def prior_variances() -> Any:
-        if prior == "half-normal":
-            variances = (pyro.sample("spread", dist.HalfNormal(scale * one)) ** 2).expand(count)
+        if chosen.prior == "half-normal":
+            variances = (pyro.sample("spread", dist.HalfNormal(chosen.scale * one)) ** 2).expand(count)
         else:
-            wide = pyro.sample("global", dist.HalfCauchy(0.3 * scale * one))
+            wide = pyro.sample("global", dist.HalfCauchy(0.3 * chosen.scale * one))
             local = pyro.sample("local", dist.HalfCauchy(torch.ones(count).double()).to_event(1))
             slab = pyro.sample("slab", dist.InverseGamma(2 * one, 2 * one))
             heavy = (wide * local) ** 2
@@ -265,22 +288,22 @@ def _sample(
 
     threads = torch.get_num_threads()
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(chosen.seed)
         torch.set_num_threads(1)
         try:
             kernel = NUTS(model, target_accept_prob=0.95, jit_compile=True, ignore_jit_warnings=True)
-            chain = MCMC(kernel, num_samples=draws, warmup_steps=warmup, disable_progbar=not progress)
+            chain = MCMC(kernel, num_samples=chosen.draws, warmup_steps=chosen.warmup, disable_progbar=not chosen.progress)
             chain.run()
             samples = chain.get_samples()
             divergent = len(chain.diagnostics()["divergences"]["chain 0"])
-            found = pyro.infer.Predictive(model, posterior_samples=samples, return_sites=["variances"])()["variances"]
+            predictive = pyro.infer.Predictive(model, posterior_samples=samples, return_sites=["variances"])()["variances"]
         finally:
             torch.set_num_threads(threads)
-    variances = found.reshape(draws, -1).numpy()
-    return _coefficients(part, variances, np.random.default_rng(seed)), _mixing(variances[:, 1:], divergent)
+    variances = predictive.reshape(chosen.draws, -1).numpy()
+    return _coefficients(part, variances, np.random.default_rng(chosen.seed)), _mixing(variances[:, 1:], divergent)
 
 
-def _coefficients(part: _Part, variances: Floats, rng: np.random.Generator) -> Floats:
+def _coefficients(part: _Part, variances: Array, rng: np.random.Generator) -> Array:
     """Exact draws of the coefficients given the fit and each draw of the prior variances; shape (draws, 1 + levels)."""
     gain = variances[:, :, None] * part.coding.T  # (draws, b, gamma)
     total = part.coding @ gain + part.covariance
@@ -289,10 +312,10 @@ def _coefficients(part: _Part, variances: Floats, rng: np.random.Generator) -> F
     noise = rng.standard_normal((len(variances), len(part.estimate))) @ np.linalg.cholesky(part.covariance).T
     # Matheron's rule: a prior draw, moved by what it and a noise draw miss of the fitted coefficients.
     missed = part.estimate - prior_draw @ part.coding.T - noise
-    return prior_draw + np.einsum("dg,dgb->db", missed, weight)
+    return np.asarray(prior_draw + np.einsum("dg,dgb->db", missed, weight))
 
 
-def _mixing(variances: Floats, divergent: int) -> dict[str, float]:
+def _mixing(variances: Array, divergent: int) -> dict[str, float]:
     import torch
     from pyro.ops.stats import effective_sample_size, split_gelman_rubin
 
@@ -306,7 +329,7 @@ def _mixing(variances: Floats, divergent: int) -> dict[str, float]:
     return {"worst_r_hat": worst, "least_effective_draws": least, "divergences": divergent}
 
 
-def _lines(part: _Part, effects: Floats, arm: str, reference: str, level: float, prior: str) -> pd.DataFrame:
+def _lines(part: _Part, effects: Array, arm: str, reference: str, level: float, prior: str) -> pd.DataFrame:
     tail = (1 - level) / 2
     low, middle, high = np.exp(np.quantile(effects, [tail, 0.5, 1 - tail], axis=0))
     factor_of = ["all", *(factor.name for factor in part.factors for _ in factor.groups)]

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from causalms.effects import analyse_draws
-from causalms.errors import InputError, RefusalError
-from causalms.subgroups.subgroup_effects import Forest, assemble
-from causalms.tables import participant_key
+from causalms.errors import InputError, RefusalError, named_arguments
+from causalms.subgroups.table import Forest, assemble
+from causalms.tables import as_frame, one_week, participant_key
 
 
+@named_arguments
 def simulated_forest(
-    draws: pd.DataFrame,
-    people: pd.DataFrame,
+    draws: Any,
+    people: Any,
     by: Sequence[str],
     *,
     reference: str,
@@ -31,16 +33,16 @@ def simulated_forest(
 
     Parameters
     ----------
-    draws : DataFrame
+    draws : DataFrame, or path
         Draws table, sampled or expected, interventional, of one visit week.
-    people : DataFrame
+    people : DataFrame, or path
         Participants with the columns that ``by`` names.
     by : sequence of str
         As for :func:`causalms.subgroups.forest`.
     reference, measure, outcome, level
         As for :func:`causalms.effects.analyse_draws`.
     week : float, optional
-        Needed when the draws hold several.
+        Needed where the draws hold several.
     source : str
         Name of the participants in messages.
 
@@ -51,6 +53,8 @@ def simulated_forest(
 
     Raises
     ------
+    UsageError
+        If the draws hold several weeks and none is named, or not the one named.
     InputError
         If patients of the draws are not among the participants.
 
@@ -61,18 +65,15 @@ def simulated_forest(
     >>> draws = pd.DataFrame(rows, columns=["participant_id", "arm", "expected_net2_lesions"])
     >>> draws = draws.assign(trial="T", arm_randomised="a", visit_week=48.0, query="interventional", query_id="q")
     >>> people = pd.DataFrame({"participant_id": range(8), "sex": ["F"] * 4 + ["M"] * 4})
-    >>> found = simulated_forest(draws, people, ["sex"], reference="a")
-    >>> found.table[["subgroup", "n", "estimate"]].round(3).values.tolist()
+    >>> by_sex = simulated_forest(draws, people, ["sex"], reference="a")
+    >>> by_sex.table[["subgroup", "n", "estimate"]].round(3).values.tolist()
     [['all', 8.0, 0.556], ['sex = F', 4.0, 0.538], ['sex = M', 4.0, 0.571]]
     """
+    draws, people = as_frame(draws), as_frame(people)
     rows = draws[draws["query"] == "interventional"]
-    if week is not None:
-        rows = rows[rows["visit_week"] == week]
     if rows.empty:
-        raise RefusalError("draws: no interventional rows of this week; a subgroup effect is of rung 2 (query with `do`)")
-    if rows["visit_week"].nunique() > 1:
-        found = ", ".join(f"{at:g}" for at in sorted(rows["visit_week"].unique()))
-        raise RefusalError(f"draws: weeks {found}; choose one with `week`")
+        raise RefusalError("draws: no interventional rows; a subgroup effect is of rung 2 (query with `do`)")
+    rows = rows[rows["visit_week"] == one_week(rows, week, "draws")]
     keyed = rows.assign(key=participant_key(rows["participant_id"]))
     keys = participant_key(people["participant_id"])
     if lost := set(keyed["key"]) - set(keys):

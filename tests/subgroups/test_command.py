@@ -105,8 +105,8 @@ def test_benefit_is_cross_fitted_where_there_are_no_draws(files: Path) -> None:
         (
             "draws.parquet",
             ["--reference", "placebo", "--participants", ".", "--week", 24],
-            1,
-            "no draws at week 24; weeks are 48",
+            2,
+            "draws.parquet: no rows of week 24; its weeks are 48",
         ),
         ("participants.tsv", ["--reference", "placebo", "--outcome", "net2_lesions_week48", "--by", "weight > 70"], 2, "--by"),
         ("participants.tsv", ["--reference", "placebo", "--cap", 0.3], 2, "--cap belongs to --benefit"),

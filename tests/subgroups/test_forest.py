@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from causalms.effects import analyse
-from causalms.errors import InputError, RefusalError
+from causalms.errors import InputError, RefusalError, UsageError
 from causalms.stats import adjusted_p_values
 from causalms.subgroups import forest, interaction_test, simulated_forest
 
@@ -117,12 +117,43 @@ def test_an_arm_is_compared_within_the_trials_that_randomised_it() -> None:
     # Trial B has the same reference arm, but patients of a hundredfold risk, and another drug.
     other = made(12, 60).assign(trial="B")
     other["lesions"] *= 100
+    other["participant_id"] += len(people)
     other["arm"] = other["arm"].replace({"drug": "second"})
     pooled = forest(pd.concat([people, other], ignore_index=True), ["group"], outcome="lesions", reference="placebo").table
     alone = forest(people, ["group"], outcome="lesions", reference="placebo").table
     mine = pooled[pooled["arm"] == "drug"]
     np.testing.assert_allclose(mine["estimate"], alone["estimate"], rtol=1e-12)
     assert mine["randomised"].all()
+
+
+def test_all_patients_of_two_trials_are_analysed_as_effects_does() -> None:
+    # Trial A has placebo and drug, trial B drug and other: only A randomised drug against placebo.
+    rng, size = np.random.default_rng(3), 400
+    people = pd.DataFrame({"participant_id": [f"p{i}" for i in range(2 * size)], "trial": ["A"] * size + ["B"] * size})
+    even = np.arange(2 * size) % 2 == 0
+    people["arm"] = np.where(people["trial"] == "A", np.where(even, "placebo", "drug"), np.where(even, "drug", "other"))
+    people["older"] = rng.normal(0, 8, 2 * size) > 0
+    people["y"] = rng.poisson(np.where(people["arm"] == "placebo", 3, 1.2) * np.where(people["trial"] == "B", 2.0, 1.0))
+    expected = analyse(people, outcome="y", reference="placebo", variance="leave-one-out-t").results.set_index("arm")
+    table = forest(people, ["older"], outcome="y", reference="placebo").table
+    whole = table[table["subgroup"] == "all"].set_index("arm")
+    same = ["estimate", "se", "lower", "upper", "p_value", "n", "n_reference", "population", "randomised", "variance"]
+    pd.testing.assert_frame_equal(whole[same], expected[same])
+    assert not whole.loc["other", "randomised"]
+    assert whole.loc["drug", "events"] == people.loc[(people["arm"] == "drug") & (people["trial"] == "A"), "y"].sum()
+
+
+def test_a_misspelt_argument_is_named_with_the_near_one() -> None:
+    with pytest.raises(UsageError, match="did you mean 'measure'"):
+        forest(made(1, 20), ["group"], outcome="lesions", reference="placebo", mesure="rate-ratio")
+
+
+def test_a_forest_prints_the_page_of_the_command_line() -> None:
+    whole = forest(made(1, 60), ["group"], outcome="lesions", reference="placebo")
+    lines = repr(whole).splitlines()
+    assert lines[0] == "observed: drug against placebo, rate ratio (95% interval)"
+    assert [line.split()[0] for line in lines[1:]] == ["subgroup", "all", "group", "group"]
+    assert "<table" in whole._repr_html_()
 
 
 def test_a_factor_that_divides_nobody_is_refused() -> None:
@@ -148,6 +179,8 @@ def test_simulated_subgroup_effects_are_those_that_were_put_in() -> None:
     assert table.loc["group = 0", "estimate"] == pytest.approx(0.4, rel=1e-9)
     assert table.loc["group = 1", "estimate"] == pytest.approx(0.6, rel=1e-9)
     assert set(table["source"]) == {"simulated"}
+    assert table["estimator"].str.contains("randomised together in T").all()
+    assert not table["randomised"].any()
 
 
 def test_draws_of_strangers_are_refused() -> None:

@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 
 from causalms.errors import RefusalError, UsageError
-from causalms.subgroups import forest
-from causalms.subgroups.shrinkage import _Part, shrink
+from causalms.subgroups import ShrinkageModel, forest, shrink
+from causalms.subgroups.shrinkage import _Part
 
 FACTORS = ["gd > 0", "age >= 40", "sex"]
 
@@ -52,7 +52,7 @@ def test_posterior_of_the_half_normal_prior_matches_quadrature() -> None:
     from causalms.tables import grouping
 
     people = made(1, 300, 1.8)
-    found = shrink(people, ["gd > 0"], outcome="lesions", reference="placebo", draws=2000, warmup=300)
+    found = shrink(people, ["gd > 0"], outcome="lesions", reference="placebo", model=ShrinkageModel(draws=2000, warmup=300))
     part = _Part.of(people, [grouping(people, "gd > 0")], "lesions", "arm", "drug", None)
     mean, variance = by_quadrature(part, 0.35)
     logs = found.draws[["gd > 0", "gd <= 0"]].to_numpy()
@@ -68,7 +68,7 @@ SETTINGS = {"outcome": "lesions", "reference": "placebo"}
 @pytest.mark.parametrize("prior", ["half-normal", "horseshoe"])
 def test_shrinkage_collapses_without_interaction(prior: str) -> None:
     people = made(4, 600)
-    shrunk = shrink(people, FACTORS, prior=prior, draws=400, warmup=300, **SETTINGS).table
+    shrunk = shrink(people, FACTORS, model=ShrinkageModel(prior, draws=400, warmup=300), **SETTINGS).table
     raw = forest(people, FACTORS, **SETTINGS).table
     subgroups = raw["factor"] != "all"
     gaps = [np.log(table.loc[subgroups, "estimate"] / table["estimate"].iloc[0]).abs().mean() for table in (shrunk, raw)]
@@ -79,7 +79,7 @@ def test_shrinkage_collapses_without_interaction(prior: str) -> None:
 @pytest.mark.slow
 def test_the_horseshoe_keeps_a_strong_interaction() -> None:
     people = made(4, 1200, 4.0)
-    shrunk = shrink(people, FACTORS, prior="horseshoe", draws=400, warmup=300, **SETTINGS).table
+    shrunk = shrink(people, FACTORS, model=ShrinkageModel("horseshoe", draws=400, warmup=300), **SETTINGS).table
     raw = forest(people, FACTORS, **SETTINGS).table
     kept, seen = (float(np.log(table.loc[table["factor"] == "gd > 0", "estimate"]).diff().abs().max()) for table in (shrunk, raw))
     assert kept > 0.6 * seen
@@ -90,10 +90,10 @@ def test_same_seed_same_posterior_and_no_global_seed_is_touched() -> None:
 
     torch.manual_seed(5)
     before = torch.random.get_rng_state().clone()
-    settings = {"outcome": "lesions", "reference": "placebo", "draws": 50, "warmup": 50, "seed": 3}
+    model = ShrinkageModel(draws=50, warmup=50, seed=3)
     people = made(2, 200)
-    first = shrink(people, ["sex"], **settings).table
-    second = shrink(people, ["sex"], **settings).table
+    first = shrink(people, ["sex"], model=model, **SETTINGS).table
+    second = shrink(people, ["sex"], model=model, **SETTINGS).table
     pd.testing.assert_frame_equal(first, second)
     assert torch.equal(before, torch.random.get_rng_state())
 
@@ -103,5 +103,5 @@ def test_a_subgroup_without_events_has_no_global_model() -> None:
     people.loc[(people["sex"] == "M") & (people["arm"] == "drug"), "lesions"] = 0
     with pytest.raises(RefusalError, match="sex = M: no event"):
         shrink(people, ["sex"], outcome="lesions", reference="placebo")
-    with pytest.raises(UsageError, match="prior 'lasso'"):
-        shrink(people, ["sex"], outcome="lesions", reference="placebo", prior="lasso")
+    with pytest.raises(UsageError, match="`prior`: found 'lasso'"):
+        ShrinkageModel(prior="lasso")

@@ -1,0 +1,157 @@
+"""Treatment effects observed in prespecified subgroups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from causalms.effects import Analysis, analyse
+from causalms.errors import CausalmsError, ConvergenceError, RefusalError, named_arguments
+from causalms.subgroups.table import Forest, assemble
+from causalms.tables import as_frame
+
+#: Standard errors of small subgroups: leave-one-out influence function with t.
+VARIANCE = "leave-one-out-t"
+
+
+@dataclass(frozen=True)
+class Method:
+    """How each subgroup is analysed: arguments of :func:`causalms.effects.analyse` of the same names.
+
+    Attributes
+    ----------
+    exposure, adjust, strata, cluster : str, optional
+    interaction : bool
+    prognostic : sequence of str
+    estimator : str
+    working_model : str, optional
+    variance : str, optional
+        Default: ``leave-one-out-t``, and ``model-sas`` for conditional coefficients.
+    rate : str
+    randomization : str, optional
+    """
+
+    exposure: str | None = None
+    adjust: str | None = None
+    interaction: bool = False
+    prognostic: Sequence[str] = ()
+    strata: str | None = None
+    cluster: str | None = None
+    estimator: str = "standardized"
+    working_model: str | None = None
+    variance: str | None = None
+    rate: str = "unit"
+    randomization: str | None = None
+
+
+@named_arguments
+def forest(
+    people: Any,
+    by: Sequence[str],
+    *,
+    outcome: str,
+    reference: str,
+    arm: str = "arm",
+    measure: str = "rate-ratio",
+    method: Method | None = None,
+    level: float = 0.95,
+    source: str = "table",
+) -> Forest:
+    """Estimate the effect of every arm in every prespecified subgroup.
+
+    Each subgroup is analysed by itself, as a small trial of its own, so subgroups are independent and their
+    effects may be compared by their standard errors alone.  In a table of several trials an arm is compared with the
+    reference among the patients of the trials that randomised both.
+
+    Parameters
+    ----------
+    people : DataFrame, or path
+        One row a patient; pandas, polars or arrow, or a file that holds one.
+    by : sequence of str
+        Prespecified factors: columns, conditions (``"age >= 40"``) or quantiles (``"quantiles(age, 3)"``).
+    outcome, reference, arm : str
+        Column of the outcome, the arm to compare with, and the column of the arm.
+    measure : str
+        One of :data:`causalms.effects.estimands.MEASURES`.
+    method : Method, optional
+        Exposure, adjustment, estimator and variance.
+    level : float
+    source : str
+        Name of the table in messages.
+
+    Returns
+    -------
+    Forest
+
+    Raises
+    ------
+    UsageError
+        If a factor is no column, condition or quantile.
+    RefusalError
+        If the effect cannot be estimated in the whole population.  A subgroup that cannot be estimated is a row without an
+        estimate whose ``note`` says why.
+
+    References
+    ----------
+    Kent et al. (2020), Ann Intern Med 172:35 (PATH statement).
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> rng = np.random.default_rng(1)
+    >>> people = pd.DataFrame({"arm": ["a", "b"] * 60, "age": rng.uniform(20, 60, 120), "lesions": rng.poisson(2, 120)})
+    >>> by_age = forest(people, ["age >= 40"], outcome="lesions", reference="a")
+    >>> by_age.table[["subgroup", "n", "estimate"]].round(2).values.tolist()
+    [['all', 60.0, 0.79], ['age >= 40', 26.0, 0.6], ['age < 40', 34.0, 0.87]]
+    """
+    people = as_frame(people)
+    chosen = asdict(method or Method())
+    if chosen["variance"] is None and chosen["estimator"] not in ("negbin", "conditional"):
+        chosen["variance"] = VARIANCE
+    chosen |= {"outcome": outcome, "reference": reference, "arm": arm, "measure": measure, "level": level, "source": source}
+
+    def effects_of(part: pd.DataFrame) -> pd.DataFrame:
+        if len(part) < len(people) and arm in part and reference not in set(part[arm].dropna().astype(str)):
+            raise RefusalError(f"no patient of {reference} in this group")
+        try:
+            return _rows(analyse(part, **chosen))
+        except (RefusalError, ConvergenceError):
+            if "trial" not in part or part["trial"].nunique() < 2 or arm not in part:
+                raise
+            return _arm_by_arm(part, arm, reference, chosen)
+
+    return assemble(people, by, effects_of, source="observed", level=level)
+
+
+def _rows(analysis: Analysis) -> pd.DataFrame:
+    """Forest columns of an analysis: every contrast has the degrees of freedom and the events of its own patients."""
+    tables = []
+    for part in analysis.parts:
+        events = np.bincount(part.data.arm, weights=part.data.outcome, minlength=len(part.data.arms))
+        rows = part.results.assign(df=part.covariance.degrees_of_freedom, note="")
+        rows["events"] = events[list(part.reported)]
+        rows["events_reference"] = events[0]
+        tables.append(rows)
+    return pd.concat(tables, ignore_index=True)
+
+
+def _arm_by_arm(part: pd.DataFrame, arm: str, reference: str, chosen: dict[str, Any]) -> pd.DataFrame:
+    """A group of several trials in which one contrast cannot be estimated: the others, and the reasons of those left out."""
+    names = part[arm].astype(object).where(part[arm].notna(), "").map(str)
+    tables: list[pd.DataFrame] = []
+    refusals: dict[str, CausalmsError] = {}
+    for other in sorted(set(names) - {"", reference}):
+        try:
+            both = part[names.isin([other, reference]).to_numpy()].reset_index(drop=True)
+            tables.append(_rows(analyse(both, **chosen)))
+        except (RefusalError, ConvergenceError) as refusal:
+            refusals[other] = refusal
+    if not tables:
+        raise next(iter(refusals.values()))
+    together = pd.concat(tables, ignore_index=True)
+    together.attrs["refusals"] = {other: str(refusal) for other, refusal in refusals.items()}
+    return together

@@ -1,0 +1,44 @@
+"""Effects by subgroup as a plain-text page."""
+
+from __future__ import annotations
+
+import math
+from html import escape
+from typing import Any
+
+import pandas as pd
+
+
+def html_page(results: pd.DataFrame, text: str) -> str:
+    """A results table for a notebook, and the plain-text page folded below it."""
+    shown = results[["subgroup", "arm", "reference", "measure", "estimate", "lower", "upper", "p_value", "n", "n_reference"]]
+    return f"{shown.to_html(index=False, border=0)}<details><summary>details</summary><pre>{escape(text)}</pre></details>"
+
+
+def page(table: pd.DataFrame) -> str:
+    """A forest in plain text: one line a subgroup, the interaction p at the first line of its factor."""
+    text = []
+    for (source, arm), rows in table.groupby(["source", "arm"], sort=False):
+        first = rows.iloc[0]
+        origin = "" if source == "simulated" or first["randomised"] == 1 else "; not randomised against each other"
+        head = f"{source}: {arm} against {first['reference']}, {first['measure']}"
+        text.append(f"{head} ({first['level']:.0%} interval{origin})")
+        text.append(
+            f"  {'subgroup':28s}{'n':>11s}{'events':>13s}{'estimate':>10s}{'interval':>18s}{'interaction p':>15s}{'Holm':>8s}"
+        )
+        factors = {"all"}
+        for row in rows.to_dict("records"):
+            text.append(_line(row, first_of_factor=row["factor"] not in factors))
+            factors.add(row["factor"])
+    return "\n".join(text)
+
+
+def _line(row: dict[Any, Any], first_of_factor: bool) -> str:
+    n = "" if math.isnan(row["n"]) else f"{row['n']:.0f}/{row['n_reference']:.0f}"
+    events = "" if math.isnan(row["events"]) else f"{row['events']:.6g}/{row['events_reference']:.6g}"
+    if isinstance(row.get("note"), str) and row["note"]:
+        return f"  {row['subgroup']:28.28s}{n:>11s}{events:>13s}  not estimable: {row['note']}"
+    interval = f"{row['lower']:.3f} to {row['upper']:.3f}"
+    tested = first_of_factor and not math.isnan(row.get("interaction_p", math.nan))
+    p = f"{row['interaction_p']:>15.4f}{row['interaction_p_holm']:>8.4f}" if tested else ""
+    return f"  {row['subgroup']:28.28s}{n:>11s}{events:>13s}{row['estimate']:>10.3f}{interval:>18s}{p}"

@@ -1,0 +1,159 @@
+"""The rows of a forest plot: one analysis of every prespecified subgroup, and the tests of interaction over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from causalms.errors import CausalmsError, InputError, RefusalError
+from causalms.stats import Array, adjusted_p_values
+from causalms.subgroups.interaction import interaction_test
+from causalms.subgroups.printing import html_page, page
+from causalms.tables import Grouping, ResultRow, grouping, results_table
+
+#: Standard errors below this are rounding error (a constant simulated effect); no interaction test is made.
+SMALLEST_STANDARD_ERROR = 1e-10
+
+
+@dataclass(frozen=True, repr=False)
+class Forest:
+    """Effects by subgroup; printed, it is the page of ``causalms subgroups``.
+
+    Attributes
+    ----------
+    table : DataFrame
+        What a forest plot is drawn from, one row a subgroup and arm: the columns of the results table and ``source``,
+        ``factor``, ``events``, ``events_reference``, ``df``, ``interaction_p``, ``interaction_p_holm`` (over the factors of
+        ``by``) and ``note``.
+    results : DataFrame
+        The same in the schema of the results table, with one more row a factor and arm for its interaction.
+    """
+
+    table: pd.DataFrame
+    results: pd.DataFrame
+
+    def __repr__(self) -> str:
+        """The page that the command line prints."""
+        return page(self.table)
+
+    def _repr_html_(self) -> str:
+        return html_page(self.results, repr(self))
+
+
+_EFFECT = ("estimate", "se", "lower", "upper", "p_value", "se_patient", "se_monte_carlo", "se_generator")
+
+
+def assemble(
+    people: pd.DataFrame, by: Sequence[str], effects_of: Callable[[pd.DataFrame], pd.DataFrame], source: str, level: float
+) -> Forest:
+    """Apply an analysis to the whole population and to every group of every factor; shared by observed and simulated effects."""
+    whole = effects_of(people).assign(factor="all", subgroup="all")
+    parts, tests = [whole], []
+    for name in by:
+        division = grouping(people, name)
+        if len(division.groups) < 2:
+            raise RefusalError(f"`by` {name!r}: all patients are in one group ({', '.join(division.groups)}); nothing to compare")
+        rows = pd.concat([_one(people, division, group, effects_of, whole) for group in division.groups], ignore_index=True)
+        parts.append(rows)
+        tests.append(_interactions(rows, name, level))
+    table = pd.concat(parts, ignore_index=True)
+    interactions = pd.concat(tests, ignore_index=True) if tests else pd.DataFrame(columns=["factor", "arm", "interaction_p"])
+    interactions["interaction_p_holm"] = np.nan
+    for _, rows in interactions.groupby("arm"):
+        interactions.loc[rows.index, "interaction_p_holm"] = adjusted_p_values(rows["interaction_p"].to_numpy(), missing="keep")
+    table = table.merge(interactions[["factor", "arm", "interaction_p", "interaction_p_holm"]], on=["factor", "arm"], how="left")
+    table.insert(0, "source", source)
+    return Forest(table, results_table(_results(table, interactions, source, level)))
+
+
+def _one(
+    people: pd.DataFrame,
+    division: Grouping,
+    group: str,
+    effects_of: Callable[[pd.DataFrame], pd.DataFrame],
+    whole: pd.DataFrame,
+) -> pd.DataFrame:
+    part = people.iloc[division.rows(group)].reset_index(drop=True)
+    try:
+        rows = effects_of(part)
+    except InputError:
+        raise
+    except CausalmsError as refusal:  # a group without events or without an arm has no effect, which the reader must see
+        rows = whole.assign(n=np.nan, n_reference=np.nan, events=np.nan, events_reference=np.nan, note=str(refusal))
+        rows[list(_EFFECT)] = np.nan
+    absent = whole[~whole["arm"].isin(rows["arm"])]
+    if len(absent):
+        reasons = [rows.attrs.get("refusals", {}).get(arm, f"no patient of this arm in {group}") for arm in absent["arm"]]
+        empty = absent.assign(n=np.nan, n_reference=np.nan, events=np.nan, events_reference=np.nan, note=reasons)
+        empty[list(_EFFECT)] = np.nan
+        rows = pd.concat([rows, empty], ignore_index=True)
+    return rows.assign(factor=division.name, subgroup=group)
+
+
+def _interactions(rows: pd.DataFrame, name: str, level: float) -> pd.DataFrame:
+    tests = []
+    for arm, lines in rows.groupby("arm", sort=False):
+        ratio = bool(lines["measure"].str.endswith("ratio").all())
+        estimated = lines[lines["se"] > SMALLEST_STANDARD_ERROR]
+        values = np.log(estimated["estimate"]) if ratio else estimated["estimate"]
+        test: dict[str, Any] = {"factor": name, "arm": arm, "ratio": ratio, "groups": len(estimated), "interaction_p": np.nan}
+        if len(estimated) >= 2:
+            welch = interaction_test(values.to_numpy(), estimated["se"].to_numpy(), estimated["df"].to_numpy())
+            test["interaction_p"] = welch.p_value
+            if len(estimated) == 2:
+                test |= _difference(values.to_numpy(), estimated, welch.df_within, ratio, level)
+        tests.append(test)
+    return pd.DataFrame(tests)
+
+
+def _difference(values: Array, estimated: pd.DataFrame, df: float, ratio: bool, level: float) -> dict[str, Any]:
+    from scipy import stats
+
+    gap = float(values[0] - values[1])
+    se = float(np.hypot(*estimated["se"]))
+    half = float(stats.t.ppf((1 + level) / 2, df)) * se
+    back = np.exp if ratio else float
+    first, second = estimated["subgroup"]
+    return {
+        "estimate": back(gap),
+        "se": se,
+        "lower": back(gap - half),
+        "upper": back(gap + half),
+        "between": f"{first} against {second}",
+    }
+
+
+def _results(table: pd.DataFrame, tests: pd.DataFrame, source: str, level: float) -> list[ResultRow]:
+    shared = ("population", "arm", "reference", "measure", "estimator", "variance", "level", "randomised", "rung")
+    rows: list[ResultRow] = []
+    for line in table.to_dict("records"):
+        events = "" if pd.isna(line["events"]) else f"; {line['events']:.6g} against {line['events_reference']:.6g} events"
+        refusal = f"; not estimable: {line['note']}" if line["note"] else ""
+        own = {key: line[key] for key in (*shared, "subgroup", "n", "n_reference", *_EFFECT)}
+        estimand = f"{line['estimand']}, in: {line['subgroup']}{events}{refusal}"
+        rows.append(ResultRow(analysis=f"{source} effect by subgroup", estimand=estimand, **own))
+    for test in tests.to_dict("records"):
+        first = table[(table["factor"] == test["factor"]) & (table["arm"] == test["arm"])].iloc[0]
+        what = f"ratio of {first['measure']}s" if test["ratio"] else f"difference of {first['measure']}s"
+        between = test.get("between")
+        own = {key: first[key] for key in shared} | {key: test.get(key, np.nan) for key in ("estimate", "se", "lower", "upper")}
+        own |= {
+            "measure": what if isinstance(between, str) else f"interaction of {first['measure']}",
+            "estimator": f"{first['estimator']} in each subgroup",
+            "variance": f"{first['variance']}; Welch test; Holm-adjusted p = {test['interaction_p_holm']:.4g}",
+        }
+        estimand = f"{what} {between}" if isinstance(between, str) else f"equality of effects over {test['factor']}"
+        rows.append(
+            ResultRow(
+                analysis=f"{source} interaction",
+                subgroup=test["factor"],
+                estimand=estimand,
+                p_value=test["interaction_p"],
+                **own,
+            )
+        )
+    return rows
