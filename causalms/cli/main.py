@@ -13,20 +13,21 @@ import click
 from causalms import __version__
 from causalms.errors import CausalmsError, missing_extra
 
-VERBS = (
-    "demo",
-    "simulate",
-    "check",
-    "lesions",
-    "train",
-    "forecast",
-    "query",
-    "effects",
-    "calibrate",
-    "subgroups",
-    "agree",
-    "report",
-)
+#: The verbs in the order of work, each with what it answers; a verb is the module of its name.
+VERBS = {
+    "demo": "Run everything once on a simulated trial and write one report.",
+    "simulate": "Simulate a trial whose truth is known, as a BIDS folder.",
+    "check": "List every problem of a BIDS folder, one line each.",
+    "lesions": "Count and measure the lesions of masks.",
+    "train": "Train a generator on a trial.",
+    "forecast": "Forecast new and enlarging lesions of patients under an arm.",
+    "query": "What each patient would have had under other arms.",
+    "effects": "Treatment effects from a table of outcomes or of draws.",
+    "calibrate": "Judge predicted counts by the counts observed.",
+    "subgroups": "Effects by subgroup, interactions, and who benefits.",
+    "agree": "Simulated effects against randomised or published ones.",
+    "report": "One HTML page from tables of results.",
+}
 #: The extra that a verb needs in full, so that one line installs all of it.
 _EXTRA_OF_VERB = {
     "demo": "all",
@@ -46,6 +47,11 @@ class _Verbs(click.Group):
             return None
         command: click.Command = importlib.import_module(f"causalms.cli.{cmd_name}").command
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs without loading any of them."""
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a verb; arguments that an error of the library names are said as the verb's options.
@@ -87,10 +93,20 @@ def as_options(message: str, verb: click.Command) -> str:
     return _ARGUMENT.sub(said, message)
 
 
-@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=_Verbs, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(__version__, prog_name="causalms")
-def app() -> None:
-    """What would this patient, this arm, this subgroup have had under another drug? Not for clinical use."""
+@click.pass_context
+def app(ctx: click.Context) -> None:
+    """What would this patient, this arm, this subgroup have had under another drug? Not for clinical use.
+
+    \b
+    Example:
+      causalms effects trial.csv --outcome lesions --reference placebo --exposure years
+    """  # noqa: D301
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 def main(arguments: list[str] | None = None) -> None:

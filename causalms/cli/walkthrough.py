@@ -23,8 +23,11 @@ from causalms.subgroups import forest, simulated_forest
 from causalms.tables import net2_column, write_table
 from causalms.trials import template_anatomy
 
-ARMS = load_design("pooled").arms
-REFERENCE = "placebo"
+DESIGN = load_design("pooled")
+ARMS = DESIGN.arms
+REFERENCE, STRONGEST = ARMS[0], ARMS[-1]
+#: The trial that randomised the reference against one drug alone: its comparison is looked at by subgroup.
+COMPARISON = next(trial for trial in DESIGN.trials if REFERENCE in trial.arms and len(trial.arms) == 2)
 SUBGROUPS = ("gd_lesions > 0", "age >= 40")
 #: Patients whose masks are sampled, and twins are made; each mask takes about a tenth of a second.
 SAMPLED_PATIENTS = 16
@@ -117,7 +120,7 @@ class Walkthrough:
         """Effects of the shipped model as it is, beside the randomised ones."""
         write_table(self.simulated, self.out / "effects.csv")
         self.report.add_results(
-            self.simulated, "Simulated effects against placebo, the shipped model as it is (one model: no generator error)"
+            self.simulated, "Simulated effects against the reference, the shipped model as it is (one model: no generator error)"
         )
         ratios = self.simulated[self.simulated["measure"] == "simulated rate ratio"]
         ratios = ratios if len(ratios) else self.simulated[self.simulated["measure"].str.contains("rate ratio")]
@@ -176,7 +179,7 @@ class Walkthrough:
     def sampled(self) -> None:
         """Masks sampled from the diffusion model, counted by the lesion rule, beside the expected counts."""
         few = list(self.trial.participants["participant_id"].sample(SAMPLED_PATIENTS, random_state=self.seed))
-        arms = [REFERENCE, ARMS[-1]]
+        arms = [REFERENCE, STRONGEST]
         draws = self.model.do(
             self.trial,
             arm=arms,
@@ -236,20 +239,26 @@ class Walkthrough:
             table, "Log score of lesion places (nats a lesion), and what is won over no knowledge and over the mean map"
         )
 
+    @property
+    def compared(self) -> str:
+        """The comparison that is looked at by subgroup, in words."""
+        (drug,) = (arm for arm in COMPARISON.arms if arm != REFERENCE)
+        return f"{drug} against {REFERENCE}"
+
     def subgroups(self) -> None:
-        """Prespecified subgroups of the largest randomised comparison with placebo."""
+        """Prespecified subgroups of one randomised comparison with the reference."""
         people = self.trial.participants
-        rows = people[(people["trial"] == "DEFINE") & people[net2_column(self.week)].notna()]
+        rows = people[(people["trial"] == COMPARISON.name) & people[net2_column(self.week)].notna()]
         observed = forest(rows, SUBGROUPS, outcome=net2_column(self.week), reference=REFERENCE)
         trial_rows = self.expected[self.expected["participant_id"].isin(rows["participant_id"])]
-        arms = trial_rows[trial_rows["arm"].isin([REFERENCE, "dimethyl-fumarate"])]
+        arms = trial_rows[trial_rows["arm"].isin(list(COMPARISON.arms))]
         simulated = simulated_forest(arms, rows, SUBGROUPS, reference=REFERENCE, week=self.week)
         table = pd.concat([observed.table, simulated.table], ignore_index=True)
         results = pd.concat([observed.results, simulated.results], ignore_index=True)
         write_table(results, self.out / "subgroups.csv")
         self.report.add_section(
             "Subgroups",
-            "Dimethyl fumarate against placebo in the DEFINE-like trial, observed and simulated in the same patients.",
+            f"{self.compared} in the {COMPARISON.name}-like trial, observed and simulated in the same patients.",
         )
         self.report.add_figure(figures.subgroup_forest(table), "Rate ratio by subgroup, with interaction p")
         self.report.add_results(results, "Effects in prespecified subgroups and their interactions")
@@ -261,7 +270,7 @@ class Walkthrough:
         write_table(found, self.out / "benefit.csv")
         self.report.add_section(
             "Who benefits",
-            "Patients of the same trial ranked by the lesions that dimethyl fumarate is predicted to spare them, judged on the "
+            f"Patients of the same trial ranked by the lesions that are predicted to be spared, {self.compared}, judged on the "
             "randomised outcomes, which the model has not seen.",
         )
         self.report.add_figure(figures.benefit_curves(found), "Observed effect among the most promising patients")
@@ -284,13 +293,13 @@ class Walkthrough:
         self.report.add_results(found.results, "Ratio of simulated to randomised rate ratio, with equivalence margin 1.25")
 
     def twins(self) -> None:
-        """Rung 3: what placebo patients would have had under ocrelizumab, given what they had."""
+        """Rung 3: what patients of the reference would have had under the last arm of the design, given what they had."""
         people = self.trial.participants
         seen = people[(people["arm"] == REFERENCE) & people[net2_column(self.week)].notna()]
         chosen = list(seen["participant_id"].sample(min(TWINS, len(seen)), random_state=self.seed))
         twins = self.model.counterfactual(
             self.trial,
-            arm=ARMS[-1],
+            arm=STRONGEST,
             week=self.week,
             coupling="ancestral",
             particles=PARTICLES,
@@ -304,7 +313,7 @@ class Walkthrough:
         write_table(results, self.out / "twins.csv")
         self.report.add_section(
             "Individual counterfactuals",
-            f"{len(chosen)} patients given placebo, and their twins under ocrelizumab given the mask that was seen. No trial "
+            f"{len(chosen)} patients given {REFERENCE}, and their twins under {STRONGEST} given the mask that was seen. No trial "
             "identifies this: the coupling of the two worlds is an assumption, and the bounds hold under every coupling.",
         )
         self.report.add_results(results, "Probability of benefit and harm with sharp bounds, and the diagnostics of the run")

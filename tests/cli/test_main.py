@@ -21,8 +21,9 @@ def test_help_of_every_verb_ends_with_an_example(run: Run, verb: str) -> None:
     assert f"causalms {verb}" in ended.printed.split("Example", 1)[1]
 
 
-def test_help_names_every_verb(run: Run) -> None:
-    ended = run("--help")
+@pytest.mark.parametrize("arguments", [[], ["--help"]])
+def test_help_and_the_command_alone_name_every_verb(run: Run, arguments: list[str]) -> None:
+    ended = run(*arguments)
     assert ended.code == 0
     assert all(verb in ended.printed for verb in VERBS)
 
