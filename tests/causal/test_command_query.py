@@ -15,13 +15,6 @@ import pytest
 
 from causalms.causal import CausalModel, NegativeBinomialMechanism
 from causalms.causal import sampling as answers
-from causalms.cli.main import main
-
-
-def run(*arguments, capsys):
-    with pytest.raises(SystemExit) as stop:
-        main([str(a) for a in arguments])
-    return stop.value.code, capsys.readouterr()
 
 
 @pytest.fixture
@@ -31,41 +24,41 @@ def file(table, tmp_path):
     return path
 
 
-def test_query_writes_the_table_and_its_record(file, tmp_path, capsys):
+def test_query_writes_the_table_and_its_record(file, tmp_path, run):
     out = tmp_path / "draws.parquet"
-    code, said = run(
-        "query", file, "--do", "placebo", "--do", "ocrelizumab", "--draws", 4, "--model", "counts", "--out", out, capsys=capsys
+    code, printed, error = run(
+        "query", file, "--do", "placebo", "--do", "ocrelizumab", "--draws", 4, "--model", "counts", "--out", out
     )
-    assert code == 0, said.err
+    assert code == 0, error
     found = pd.read_parquet(out)
     assert len(found) == 60 * 2 * 4
     assert set(json.loads((tmp_path / "draws.queries.json").read_text())) == set(found["query_id"])
-    assert "rung 2 (interventional), 60 patients" in said.out
+    assert "rung 2 (interventional), 60 patients" in printed
     assert not (tmp_path / "draws.parquet.parts").exists()
 
 
-def test_query_of_several_weeks_and_a_policy(file, tmp_path, capsys):
+def test_query_of_several_weeks_and_a_policy(file, tmp_path, run):
     rules = tmp_path / "p.yaml"
     rules.write_text("name: escalate\nrules: [{when: gd_lesions > 0, arm: ocrelizumab}]\notherwise: dimethyl-fumarate\n")
     out = tmp_path / "e.csv"
-    code, said = run(
+    code, printed, error = run(
         "query", file, "--do", "placebo", "--policy", rules, "--expected", "--week", 24, "--week", 48,
-        "--model", "counts", "--out", out, capsys=capsys,
+        "--model", "counts", "--out", out
     )  # fmt: skip
-    assert code == 0, said.err
+    assert code == 0, error
     found = pd.read_csv(out)
     assert set(found["arm"]) == {"placebo", "escalate"}
     assert set(found["visit_week"]) == {24.0, 48.0}
 
 
-def test_given_factual_is_rung_three(file, tmp_path, capsys):
+def test_given_factual_is_rung_three(file, tmp_path, run):
     out = tmp_path / "twins.csv"
-    code, said = run(
+    code, printed, error = run(
         "query", file, "--do", "ocrelizumab", "--given-factual", "--coupling", "rho", "--rho", 0.5, "--draws", 8,
-        "--model", "counts", "--out", out, capsys=capsys,
+        "--model", "counts", "--out", out
     )  # fmt: skip
-    assert code == 0, said.err
-    assert "rung 3 (counterfactual), 60 patients" in said.out
+    assert code == 0, error
+    assert "rung 3 (counterfactual), 60 patients" in printed
     assert set(pd.read_csv(out)["query"]) == {"observed", "counterfactual"}
 
 
@@ -99,83 +92,83 @@ def test_given_factual_is_rung_three(file, tmp_path, capsys):
     ],
 )
 def test_a_bad_call_is_one_line_before_a_model_is_fitted_and_leaves_nothing(
-    file, tmp_path, capsys, monkeypatch, arguments, code, message
+    file, tmp_path, run, monkeypatch, arguments, code, message
 ):
     def fit(*_, **__):
         raise AssertionError("a model was fitted for a call that makes no sense")
 
     monkeypatch.setattr(NegativeBinomialMechanism, "fit", fit)
-    found, said = run("query", file, *arguments, "--model", "counts", "--out", tmp_path / "x.csv", capsys=capsys)
+    found, printed, error = run("query", file, *arguments, "--model", "counts", "--out", tmp_path / "x.csv")
     assert found == code
-    assert message in said.err
-    assert said.err.count("\n") == 1
+    assert message in error
+    assert error.count("\n") == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == ["participants.csv"]
 
 
-def test_an_output_of_another_kind_is_refused_before_any_work(file, tmp_path, capsys):
-    code, said = run("query", file, "--do", "placebo", "--model", "counts", "--out", tmp_path / "x.xlsx", capsys=capsys)
+def test_an_output_of_another_kind_is_refused_before_any_work(file, tmp_path, run):
+    code, printed, error = run("query", file, "--do", "placebo", "--model", "counts", "--out", tmp_path / "x.xlsx")
     assert code == 2
-    assert "choose one of these suffixes" in said.err
+    assert "choose one of these suffixes" in error
 
 
-def test_an_unknown_column_of_a_policy_is_said_before_a_model_is_fitted(file, tmp_path, capsys, monkeypatch):
+def test_an_unknown_column_of_a_policy_is_said_before_a_model_is_fitted(file, tmp_path, run, monkeypatch):
     monkeypatch.setattr(NegativeBinomialMechanism, "fit", lambda *_, **__: pytest.fail("a model was fitted"))
     rules = tmp_path / "p.yaml"
     rules.write_text("name: tall\nrules: [{when: height > 2, arm: ocrelizumab}]\notherwise: placebo\n")
-    code, said = run("query", file, "--policy", rules, "--model", "counts", "--out", tmp_path / "x.csv", capsys=capsys)
+    code, printed, error = run("query", file, "--policy", rules, "--model", "counts", "--out", tmp_path / "x.csv")
     assert code == 1
-    assert "policy 'tall': no column 'height'" in said.err
+    assert "policy 'tall': no column 'height'" in error
 
 
-def test_reference_writes_contrasts_with_what_must_stand_beside_them(table, tmp_path, capsys):
+def test_reference_writes_contrasts_with_what_must_stand_beside_them(table, tmp_path, run):
     trial = table.assign(trial=np.where(table["arm"] == "ocrelizumab", "B", "A"))
     trial.to_csv(tmp_path / "p.csv", index=False)
-    code, said = run(
+    code, printed, error = run(
         "query", tmp_path / "p.csv", "--do", "placebo", "--do", "dimethyl-fumarate", "--do", "ocrelizumab", "--expected",
-        "--reference", "placebo", "--model", "counts", "--out", tmp_path / "e.parquet", capsys=capsys,
+        "--reference", "placebo", "--model", "counts", "--out", tmp_path / "e.parquet"
     )  # fmt: skip
-    assert code == 0, said.err
+    assert code == 0, error
     found = pd.read_csv(tmp_path / "e.results.csv")
     ratios = found[found["measure"] == "mean ratio"].set_index("arm")
     assert not ratios["randomised"].any()
     assert "randomised together in A" in ratios.loc["dimethyl-fumarate", "estimand"]
     assert "randomised together in no trial: transported" in ratios.loc["ocrelizumab", "estimand"]
     assert {"E-value", "covariate overlap, share in common"} <= set(found.loc[found["arm"] == "ocrelizumab", "measure"])
-    assert "ocrelizumab / placebo: simulated ratio of means" in said.out
-    assert "transported" in said.out
+    assert "ocrelizumab / placebo: simulated ratio of means" in printed
+    assert "transported" in printed
 
 
-def test_recalibration_makes_the_models_own_error_a_number(file, tmp_path, capsys):
+def test_recalibration_makes_the_models_own_error_a_number(file, tmp_path, run):
     out = tmp_path / "e.parquet"
-    code, said = run(
+    code, printed, error = run(
         "query", file, "--do", "placebo", "--do", "ocrelizumab", "--expected", "--recalibrate", 20, "--model", "counts",
-        "--out", out, capsys=capsys,
+        "--out", out
     )  # fmt: skip
-    assert code == 0, said.err
+    assert code == 0, error
     found = pd.read_parquet(out)
     assert found["generator"].nunique() == 20
     (record,) = json.loads((tmp_path / "e.queries.json").read_text()).values()
     assert record["recalibration"] == {"members": 20, "seed": 0}
-    code, said = run("effects", out, "--reference", "placebo", "--out", tmp_path / "r.csv", capsys=capsys)
-    assert code == 0, said.err
+    code, printed, error = run("effects", out, "--reference", "placebo", "--out", tmp_path / "r.csv")
+    assert code == 0, error
     assert (pd.read_csv(tmp_path / "r.csv")["se_generator"] > 0).all()
 
 
-def test_a_registry_needs_overlap_and_claims_no_randomised_contrast(file, tmp_path, capsys):
+def test_a_registry_needs_overlap_and_claims_no_randomised_contrast(file, tmp_path, run):
     asked = ["query", file, "--do", "placebo", "--do", "ocrelizumab", "--expected", "--registry", "--reference", "placebo"]
-    code, said = run(*asked, "--model", "counts", "--out", tmp_path / "e.csv", capsys=capsys)
-    assert code == 0, said.err
+    code, printed, error = run(*asked, "--model", "counts", "--out", tmp_path / "e.csv")
+    assert code == 0, error
     assert (pd.read_csv(tmp_path / "e.csv", keep_default_na=False)["arm_randomised"] == "n/a").all()
     assert not pd.read_csv(tmp_path / "e.results.csv")["randomised"].any()
 
 
-def test_a_counterfactual_run_writes_its_diagnostics_and_their_page(file, tmp_path, capsys):
+def test_a_counterfactual_run_writes_its_diagnostics_and_their_page(file, tmp_path, run):
     out = tmp_path / "twins.parquet"
-    code, said = run(
+    code, printed, error = run(
         "query", file, "--do", "ocrelizumab", "--given-factual", "--draws", 4, "--checked-patients", 20, "--model", "counts",
-        "--reference", "placebo", "--bounds-over-rho", "--out", out, capsys=capsys,
+        "--reference", "placebo", "--bounds-over-rho", "--out", out
     )  # fmt: skip
-    assert code == 0, said.err
+    assert code == 0, error
     names = ["bounds.csv", "bounds.pdf", "diagnostics.csv", "diagnostics.pdf", "queries.json", "results.csv"]
     assert sorted(p.name for p in tmp_path.glob("twins*")) == sorted(["twins.parquet", *(f"twins.{n}" for n in names)])
     results = pd.read_csv(tmp_path / "twins.results.csv")
@@ -185,8 +178,8 @@ def test_a_counterfactual_run_writes_its_diagnostics_and_their_page(file, tmp_pa
     assert set(checked.loc[checked["verdict"].isna(), "diagnostic"]) >= {"composition", "noise", "marginal", "reversibility"}
     assert (tmp_path / "twins.diagnostics.pdf").read_bytes().startswith(b"%PDF")
     tables = [tmp_path / f"twins.{name}.csv" for name in ("results", "diagnostics", "bounds")]
-    code, said = run("report", tmp_path / "report.html", *tables, capsys=capsys)
-    assert code == 0, said.err
+    code, printed, error = run("report", tmp_path / "report.html", *tables)
+    assert code == 0, error
     page = (tmp_path / "report.html").read_text()
     assert "Diagnostics of counterfactuals under ocrelizumab: composition" in page
     assert "ocrelizumab against placebo over the coupling: benefit" in page
@@ -195,7 +188,7 @@ def test_a_counterfactual_run_writes_its_diagnostics_and_their_page(file, tmp_pa
     assert set(sweep["measure"]) == {"benefit", "harm", "activity harm"}
 
 
-def test_a_query_killed_for_real_goes_on_and_leaves_no_hidden_file(file, table, tmp_path, capsys, monkeypatch):
+def test_a_query_killed_for_real_goes_on_and_leaves_no_hidden_file(file, table, tmp_path, run, monkeypatch):
     """SIGKILL while patients are answered; the same command then reuses the finished ones and cleans up after both."""
     out, patients = tmp_path / "draws.csv", tmp_path / "draws.csv.parts"
     asked = ["query", file, "--do", "placebo", "--do", "ocrelizumab", "--draws", 400, "--model", "counts", "--out", out]
@@ -213,8 +206,8 @@ def test_a_query_killed_for_real_goes_on_and_leaves_no_hidden_file(file, table, 
 
     asked_again, original = [], answers.patient_rows
     monkeypatch.setattr(answers, "patient_rows", lambda *a: (asked_again.append(a[-1]), original(*a))[1])
-    code, said = run(*asked, capsys=capsys)
-    assert code == 0, said.err
+    code, printed, error = run(*asked)
+    assert code == 0, error
     assert set(asked_again) == set(table["participant_id"]) - done
     assert sorted(p.name for p in tmp_path.iterdir()) == ["draws.csv", "draws.queries.json", "participants.csv"]
     whole = CausalModel.fit_counts(pd.read_csv(file)).do(table, ["placebo", "ocrelizumab"], draws=400)
