@@ -30,7 +30,7 @@ from causalms.benefit import (
     policy_value,
     ranking,
 )
-from causalms.benefit.ranking import areas
+from causalms.benefit.heterogeneity import areas
 from causalms.phantom import load_design
 from causalms.phantom.covariates import draw_baseline, terms
 from causalms.tables import write_table

@@ -9,11 +9,10 @@ import pandas as pd
 
 from causalms.benefit.cross_fitting import cross_fitted_benefit
 from causalms.benefit.curves import benefit_curves
-from causalms.benefit.heterogeneity import benefit_groups, best_linear_predictor
+from causalms.benefit.heterogeneity import benefit_groups, best_linear_predictor, ranking
 from causalms.benefit.policy import policy_value
 from causalms.benefit.predict import Benefit, benefit, benefit_row, predict_from_draws
-from causalms.benefit.ranking import ranking
-from causalms.benefit.studentised import REDRAWS
+from causalms.benefit.statistics import REDRAWS
 from causalms.errors import CausalmsError, InputError, RefusalError, named_arguments
 from causalms.tables import ResultRow, results_table
 
@@ -48,7 +47,7 @@ def who_benefits(
     draws : DataFrame, optional
         Draws table, sampled or expected, of a generator that has not seen these outcomes.
     covariates : str, optional
-        Without draws: formula of the cross-fitted prediction (:func:`causalms.subgroups.cross_fit`).
+        Without draws: formula of the cross-fitted prediction (:func:`causalms.benefit.cross_fit`).
     week : float, optional
         Of the draws, where they hold several.
     caps : sequence of float

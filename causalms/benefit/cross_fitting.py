@@ -81,7 +81,7 @@ def cross_fitted_benefit(
 ) -> Benefit:
     """Predict the benefit by :func:`cross_fit` and join it to the outcomes; redrawn trials learn their predictions anew.
 
-    Intervals from :func:`causalms.benefit.predict` alone take the predictions as given before the trial; here they also
+    Intervals from :func:`causalms.benefit.benefit` alone take the predictions as given before the trial; here they also
     hold what comes of having learned them from its outcomes.
 
     Parameters
@@ -98,7 +98,7 @@ def cross_fitted_benefit(
     Raises
     ------
     InputError, RefusalError, UsageError, ConvergenceError
-        Those of :func:`cross_fit` and :func:`causalms.benefit.predict`.
+        Those of :func:`cross_fit` and :func:`causalms.benefit.benefit`.
 
     Examples
     --------

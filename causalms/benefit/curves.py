@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from causalms.benefit.predict import Benefit
 from causalms.benefit.redraws import Floats, Redraws
-from causalms.benefit.statistics import Pair, slice_log_ratios, slice_means
-from causalms.benefit.studentised import REDRAWS, NullDistribution, studentised
+from causalms.benefit.statistics import REDRAWS, NullDistribution, Pair, slice_log_ratios, slice_means, studentised
 from causalms.errors import UsageError
 
 SHARES = tuple(float(share) for share in np.arange(20, 2, -1) / 20)
@@ -23,7 +22,7 @@ def benefit_curves(
     .. math::
         AD(c) = E[Y(0) - Y(1) \mid s(X) \ge c], \qquad AR(c) = E[Y(1) \mid s(X) \ge c] / E[Y(0) \mid s(X) \ge c]
 
-    Thresholds are the sample quantiles of the score that leave the asked shares, then taken as given.  Intervals hold one
+    Thresholds are the sample quantiles of the score that leave the shares, then taken as given.  Intervals hold one
     point, bands the whole curve.
 
     Parameters

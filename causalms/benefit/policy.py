@@ -9,8 +9,7 @@ import pandas as pd
 
 from causalms.benefit.predict import Benefit, benefit_row
 from causalms.benefit.redraws import Floats, Redraws
-from causalms.benefit.statistics import Pair, capped_policy
-from causalms.benefit.studentised import REDRAWS, NullDistribution, studentised
+from causalms.benefit.statistics import REDRAWS, NullDistribution, Pair, capped_policy, studentised
 from causalms.errors import UsageError
 from causalms.tables import ResultRow, results_table
 

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalms.benefit.redraws import CountLaw, Floats, Learns, Redraws, count_law, pseudo_outcomes, redraw
-from causalms.benefit.studentised import REDRAWS
+from causalms.benefit.redraws import Floats, Learns, Redraws, TrialLaw, count_law, pseudo_outcomes, redraw
+from causalms.benefit.statistics import REDRAWS
 from causalms.effects import patient_means
 from causalms.errors import InputError, RefusalError, UsageError
 from causalms.tables import ResultRow, participant_key
@@ -34,11 +34,11 @@ class Benefit:
         Pseudo-outcomes.
     participant_id : array (n,)
     drug, reference, population : str
-    law : CountLaw or None
+    law : TrialLaw or None
         What the trial's counts can be drawn from again, for the quantiles of studentised statistics; t quantiles without it.
     learner : Learner or None
         How the predictions were learned from the trial itself, so that redrawn trials learn theirs
-        (:func:`causalms.subgroups.cross_fitted_benefit`); without it they are taken as given before the trial.
+        (:func:`causalms.benefit.cross_fitted_benefit`); without it they are taken as given before the trial.
     """
 
     score: Floats
@@ -48,7 +48,7 @@ class Benefit:
     drug: str
     reference: str
     population: str
-    law: CountLaw | None = None
+    law: TrialLaw | None = None
     learner: Learns | None = None
 
     @property

@@ -31,7 +31,7 @@ class Learns(Protocol):
 
 
 @dataclass(frozen=True)
-class CountLaw:
+class TrialLaw:
     """Negative-binomial counts about the predictions, brought to each arm's observed mean.
 
     Attributes
@@ -66,7 +66,7 @@ class Redraws:
     Attributes
     ----------
     score, under_reference, under_drug : array (B, n)
-        As in :class:`causalms.subgroups.Benefit`.
+        As in :class:`causalms.benefit.Benefit`.
     law_score, law_reference, law_drug : array (n,) or (B, n)
         The patients that were drawn from, sorted by falling score, and their mean counts: the truth of the redrawn trials;
         one row a trial where each has learned a score of its own.
@@ -109,7 +109,7 @@ def pseudo_outcomes(y: Floats, before: Floats, after: Floats, treated: NDArray[n
     return sides[0], sides[1]
 
 
-def count_law(y: Floats, predicted: Floats, place: NDArray[np.intp]) -> CountLaw | None:
+def count_law(y: Floats, predicted: Floats, place: NDArray[np.intp]) -> TrialLaw | None:
     """Law of the counts by moments; None where there is none.
 
     That is so where the outcome is no count, a prediction is not positive or beyond all counts, or an arm has no event.
@@ -133,10 +133,10 @@ def count_law(y: Floats, predicted: Floats, place: NDArray[np.intp]) -> CountLaw
         return None
     expected = mean[np.arange(len(y)), place]
     dispersion = float(((y - expected) ** 2 - expected).sum() / (expected**2).sum())
-    return CountLaw(mean, place, max(dispersion, 0.0))
+    return TrialLaw(mean, place, max(dispersion, 0.0))
 
 
-def redraw(score: Floats, law: CountLaw, count: int, seed: int, learner: Learns | None = None) -> Redraws:
+def redraw(score: Floats, law: TrialLaw, count: int, seed: int, learner: Learns | None = None) -> Redraws:
     """Draw patients with replacement, randomise them anew and draw their counts, ``count`` times.
 
     The score stays what it is, or every trial learns its own.
@@ -154,7 +154,7 @@ def redraw(score: Floats, law: CountLaw, count: int, seed: int, learner: Learns 
     )
 
 
-def _part(score: Floats, law: CountLaw, count: int, rng: np.random.Generator, learner: Learns | None) -> Redraws:
+def _part(score: Floats, law: TrialLaw, count: int, rng: np.random.Generator, learner: Learns | None) -> Redraws:
     rows, place, y = law.trials(count, rng)
     treated = place == 1
     if learner is None:

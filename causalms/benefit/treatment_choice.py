@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from causalms.benefit.policy import benefit_at
 from causalms.benefit.predict import refuse_repeated
-from causalms.benefit.redraws import CountLaw, Floats, count_law
-from causalms.benefit.studentised import REDRAWS, NullDistribution, studentised
+from causalms.benefit.redraws import Floats, TrialLaw, count_law
+from causalms.benefit.statistics import REDRAWS, NullDistribution, studentised
 from causalms.errors import InputError, RefusalError, UsageError
 from causalms.tables import ResultRow, participant_key, results_table
 
@@ -182,7 +182,7 @@ class _Rule:
         return benefit_at(gain, spared, float(gain[given].min())) * (given - given.mean())
 
 
-def _redrawn(rule: _Rule, told: Floats, law: CountLaw | None, redraws: int, seed: int) -> Floats | None:
+def _redrawn(rule: _Rule, told: Floats, law: TrialLaw | None, redraws: int, seed: int) -> Floats | None:
     """Studentised statistics of trials drawn again, (redraws, K + 2); None without a law of the counts."""
     if law is None or redraws < 1:
         return None

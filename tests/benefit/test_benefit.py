@@ -18,7 +18,7 @@ from causalms.benefit import (
     ranking,
     who_is_treated,
 )
-from causalms.benefit.ranking import areas
+from causalms.benefit.heterogeneity import areas
 from causalms.errors import InputError, RefusalError, UsageError
 
 SIZE = 1.0

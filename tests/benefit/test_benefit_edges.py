@@ -16,8 +16,8 @@ from causalms.benefit import (
     ranking,
     who_benefits,
 )
+from causalms.benefit.heterogeneity import areas
 from causalms.benefit.policy import benefit_at
-from causalms.benefit.ranking import areas
 from causalms.benefit.statistics import capped_policy, rank_areas, regression
 from causalms.errors import InputError, RefusalError, UsageError
 

@@ -19,7 +19,7 @@ from causalms.benefit import (
     who_benefits,
 )
 from causalms.benefit.curves import slice_truth
-from causalms.benefit.redraws import CountLaw, Redraws
+from causalms.benefit.redraws import Redraws, TrialLaw
 from causalms.errors import InputError, UsageError
 
 SETTINGS = {"outcome": "y", "drug": "d", "reference": "p"}
@@ -177,4 +177,4 @@ def test_a_law_beyond_all_counts_is_none() -> None:
     rows, told = people()
     told.loc[0, "under_reference"] = 1e25
     assert benefit(rows, told, **SETTINGS).law is None
-    assert CountLaw(np.ones((2, 2)), np.array([0, 1]), 0.0).trials(1, np.random.default_rng(0))[2].shape == (1, 2)
+    assert TrialLaw(np.ones((2, 2)), np.array([0, 1]), 0.0).trials(1, np.random.default_rng(0))[2].shape == (1, 2)

@@ -11,7 +11,7 @@ from scipy import stats
 
 from causalms.benefit import best_linear_predictor, cross_fit, cross_fitted_benefit, policy_value, ranking
 from causalms.benefit.cross_fitting import Learner, balanced_folds
-from causalms.benefit.ranking import areas
+from causalms.benefit.heterogeneity import areas
 from causalms.errors import UsageError
 
 SETTINGS = {"outcome": "lesions", "drug": "drug", "reference": "placebo"}
