@@ -77,8 +77,8 @@ def has_contrast(row: Any) -> bool:
 
 
 def is_simulated(row: Any) -> bool:
-    """Whether a results row is about simulated outcomes: its analysis says so."""
-    return "simulated" in text(row.analysis).lower().split()
+    """Whether a row is about simulated outcomes: its analysis says so, or its estimator names trials of both arms."""
+    return "simulated" in text(row.analysis).lower().split() or "randomised together in" in text(getattr(row, "estimator", ""))
 
 
 def origin_of(row: Any) -> Badge:

@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 from causalms.errors import InputError, UsageError
-from causalms.report import Report, figures, judge, read_credibility
+from causalms.report import Report, assumptions, figures, judge, methods_paragraphs, read_credibility
+from causalms.report.rows import result_rows
 from causalms.tables import results_table, write_table
 from tests.conftest import Run
 
@@ -156,6 +157,43 @@ def test_badges_tell_randomised_transported_and_rung_three(page: str) -> None:
     assert {"randomised", "transported", "rung 2", "rung 3"} <= set(badges)
     # one randomised and two transported contrasts, one of them on rung 3
     assert (badges.count("randomised"), badges.count("transported"), badges.count("rung 3")) == (1, 2, 1)
+
+
+SIMULATED_TOGETHER = {
+    **ROW,
+    "analysis": "simulated net2_lesions, week 96",
+    "estimator": "g-computation over patients; randomised together in A",
+    "randomised": False,
+}
+CARRIED = "g-computation over patients; randomised together in no trial: transported"
+SIMULATED_CARRIED = {**SIMULATED_TOGETHER, "estimator": CARRIED}
+
+
+@pytest.mark.parametrize(
+    ("row", "origin"),
+    [
+        (ROW, "randomised"),
+        (TRANSPORTED, "transported"),
+        (SIMULATED_TOGETHER, "simulated"),
+        (SIMULATED_CARRIED, "simulated"),
+        ({**SIMULATED_TOGETHER, "analysis": "shipped model"}, "simulated"),
+    ],
+)
+def test_origin_of_a_contrast_is_the_first_badge_and_stands_in_the_alternative_text(row: dict[str, Any], origin: str) -> None:
+    table = results_table([row])
+    assert result_rows(table)[0].badges[0].label == origin
+    assert f", {origin}" in figures.effect_forest(table).get_label()
+
+
+def test_methods_count_randomised_transported_and_simulated_contrasts() -> None:
+    words = " ".join(methods_paragraphs(results_table([ROW, TRANSPORTED, SIMULATED_TOGETHER, SIMULATED_CARRIED])))
+    assert "Of 4 contrasts of arms, 1 compare arms that were randomised" in words
+    assert "1 are transported across trials and 2 compare outcomes simulated for the same patients" in words
+
+
+@pytest.mark.parametrize(("row", "needed"), [(SIMULATED_TOGETHER, False), (SIMULATED_CARRIED, True), (ROW, False)])
+def test_transport_is_assumed_only_where_no_trial_randomised_both_arms(row: dict[str, Any], needed: bool) -> None:
+    assert any(sentence.startswith("Transport:") for sentence in assumptions(results_table([row]))) == needed
 
 
 def test_text_from_tables_is_escaped(tmp_path: Path) -> None:
