@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import re
@@ -68,6 +69,14 @@ class _Verbs(click.Group):
             if verb is not None:
                 error.args = (as_options(str(error), verb), *error.args[1:])
             raise
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """The verb that is asked for; an unknown one is refused with the near name."""
+        if args[0] not in VERBS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], VERBS, 1)
+            mend = f"did you mean {near[0]!r}?" if near else f"verbs are {', '.join(VERBS)}"
+            ctx.fail(f"no verb {args[0]!r}; {mend}")
+        return super().resolve_command(ctx, args)
 
 
 _ARGUMENT = re.compile(r"`([a-z_]+)(?:=([^`]+))?`")
