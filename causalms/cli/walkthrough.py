@@ -54,8 +54,8 @@ class Walkthrough:
         self._begin = time.monotonic()
         self.report.add_section(
             "Simulated treatment effects",
-            "Every patient under every arm, by one evaluation a patient and arm. A contrast is randomised if both arms were "
-            "randomised in one trial; any other is transported, assuming that nothing unmeasured differs between trials.",
+            "Every patient under every arm, by one evaluation a patient and arm: simulated contrasts. Where no trial randomised "
+            "both arms they are transported as well, assuming that nothing unmeasured differs between trials.",
         )
         for stage in (
             self.effects,

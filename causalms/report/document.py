@@ -306,7 +306,9 @@ def _counts(results: pd.DataFrame) -> list[tuple[str, int]]:
     origins = [origin_of(row) for row in each_row(results)]
     counts = [
         ("numbers with their estimand", len(results)),
-        *((f"{badge.label} contrasts", origins.count(badge)) for badge in (RANDOMISED, TRANSPORTED, SIMULATED)),
+        ("randomised contrasts", origins.count(RANDOMISED)),
+        ("observed, transported contrasts", origins.count(TRANSPORTED)),
+        ("simulated contrasts", origins.count(SIMULATED)),
         ("on rung 3 (not identified by trials)", int((results["rung"] == 3).sum())),
     ]
     return counts if len(results) else []
