@@ -91,7 +91,9 @@ def as_options(message: str, verb: click.Command) -> str:
     >>> as_options("use `working_model=linear`, not `X`", verb)
     'use --working-model linear, not `X`'
     """
-    options = {parameter.name: parameter.opts[0] for parameter in verb.params if isinstance(parameter, click.Option)}
+    declared = [parameter for parameter in verb.params if isinstance(parameter, click.Option)]
+    options = {parameter.opts[0].lstrip("-").replace("-", "_"): parameter.opts[0] for parameter in declared}
+    options |= {parameter.name: parameter.opts[0] for parameter in declared if parameter.name}
 
     def said(match: re.Match[str]) -> str:
         option = options.get(match[1])

@@ -16,6 +16,7 @@ from tests.conftest import Run, refused
         ("effects", "`variance=small-sample` for few patients", "--variance small-sample for few patients"),
         ("subgroups", "`outcome`: found 'x'", "--outcome: found 'x'"),
         ("agree", "name it with `reference`", "name it with --reference"),
+        ("query", "found two; name one `week`", "found two; name one --week"),
         ("query", "give `draws=64` or more to `reference`", "give --draws 64 or more to --reference"),
     ],
 )
