@@ -91,6 +91,8 @@ def _one(
         empty = absent.assign(n=np.nan, n_reference=np.nan, events=np.nan, events_reference=np.nan, note=reasons)
         empty[list(_EFFECT)] = np.nan
         rows = pd.concat([rows, empty], ignore_index=True)
+    place = {arm: number for number, arm in enumerate(whole["arm"])}  # arms stand in one order in every subgroup
+    rows = rows.sort_values("arm", key=lambda arms: arms.map(place), kind="stable")
     return rows.assign(factor=division.name, subgroup=group)
 
 
