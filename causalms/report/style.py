@@ -63,11 +63,11 @@ def house_style(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     """Run a drawing function under the house style, without touching matplotlib's global settings."""
 
     @functools.wraps(draw)
-    def styled(*args: P.args, **kwargs: P.kwargs) -> Figure:
+    def _styled(*args: P.args, **kwargs: P.kwargs) -> Figure:
         with matplotlib.rc_context(_SETTINGS):
             return draw(*args, **kwargs)
 
-    return styled
+    return _styled
 
 
 def new_figure(height_inches: float, width_inches: float = WIDTH_INCHES) -> Figure:
