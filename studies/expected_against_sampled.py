@@ -13,7 +13,7 @@ import pandas as pd
 
 import causalms as cms
 from causalms.causal import Running
-from causalms.generator.control_variate import controlled_means
+from causalms.generator import controlled_means
 from causalms.tables import write_table
 
 WEEK = 96

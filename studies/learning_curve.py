@@ -15,8 +15,8 @@ import pandas as pd
 
 import causalms as cms
 from causalms.generator import Generator, config
-from causalms.generator.train.loop import train
-from causalms.generator.train.scores import negative_binomial_crps
+from causalms.generator.train import train
+from causalms.stats import NegativeBinomialLaw, score
 from causalms.tables import write_table
 
 WEEK = 96
@@ -41,7 +41,7 @@ def main(out: Path, sizes: str, held_out: int, seed: int, workers: int) -> None:
             own = cms.simulate_trial("pooled", patients=size, seed=2026, workers=workers)
             train(own, file, model, short, seed=0, device="cpu", workers=workers)
         generator = Generator.load(file if size else "reference")
-        rows.append({"patients": size or generator.header["patients"], **score(generator, trial, truth, seed)})
+        rows.append({"patients": size or generator.header["patients"], **accuracy(generator, trial, truth, seed)})
         print(rows[-1], flush=True)
     table = pd.DataFrame(rows).sort_values("patients").assign(held_out=held_out, seed=seed)
     write_table(table, out / "learning_curve.csv")
@@ -53,7 +53,7 @@ def main(out: Path, sizes: str, held_out: int, seed: int, workers: int) -> None:
     figure.savefig(out / "learning_curve.png", dpi=90)
 
 
-def score(generator: Generator, trial: cms.Trial, truth: pd.DataFrame, seed: int) -> dict[str, float]:
+def accuracy(generator: Generator, trial: cms.Trial, truth: pd.DataFrame, seed: int) -> dict[str, float]:
     """Within-arm R2 of the log expected count and the CRPS of every potential outcome, with 95% patient-bootstrap intervals."""
     people = list(trial.participants["participant_id"])
     found = [
@@ -62,7 +62,7 @@ def score(generator: Generator, trial: cms.Trial, truth: pd.DataFrame, seed: int
     mean = np.array([[e.lesions for e in row] for row in found])
     size = np.array([[1 / e.dispersion for e in row] for row in found])
     rate, count = (truth[c].unstack().loc[people, list(generator.arms)].to_numpy() for c in ("log_rate", "true_lesions"))
-    crps = negative_binomial_crps(count.ravel().astype(int), mean.ravel(), size.ravel()).reshape(mean.shape)
+    crps = score("crps", NegativeBinomialLaw(mean.ravel(), size.ravel()), count.ravel().astype(int)).reshape(mean.shape)
     draws = np.random.default_rng(seed).integers(len(people), size=(500, len(people)))
 
     def r2(chosen: np.ndarray) -> float:

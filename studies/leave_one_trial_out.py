@@ -23,7 +23,7 @@ import causalms as cms
 from causalms.agreement import correlate, leave_one_trial_out, predictable_contrasts
 from causalms.causal import Running
 from causalms.generator import config
-from causalms.generator.train.loop import train
+from causalms.generator.train import train
 from causalms.phantom import load_design
 from causalms.phantom.design import Design
 from causalms.report import figures

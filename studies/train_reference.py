@@ -16,9 +16,9 @@ from tqdm import tqdm
 import causalms as cms
 from causalms.generator import Generator, config
 from causalms.generator.inputs import template_planes
+from causalms.generator.train import train
 from causalms.generator.train.data import training_set
 from causalms.generator.train.level_calibration import LevelEvidence, fold_levels, fold_readout, level_evidence
-from causalms.generator.train.loop import train
 
 #: Patients simulated at a time for the arms' levels, so that memory stays flat.
 CHUNK = 500

@@ -23,9 +23,9 @@ def command(masks: tuple[Path, ...], out: Path, rule_name: str, regions: bool) -
     from tqdm import tqdm
 
     from causalms.errors import InputError
-    from causalms.lesions import LesionRule, lesion_table, summarise
+    from causalms.lesions import LesionRule, lesion_table, mask_summary
     from causalms.tables import write_table
-    from causalms.trials import binary, read_volume, template_anatomy
+    from causalms.trials import read_mask, template_anatomy
 
     rule = LesionRule.named(rule_name)
     files = [file for path in masks for file in (sorted(path.rglob("*label-L*_mask.nii*")) if path.is_dir() else [path])]
@@ -33,11 +33,11 @@ def command(masks: tuple[Path, ...], out: Path, rule_name: str, regions: bool) -
         raise InputError(f"{masks[0]}: no file named *label-L*_mask.nii.gz below it; name the masks themselves")
     tables, lines = [], []
     for file in tqdm(files, unit="mask", disable=None):
-        values, space = read_volume(file)
+        mask, space = read_mask(file)
         anatomy = template_anatomy(space).regions if regions else None
-        table = lesion_table(binary(file, values), space.affine, rule, anatomy)
+        table = lesion_table(mask, space.affine, rule, anatomy)
         tables.append(table.assign(mask=file.name))
-        lines.append({"mask": file.name, **summarise(table, regions)})
+        lines.append({"mask": file.name, **mask_summary(table, regions)})
     write_table(pd.concat(tables, ignore_index=True), out)
     click.echo(pd.DataFrame(lines).to_string(index=False, float_format=lambda value: f"{value:.2f}"))
     click.echo(f"{out}: {sum(map(len, tables))} lesions of {len(files)} masks")

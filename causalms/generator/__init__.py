@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from causalms.generator.configurations import CONFIGS, ModelConfig, TrainingConfig, config
+from causalms.generator.control_variate import controlled_means
 from causalms.generator.forecast import forecast_patient
 from causalms.generator.model import Abduction, ExpectedOutcome, Generator, Scan
 from causalms.generator.noise import DiffusionNoise
-from causalms.generator.sampling import SAMPLERS
-from causalms.generator.threads import one_thread
+from causalms.generator.sampling import SAMPLERS, one_thread
 
 __all__ = [
     "CONFIGS",
@@ -20,6 +20,7 @@ __all__ = [
     "Scan",
     "TrainingConfig",
     "config",
+    "controlled_means",
     "forecast_patient",
     "one_thread",
 ]

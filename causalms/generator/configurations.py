@@ -6,19 +6,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from causalms.errors import UsageError
+from causalms.tables import PARTICIPANTS_COLUMNS
 
-#: Participants' columns that condition the model, in the order of the covariate vector; ``log1p`` where counts are skewed.
-COVARIATES = (
-    "age",
-    "sex",
-    "edss",
-    "disease_duration",
-    "relapses_prior_year",
-    "gd_lesions",
-    "t2_lesions",
-    "t2_volume_ml",
-)
-MODALITIES = ("T1w", "T2w", "FLAIR", "ceT1w")
+#: Participants' columns that condition the model, age to t2_volume_ml, in the order of the covariate vector.
+COVARIATES = PARTICIPANTS_COLUMNS[PARTICIPANTS_COLUMNS.index("age") : PARTICIPANTS_COLUMNS.index("exposure_years")]
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from causalms.errors import InputError
-from causalms.generator.configurations import COVARIATES, MODALITIES
-from causalms.trials import Space, Trial, template_anatomy
+from causalms.generator.configurations import COVARIATES
+from causalms.trials import MODALITIES, Space, Trial, template_anatomy
 
 #: Region pools: four anatomical regions, T2 lesions, their surroundings, enhancing lesions.
 POOLS = 7

@@ -19,7 +19,7 @@ from causalms.generator.configurations import COVARIATES, ModelConfig
 from causalms.generator.inputs import POOLED, PatientArrays, patient_arrays, pooled_signals, template_planes, volumes
 from causalms.generator.network import Encoded, Network, channels_last
 from causalms.generator.noise import DiffusionNoise
-from causalms.generator.threads import one_thread
+from causalms.generator.sampling import one_thread
 from causalms.lesions import LesionRule
 from causalms.trials import Space, Trial, mni_space
 
@@ -114,8 +114,7 @@ class Generator:
         file = Path(str(files("causalms.generator") / "reference.safetensors")) if str(path) == "reference" else Path(path)
         if str(path) == "reference" and not file.is_file():
             raise InputError(
-                "the reference checkpoint is not part of this installation; "
-                "train one with 'causalms train' and name it with --model"
+                "the reference checkpoint is not part of this installation; train one with 'causalms train' and name its file"
             )
         checkpoint = read_checkpoint(file)
         header = dict(checkpoint.header)

@@ -12,7 +12,8 @@ With half log-SNR ``l = -log sigma`` and ``h = l_next - l`` the variance-explodi
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
@@ -146,3 +147,24 @@ def ode_first_order(denoise: Denoise, x: Tensor, sigmas: np.ndarray) -> Tensor:
         ratio = float(there / here)
         x = ratio * x + (1 - ratio) * mean
     return denoise(x, float(sigmas[-1]))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run on one thread, as a block or as a decorator; the caller's number of threads comes back after.
+
+    Several threads add in another order, and the last bits of a probability would depend on their number.  Patients, not
+    voxels, are what is worth doing in parallel (``workers`` of a query).
+
+    Examples
+    --------
+    >>> before = torch.get_num_threads()
+    >>> one_thread()(torch.get_num_threads)(), torch.get_num_threads() == before
+    (1, True)
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

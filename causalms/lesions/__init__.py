@@ -5,7 +5,7 @@ from __future__ import annotations
 from causalms.lesions.count import LesionCount, count_lesions
 from causalms.lesions.matching import EMPTY_SCORES, LesionMatch, MatchRule, match_lesions
 from causalms.lesions.rule import LesionRule
-from causalms.lesions.table import lesion_table, mask_summary, summarise
+from causalms.lesions.table import lesion_table, mask_summary
 
 __all__ = [
     "EMPTY_SCORES",
@@ -17,5 +17,4 @@ __all__ = [
     "lesion_table",
     "mask_summary",
     "match_lesions",
-    "summarise",
 ]

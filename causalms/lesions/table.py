@@ -72,38 +72,30 @@ def lesion_table(
     )
 
 
-def mask_summary(
-    mask: np.ndarray,
-    affine: np.ndarray,
-    rule: LesionRule | None = None,
-    regions: np.ndarray | None = None,
-) -> dict[str, float]:
-    """What one mask adds up to: lesions, volume, median and largest lesion, one count a region.
+def mask_summary(lesions: pd.DataFrame, by_region: bool = False) -> dict[str, float]:
+    """What the lesions of one mask add up to: number, volume, median and largest lesion, one count a region.
 
     Parameters
     ----------
-    mask, affine, rule, regions
-        As for :func:`lesion_table`.
+    lesions : DataFrame
+        Of :func:`lesion_table`.
+    by_region : bool
+        Count by region too; the table must have been made with an anatomy map.
 
     Returns
     -------
     dict
         ``lesions``, ``volume_ml``, ``median_volume_mm3``, ``largest_volume_mm3`` (missing without a lesion), and
-        ``lesions_<region>`` where an anatomy map is given.
+        ``lesions_<region>``.
 
     Examples
     --------
     >>> import numpy as np
     >>> mask = np.zeros((8, 8, 8), bool)
     >>> mask[2:4, 2, 2] = mask[6, 6, 6] = True
-    >>> mask_summary(mask, np.diag([2.0, 2.0, 2.0, 1.0]))
+    >>> mask_summary(lesion_table(mask, np.diag([2.0, 2.0, 2.0, 1.0])))
     {'lesions': 2, 'volume_ml': 0.024, 'median_volume_mm3': 12.0, 'largest_volume_mm3': 16.0}
     """
-    return summarise(lesion_table(mask, affine, rule, regions), regions is not None)
-
-
-def summarise(lesions: pd.DataFrame, with_regions: bool) -> dict[str, float]:
-    """The summary of :func:`mask_summary` from a lesion table."""
     volume = lesions["volume_mm3"]
     summary: dict[str, float] = {
         "lesions": len(lesions),
@@ -111,7 +103,7 @@ def summarise(lesions: pd.DataFrame, with_regions: bool) -> dict[str, float]:
         "median_volume_mm3": float(volume.median()) if len(lesions) else np.nan,
         "largest_volume_mm3": float(volume.max()) if len(lesions) else np.nan,
     }
-    if with_regions:
+    if by_region:
         summary |= {f"lesions_{region}": int((lesions["region"] == region).sum()) for region in REGIONS}
     return summary
 

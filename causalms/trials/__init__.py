@@ -2,8 +2,8 @@
 
 from causalms.trials.anatomy import Anatomy, template_anatomy
 from causalms.trials.check import Problem, check_trial, summary_table
-from causalms.trials.folder import binary, load_trial
-from causalms.trials.nifti import read_volume, write_map, write_mask
+from causalms.trials.folder import load_trial
+from causalms.trials.nifti import read_mask, write_map, write_mask
 from causalms.trials.resample import resample_back, resample_trial
 from causalms.trials.space import Space, mni_space
 from causalms.trials.trial import MASKS, MODALITIES, ImageSource, Trial
@@ -18,11 +18,10 @@ __all__ = [
     "Space",
     "Trial",
     "TrialWriter",
-    "binary",
     "check_trial",
     "load_trial",
     "mni_space",
-    "read_volume",
+    "read_mask",
     "resample_back",
     "resample_trial",
     "summary_table",

@@ -16,8 +16,8 @@ from causalms.errors import InputError, named_arguments
 from causalms.tables import PARTICIPANTS_COLUMNS, net2_column, validate
 from causalms.trials.bids import baseline_session, image_path, mask_path, session_of_week, sessions, week_of_session
 from causalms.trials.dictionary import outcome_week
-from causalms.trials.folder import binary, check_finite, image_file, mask_file
-from causalms.trials.nifti import read_volume
+from causalms.trials.folder import check_finite, image_file, load_trial, mask_file
+from causalms.trials.nifti import binary, read_volume
 from causalms.trials.participants import read_raw_participants, respell_sex
 from causalms.trials.space import Space
 from causalms.trials.trial import MODALITIES
@@ -82,8 +82,6 @@ def check_trial(path: str | os.PathLike[str]) -> list[Problem]:
 
 def summary_table(path: str | os.PathLike[str]) -> pd.DataFrame:
     """Patients, images and follow-up masks by trial and arm, for a folder without problems."""
-    from causalms.trials.folder import load_trial
-
     trial = load_trial(path)
     people = trial.participants.assign(arm=trial.participants["arm"].fillna("not given"))
     grouped = people.groupby(["trial", "arm"], sort=False)

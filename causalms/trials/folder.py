@@ -23,7 +23,7 @@ from causalms.trials.bids import (
 )
 from causalms.trials.derived import fill_from_masks
 from causalms.trials.dictionary import outcome_week
-from causalms.trials.nifti import read_space, read_volume
+from causalms.trials.nifti import binary, read_mask, read_space, read_volume
 from causalms.trials.participants import dataset_name, read_participants
 from causalms.trials.space import Space
 from causalms.trials.trial import MASKS, MODALITIES, Trial
@@ -161,8 +161,7 @@ def own_mask(root: Path, participant_id: str, kind: str, week: int, baseline: st
     path = mask_file(root, participant_id, kind, week, baseline)
     if path is None:
         return None
-    values, space = read_volume(path)
-    return binary(path, values), space
+    return read_mask(path)
 
 
 def grids(root: Path, participant_id: str, baseline: str | None) -> dict[Path, Space]:
@@ -177,16 +176,6 @@ def check_finite(path: Path, values: np.ndarray) -> None:
     if not np.isfinite(values.sum(dtype=np.float64)):
         wrong = int((~np.isfinite(values)).sum())
         raise InputError(f"{path}: {wrong} voxels are not finite (NaN or infinite); set them to 0 or export the image again")
-
-
-def binary(path: Path, values: np.ndarray) -> np.ndarray:
-    """A mask as bool; refused if it holds anything but 0 and 1."""
-    inside = values == 1
-    if np.count_nonzero(values) != np.count_nonzero(inside):
-        found = np.unique(values[~inside & (values != 0)])[:3]
-        shown = ", ".join(f"{value:g}" for value in found)
-        raise InputError(f"{path}: a mask holds only 0 and 1, found also {shown}; threshold it and save it as integers")
-    return inside
 
 
 def _first_space(root: Path, participant_ids: Sequence[str], baseline: str | None) -> Space:

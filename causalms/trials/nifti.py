@@ -53,6 +53,28 @@ def read_volume(path: Path) -> tuple[np.ndarray, Space]:
     return values.reshape(values.shape[:3]), _space(path, image)
 
 
+def read_mask(path: Path) -> tuple[np.ndarray, Space]:
+    """A mask as bool, and its grid.
+
+    Raises
+    ------
+    InputError
+        As :func:`read_volume`, or if the file holds anything but 0 and 1.
+    """
+    values, space = read_volume(path)
+    return binary(path, values), space
+
+
+def binary(path: Path, values: np.ndarray) -> np.ndarray:
+    """A mask as bool; refused if it holds anything but 0 and 1."""
+    inside = values == 1
+    if np.count_nonzero(values) != np.count_nonzero(inside):
+        found = np.unique(values[~inside & (values != 0)])[:3]
+        shown = ", ".join(f"{value:g}" for value in found)
+        raise InputError(f"{path}: a mask holds only 0 and 1, found also {shown}; threshold it and save it as integers")
+    return inside
+
+
 def read_space(path: Path) -> Space:
     """Grid of a volume; of a compressed file only the first bytes are unpacked.
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from causalms.generator import Generator, config
-from causalms.generator.train.loop import train
+from causalms.generator.train import train
 from causalms.phantom import PhantomTrial, simulate_trial
 
 MODEL, RECIPE = config("tiny")

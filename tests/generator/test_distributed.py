@@ -14,10 +14,12 @@ import torch
 
 from causalms.errors import UsageError
 from causalms.generator import Generator
+from causalms.generator.inputs import template_planes
 from causalms.generator.train import loop
-from causalms.generator.train.data import TrainingPatient, training_set
+from causalms.generator.train.data import Material, TrainingPatient, training_set
+from causalms.generator.train.denoiser import denoiser_step, place_patients
 from causalms.generator.train.distributed import Processes, join
-from causalms.generator.train.loop import Material
+from causalms.generator.train.risk import risk_step
 from causalms.lesions import LesionRule
 from causalms.phantom import PhantomTrial
 from tests.generator.conftest import MODEL, SHORT
@@ -30,7 +32,7 @@ from dataclasses import replace
 from pathlib import Path
 import torch
 from causalms.generator import config
-from causalms.generator.train.loop import train
+from causalms.generator.train import train
 from causalms.phantom import simulate_trial
 
 torch.set_num_threads(1)
@@ -47,7 +49,7 @@ def patients(trial: PhantomTrial) -> list[TrainingPatient]:
 
 @pytest.fixture(scope="module")
 def material(trial: PhantomTrial, patients: list[TrainingPatient]) -> Material:
-    planes, regions = loop.template_planes(trial.space)
+    planes, regions = template_planes(trial.space)
     arms = tuple(sorted({p.arm for p in patients}))
     voxel_ml = trial.space.voxel_volume_mm3 / 1000
     return Material(patients[1:], patients[:1], arms, (24.0, 96.0), planes, regions, voxel_ml, tuple(trial.space.shape))
@@ -55,16 +57,16 @@ def material(trial: PhantomTrial, patients: list[TrainingPatient]) -> Material:
 
 def gradients(material: Material, stage: str, world: int) -> torch.Tensor:
     """Gradient of the second step, summed over the shares of ``world`` processes (batches of 4 and 2 patients, 4 masks)."""
-    network = loop._network(MODEL, material, seed=0)
+    network = loop.new_network(MODEL, material, seed=0)
     network.train()
     for rank in range(world):
         processes = Processes(rank, world)
         if stage == "risk":
-            step = loop._risk_step(network, material, SHORT, 0, processes)
+            step = risk_step(network, material, SHORT, 0, processes)
         else:
-            placed = loop._place(network, material)
+            placed = place_patients(network, material)
             network.train()
-            step = loop._denoiser_step(network, placed, MODEL, material, SHORT, 0, processes)
+            step = denoiser_step(network, placed, MODEL, material, SHORT, 0, processes)
         step(1).backward()
     return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
 
@@ -87,7 +89,7 @@ def test_more_processes_than_masks_of_a_batch_are_refused(
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
 def test_a_gpu_that_is_not_there_is_refused() -> None:
-    with pytest.raises(UsageError, match="no GPU is visible to torch; use --device cpu"):
+    with pytest.raises(UsageError, match="no GPU is visible to torch; use `device=cpu`"):
         join("cuda")
 
 

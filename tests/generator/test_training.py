@@ -15,7 +15,6 @@ from causalms.errors import InputError, RefusalError
 from causalms.generator import Generator
 from causalms.generator.train import loop, resume
 from causalms.generator.train.risk import negative_binomial_log_likelihood
-from causalms.generator.train.scores import negative_binomial_crps
 from causalms.phantom import PhantomTrial
 from tests.generator.conftest import MODEL, SHORT
 
@@ -84,11 +83,6 @@ def test_negative_binomial_likelihood_matches_scipy() -> None:
     count, mean, size = np.array([0.0, 3.0, 40.0]), np.array([0.5, 2.0, 17.0]), np.array([0.5, 0.3, 5.0])
     found = negative_binomial_log_likelihood(torch.tensor(count), torch.log(torch.tensor(mean)), torch.tensor(size))
     assert np.allclose(found.numpy(), stats.nbinom.logpmf(count, size, size / (size + mean)), rtol=1e-9)
-
-
-def test_negative_binomial_crps_matches_r_surveillance() -> None:
-    # R surveillance 1.20.3: mu 2, size 0.8, observed 3.
-    assert negative_binomial_crps(np.array([3]), np.array([2.0]), np.array([0.8]))[0] == pytest.approx(1.0500890879, rel=1e-5)
 
 
 def test_predicted_arm_means_equal_the_observed_ones_of_the_training_trial(

@@ -52,7 +52,7 @@ def test_region_is_that_of_most_voxels() -> None:
     regions[:3] = 1
     table = lesion_table(_mask(np.s_[1:4, 1:2, 1:2], np.s_[7:10, 7:8, 7:8]), np.eye(4), regions=regions)
     assert table["region"].tolist() == ["periventricular", "deep_white_matter"]
-    summary = mask_summary(_mask(np.s_[1:4, 1:2, 1:2]), np.eye(4), regions=regions)
+    summary = mask_summary(lesion_table(_mask(np.s_[1:4, 1:2, 1:2]), np.eye(4), regions=regions), by_region=True)
     assert [summary[f"lesions_{region}"] for region in REGIONS] == [1, 0, 0, 0]
 
 

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 
 import cc3d
 import numpy as np
+import torch
 from joblib import Parallel, delayed
+from torch import Tensor
 from tqdm import tqdm
 
 from causalms.errors import InputError
-from causalms.generator.inputs import PatientArrays, patient_arrays
+from causalms.generator.configurations import TrainingConfig
+from causalms.generator.inputs import PatientArrays, patient_arrays, template_planes
 from causalms.lesions import LesionRule
 from causalms.trials import Trial
 
@@ -104,3 +107,42 @@ def training_set(trial: Trial, rule: LesionRule, workers: int = 1) -> list[Train
     if len(found) < 4:
         raise InputError(f"{trial.name}: {len(found)} patients have an arm and a NET2 mask; training needs at least 4")
     return found
+
+
+@dataclass(frozen=True)
+class Material:
+    """What both stages of training read: patients, arms as the trial has them, range of weeks, anatomy of the grid."""
+
+    training: list[TrainingPatient]
+    validation: list[TrainingPatient]
+    arms: tuple[str, ...]
+    weeks: tuple[float, float]
+    planes: Tensor
+    regions: Tensor
+    voxel_ml: float
+    shape: tuple[int, ...]
+
+    @property
+    def patients(self) -> list[TrainingPatient]:
+        """Everyone, for what is not learned by steps."""
+        return [*self.training, *self.validation]
+
+
+def read_material(trial: Trial, recipe: TrainingConfig, seed: int, workers: int, device: torch.device) -> Material:
+    """Read a trial for training; patients are split into training and validation by the seed alone."""
+    patients = training_set(trial, LesionRule.default(), workers)
+    present = {p.arm for p in patients}
+    weeks = [float(v.week) for p in patients for v in p.visits]
+    order = np.random.default_rng([seed, 0, 9]).permutation(len(patients))
+    kept_out = max(1, round(recipe.validation_share * len(patients)))
+    planes, regions = (part.to(device) for part in template_planes(trial.space))
+    return Material(
+        training=[patients[i] for i in order[kept_out:]],
+        validation=[patients[i] for i in order[:kept_out]],
+        arms=tuple(arm for arm in trial.arms if arm in present),
+        weeks=(min(weeks), max(weeks)),
+        planes=planes,
+        regions=regions,
+        voxel_ml=trial.space.voxel_volume_mm3 / 1000,
+        shape=tuple(trial.space.shape),
+    )

@@ -8,18 +8,21 @@ patients and prevalence is not distorted.  The patient's frailty given the obser
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from tqdm import tqdm
 
-from causalms.generator.configurations import ModelConfig
+from causalms.generator.configurations import ModelConfig, TrainingConfig
+from causalms.generator.inputs import pooled_signals, stack, volumes
 from causalms.generator.network import Network
 from causalms.generator.noise import training_sigmas
-from causalms.generator.train.data import TrainingPatient
-from causalms.generator.train.distributed import Share
+from causalms.generator.train.data import Material, TrainingPatient
+from causalms.generator.train.distributed import Processes, Share
 
 
 @dataclass(frozen=True)
@@ -82,3 +85,47 @@ def denoiser_loss(network: Network, batch: MaskBatch, model: ModelConfig, genera
     logit = network.denoiser(x, sigma, network.denoiser.prior_logit(intensity))
     voxelwise = F.binary_cross_entropy_with_logits(logit.float(), (clean > 0).float(), reduction="none")
     return 1000 * (voxelwise * weight).sum() / share.whole
+
+
+@torch.no_grad()
+def place_patients(network: Network, material: Material) -> list[PlacedPatient]:
+    """The frozen risk head's place law and log means for every training patient's own arm and visits."""
+    network.eval()
+    planes, placed = material.planes, []
+    for patient in tqdm(material.training, desc="placing lesions", unit="patient", disable=None):
+        images, masks, covariates = stack([patient.arrays], planes.device)
+        pooled = pooled_signals(images, masks, planes, material.regions, material.voxel_ml)
+        covariates, pooled = network.standardise(covariates, pooled)
+        encoded, rate = network.encoder(volumes(images, masks, planes), pooled, covariates, masks[:, :1])
+        arm = torch.tensor([material.arms.index(patient.arm)], device=planes.device)
+        log_place = network.risk.log_place(encoded.features, masks[:, 0] > 0, arm)[0].flatten()
+        means = []
+        for visit in patient.visits:
+            week = torch.tensor([float(visit.week)], device=planes.device)
+            means.append(float(network.risk.log_expected_count(rate, encoded.state, arm, week)[0]))
+        size = float(network.risk.size(arm)[0])
+        placed.append(PlacedPatient(patient, log_place.clamp(min=-60000).half().cpu().numpy(), tuple(means), size))
+    return placed
+
+
+def denoiser_step(
+    network: Network,
+    placed: list[PlacedPatient],
+    model: ModelConfig,
+    material: Material,
+    recipe: TrainingConfig,
+    seed: int,
+    processes: Processes,
+) -> Callable[[int], Tensor]:
+    """The loss of a step of the second stage, from (seed, step) alone; every process gets the part of its own masks."""
+    law, share = drawing_law(placed), processes.share(recipe.batch_masks)
+    device = material.planes.device
+
+    def step(number: int) -> Tensor:
+        rng = np.random.default_rng([seed, number, 2])
+        random = torch.Generator().manual_seed(seed * 1_000_003 + number + 500_000_000)
+        batch = mask_batch(placed, law, material.shape, share, rng)
+        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.mixed_precision or device.type == "cuda"):
+            return denoiser_loss(network, batch, model, random, share)
+
+    return step

@@ -82,9 +82,9 @@ class Processes:
         """The first process's value, so that all stop at the same step."""
         if self.world == 1:
             return value
-        told = torch.tensor([value], dtype=torch.float64, device=self.device)
-        dist.broadcast(told, 0)
-        return float(told)
+        agreed = torch.tensor([value], dtype=torch.float64, device=self.device)
+        dist.broadcast(agreed, 0)
+        return float(agreed)
 
     def spread(self, network: nn.Module) -> None:
         """Give every process the first one's weights."""
@@ -115,10 +115,10 @@ def join(device: str) -> Processes:
     Raises
     ------
     UsageError
-        If CUDA is asked for and not there.
+        If CUDA is wanted and not there.
     """
     if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda: no GPU is visible to torch; use --device cpu, or auto")
+        raise UsageError("`device=cuda`: no GPU is visible to torch; use `device=cpu`, or auto")
     gpu = device != "cpu" and torch.cuda.is_available()
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:

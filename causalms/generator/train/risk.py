@@ -12,7 +12,7 @@ Every term is a proper score without weights on lesions, so counts stay right.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from causalms.generator.configurations import TrainingConfig
 from causalms.generator.inputs import pooled_signals, stack, volumes
 from causalms.generator.network import Network
-from causalms.generator.train.data import TrainingPatient
-from causalms.generator.train.distributed import Share
+from causalms.generator.train.data import Material, TrainingPatient
+from causalms.generator.train.distributed import Processes, Share
 
 
 @dataclass(frozen=True)
@@ -188,3 +188,35 @@ def start_values(network: Network, patients: list[TrainingPatient], arms: tuple[
         network.risk.intercept.fill_(float(overall))
         network.risk.effect.copy_(torch.from_numpy(effect))
         network.risk.log_mean_volume.copy_(torch.from_numpy(mean_volume))
+
+
+def risk_step(
+    network: Network, material: Material, recipe: TrainingConfig, seed: int, processes: Processes
+) -> Callable[[int], Tensor]:
+    """The loss of a step of the first stage, from (seed, step) alone; every process gets the part of its own patients."""
+    patients, device = material.training, material.planes.device
+    a_epoch = -(-len(patients) // recipe.batch_patients)
+    dropout = network.encoder.pool_dropout
+    assert isinstance(dropout, RowDropout)
+    cache: dict[int, list[list[TrainingPatient]]] = {}
+
+    def step(number: int) -> Tensor:
+        epoch, index = divmod(number, a_epoch)
+        if epoch not in cache:
+            cache.clear()
+            cache[epoch] = list(batches(patients, recipe, epoch, seed))
+        whole = cache[epoch][index]
+        share = processes.share(len(whole))
+        random = torch.Generator().manual_seed(seed * 1_000_003 + number)
+        torch.manual_seed(seed * 1_000_003 + number)
+        loss = penalty(network) / len(patients) / processes.world
+        if not share.rows:  # the last batch of an epoch may have fewer patients than there are processes
+            return loss
+        batch = risk_batch([whole[row] for row in share.rows], material.arms, device)
+        drop_modalities(batch, recipe.modality_dropout, random, share)
+        dropout.share = share
+        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.mixed_precision or device.type == "cuda"):
+            terms = risk_log_likelihood(network, batch, material.planes, material.regions, material.voxel_ml)
+        return loss - (terms["count"] + terms["when"] + terms["where"] / 10) / share.whole
+
+    return step

@@ -10,22 +10,7 @@ from torch import Tensor
 from causalms.generator.network import Network
 from causalms.generator.train.data import TrainingPatient
 from causalms.generator.train.risk import risk_batch, risk_log_likelihood
-
-
-def negative_binomial_crps(counts: np.ndarray, means: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """CRPS of negative-binomial forecasts, ``sum_x (F(x) - 1{n <= x})^2``, summed until F is 1 to 1e-6.
-
-    Summed, not the closed form, which cancels for large means and small sizes.
-
-    Examples
-    --------
-    >>> round(float(negative_binomial_crps(np.array([0]), np.array([0.5]), np.array([0.8]))[0]), 6)
-    0.118353
-    """
-    upper = int(max(stats.nbinom.ppf(1 - 1e-6, sizes, sizes / (sizes + means)).max(), counts.max())) + 1
-    grid = np.arange(upper)[:, None]
-    distribution = stats.nbinom.cdf(grid, sizes, sizes / (sizes + means))
-    return np.asarray(((distribution - (counts <= grid)) ** 2).sum(axis=0))
+from causalms.stats import NegativeBinomialLaw, score
 
 
 def maximum_likelihood_size(counts: np.ndarray, means: np.ndarray) -> float:
@@ -61,9 +46,8 @@ def validation_scores(
         means.append(torch.exp(terms["log_mean"]).cpu().numpy())
         sizes.append(network.risk.size(batch.arm).cpu().numpy())
         counts.append(batch.last_count.cpu().numpy())
-    crps = negative_binomial_crps(
-        np.concatenate(counts), np.concatenate(means).astype(float), np.concatenate(sizes).astype(float)
-    )
+    law = NegativeBinomialLaw(np.concatenate(means).astype(float), np.concatenate(sizes).astype(float))
+    crps = score("crps", law, np.concatenate(counts).astype(np.int64))
     return {
         "count_crps": float(crps.mean()),
         "count_log_score": -log_count / len(patients),
