@@ -17,8 +17,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from causalms.calibration import calibration_test, coverage_table, pit_curve, pit_histogram, reliability, rootogram
-from causalms.calibration.cells import cells_of
-from causalms.calibration.decomposition import null_miscalibration
+from causalms.calibration.decomposition import cells_of, null_miscalibration
 from causalms.stats import CountLaw, DrawsLaw, NegativeBinomialLaw, score
 from causalms.tables import write_table
 

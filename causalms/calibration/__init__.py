@@ -1,6 +1,6 @@
 """Are predictive count distributions calibrated?  Judged patient by patient against the arm each was randomised to."""
 
-from causalms.calibration.assessment import Assessment, assess
+from causalms.calibration.assessment import Assessment, assess, heading, summary
 from causalms.calibration.conformal_sets import ConformalSets, conformal
 from causalms.calibration.coverage import coverage_table
 from causalms.calibration.decomposition import Decomposition, decomposition
@@ -9,7 +9,6 @@ from causalms.calibration.pit import Pit, pit_curve, pit_ends, pit_histogram, ra
 from causalms.calibration.recalibration import Recalibration, recalibrate, split
 from causalms.calibration.reliability import Reliability, brier_parts, reliability
 from causalms.calibration.rootogram import Rootogram, rootogram
-from causalms.calibration.significance import CalibrationTest, calibration_test
 from causalms.calibration.spatial import (
     RiskMap,
     frequency_maps,
@@ -18,7 +17,7 @@ from causalms.calibration.spatial import (
     region_volumes,
     voxel_reliability,
 )
-from causalms.calibration.summary_table import summary
+from causalms.calibration.tests import CalibrationTest, calibration_test
 
 __all__ = [
     "Assessment",
@@ -39,6 +38,7 @@ __all__ = [
     "coverage_table",
     "decomposition",
     "frequency_maps",
+    "heading",
     "pair",
     "pit_curve",
     "pit_ends",

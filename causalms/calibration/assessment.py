@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from html import escape
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 from tqdm import tqdm
 
 from causalms.calibration.coverage import LEVELS, coverage_table
-from causalms.calibration.decomposition import decomposition
+from causalms.calibration.decomposition import Decomposition, decomposition
 from causalms.calibration.pairs import Pairs
 from causalms.calibration.pit import pit_histogram
 from causalms.calibration.reliability import Reliability, reliability
 from causalms.calibration.rootogram import rootogram
-from causalms.calibration.significance import calibration_test
+from causalms.calibration.tests import calibration_test, mean_with_interval, ratio_of_means
 from causalms.errors import UsageError, named_arguments
 from causalms.stats import SCORES, DrawsLaw, score
-from causalms.tables import results_table
+from causalms.tables import ResultRow, results_table
+
+#: A maker of rows that already knows the group of patients.
+_Row = Callable[..., ResultRow]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Assessment:
-    """Calibration, group by group.
+    """Calibration, group by group; printed, it reads as on the command line.
 
     Attributes
     ----------
@@ -34,7 +38,12 @@ class Assessment:
         The tables of :func:`pit_histogram`, :func:`reliability`, :func:`rootogram` and :func:`coverage_table` with the columns
         ``subgroup``, ``p_value`` and ``patients`` added.
     too_small : tuple of str
-        Groups that were not judged because they have fewer patients than asked for.
+        Groups that were not judged apart because they have fewer than ``least`` patients.
+    patients, left_out : int
+        Patients judged, and patients with a forecast whose count is missing.
+    week : float
+        Visit that was judged.
+    least : int
     """
 
     results: pd.DataFrame
@@ -42,13 +51,58 @@ class Assessment:
     reliability: pd.DataFrame
     rootogram: pd.DataFrame
     coverage: pd.DataFrame
+    patients: int
+    week: float
+    left_out: int = 0
     too_small: tuple[str, ...] = ()
+    least: int = 5
+
+    @property
+    def glance(self) -> str:
+        """The summary as text, one line a group: means, calibration p-values, parts of the CRPS, coverage."""
+        shown = summary(self.results).drop(columns=["analysis", "lower", "upper", "log score", "p 90%"])
+        shown = shown.rename(columns={"patients": "n", "observed / predicted": "obs/pred"})
+        width = max(16, *(len(group) for group in shown["group"])) if len(shown) else 16
+        lines = [f"{'group':{width}s}" + "".join(f"{name:>11s}" for name in shown.columns[1:])]
+        for row in shown.itertuples(index=False):
+            n, *numbers = row[1:]
+            texts = [f"{n:.0f}", *(f"{value:.3f}" for value in numbers[:-1]), f"{numbers[-1]:.1%}"]
+            lines.append(f"{row[0]:{width}s}" + "".join(f"{text:>11s}" for text in texts))
+        return "\n".join([*lines, "CRPS = MCB (miscalibration) - DSC (discrimination) + UNC (uncertainty)"])
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What must be known beside the numbers: groups that were too small."""
+        if not self.too_small:
+            return ()
+        shown = ", ".join(self.too_small[:3]) + (", ..." if len(self.too_small) > 3 else "")
+        return (f"{len(self.too_small)} groups of fewer than {self.least} patients were not judged apart: {shown}",)
+
+    def __repr__(self) -> str:
+        """The page that the command line prints."""
+        return "\n".join([heading(self.patients, self.week, self.left_out), self.glance, *self.notes])
+
+    def _repr_html_(self) -> str:
+        shown = summary(self.results).to_html(index=False, border=0, float_format="{:.3f}".format)
+        return f"{shown}<details><summary>details</summary><pre>{escape(repr(self))}</pre></details>"
+
+
+def heading(patients: int, week: float, left_out: int) -> str:
+    """Who was judged, and who could not be.
+
+    Examples
+    --------
+    >>> heading(190, 48, 10)
+    '190 patients at week 48; 10 left out, their count at week 48 is missing'
+    """
+    missing = f"; {left_out} left out, their count at week {week:g} is missing" if left_out else ""
+    return f"{patients} patients at week {week:g}{missing}"
 
 
 @named_arguments
 def assess(
     pairs: Pairs,
-    by: tuple[str, ...] = (),
+    by: str | tuple[str, ...] = (),
     level: float = 0.95,
     bins: int = 10,
     repetitions: int = 999,
@@ -61,7 +115,7 @@ def assess(
     Parameters
     ----------
     pairs : Pairs
-    by : tuple of str
+    by : str or tuple of str
         Columns (``arm``, ``trial``, ``site``) or conditions (``age >= 40``); each splits the patients apart from the others.
     level : float
         Of intervals and bands.
@@ -91,63 +145,128 @@ def assess(
     >>> from causalms.stats import NegativeBinomialLaw
     >>> law = NegativeBinomialLaw([0.5, 2.0] * 20, [0.8] * 40)
     >>> frame = pd.DataFrame({"arm": "placebo", "observed": [0, 0, 0, 1, 1, 2, 0, 5] * 5})
-    >>> found = assess(Pairs(frame, law, law.activity, 48), repetitions=99)
-    >>> found.results[["measure", "estimate"]].round(3).values.tolist()[:2]
+    >>> assessment = assess(Pairs(frame, law, law.activity, 48), repetitions=99)
+    >>> assessment.results[["measure", "estimate"]].round(3).values.tolist()[:2]
     [['observed / predicted mean count', 0.9], ['observed - predicted activity', 0.023]]
     """
     if not 0 < level < 1:
-        raise UsageError(f"level {level}; give a number between 0 and 1, for example 0.95")
-    rows: list[dict[str, Any]] = []
+        raise UsageError(f"`level`: found {level}, expected a number between 0 and 1, for example 0.95")
+    rows: list[ResultRow] = []
     tables: dict[str, list[pd.DataFrame]] = {"pit": [], "reliability": [], "rootogram": [], "coverage": []}
-    divided = [group for split in by for group in pairs.groups(split)]
+    settings = _Settings(level, bins, repetitions, seed)
+    divided = [group for column in ((by,) if isinstance(by, str) else by) for group in pairs.groups(column)]
     groups = [*pairs.groups(), *((label, part) for label, part in divided if part.n >= least)]
     for label, part in tqdm(groups, desc="groups", disable=not progress):
-        rows += _group(label, part, level, bins, repetitions, seed, tables)
+        rows += _group(label, part, settings, tables)
+    too_small = tuple(label for label, part in divided if part.n < least)
     whole = {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}
-    return Assessment(results_table(rows), **whole, too_small=tuple(label for label, part in divided if part.n < least))
+    return Assessment(
+        results_table(rows), **whole, patients=pairs.n, week=pairs.week, left_out=pairs.left_out, too_small=too_small, least=least
+    )
 
 
-def _group(
-    label: str, pairs: Pairs, level: float, bins: int, repetitions: int, seed: int, tables: dict[str, list[pd.DataFrame]]
-) -> list[dict[str, Any]]:
-    law, y = pairs.law, pairs.observed
-    common = {
-        "analysis": "calibration",
-        "population": f"patients observed at week {pairs.week:g}, forecast under the arm as randomised",
-        "subgroup": label,
-        "level": level,
-        "n": pairs.n,
-        "randomised": False,
-        "rung": 2,
-    }
-    pit = pit_histogram(law, y, bins, level, repetitions, seed)
+@dataclass(frozen=True)
+class _Settings:
+    """How every group is judged."""
+
+    level: float
+    bins: int
+    repetitions: int
+    seed: int
+
+
+def _group(label: str, pairs: Pairs, settings: _Settings, tables: dict[str, list[pd.DataFrame]]) -> list[ResultRow]:
+    """Rows of one group of patients; its tables are added to ``tables``."""
+    law, y, level = pairs.law, pairs.observed, settings.level
+    row = partial(
+        ResultRow,
+        analysis="calibration",
+        population=f"patients observed at week {pairs.week:g}, forecast under the arm as randomised",
+        subgroup=label,
+        level=level,
+        n=pairs.n,
+        randomised=False,
+        rung=2,
+    )
+    pit = pit_histogram(law, y, settings.bins, level, settings.repetitions, settings.seed)
     # The activity of draws is their own share, whose replicates must be draws again; a formula may forecast it apart.
     chance = None if isinstance(law, DrawsLaw) else pairs.activity
-    curve = reliability(law, y, chance, level, repetitions=repetitions, seed=seed)
-    root = rootogram(law, y, level=level, repetitions=repetitions, seed=seed)
+    curve = reliability(law, y, chance, level, repetitions=settings.repetitions, seed=settings.seed)
+    root = rootogram(law, y, level=level, repetitions=settings.repetitions, seed=settings.seed)
     covered = coverage_table(law, y, LEVELS, level)
-    for name, table, p_value in (
-        ("pit", pit.table, pit.p_value),
-        ("reliability", curve.table, curve.p_value),
-        ("rootogram", root.table, root.p_value),
-        ("coverage", covered, None),
-    ):
-        added = table.assign(subgroup=label, patients=pairs.n)
-        tables[name].append(added if p_value is None else added.assign(p_value=p_value))
-    rows = [_mean_ratio(pairs, level), _activity_difference(pairs, level), *_score_rows(pairs, level, repetitions, seed)]
-    rows += [
-        {
-            "measure": "largest deviation of the PIT histogram from 1",
-            "estimand": "largest deviation of the density of the non-randomised probability integral transform from uniform",
-            "estimator": f"non-randomised PIT, {bins} bins",
-            "variance": "simulation under calibration",
-            "estimate": float(np.abs(pit.table["density"] - 1).max()),
-            "p_value": pit.p_value,
-        },
-        *_brier_parts(curve),
-        *_count_parts(pairs, level, repetitions, seed),
+    for name, judged in (("pit", pit), ("reliability", curve), ("rootogram", root)):
+        tables[name].append(judged.table.assign(subgroup=label, patients=pairs.n, p_value=judged.p_value))
+    tables["coverage"].append(covered.assign(subgroup=label, patients=pairs.n))
+    deviation = row(
+        measure="largest deviation of the PIT histogram from 1",
+        estimand="largest deviation of the density of the non-randomised probability integral transform from uniform",
+        estimator=f"non-randomised PIT, {settings.bins} bins",
+        variance="simulation under calibration",
+        estimate=float(np.abs(pit.table["density"] - 1).max()),
+        p_value=pit.p_value,
+    )
+    return [
+        *_mean_rows(row, pairs, level),
+        *_score_rows(row, pairs, settings),
+        deviation,
+        *_part_rows(row, "activity (Brier)", "Brier score of any new lesion", curve, curve.p_miscalibration),
+        *_count_parts(row, pairs, settings),
+        *_coverage_rows(row, covered),
     ]
-    return [{**common, **row} for row in [*rows, *_coverage_rows(covered)]]
+
+
+def _mean_rows(row: _Row, pairs: Pairs, level: float) -> list[ResultRow]:
+    """Calibration in the large: the mean count, and the share of patients with any lesion."""
+    return [
+        row(
+            measure="observed / predicted mean count",
+            estimand="ratio of the observed to the predicted mean count of new or enlarging lesions under the arm as randomised",
+            estimator="ratio of means",
+            variance="influence function over patients",
+            **ratio_of_means(pairs.observed.astype(float), pairs.law.mean, level),
+        ),
+        row(
+            measure="observed - predicted activity",
+            estimand="observed share of patients with any new or enlarging lesion minus its mean predicted probability",
+            estimator="mean over patients",
+            variance="between patients",
+            **mean_with_interval((pairs.observed > 0) - pairs.activity, level),
+        ),
+    ]
+
+
+def _score_rows(row: _Row, pairs: Pairs, settings: _Settings) -> list[ResultRow]:
+    """Mean scores; all but the Brier score beside what calibrated forecasts would have."""
+    rows = []
+    for name, title in SCORES.items():
+        estimand, p_value = "mean Brier score of any new or enlarging lesion", np.nan
+        if name == "brier" and not isinstance(pairs.law, DrawsLaw):
+            scores = np.asarray((pairs.activity - (pairs.observed > 0)) ** 2)
+        else:
+            scores = score(name, pairs.law, pairs.observed)
+        if name != "brier":
+            test = calibration_test(pairs.law, pairs.observed, name, repetitions=settings.repetitions, seed=settings.seed)
+            estimand = f"mean {title} of the predictive law of the count; {test.expected:.4g} expected under calibration"
+            p_value = test.p_value
+        rows.append(
+            row(
+                measure=title,
+                estimand=estimand,
+                estimator="mean over patients",
+                variance="between patients; p by simulation under calibration",
+                **{**mean_with_interval(scores, settings.level), "p_value": p_value},
+            )
+        )
+    return rows
+
+
+def _count_parts(row: _Row, pairs: Pairs, settings: _Settings) -> list[ResultRow]:
+    rows = []
+    for name, title in (("crps", "CRPS"), ("log", "log score")):
+        repetitions = min(settings.repetitions, 199)
+        parts = decomposition(pairs.law, pairs.observed, name, settings.level, repetitions, settings.seed)
+        rows += _part_rows(row, f"counts ({title})", f"mean {title} of the count", parts, parts.p_value)
+    return rows
 
 
 _PARTS = {
@@ -157,144 +276,98 @@ _PARTS = {
 }
 
 
-def _brier_parts(curve: Reliability) -> list[dict[str, Any]]:
-    tested = {"expected": curve.expected_miscalibration, "p_value": curve.p_miscalibration}
-    return _part_rows("activity (Brier)", "Brier score of any new lesion", curve, tested)
-
-
-def _count_parts(pairs: Pairs, level: float, repetitions: int, seed: int) -> list[dict[str, Any]]:
-    rows = []
-    for name, title in (("crps", "CRPS"), ("log", "log score")):
-        parts = decomposition(pairs.law, pairs.observed, name, level, min(repetitions, 199), seed)
-        tested = {"expected": parts.expected_miscalibration, "p_value": parts.p_value}
-        rows += _part_rows(f"counts ({title})", f"mean {title} of the count", parts, tested)
-    return rows
-
-
-def _part_rows(of: str, score: str, parts: Any, tested: dict[str, float]) -> list[dict[str, Any]]:
-    """One row a part; score = miscalibration - discrimination + uncertainty."""
+def _part_rows(row: _Row, of: str, title: str, parts: Decomposition | Reliability, p_value: float) -> list[ResultRow]:
+    """One row a part; score = miscalibration - discrimination + uncertainty, and only the first is tested."""
     rows = []
     for name, words in _PARTS.items():
-        row = {
-            "measure": f"{name} of {of}",
-            "estimand": f"part of the {score} that {words}",
-            "estimator": "isotonic regression (CORP)",
-            "variance": "percentile bootstrap of patients",
-            "estimate": getattr(parts, name),
-            "lower": parts.intervals[name][0],
-            "upper": parts.intervals[name][1],
-        }
-        if name == "miscalibration":
-            row["estimand"] += f"; {tested['expected']:.3g} expected under calibration"
-            row["variance"] += "; p by simulation under calibration"
-            row["p_value"] = tested["p_value"]
-        rows.append(row)
-    return rows
-
-
-def _coverage_rows(covered: pd.DataFrame) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    for line in covered.itertuples():
+        tested = name == "miscalibration"
+        expected = f"; {parts.expected_miscalibration:.3g} expected under calibration" if tested else ""
         rows.append(
-            {
-                "measure": f"coverage of {line.level:.0%} prediction intervals",
-                "estimand": f"share of patients whose count lies in the central {line.level:.0%} prediction interval; "
-                f"{line.expected:.1%} expected, counts being whole",
-                "estimator": "share of patients",
-                "variance": "Wilson; p against the expected share, Poisson-binomial",
-                "estimate": line.coverage,
-                "lower": line.lower,
-                "upper": line.upper,
-                "p_value": line.p_value,
-            }
-        )
-        rows.append(
-            {
-                "measure": f"mean width of {line.level:.0%} prediction intervals",
-                "estimand": "mean distance between the ends of the prediction interval, in lesions",
-                "estimator": "mean over patients",
-                "estimate": line.width,
-            }
-        )
-    return rows
-
-
-def _mean_ratio(pairs: Pairs, level: float) -> dict[str, Any]:
-    y, predicted = pairs.observed, pairs.law.mean
-    row = {
-        "measure": "observed / predicted mean count",
-        "estimand": "ratio of the observed to the predicted mean count of new or enlarging lesions under the arm as randomised",
-        "estimator": "ratio of means",
-        "variance": "influence function over patients",
-    }
-    if y.sum() == 0 or predicted.sum() == 0:
-        return {**row, "estimate": 0.0 if y.sum() == 0 and predicted.sum() > 0 else float("nan")}
-    ratio = y.mean() / predicted.mean()
-    influence = y / y.mean() - predicted / predicted.mean()
-    se, quantile = _standard_error(influence), _t(pairs.n, level)
-    return {
-        **row,
-        "estimate": ratio,
-        "se": se,
-        "lower": ratio * np.exp(-quantile * se),
-        "upper": ratio * np.exp(quantile * se),
-        "p_value": _p(np.log(ratio), se, pairs.n),
-        "se_patient": se,
-    }
-
-
-def _activity_difference(pairs: Pairs, level: float) -> dict[str, Any]:
-    return {
-        "measure": "observed - predicted activity",
-        "estimand": "observed share of patients with any new or enlarging lesion minus its mean predicted probability",
-        **_mean_row((pairs.observed > 0) - pairs.activity, level, test=True),
-    }
-
-
-def _score_rows(pairs: Pairs, level: float, repetitions: int, seed: int) -> list[dict[str, Any]]:
-    rows = []
-    for name, title in SCORES.items():
-        if name == "brier":
-            fair = isinstance(pairs.law, DrawsLaw)
-            scores = score(name, pairs.law, pairs.observed) if fair else (pairs.activity - (pairs.observed > 0)) ** 2
-            rows.append(
-                {"measure": title, "estimand": "mean Brier score of any new or enlarging lesion", **_mean_row(scores, level)}
+            row(
+                measure=f"{name} of {of}",
+                estimand=f"part of the {title} that {words}{expected}",
+                estimator="isotonic regression (CORP)",
+                variance="percentile bootstrap of patients" + ("; p by simulation under calibration" if tested else ""),
+                estimate=getattr(parts, name),
+                lower=parts.intervals[name][0],
+                upper=parts.intervals[name][1],
+                p_value=p_value if tested else np.nan,
             )
-            continue
-        test = calibration_test(pairs.law, pairs.observed, name, repetitions=repetitions, seed=seed)
-        rows.append(
-            {
-                "measure": title,
-                "estimand": f"mean {title} of the predictive law of the count; {test.expected:.4g} expected under calibration",
-                **_mean_row(score(name, pairs.law, pairs.observed), level),
-                "p_value": test.p_value,
-            }
         )
     return rows
 
 
-def _mean_row(values: np.ndarray, level: float, test: bool = False) -> dict[str, Any]:
-    se, mean = _standard_error(values), float(np.mean(values))
-    half = _t(len(values), level) * se
-    row = {
-        "estimator": "mean over patients",
-        "variance": "between patients; p by simulation under calibration" if not test else "between patients",
-        "estimate": mean,
-        "se": se,
-        "lower": mean - half,
-        "upper": mean + half,
-        "se_patient": se,
-    }
-    return {**row, "p_value": _p(mean, se, len(values))} if test else row
+def _coverage_rows(row: _Row, covered: pd.DataFrame) -> list[ResultRow]:
+    rows = []
+    for line in covered.itertuples():
+        rows += [
+            row(
+                measure=f"coverage of {line.level:.0%} prediction intervals",
+                estimand=f"share of patients whose count lies in the central {line.level:.0%} prediction interval; "
+                f"{line.expected:.1%} expected, counts being whole",
+                estimator="share of patients",
+                variance="Wilson; p against the expected share, Poisson-binomial",
+                estimate=line.coverage,
+                lower=line.lower,
+                upper=line.upper,
+                p_value=line.p_value,
+            ),
+            row(
+                measure=f"mean width of {line.level:.0%} prediction intervals",
+                estimand="mean distance between the ends of the prediction interval, in lesions",
+                estimator="mean over patients",
+                estimate=line.width,
+            ),
+        ]
+    return rows
 
 
-def _standard_error(values: np.ndarray) -> float:
-    return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
+#: Column of the summary: measure and column of the results table.
+_CELLS = {
+    "patients": ("CRPS", "n"),
+    "observed / predicted": ("observed / predicted mean count", "estimate"),
+    "lower": ("observed / predicted mean count", "lower"),
+    "upper": ("observed / predicted mean count", "upper"),
+    "p PIT": ("largest deviation of the PIT histogram from 1", "p_value"),
+    "CRPS": ("CRPS", "estimate"),
+    "p CRPS": ("CRPS", "p_value"),
+    "MCB": ("miscalibration of counts (CRPS)", "estimate"),
+    "p MCB": ("miscalibration of counts (CRPS)", "p_value"),
+    "DSC": ("discrimination of counts (CRPS)", "estimate"),
+    "UNC": ("uncertainty of counts (CRPS)", "estimate"),
+    "log score": ("log score", "estimate"),
+    "Brier": ("Brier score of activity", "estimate"),
+    "p activity": ("miscalibration of activity (Brier)", "p_value"),
+    "in 90%": ("coverage of 90% prediction intervals", "estimate"),
+    "p 90%": ("coverage of 90% prediction intervals", "p_value"),
+}
 
 
-def _t(n: int, level: float) -> float:
-    return float(stats.t.ppf((1 + level) / 2, max(n - 1, 1)))
+def summary(results: pd.DataFrame) -> pd.DataFrame:
+    """One row an analysis and group of :func:`causalms.calibration.assess`'s results.
 
+    Returns
+    -------
+    DataFrame
+        ``analysis``, ``group``, ``patients``, ``observed / predicted`` mean count with interval, p of the PIT band, CRPS = MCB
+        (miscalibration) - DSC (discrimination) + UNC (uncertainty) with p of CRPS and of MCB, log score, Brier score and p of
+        activity, and the share of patients in their 90% prediction interval with its p.
 
-def _p(estimate: float, se: float, n: int) -> float:
-    return float(2 * stats.t.sf(abs(estimate) / se, max(n - 1, 1))) if se > 0 else float("nan")
+    Examples
+    --------
+    >>> from causalms.calibration import Pairs, assess
+    >>> from causalms.stats import NegativeBinomialLaw
+    >>> law = NegativeBinomialLaw([0.5, 2.0] * 20, [0.8] * 40)
+    >>> frame = pd.DataFrame({"arm": "placebo", "observed": [0, 0, 0, 1, 1, 2, 0, 5] * 5})
+    >>> shown = summary(assess(Pairs(frame, law, law.activity, 48), repetitions=19).results)
+    >>> shown[["group", "patients", "observed / predicted"]].round(2).values.tolist()
+    [['all', 40.0, 0.9]]
+    """
+    rows = []
+    for (analysis, group), part in results.groupby(["analysis", "subgroup"], sort=False):
+        by = {
+            column: part.set_index("measure")[column].astype(float) for column in ("estimate", "lower", "upper", "p_value", "n")
+        }
+        cells = {name: float(by[column][measure]) for name, (measure, column) in _CELLS.items()}
+        rows.append({"analysis": analysis, "group": group, **cells})
+    return pd.DataFrame(rows)

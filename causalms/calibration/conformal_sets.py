@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
 
 from causalms.calibration.pairs import Pairs, forecast_law
 from causalms.calibration.pit import pit_ends
 from causalms.errors import RefusalError, UsageError, named_arguments
 from causalms.stats import Array, CountLaw, DrawsLaw
+from causalms.tables import as_frame
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class ConformalSets:
 
     def table(self, draws: pd.DataFrame, week: float, outcome: str = "net2_lesions", source: str = "draws") -> pd.DataFrame:
         """Sets of every patient under every arm of a draws table: its keys, ``lower``, ``upper`` and ``level``."""
+        draws = as_frame(draws)
         rows = draws[(draws["query"] == "interventional") & (draws["visit_week"] == week)]
         parts = []
         for arm, part in rows.groupby("arm", sort=False):
@@ -56,21 +57,23 @@ class ConformalSets:
 
         ``width`` is the mean number of lesions between the ends over the finite sets, ``infinite`` the share of the others.
         """
+        from scipy import stats
+
         ends = self.sets(pairs.law, pairs.frame["arm"])
-        held = ((ends["lower"] <= pairs.observed) & (pairs.observed <= ends["upper"])).to_numpy()
+        inside = ((ends["lower"] <= pairs.observed) & (pairs.observed <= ends["upper"])).to_numpy()
         width = (ends["upper"] - ends["lower"]).to_numpy()
         rows = []
         arms = pairs.frame["arm"].astype(str).to_numpy()
         for name in ["all", *sorted(set(arms))]:
             chosen = np.ones(pairs.n, bool) if name == "all" else arms == name
-            share = stats.binomtest(int(held[chosen].sum()), int(chosen.sum())).proportion_ci(confidence, method="wilson")
+            share = stats.binomtest(int(inside[chosen].sum()), int(chosen.sum())).proportion_ci(confidence, method="wilson")
             finite = np.isfinite(width) & chosen
             rows.append(
                 {
                     "arm": name,
                     "n": int(chosen.sum()),
                     "level": self.level,
-                    "coverage": held[chosen].mean(),
+                    "coverage": inside[chosen].mean(),
                     "lower": share.low,
                     "upper": share.high,
                     "width": width[finite].mean() if finite.any() else np.inf,
@@ -120,7 +123,7 @@ def conformal(pairs: Pairs, level: float = 0.9) -> ConformalSets:
     [[0.0, 10.0], [0.0, 14.0]]
     """
     if not 0 < level < 1:
-        raise UsageError(f"level {level} of prediction sets; give a number between 0 and 1, for example 0.9")
+        raise UsageError(f"`level`: found {level} for prediction sets, expected a number between 0 and 1, for example 0.9")
     lower, upper = pit_ends(pairs.law, pairs.observed)
     scores = _score(lower, upper)
     rows = []

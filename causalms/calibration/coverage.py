@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from causalms.stats import Array, CountLaw, DrawsLaw, interval_positions
 
@@ -38,23 +37,25 @@ def coverage_table(law: CountLaw, observed: object, levels: tuple[float, ...] = 
     >>> coverage_table(law, [0, 1, 4, 30], levels=(0.9,))[["expected", "coverage", "width"]].round(3).values.tolist()
     [[0.953, 0.75, 7.0]]
     """
+    from scipy import stats
+
     y = np.asarray(observed, np.int64)
     rows = []
     for nominal in levels:
         low, high = law.interval(nominal)
-        held = (low <= y) & (y <= high)
+        inside = (low <= y) & (y <= high)
         content = interval_content(law, y, nominal)
-        share = stats.binomtest(int(held.sum()), len(y)).proportion_ci(confidence, method="wilson")
+        share = stats.binomtest(int(inside.sum()), len(y)).proportion_ci(confidence, method="wilson")
         rows.append(
             {
                 "level": nominal,
                 "expected": content.mean(),
-                "coverage": held.mean(),
+                "coverage": inside.mean(),
                 "lower": share.low,
                 "upper": share.high,
                 "confidence": confidence,
                 "width": (high - low).mean(),
-                "p_value": poisson_binomial_p(int(held.sum()), content),
+                "p_value": poisson_binomial_p(int(inside.sum()), content),
                 "n": len(y),
             }
         )
@@ -86,6 +87,8 @@ def poisson_binomial_p(successes: int, probabilities: Array) -> float:
     >>> round(poisson_binomial_p(9, np.full(10, 0.5)), 4)
     0.0117
     """
+    from scipy import stats
+
     n = len(probabilities)
     spread = float(np.sum(probabilities * (1 - probabilities)))
     if spread < 1e-12:

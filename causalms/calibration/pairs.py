@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from causalms.errors import InputError, RefusalError, UsageError, named_arguments
 from causalms.stats import Array, CountLaw, DrawsLaw, NegativeBinomialLaw
-from causalms.tables import grouping, net2_column, participant_key
+from causalms.tables import as_frame, grouping, net2_column, one_week, participant_key
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def pair(
     RefusalError
         If no patient has both a forecast for his or her own arm and an observed count.
     UsageError
-        If there are several weeks, or several queries, and none is chosen.
+        If there are several weeks, or several queries, and none is chosen, or the week chosen is not there.
 
     Examples
     --------
@@ -121,9 +122,10 @@ def pair(
     >>> pairs.observed.tolist(), pairs.law.mean.tolist()
     ([2], [1.0])
     """
+    draws, participants = as_frame(draws), as_frame(participants)
     name = sources.draws
     rows = _forecasts(draws, name)
-    week = _one_week(rows, week, name)
+    week = one_week(rows, week, name)
     rows = rows[rows["visit_week"] == week]
     seen = observed_counts(participants, week, outcome, sources.observed)
     if "draw" in rows:
@@ -172,12 +174,12 @@ def observed_counts(
     wrong = (values < 0) | (values % 1 != 0) & values.notna() | (values.isna() & participants[column].notna())
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
-        found = participants[column].iloc[row]
-        raise InputError(f"{source}: column {column!r}, row {row + 1}: found {found}, expected a count 0, 1, 2, ...; correct it")
+        value = participants[column].iloc[row]
+        raise InputError(f"{source}: column {column!r}, row {row + 1}: found {value}, expected a count 0, 1, 2, ...; correct it")
     keyed = participants.assign(observed=values, key=participant_key(participants["participant_id"]))
     if (twice := keyed["key"].duplicated()).any():
-        found = participants["participant_id"][twice].iloc[0]
-        raise InputError(f"{source}: participant {found!r} has two rows, expected one a patient; remove one")
+        repeated = participants["participant_id"][twice].iloc[0]
+        raise InputError(f"{source}: participant {repeated!r} has two rows, expected one a patient; remove one")
     return keyed
 
 
@@ -186,33 +188,23 @@ def _forecasts(draws: pd.DataFrame, source: str) -> pd.DataFrame:
     if rows.empty:
         raise RefusalError(
             f"{source}: no interventional rows; calibration is judged on forecasts that have not seen the outcome "
-            "(query with --do, without --given-factual)"
+            "(a query with `do`, without `given_factual`)"
         )
     rows = rows[rows["arm"] == rows["arm_randomised"]]
     if rows.empty:
-        raise RefusalError(f"{source}: no patient under the arm as randomised; query --do for the randomised arms too")
-    queries = sorted(rows.groupby(["participant_id", "visit_week"])["query_id"].nunique().loc[lambda found: found > 1].index)
+        raise RefusalError(f"{source}: no patient under the arm as randomised; query the randomised arms too")
+    queries = sorted(rows.groupby(["participant_id", "visit_week"])["query_id"].nunique().loc[lambda number: number > 1].index)
     if queries:
         raise UsageError(f"{source}: participant {queries[0][0]} has forecasts of several queries; give the draws of one query")
     return rows
 
 
-def _one_week(rows: pd.DataFrame, week: float | None, source: str) -> float:
-    weeks = sorted(rows["visit_week"].unique())
-    listed = ", ".join(f"{found:g}" for found in weeks)
-    if week is None:
-        if len(weeks) > 1:
-            raise UsageError(f"{source}: several weeks ({listed}); choose one with --week")
-        return float(weeks[0])
-    if week not in weeks:
-        raise RefusalError(f"{source}: no week {week:g}; weeks found: {listed}")
-    return float(week)
-
-
 _KEPT = ["participant_id", "arm_randomised"]
+#: The law and the activity of patients at given positions.
+_LawOf = Callable[[NDArray[np.intp]], tuple[CountLaw, Array]]
 
 
-def _sampled(rows: pd.DataFrame, outcome: str, source: str):  # type: ignore[no-untyped-def]
+def _sampled(rows: pd.DataFrame, outcome: str, source: str) -> tuple[pd.DataFrame, _LawOf]:
     if outcome not in rows:
         counts = ", ".join(column for column in rows.columns if column.startswith("net2_lesions"))
         raise InputError(f"{source}: no column {outcome!r}; counts found: {counts or 'none'}")
@@ -236,7 +228,7 @@ def _sampled(rows: pd.DataFrame, outcome: str, source: str):  # type: ignore[no-
     return first[["key", "arm_randomised", "position"]], law_of
 
 
-def _expected(rows: pd.DataFrame, source: str):  # type: ignore[no-untyped-def]
+def _expected(rows: pd.DataFrame, source: str) -> tuple[pd.DataFrame, _LawOf]:
     first = rows.reset_index(drop=True)
     if (twice := first["participant_id"].duplicated()).any():
         raise InputError(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from causalms.calibration.replicates import replicates
+from causalms.calibration.tests import replicates
 from causalms.errors import UsageError
 from causalms.stats import Array, Band, CountLaw, DrawsLaw, simultaneous_band
 
@@ -112,7 +112,7 @@ def pit_histogram(
     ([0.96, 0.96, 1.13, 0.96], True)
     """
     if bins < 2:
-        raise UsageError(f"a PIT histogram of {bins} bin shows nothing; ask for at least 2 bins")
+        raise UsageError(f"`bins`: a PIT histogram of {bins} bin shows nothing; ask for at least 2")
     edges = np.arange(bins + 1) / bins
     density = np.diff(mean_pit(*pit_ends(law, observed), edges)) * bins
     again = mean_pit(*replicates(law, observed, repetitions, seed).pit(), edges)

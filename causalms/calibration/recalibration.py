@@ -9,11 +9,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalms.calibration.pairs import Pairs
-from causalms.errors import ConvergenceError, InputError, RefusalError, UsageError
+from causalms.errors import ConvergenceError, InputError, RefusalError, UsageError, named_arguments
 from causalms.stats import Array, CountLaw, DrawsLaw, NegativeBinomialLaw
-from causalms.tables import DRAWS_OUTCOMES
+from causalms.tables import DRAWS_OUTCOMES, as_frame
 
 
+@named_arguments
 def split(pairs: Pairs, share: float = 0.5, seed: int = 0) -> tuple[Pairs, Pairs]:
     """Two disjoint sets of patients, the first with ``share`` of every trial and arm.
 
@@ -26,7 +27,7 @@ def split(pairs: Pairs, share: float = 0.5, seed: int = 0) -> tuple[Pairs, Pairs
     [['a', 'a', 'b', 'b'], ['a', 'a', 'b', 'b']]
     """
     if not 0 < share < 1:
-        raise UsageError(f"share {share:g} of a split; give a number between 0 and 1, such as 0.5")
+        raise UsageError(f"`share`: found {share:g} for a split, expected a number between 0 and 1, such as 0.5")
     rng = np.random.default_rng(seed)
     first = np.zeros(pairs.n, bool)
     for rows in pairs.frame.groupby(["trial", "arm"], sort=True).indices.values():
@@ -63,10 +64,9 @@ class Recalibration:
         Volumes are scaled with the mean counts.  Every arm of the table must have been recalibrated, that is, been randomised
         among the patients of the fit.
         """
+        draws = as_frame(draws)
         if "expected_net2_lesions" not in draws:
-            raise InputError(
-                f"{source}: no column 'expected_net2_lesions'; recalibrate an expected table (query with --expected)"
-            )
+            raise InputError(f"{source}: no column 'expected_net2_lesions'; give an expected table")
         law = self.law(_point(draws["expected_net2_lesions"].to_numpy(float)), draws["arm"])
         volume: pd.Series = draws["expected_net2_volume_ml"] * law.mean / np.maximum(draws["expected_net2_lesions"], 1e-12)
         return draws.drop(columns="zero_inflation", errors="ignore").assign(
@@ -84,6 +84,7 @@ class Recalibration:
         a patient coupled.  Volumes scale with counts (a draw that had no lesion gets the arm's mean volume a lesion);
         counts by region have no recalibrated law and are left out.
         """
+        draws = as_frame(draws)
         rows = draws.drop(columns=[name for name in DRAWS_OUTCOMES[2:] if name in draws]).reset_index(drop=True)
         cell = rows.groupby(["participant_id", "arm", "visit_week"], sort=False)["net2_lesions"]
         many = cell.transform("size").to_numpy(float)
@@ -105,6 +106,7 @@ class Recalibration:
         return known.loc[list(arm.astype(str))].reset_index(drop=True)
 
 
+@named_arguments
 def recalibrate(pairs: Pairs, slope: bool = True) -> Recalibration:
     r"""Fit, arm by arm, a negative-binomial law whose mean is a power of the predicted one.
 
@@ -162,11 +164,11 @@ def _fit(y: NDArray[np.int64], log_mean: Array, slope: bool) -> tuple[float, flo
         mass = NegativeBinomialLaw(mean, np.full(len(y), np.exp(np.clip(at[2], -12, 12)))).pmf(y)
         return float(-np.log(np.maximum(mass, 1e-300)).mean())
 
-    found = minimize(loss, start[free], method="Nelder-Mead", options={"xatol": 1e-7, "fatol": 1e-12, "maxiter": 4000})
-    if not found.success:
-        raise ConvergenceError(f"recalibration did not converge ({found.message}); fix the slope (slope=False)")
+    optimum = minimize(loss, start[free], method="Nelder-Mead", options={"xatol": 1e-7, "fatol": 1e-12, "maxiter": 4000})
+    if not optimum.success:
+        raise ConvergenceError(f"recalibration did not converge ({optimum.message}); fix the slope (`slope=False`)")
     at = start.copy()
-    at[free] = found.x
+    at[free] = optimum.x
     return float(at[0]), float(at[1]), float("inf") if at[2] > 11 else float(np.exp(at[2]))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalms.calibration.replicates import replicates
+from causalms.calibration.tests import replicates
 from causalms.errors import UsageError
 from causalms.stats import Array, CountLaw, DrawsLaw, simultaneous_band
 
@@ -126,7 +126,7 @@ def reliability(
     ([[0.16, 0.0], [0.48, 0.0], [0.76, 1.0]], True)
     """
     if points < 2:
-        raise UsageError(f"a reliability curve of {points} point shows nothing; ask for at least 2")
+        raise UsageError(f"`points`: a reliability curve of {points} point shows nothing; ask for at least 2")
     event = (np.asarray(observed) > 0).astype(float)
     if probability is None:
         chance, draws = law.activity, law.draws.shape[1] if isinstance(law, DrawsLaw) else None

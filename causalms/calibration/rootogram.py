@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalms.calibration.replicates import replicates
+from causalms.calibration.tests import replicates
 from causalms.stats import Array, CountLaw, DrawsLaw, simultaneous_band
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
 
 from causalms.calibration.pairs import pair
+from causalms.calibration.tests import ratio_of_means
 from causalms.errors import InputError, RefusalError, UsageError
 from causalms.stats import Array
 from causalms.tables import REGIONS
@@ -88,7 +88,9 @@ def voxel_reliability(maps: Iterable[RiskMap], bins: int = 12, level: float = 0.
     True
     """
     if bins < 2:
-        raise UsageError(f"a reliability curve of {bins} class shows nothing; ask for at least 2")
+        raise UsageError(f"`bins`: a reliability curve of {bins} class shows nothing; ask for at least 2")
+    from scipy.stats import t
+
     edges = np.logspace(-6, 0, bins + 1)
     sums = []
     for one in maps:
@@ -103,7 +105,7 @@ def voxel_reliability(maps: Iterable[RiskMap], bins: int = 12, level: float = 0.
     difference = observed - expected
     se = np.sqrt(np.maximum(patients * difference.var(axis=0, ddof=1), least.sum(axis=0)))
     used = count > 0
-    half = stats.t.ppf((1 + level) / 2, patients - 1) * se[used] / count[used]
+    half = t.ppf((1 + level) / 2, patients - 1) * se[used] / count[used]
     forecast = total[used] / count[used]
     return pd.DataFrame(
         {
@@ -171,6 +173,8 @@ def place_scores(maps: Iterable[RiskMap], level: float = 0.95, reference: Array 
     >>> place_scores([one, one])[["measure", "estimate"]].round(3).values.tolist()
     [['log score of places', 0.288], ['gain over uniform', 0.405]]
     """
+    from scipy.stats import t
+
     sums: dict[str, list[float]] = {"log score of places": [], "gain over uniform": []}
     if reference is not None:
         sums["gain over the reference map"] = []
@@ -195,7 +199,7 @@ def place_scores(maps: Iterable[RiskMap], level: float = 0.95, reference: Array 
         total = np.array(values)
         mean = total.sum() / weight.sum()
         se = np.sqrt(len(weight) / (len(weight) - 1) * ((total - mean * weight) ** 2).sum()) / weight.sum()
-        half = stats.t.ppf((1 + level) / 2, len(weight) - 1) * se
+        half = t.ppf((1 + level) / 2, len(weight) - 1) * se
         rows.append({"measure": measure, "estimate": mean, "se": se, "lower": mean - half, "upper": mean + half, "level": level})
     return pd.DataFrame(rows).assign(lesions=int(weight.sum()), patients=len(weight))
 
@@ -251,11 +255,8 @@ def _ratio(seen: Array, mean: Array, level: float) -> dict[str, float]:
     """Observed / expected with a log-scale interval between patients; nothing where either is nowhere."""
     if not (seen.sum() > 0 and mean.sum() > 0 and len(seen) > 1):
         return {}
-    ratio = float(seen.mean() / mean.mean())
-    se = float(np.std(seen / seen.mean() - mean / mean.mean(), ddof=1) / np.sqrt(len(seen)))
-    half = float(stats.t.ppf((1 + level) / 2, len(seen) - 1)) * se
-    p = float(2 * stats.t.sf(abs(np.log(ratio)) / se, len(seen) - 1)) if se > 0 else float("nan")
-    return {"ratio": ratio, "lower": ratio * np.exp(-half), "upper": ratio * np.exp(half), "level": level, "p_value": p}
+    row = ratio_of_means(seen, mean, level)
+    return {"ratio": row["estimate"], "lower": row["lower"], "upper": row["upper"], "level": level, "p_value": row["p_value"]}
 
 
 def region_calibration(

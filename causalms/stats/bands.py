@@ -54,7 +54,7 @@ def simultaneous_band(observed: Array, simulated: Array, level: float = 0.95) ->
     (0.001, True)
     """
     if not 0 < level < 1:
-        raise UsageError(f"level {level} of a band; give a number between 0 and 1, for example 0.95")
+        raise UsageError(f"`level`: found {level} for a band; give a number between 0 and 1, for example 0.95")
     curves = np.vstack([observed, simulated])
     centre = curves.mean(axis=0)
     low, high = np.quantile(curves, [0.025, 0.975], axis=0)

@@ -61,7 +61,7 @@ def score(name: str, law: CountLaw, observed: object) -> Array:
     """
     y = np.asarray(observed, np.int64)
     if name not in SCORES:
-        raise UsageError(f"no score is called {name!r}; known are {', '.join(SCORES)}")
+        raise UsageError(f"`name`: no score is called {name!r}; known are {', '.join(SCORES)}")
     if isinstance(law, DrawsLaw):
         pool = np.sort(np.column_stack([law.draws, y]), axis=1)
         position = (pool < y[:, None]).sum(axis=1)

@@ -8,8 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from causalms.calibration import assess, pair
 from causalms.cli.inputs import read_draws
 from causalms.cli.main import main
+from causalms.errors import UsageError
 from causalms.tables import RESULTS_COLUMNS, write_table
 
 
@@ -43,13 +45,13 @@ def test_results_and_figure_tables_are_written(files: Path, draws: str, capsys: 
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (["--week", 96], 1, "no week 96; weeks found: 48"),
+        (["--week", 96], 2, "no rows of week 96; its weeks are 48"),
         (["--by", "weight"], 2, "is no column, no condition"),
-        (["--level", 1.5], 2, "level 1.5"),
-        (["--repetitions", 0], 2, "0 repetitions"),
+        (["--level", 1.5], 2, "--level: found 1.5, expected a number between 0 and 1"),
+        (["--repetitions", 0], 2, "--repetitions: 0 simulate nothing"),
         (["--out", "results.docx"], 2, "--out results.docx: tables are written as .csv, .tsv or .parquet"),
         (["--recalibrate", "new.xlsx"], 2, "--recalibrate new.xlsx: tables are written as"),
-        (["--recalibrate", "new.csv", "--fit-share", 1], 2, "share 1 of a split"),
+        (["--recalibrate", "new.csv", "--fit-share", 1], 2, "'--fit-share': 1.0 is not in the range 0<x<1"),
         (["--recalibrate", "new.csv", "--outcome", "net2_lesions_periventricular"], 2, "--recalibrate is for net2_lesions"),
         (["--conformal", "sets.csv", "--conformal-level", 0.999], 1, "cannot promise 100% coverage"),
         (["--outcome", "relapses"], 1, "trial/participants.tsv: no column 'relapses_week48'"),
@@ -144,3 +146,19 @@ def test_groups_too_small_to_judge_are_counted_and_named(files: Path, capsys: py
     assert run("calibrate", files / "expected.parquet", *options) == 0
     assert "10 groups of fewer than 5 patients were not judged apart: site = small-0" in capsys.readouterr().out
     assert set(pd.read_csv(files / "out.csv")["subgroup"]) == {"all", "site = large"}
+
+
+def test_an_assessment_reads_in_python_as_on_the_command_line(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--observed", files / "trial", "--by", "arm", "--repetitions", 19]
+    assert run("calibrate", files / "expected.parquet", *options) == 0
+    printed = capsys.readouterr().out
+    pairs = pair(files / "expected.parquet", files / "trial" / "participants.tsv")
+    assessment = assess(pairs, by="arm", repetitions=19)
+    assert repr(assessment) + "\n" == printed
+    assert "<table" in assessment._repr_html_()
+
+
+def test_a_misspelt_argument_names_the_near_one(trial) -> None:
+    people, draws, _ = trial
+    with pytest.raises(UsageError, match="did you mean 'repetitions'"):
+        assess(pair(draws, people), repetition=19)

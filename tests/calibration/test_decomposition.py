@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from causalms.calibration import decomposition
-from causalms.calibration.cells import cells_of
-from causalms.calibration.decomposition import DECOMPOSED
+from causalms.calibration.decomposition import DECOMPOSED, cells_of
 from causalms.errors import UsageError
 from causalms.stats import CountLaw, DrawsLaw, NegativeBinomialLaw, score
 

@@ -59,7 +59,7 @@ def test_assessment_is_the_same_for_the_same_seed_and_marks_no_contrast(trial) -
         (lambda p, d: (p, d.assign(query="counterfactual")), RefusalError, "forecasts that have not seen the outcome"),
         (lambda p, d: (p, d[d["arm"] != d["arm_randomised"]]), RefusalError, "under the arm as randomised"),
         (lambda p, d: (p, d.iloc[1:]), InputError, "give every patient the same number"),
-        (lambda p, d: (p, pd.concat([d, d.assign(visit_week=96.0)])), UsageError, r"several weeks \(48, 96\)"),
+        (lambda p, d: (p, pd.concat([d, d.assign(visit_week=96.0)])), UsageError, "weeks 48, 96; choose one with `week`"),
         (lambda p, d: (p, pd.concat([d, d.assign(query_id="r")])), UsageError, "forecasts of several queries"),
     ],
 )
