@@ -46,7 +46,7 @@ def test_results_and_figure_tables_are_written(files: Path, draws: str, capsys: 
     ("options", "code", "message"),
     [
         (["--week", 96], 2, "no rows of week 96; its weeks are 48"),
-        (["--by", "weight"], 2, "is no column, no condition"),
+        (["--by", "weight"], 2, "no column 'weight'"),
         (["--level", 1.5], 2, "--level: found 1.5, expected a number between 0 and 1"),
         (["--repetitions", 0], 2, "--repetitions: 0 simulate nothing"),
         (["--out", "results.docx"], 2, "--out results.docx: tables are written as .csv, .tsv or .parquet"),
