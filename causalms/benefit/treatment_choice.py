@@ -179,7 +179,7 @@ class _Rule:
         others = predicted.copy()
         others[:, self.capped] = np.inf
         spared = values[np.arange(len(values)), others.argmin(axis=1)] - values[:, self.capped]
-        return benefit_at(gain, spared, float(gain[given].min())) * (given - given.mean())
+        return np.asarray(benefit_at(gain, spared, float(gain[given].min())) * (given - given.mean()))
 
 
 def _redrawn(rule: _Rule, told: Floats, law: TrialLaw | None, redraws: int, seed: int) -> Floats | None:

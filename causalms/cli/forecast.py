@@ -35,7 +35,7 @@ def command(
 
     \b
     Example:
-      causalms forecast my_study --out forecast --participant sub-01 --arm placebo --arm ocrelizumab --week 96 --masks
+      causalms forecast my_study --out forecast --participant sub-01 --arm placebo --arm DRUG --week 96 --masks
     """  # noqa: D301
     import pandas as pd
 

@@ -65,9 +65,9 @@ def command(source: Path, model: str, out: Path, workers: int, **given: Any) -> 
 
     \b
     Example:
-      causalms query trial --do placebo --do ocrelizumab --reference placebo --draws 64 --seed 0 --out draws.parquet
-      causalms query trial --do placebo --do ocrelizumab --expected --recalibrate 100 --out expected.parquet
-      causalms query trial --do ocrelizumab --given-factual --coupling monotone --out twins.parquet
+      causalms query trial --do placebo --do DRUG --reference placebo --draws 64 --seed 0 --out draws.parquet
+      causalms query trial --do placebo --do DRUG --expected --recalibrate 100 --out expected.parquet
+      causalms query trial --do DRUG --given-factual --coupling monotone --out twins.parquet
     """  # noqa: D301 - the backspace is the character that click looks for
     from causalms.causal import Running
 

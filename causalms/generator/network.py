@@ -141,7 +141,8 @@ class Denoiser(nn.Module):
         for layer, conv in enumerate(self.convs):
             update = F.silu(conv(hidden) * (1 + scales[:, layer, 0]) + scales[:, layer, 1])
             hidden = update if layer == 0 else hidden + update
-        return prior_logit + evidence + self.head(hidden)
+        logit: Tensor = prior_logit + evidence + self.head(hidden)
+        return logit
 
 
 class Network(nn.Module):

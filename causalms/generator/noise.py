@@ -52,7 +52,7 @@ class DiffusionNoise:
     def step_noise(self, step: int, shape: tuple[int, ...]) -> FloatArray:
         """Standard normal field of one ancestral step."""
         if self.path is not None:
-            return self.path[step]
+            return np.asarray(self.path[step])
         participant_id, draw, seed = self.path_key
         return stream(f"step{step}", participant_id, draw, seed).standard_normal(shape, dtype=np.float32)
 

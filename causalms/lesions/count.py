@@ -123,7 +123,7 @@ def region_of_lesions(labels: np.ndarray, lesions: int, regions: np.ndarray, aff
     for lesion in np.flatnonzero(votes.sum(axis=1) == 0):
         voxels = np.stack(np.unravel_index(inside[lesion_of_voxel == lesion + 1], labels.shape), axis=1)
         region[lesion] = _nearest_region(voxels, regions, np.eye(4) if affine is None else affine)
-    return region
+    return np.asarray(region)
 
 
 def _nearest_region(voxels: np.ndarray, regions: np.ndarray, affine: np.ndarray) -> int:

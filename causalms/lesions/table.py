@@ -114,4 +114,4 @@ def _centres(labels: np.ndarray, voxels: np.ndarray) -> np.ndarray:
     lesion = labels.ravel()[inside]
     index = np.unravel_index(inside, labels.shape)
     sums = [np.bincount(lesion, weights=axis, minlength=len(voxels) + 1)[1:] for axis in index]
-    return np.stack(sums, axis=1) / np.asarray(voxels, dtype=float)[:, None]
+    return np.asarray(np.stack(sums, axis=1) / np.asarray(voxels, dtype=float)[:, None])

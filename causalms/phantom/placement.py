@@ -194,13 +194,13 @@ def _near(mask: np.ndarray, anatomy: PatientAnatomy) -> np.ndarray:
     from scipy.ndimage import gaussian_filter
 
     spread = gaussian_filter(mask.astype(np.float32), _NEAR_LESION_MM / anatomy.voxel_mm, mode="constant", truncate=3.0)
-    return spread.ravel()[anatomy.voxels]
+    return np.asarray(spread.ravel()[anatomy.voxels])
 
 
 def _normalised(weight: np.ndarray) -> np.ndarray:
-    return weight / weight.sum()
+    return np.asarray(weight / weight.sum())
 
 
 def _offsets26(shape: tuple[int, int, int]) -> np.ndarray:
     x, y, z = np.meshgrid([-1, 0, 1], [-1, 0, 1], [-1, 0, 1], indexing="ij")
-    return (x * shape[1] * shape[2] + y * shape[2] + z).ravel()
+    return np.asarray((x * shape[1] * shape[2] + y * shape[2] + z).ravel())

@@ -56,7 +56,7 @@ def log_rates(design: Design, trial: TrialDesign, values: dict[str, float], site
     effects = np.array([design.log_rate_ratio(arm, trial) for arm in design.arms])
     for entry in design.modification:
         effects[design.arms.index(entry.arm)] += entry.log_rate_ratio * values[entry.term]
-    return patient + effects
+    return np.asarray(patient + effects)
 
 
 def realise(design: Design, log_rate: np.ndarray, rng: np.random.Generator) -> Rates:

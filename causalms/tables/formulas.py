@@ -147,7 +147,8 @@ def _quantiles(values: Any, parts: int) -> Any:
     """Groups of equal size by the quantiles of a column."""
     cuts = np.unique(np.nanquantile(np.asarray(values, dtype=float), np.arange(1, parts) / parts))
     place = np.searchsorted(cuts, np.asarray(values, dtype=float), side="left")
-    return pd.Categorical.from_codes([int(at) for at in place], [f"group {number + 1}" for number in range(len(cuts) + 1)])
+    names: Any = [f"group {number + 1}" for number in range(len(cuts) + 1)]
+    return pd.Categorical.from_codes([int(at) for at in place], names)
 
 
 _EXTRA: dict[str, Callable[..., Any]] = {"log1p": np.log1p, "sqrt": np.sqrt, "quantiles": _quantiles}

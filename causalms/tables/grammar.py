@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from causalms.errors import UsageError
 
@@ -152,7 +153,7 @@ class _Reader:
     """A reader by recursive descent; each method reads one level of precedence."""
 
     def __init__(self, text: str, columns: Collection[str], argument: str, functions: Collection[str]) -> None:
-        self.text, self.columns, self.argument, self.functions = text, set(columns), argument, functions
+        self.text, self.columns, self.argument, self.functions = text, tuple(columns), argument, functions
         self.depth, self.at = 0, 0
         if len(text) > LONGEST_TEXT:
             raise UsageError(
@@ -330,10 +331,8 @@ class _Reader:
 
     def column(self, name: str, token: Token) -> Column:
         if name not in self.columns:
-            from difflib import get_close_matches
-
-            near = get_close_matches(name, sorted(self.columns), 1)
-            mend = f"did you mean {near[0]!r}?" if near else f"columns are {', '.join(sorted(self.columns)[:20])}"
+            near = get_close_matches(name, self.columns, 1)
+            mend = f"did you mean {near[0]!r}?" if near else f"columns are {', '.join(self.columns[:20])}"
             raise UsageError(f"`{self.argument}`: {self.text!r}: no column {name!r} (letter {token.place}); {mend}")
         return Column(name)
 

@@ -72,7 +72,7 @@ def binary(path: Path, values: np.ndarray) -> np.ndarray:
         found = np.unique(values[~inside & (values != 0)])[:3]
         shown = ", ".join(f"{value:g}" for value in found)
         raise InputError(f"{path}: a mask holds only 0 and 1, found also {shown}; threshold it and save it as integers")
-    return inside
+    return np.asarray(inside)
 
 
 def read_space(path: Path) -> Space:
@@ -200,7 +200,7 @@ def _blank_header(space: Space, kind: str) -> nib.Nifti1Header:
 def _header(space: Space, kind: str, slope: float, inter: float) -> bytes:
     header = _blank_header(space, kind).copy()
     header["scl_slope"], header["scl_inter"] = slope, inter
-    return header.binaryblock + b"\0\0\0\0"
+    return bytes(header.binaryblock + b"\0\0\0\0")
 
 
 def _write(path: Path, header: bytes, stored: np.ndarray) -> None:

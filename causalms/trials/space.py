@@ -97,7 +97,7 @@ class Space:
 
     def world(self, voxels: np.ndarray) -> np.ndarray:
         """World coordinates (mm), shape (N, 3), of voxel indices, shape (N, 3)."""
-        return np.asarray(voxels, dtype=float) @ self.affine[:3, :3].T + self.affine[:3, 3]
+        return np.asarray(np.asarray(voxels, dtype=float) @ self.affine[:3, :3].T + self.affine[:3, 3])
 
 
 def mni_space(grid: str) -> Space:

@@ -118,4 +118,4 @@ class Trial:
     def _ids(self) -> frozenset[str]:
         if "_id_cache" not in self.__dict__:
             object.__setattr__(self, "_id_cache", frozenset(self.participants["participant_id"]))
-        return self.__dict__["_id_cache"]
+        return frozenset(self.__dict__["_id_cache"])

@@ -64,7 +64,7 @@ def lesion_centres(mask: np.ndarray, rule: LesionRule, voxel_volume_mm3: float) 
         return np.zeros(0, dtype=np.int64)
     centroids = cc3d.statistics(labels.astype(np.uint32))["centroids"][1 : count + 1]
     corner = np.clip(np.rint(centroids).astype(np.int64), 0, np.asarray(mask.shape) - 1)
-    return np.ravel_multi_index(tuple(corner.T), mask.shape)
+    return np.asarray(np.ravel_multi_index(tuple(corner.T), mask.shape))
 
 
 def _one_patient(trial: Trial, participant_id: str, arm: str, rule: LesionRule) -> TrainingPatient | None:

@@ -148,7 +148,7 @@ def fit_readout(
         step = np.linalg.solve((design * (mean * weight)[:, None]).T @ design + np.diag(precision), gradient)
         beta = beta + np.clip(step, -1, 1)
         if np.abs(step).max() < 1e-7:
-            return beta
+            return np.asarray(beta)
     raise ConvergenceError("the readout did not converge; give counts of more patients")
 
 

@@ -155,7 +155,7 @@ def _optimise(run: Run, stage: Stage, recipe: TrainingConfig, save: Callable[[],
         run.network.train()
         loss = stage.loss(run.step)
         run.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         total, count = total + processes.sum_gradients(run.network, loss), count + 1
         torch.nn.utils.clip_grad_norm_(run.network.parameters(), 2.0)
         run.optimiser.step()
