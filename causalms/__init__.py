@@ -3,9 +3,9 @@
 What would this patient, this arm, this subgroup have had under another drug?  Not for clinical use.
 
 =====================================================  ==============================================================
-Trials                                                 load_trial, simulate_trial, check_trial, Trial, Design
+Trials                                                 load_trial, simulate_trial, check_trial, Trial
 Other drugs, same patients                             CausalModel
-Effects of arms                                        estimate, analyse, sample_size
+Effects of arms                                        estimate, analyse, Design, Method, sample_size
 Who has more of the effect                             forest, shrink, who_benefits
 Are forecasts right                                    pair, assess, conformal
 Are simulated effects those of randomised arms         agree, agree_published
@@ -29,6 +29,7 @@ __all__ = [
     "CausalModel",
     "Design",
     "LesionRule",
+    "Method",
     "Trial",
     "agree",
     "agree_published",
@@ -53,9 +54,9 @@ __all__ = [
 #: The room of each public name.
 _ROOM_OF_NAME = {
     **dict.fromkeys(("load_trial", "check_trial", "Trial"), "trials"),
-    **dict.fromkeys(("simulate_trial", "Design"), "phantom"),
+    "simulate_trial": "phantom",
     "CausalModel": "causal",
-    **dict.fromkeys(("estimate", "analyse", "sample_size"), "effects"),
+    **dict.fromkeys(("estimate", "analyse", "Design", "Method", "sample_size"), "effects"),
     **dict.fromkeys(("forest", "shrink"), "subgroups"),
     "who_benefits": "benefit",
     **dict.fromkeys(("pair", "assess", "conformal"), "calibration"),

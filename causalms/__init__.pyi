@@ -4,9 +4,9 @@ from causalms.agreement import agree, agree_published
 from causalms.benefit import who_benefits
 from causalms.calibration import assess, conformal, pair
 from causalms.causal import CausalModel
-from causalms.effects import analyse, estimate, sample_size
+from causalms.effects import Design, Method, analyse, estimate, sample_size
 from causalms.lesions import LesionRule
-from causalms.phantom import Design, simulate_trial
+from causalms.phantom import simulate_trial
 from causalms.report import figures, write_report
 from causalms.subgroups import forest, shrink
 from causalms.tables import read_table, write_table
@@ -18,6 +18,7 @@ __all__ = [
     "CausalModel",
     "Design",
     "LesionRule",
+    "Method",
     "Trial",
     "agree",
     "agree_published",

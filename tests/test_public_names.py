@@ -15,8 +15,6 @@ import causalms
 from causalms.errors import UsageError
 
 FUNCTIONS = [name for name in causalms.__all__ if inspect.isfunction(getattr(causalms, name))]
-#: ``forest`` hands its further options to ``analyse``, which names the near one.
-CHECKED = [name for name in FUNCTIONS if name != "forest"]
 
 
 def test_dir_lists_the_public_names_and_nothing_else() -> None:
@@ -36,7 +34,7 @@ def test_each_public_name_has_an_example_that_the_doctests_run(name: str) -> Non
     assert ">>> " in (getattr(causalms, name).__doc__ or "")
 
 
-@pytest.mark.parametrize("name", CHECKED)
+@pytest.mark.parametrize("name", FUNCTIONS)
 def test_misspelt_argument_is_one_line_with_the_near_name(name: str) -> None:
     function = getattr(causalms, name)
     argument = list(inspect.signature(function).parameters)[-1]
@@ -73,7 +71,7 @@ def test_import_loads_no_numpy_and_costs_less_than_fifty_milliseconds() -> None:
 
 
 #: Their arguments are not grouped yet.
-LONG = {"analyse", "forest", "shrink", "who_benefits"}
+LONG = {"who_benefits"}
 
 
 @pytest.mark.parametrize(

@@ -170,8 +170,7 @@ def _compare(
         reference=contrast["reference"],
         measure=contrast["measure"],
         level=rule.level,
-        weights=matching.weights,
-        weights_name="" if matching.weights is None else weighted,
+        weights=None if matching.weights is None else matching.weights.rename(weighted),
     ).iloc[0]
     unverified = "" if contrast["target"] else ", UNVERIFIED"
     line: dict[str, Any] = {

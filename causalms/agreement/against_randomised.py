@@ -14,7 +14,9 @@ from causalms.agreement.published import least_effective_arm
 from causalms.agreement.result import Agreement
 from causalms.effects import (
     Analysis,
+    Design,
     Measure,
+    Method,
     analyse,
     analyse_draws,
     influence_values,
@@ -211,11 +213,8 @@ class _Contrast:
             outcome="outcome",
             reference=reference,
             measure=measure.option,
-            estimator="unadjusted",
-            variance="leave-one-out-t",
-            level=level,
-            population=population,
-            source=f"trial {trial}",
+            design=Design(population=population, source=f"trial {trial}"),
+            method=Method(estimator="unadjusted", variance="leave-one-out-t", level=level),
         )
         simulated = analyse_draws(chosen.drop(columns="key"), reference=reference, measure=measure.option, level=level)
         simulated_influence = _simulated_influence(chosen, people["key"], pair, measure)

@@ -189,27 +189,20 @@ def _with_missing(
     options: dict[str, Any],
 ) -> tuple[str, pd.DataFrame]:
     """Effects by a named strategy for missing outcomes."""
-    from causalms.effects import effects_with_missing_outcomes
+    from causalms.effects import effects_with_missing_outcomes, grouped_arguments
+    from causalms.tables import read_table
 
     if not options["outcome"]:
         raise UsageError("--outcome is missing: name the column of counts, of 0/1 or of numbers")
-    shared = {key: options[key] for key in ("outcome", "reference", "arm", "measure", "exposure", "level", "pool_trials")}
-    if strategy == "ipw":
-        if not missing_given:
-            raise UsageError("--missing ipw needs what the missingness depends on: --missing-given 'age + edss'")
-        used = [key for key in ("adjust", "strata", "prognostic", "cluster", "interaction", "variance") if options[key]]
-        if used:
-            raise UsageError(f"--missing ipw weights arm means; --{used[0]} has no meaning with it, leave it out")
-        extra: dict[str, Any] = {"missing_given": missing_given}
-    else:
-        extra = {key: value for key, value in options.items() if key not in shared}
-        if strategy == "multiple-imputation":
-            if draws is None:
-                raise UsageError("--missing multiple-imputation needs --draws (under each patient's own arm)")
-            from causalms.tables import read_table
-
-            extra |= {"draws": read_table(draws), "week": week}
-    results = effects_with_missing_outcomes(patients, strategy=strategy, source=source, **shared, **extra)
+    drawn = None
+    if strategy == "ipw" and not missing_given:
+        raise UsageError("--missing ipw needs what the missingness depends on: --missing-given 'age + edss'")
+    if strategy == "multiple-imputation":
+        if draws is None:
+            raise UsageError("--missing multiple-imputation needs --draws (under each patient's own arm)")
+        drawn = read_table(draws)
+    of_strategy = {"strategy": strategy, "missing_given": missing_given, "draws": drawn, "week": week}
+    results = effects_with_missing_outcomes(patients, **grouped_arguments({**options, **of_strategy, "source": source}))
     return _lines(results), results
 
 
@@ -241,11 +234,11 @@ def _observed(
     patients: pd.DataFrame, source: str, options: dict[str, Any], publication: Path | None, multiplicity: str | None
 ) -> tuple[str, pd.DataFrame]:
     """Effects on observed outcomes, one row a patient."""
-    from causalms.effects import analyse
+    from causalms.effects import analyse, grouped_arguments
 
     if not options["outcome"]:
         raise UsageError("--outcome is missing: name the column of counts, of 0/1 or of numbers")
-    analysis = analyse(patients, source=source, **options)
+    analysis = analyse(patients, **grouped_arguments({**options, "source": source}))
     text, results, adjusted = repr(analysis), analysis.results, None
     if options["prognostic"] and analysis.means is not None:
         from causalms.effects import savings

@@ -161,7 +161,7 @@ def _read(table: Path, participants: Path | None, outcome: str | None, trial: st
 
 def _forests(by: tuple[str, ...], inputs: _Inputs, options: dict[str, Any], beside_observed: bool) -> list[Any]:
     """Simulated effects by subgroup, the observed ones, or both."""
-    from causalms.subgroups import Method, forest, simulated_forest
+    from causalms.subgroups import SubgroupAnalysis, forest, simulated_forest
 
     forests: list[Any] = []
     if inputs.draws is not None:
@@ -180,7 +180,7 @@ def _forests(by: tuple[str, ...], inputs: _Inputs, options: dict[str, Any], besi
     if beside_observed or inputs.draws is None:
         people = _of_arms(inputs, forests, options).people
         direct = {key: options[key] for key in ("reference", "arm", "measure", "level")}
-        method = Method(**{key: value for key, value in options.items() if key not in direct})
+        method = SubgroupAnalysis(**{key: value for key, value in options.items() if key not in direct})
         name = Path(inputs.source).name
         forests.append(forest(people, by, outcome=inputs.outcome, method=method, source=name, **direct))
     return forests

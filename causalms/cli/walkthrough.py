@@ -16,7 +16,7 @@ from causalms.benefit import who_benefits
 from causalms.calibration import assess, frequency_maps, pair, place_scores
 from causalms.causal import CausalModel, Running, Twin, diagnostics_table, recalibrate, rung_three_results, write_draws
 from causalms.cli.places import judged_risk_maps
-from causalms.effects import analyse, estimate
+from causalms.effects import Design, Method, analyse, estimate
 from causalms.phantom import PhantomTrial, load_design, simulate_trial
 from causalms.report import DEMONSTRATION, Report, figures, read_credibility
 from causalms.subgroups import forest, simulated_forest
@@ -141,8 +141,8 @@ class Walkthrough:
                 reference=reference,
                 exposure="years",
                 adjust="age + gd_lesions",
-                variance="leave-one-out-t",
-                population=f"{name}, patients seen at week {self.week}",
+                design=Design(population=f"{name}, patients seen at week {self.week}"),
+                method=Method(variance="leave-one-out-t"),
             )
             tables.append(found.results)
         table = pd.concat(tables, ignore_index=True)

@@ -6,12 +6,13 @@ A trial statistician without images starts at :func:`analyse` or :func:`estimate
 from __future__ import annotations
 
 from causalms.effects.adam import bds_table, read_adam, write_xpt
-from causalms.effects.analysis import Analysis, analyse
+from causalms.effects.any_table import Effects, estimate
 from causalms.effects.contrasts import transformed
+from causalms.effects.design import Design, Method, MissingOutcomes, grouped_arguments
 from causalms.effects.draws import is_draws_table, patient_means
 from causalms.effects.estimands import MEASURES, Estimand, Measure, measure_named
 from causalms.effects.missing import effects_with_missing_outcomes
-from causalms.effects.one_door import Effects, estimate
+from causalms.effects.observed import Analysis, analyse
 from causalms.effects.printing import interval, number, p_value, simulated_page, text_columns
 from causalms.effects.prognostic import cross_fitted, prospective_power, sample_size, savings
 from causalms.effects.publication import publication_table, write_publication
@@ -22,9 +23,12 @@ from causalms.effects.variance import coefficient_covariance, influence_values
 __all__ = [
     "MEASURES",
     "Analysis",
+    "Design",
     "Effects",
     "Estimand",
     "Measure",
+    "Method",
+    "MissingOutcomes",
     "analyse",
     "analyse_draws",
     "bds_table",
@@ -32,6 +36,7 @@ __all__ = [
     "cross_fitted",
     "effects_with_missing_outcomes",
     "estimate",
+    "grouped_arguments",
     "influence_values",
     "interval",
     "is_draws_table",

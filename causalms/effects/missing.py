@@ -2,72 +2,107 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from causalms.effects import columns
-from causalms.effects.analysis import analyse
 from causalms.effects.contrasts import contrast_with_reference, wald
-from causalms.effects.estimands import Estimand, measure_named
+from causalms.effects.design import Design, Method, MissingOutcomes
+from causalms.effects.estimands import Estimand, Measure, measure_named
+from causalms.effects.observed import Analysis, analyse
 from causalms.effects.variance import Covariance
-from causalms.errors import InputError, RefusalError, UsageError
+from causalms.errors import InputError, RefusalError, UsageError, named_arguments
 from causalms.stats import Array, fit_model
-from causalms.tables import WEEKS_PER_YEAR, ResultRow, arm_order, as_frame, contrast_population, one_week, results_table
+from causalms.tables import (
+    WEEKS_PER_YEAR,
+    ContrastPopulation,
+    ResultRow,
+    arm_order,
+    as_frame,
+    contrast_population,
+    one_week,
+    results_table,
+)
 
-STRATEGIES = ("complete-case", "ipw", "multiple-imputation")
 _HEAVY = 0.05
 
 
+@named_arguments
 def effects_with_missing_outcomes(
-    table: pd.DataFrame, *, strategy: str, outcome: str, reference: str, arm: str = "arm", **options: Any
+    table: Any,
+    *,
+    outcome: str,
+    reference: str,
+    arm: str = "arm",
+    measure: str = "rate-ratio",
+    exposure: str | None = None,
+    adjust: str | None = None,
+    design: Design = Design(),  # noqa: B008
+    method: Method = Method(),  # noqa: B008
 ) -> pd.DataFrame:
     """Effects with missing outcomes handled by a named strategy, as a results table that says which.
 
     Parameters
     ----------
-    table : DataFrame
+    table : DataFrame, or path
         One row a randomised patient; a missing outcome is an empty cell.
-    strategy : {"complete-case", "ipw", "multiple-imputation"}
-        ``complete-case`` needs outcomes missing completely at random within arms and covariates; ``ipw`` needs them
-        missing at random given ``missing_given``; ``multiple-imputation`` needs the generator's law to hold for those who left.
-    outcome, reference, arm : str
-    **options
-        Of :func:`causalms.effects.analyse`; for ``ipw`` also ``missing_given``, for ``multiple-imputation`` also ``draws``
-        and ``week``.
+    outcome, reference, arm, measure, exposure, adjust, design
+        As in :func:`causalms.effects.analyse`.
+    method : Method
+        ``method.missing`` is the strategy; complete cases where none is named.
 
     Returns
     -------
     DataFrame
+
+    Raises
+    ------
+    UsageError
+        The strategy is unknown, or an argument has no meaning with it.
     """
-    table = as_frame(table)
-    if strategy not in STRATEGIES:
-        raise UsageError(f"`missing`: found {strategy!r}, expected one of {', '.join(STRATEGIES)}")
-    if strategy == "ipw":
-        return inverse_probability_effects(table, outcome=outcome, reference=reference, arm=arm, **options)
-    if strategy == "multiple-imputation":
-        return multiply_imputed_effects(table, outcome=outcome, reference=reference, arm=arm, **options)
-    results = analyse(table, outcome=outcome, reference=reference, arm=arm, **options).results
-    return results.assign(estimator=results["estimator"] + "; complete cases")
+    table, missing = as_frame(table), method.missing or MissingOutcomes()
+    if missing.strategy not in _STRATEGIES:
+        raise UsageError(f"`missing`: found {missing.strategy!r}, expected one of {', '.join(_STRATEGIES)}")
+    effects = _STRATEGIES[missing.strategy]
+    return effects(
+        table,
+        outcome=outcome,
+        reference=reference,
+        arm=arm,
+        measure=measure,
+        exposure=exposure,
+        adjust=adjust,
+        design=design,
+        method=replace(method, missing=missing),
+    )
+
+
+def _complete_cases(table: pd.DataFrame, *, method: Method, **of_analysis: Any) -> pd.DataFrame:
+    analysis = analyse(table, method=replace(method, missing=None), **of_analysis)
+    results = analysis.results
+    left_out = [note for note in analysis.notes if "left out" in note]
+    return results.assign(estimator=["; ".join([text, "complete cases", *left_out]) for text in results["estimator"]])
 
 
 def inverse_probability_effects(
-    table: pd.DataFrame,
+    table: Any,
     *,
     outcome: str,
     reference: str,
-    missing_given: str,
     arm: str = "arm",
     measure: str = "rate-ratio",
     exposure: str | None = None,
-    level: float = 0.95,
-    pool_trials: bool = False,
-    source: str = "table",
+    adjust: str | None = None,
+    design: Design = Design(),  # noqa: B008
+    method: Method = Method(),  # noqa: B008
 ) -> pd.DataFrame:
     r"""Arm means of complete cases weighted by the inverse probability of being complete.
 
-    The probability :math:`\hat p_i` comes from a logistic model within each arm on ``missing_given``;
+    The probability :math:`\hat p_i` comes from a logistic model within each arm on ``method.missing.missing_given``;
     :math:`\theta_a = \sum_{A_i=a} R_i Y_i/\hat p_i \big/ \sum_{A_i=a} R_i E_i/\hat p_i`.  The variance counts the weights as
     estimated: the influence values are what is left of them after projection on the scores of the missingness model.
 
@@ -82,18 +117,46 @@ def inverse_probability_effects(
     ----------
     Robins, Rotnitzky, Zhao (1994), JASA 89:846-866; Seaman and White (2013), Statistical Methods in Medical Research 22:278-295.
     """
+    source, missing_given = design.source, (method.missing or MissingOutcomes()).missing_given
+    if not missing_given:
+        raise UsageError("`missing=ipw` needs what the missingness depends on: `missing_given`")
+    unused: dict[str, object] = {"adjust": adjust, "strata": design.strata, "cluster": design.cluster}
+    unused |= {"prognostic": method.prognostic, "interaction": method.interaction, "variance": method.variance}
+    for name, value in unused.items():
+        if value:
+            raise UsageError(f"`missing=ipw` weights arm means; `{name}` has no meaning with it, leave it out")
     chosen = measure_named(measure)
-    given = columns.column(table, arm, source)
-    labels = given.map(columns.label).where(given.notna(), None)
-    names = arm_order(labels, reference)
+    patients = _weighted_patients(table, (outcome, arm, exposure), missing_given, chosen.outcome_kind, source)
+    names = arm_order(patients.labels, reference)
     if reference not in names or len(names) < 2:
         raise InputError(f"{source}: column {arm!r} needs {reference!r} and another arm; its arms are {', '.join(names)}")
-    people = pd.DataFrame({"arm": labels} | ({"trial": table["trial"]} if "trial" in table and arm != "trial" else {}))
+    people = pd.DataFrame({"arm": patients.labels} | ({"trial": table["trial"]} if "trial" in table and arm != "trial" else {}))
+    of_arm = [contrast_population(people, name, reference, pool=design.pool_trials) for name in names[1:]]
+    return results_table(_weighted_row(patients, who, chosen, outcome, missing_given, method.level) for who in of_arm)
+
+
+@dataclass(frozen=True)
+class _Weighted:
+    """Every patient of the table: label of the arm, whether complete, outcome, time at risk, covariates of the missingness."""
+
+    labels: pd.Series
+    observed: np.ndarray
+    outcome: Array
+    time: Array
+    covariates: Array
+
+
+def _weighted_patients(
+    table: pd.DataFrame, names: tuple[str, str, str | None], missing_given: str, kind: str, source: str
+) -> _Weighted:
+    outcome, arm, exposure = names
+    given = columns.column(table, arm, source)
+    labels = given.map(columns.label).where(given.notna(), None)
     needed = [outcome, *([exposure] if exposure else [])]
     observed = table[[columns.column(table, name, source).name for name in needed]].notna().all(axis=1).to_numpy()
     rows = np.flatnonzero(observed)
     y = np.zeros(len(table))
-    y[rows] = _outcome(table[outcome], rows, outcome, chosen.outcome_kind, source)
+    y[rows] = _outcome(table[outcome], rows, outcome, kind, source)
     time = np.ones(len(table))
     if exposure:
         time[rows] = columns.times_at_risk(columns.numbers(table[exposure], rows, exposure, source), exposure, rows, source)
@@ -101,56 +164,56 @@ def inverse_probability_effects(
     if not covariates.complete.all():
         row = int(np.flatnonzero(~covariates.complete)[0]) + 1
         raise InputError(f"{source}: row {row} lacks a covariate of {missing_given!r}; weights need it for every patient")
-    x, _ = covariates.matrix(np.arange(len(table)))
-    out = []
-    for name in names[1:]:
-        population = contrast_population(people, name, reference, pool=pool_trials)
-        among = population.included
-        present = arm_order(labels[among], reference)
-        codes = np.array([present.index(label) if label in present else -1 for label in labels])
-        theta, influence, heaviest = _weighted_means(codes, among, len(present), (observed, y, time, x))
-        if heaviest > 0.5:
-            raise RefusalError(
-                f"{source}: one patient carries {heaviest:.0%} of an arm's weight; use fewer covariates in `missing_given`"
-            )
-        covariance = Covariance(influence.T @ influence, "influence function, weights estimated")
-        index = present.index(name)
-        contrast = contrast_with_reference(theta, covariance, index, scale=chosen.scale, level=level, arms=present)
-        estimand = Estimand(
-            population.words,
-            f"{name} against {reference}",
-            outcome,
-            "treatment policy; missing outcomes by inverse probability weighting",
-            f"marginal {chosen.name}",
-        )
-        missing = f"{int((~observed[among]).sum())} of {int(among.sum())} missing"
-        estimator = f"inverse probability weighting ({missing}, given {missing_given})"
-        estimator += f"; heaviest patient {heaviest:.0%} of its arm" if heaviest > _HEAVY else ""
-        out.append(
-            ResultRow(
-                analysis=f"observed {outcome}",
-                population=estimand.population,
-                subgroup="all",
-                arm=name,
-                reference=reference,
-                measure=chosen.name,
-                estimand=estimand.sentence,
-                estimator="; ".join(filter(None, (estimator, population.note))),
-                variance=covariance.name,
-                estimate=contrast.estimate,
-                se=contrast.se,
-                lower=contrast.lower,
-                upper=contrast.upper,
-                level=level,
-                p_value=contrast.p_value,
-                n=int((among & (codes == index)).sum()),
-                n_reference=int((among & (codes == 0)).sum()),
-                se_patient=contrast.se,
-                randomised=population.randomised,
-                rung=2,
-            )
-        )
-    return results_table(out)
+    return _Weighted(labels, observed, y, time, covariates.matrix(np.arange(len(table)))[0])
+
+
+def _weighted_row(
+    patients: _Weighted, who: ContrastPopulation, measure: Measure, outcome: str, missing_given: str, level: float
+) -> ResultRow:
+    """One contrast of weighted arm means."""
+    among, name, reference = who.included, who.arm, who.reference
+    present = arm_order(patients.labels[among], reference)
+    codes = np.array([present.index(label) if label in present else -1 for label in patients.labels])
+    of_patients = patients.observed, patients.outcome, patients.time, patients.covariates
+    theta, influence, heaviest = _weighted_means(codes, among, len(present), of_patients)
+    if heaviest > 0.5:
+        raise RefusalError(f"one patient carries {heaviest:.0%} of an arm's weight; use fewer covariates in `missing_given`")
+    covariance = Covariance(influence.T @ influence, "influence function, weights estimated")
+    index = present.index(name)
+    contrast = contrast_with_reference(theta, covariance, index, scale=measure.scale, level=level, arms=present)
+    estimand = Estimand(
+        who.words,
+        f"{name} against {reference}",
+        outcome,
+        "treatment policy; missing outcomes by inverse probability weighting",
+        f"marginal {measure.name}",
+    )
+    missing = f"{int((~patients.observed[among]).sum())} of {int(among.sum())} missing"
+    estimator = f"inverse probability weighting ({missing}, given {missing_given})"
+    estimator += f"; heaviest patient {heaviest:.0%} of its arm" if heaviest > _HEAVY else ""
+    estimator += "; arm means over several trials, no account of trial" if who.randomised and len(who.trials) > 1 else ""
+    return ResultRow(
+        analysis=f"observed {outcome}",
+        population=estimand.population,
+        subgroup="all",
+        arm=name,
+        reference=reference,
+        measure=measure.name,
+        estimand=estimand.sentence,
+        estimator="; ".join(filter(None, (estimator, who.note))),
+        variance=covariance.name,
+        estimate=contrast.estimate,
+        se=contrast.se,
+        lower=contrast.lower,
+        upper=contrast.upper,
+        level=level,
+        p_value=contrast.p_value,
+        n=int((among & (codes == index)).sum()),
+        n_reference=int((among & (codes == 0)).sum()),
+        se_patient=contrast.se,
+        randomised=who.randomised,
+        rung=2,
+    )
 
 
 def _weighted_means(
@@ -192,28 +255,21 @@ def _weighted_arm(observed: np.ndarray, y: Array, time: Array, x: Array) -> tupl
 
 
 def multiply_imputed_effects(
-    table: pd.DataFrame,
+    table: Any,
     *,
     outcome: str,
     reference: str,
-    draws: pd.DataFrame,
-    week: float | None = None,
     arm: str = "arm",
-    draw_column: str = "net2_lesions",
+    measure: str = "rate-ratio",
     exposure: str | None = None,
-    level: float = 0.95,
-    source: str = "table",
-    **options: Any,
+    adjust: str | None = None,
+    design: Design = Design(),  # noqa: B008
+    method: Method = Method(),  # noqa: B008
 ) -> pd.DataFrame:
     r"""Effects with missing outcomes drawn by the generator under each patient's own arm, pooled by Rubin's rules.
 
     With M draws: :math:`T = \bar U + (1 + 1/M) B` and :math:`\nu = (M-1)\{1 + \bar U/((1+1/M)B)\}^2` degrees of freedom.  An
     imputed patient's exposure is the whole time to ``week``.
-
-    Parameters
-    ----------
-    draws : DataFrame
-        A draws table with the patient's own arm (arm equal to arm_randomised) at ``week`` for every patient who lacks an outcome.
 
     Raises
     ------
@@ -226,17 +282,13 @@ def multiply_imputed_effects(
     ----------
     Rubin (1987), Multiple Imputation for Nonresponse in Surveys.
     """
+    missing, source = method.missing or MissingOutcomes(), design.source
     lacking = np.flatnonzero(columns.column(table, outcome, source).isna().to_numpy())
     if not len(lacking):
         raise RefusalError(f"{source}: column {outcome!r} lacks no value; use the complete-case strategy")
-    week = one_week(draws, week, "draws")
-    own = draws[(draws["arm"].astype(str) == draws["arm_randomised"].astype(str)) & (draws["visit_week"] == week)]
-    wide = own.pivot_table(index=own["participant_id"].astype(str), columns="draw", values=draw_column, aggfunc="first")
-    wanted = columns.column(table, "participant_id", source).astype(str).iloc[lacking]
-    imputed = wide.reindex(wanted)
-    if imputed.empty or imputed.isna().any(axis=None):
-        without = wanted.iloc[0] if imputed.empty else wanted[imputed.isna().any(axis=1).to_numpy()].iloc[0]
-        raise InputError(f"draws: patient {without!r} lacks a draw under the own arm at week {week:g}; query that arm and week")
+    if missing.draws is None:
+        raise UsageError("`missing=multiple-imputation` needs `draws` (under each patient's own arm)")
+    imputed, week = _imputed_outcomes(table, lacking, missing, source)
     count = imputed.shape[1]
     if count < 2:
         raise RefusalError("draws: multiple imputation needs at least two draws; draw more")
@@ -251,9 +303,45 @@ def multiply_imputed_effects(
             completed = completed.assign(**{exposure: time})
         analyses.append(
             analyse(
-                completed, outcome=outcome, reference=reference, arm=arm, exposure=exposure, level=level, source=source, **options
+                completed,
+                outcome=outcome,
+                reference=reference,
+                arm=arm,
+                measure=measure,
+                exposure=exposure,
+                adjust=adjust,
+                design=design,
+                method=replace(method, missing=None),
             )
         )
+    results = _rubin(analyses, method.level)
+    left_out = "".join(f"; {note}" for note in analyses[0].notes if "left out" in note)
+    share = len(lacking) / len(table)
+    results["estimator"] += f"; {len(lacking)} missing outcomes ({share:.0%}) imputed by the generator, {count} draws{left_out}"
+    results["variance"] += "; Rubin's rules"
+    return results
+
+
+def _imputed_outcomes(
+    table: pd.DataFrame, lacking: np.ndarray, missing: MissingOutcomes, source: str
+) -> tuple[pd.DataFrame, float]:
+    """Draws of the patients who lack an outcome, one row a patient, one column a draw; and their week."""
+    draws = missing.draws
+    assert draws is not None
+    week = one_week(draws, missing.week, "draws")
+    own = draws[(draws["arm"].astype(str) == draws["arm_randomised"].astype(str)) & (draws["visit_week"] == week)]
+    wide = own.pivot_table(index=own["participant_id"].astype(str), columns="draw", values=missing.draw_column, aggfunc="first")
+    wanted = columns.column(table, "participant_id", source).astype(str).iloc[lacking]
+    imputed = wide.reindex(wanted)
+    if imputed.empty or imputed.isna().any(axis=None):
+        without = wanted.iloc[0] if imputed.empty else wanted[imputed.isna().any(axis=1).to_numpy()].iloc[0]
+        raise InputError(f"draws: patient {without!r} lacks a draw under the own arm at week {week:g}; query that arm and week")
+    return imputed, week
+
+
+def _rubin(analyses: list[Analysis], level: float) -> pd.DataFrame:
+    """Results of the completed tables pooled by Rubin's rules."""
+    count = len(analyses)
     first = analyses[0]
     results = first.results.astype({"estimator": object, "variance": object})
     log = first.settings.measure.is_ratio
@@ -269,7 +357,11 @@ def multiply_imputed_effects(
             results.loc[index, name] = getattr(pooled, name)
         results.loc[index, "se_patient"] = np.sqrt(within)
         results.loc[index, "se_monte_carlo"] = np.sqrt(between)
-    share = len(lacking) / len(table)
-    results["estimator"] += f"; {len(lacking)} missing outcomes ({share:.0%}) imputed by the generator, {count} draws"
-    results["variance"] += "; Rubin's rules"
     return results
+
+
+_STRATEGIES: dict[str, Callable[..., pd.DataFrame]] = {
+    "complete-case": _complete_cases,
+    "ipw": inverse_probability_effects,
+    "multiple-imputation": multiply_imputed_effects,
+}

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
-    from causalms.effects.analysis import Analysis
+    from causalms.effects.observed import Analysis
 
 _HEADS = {"rate": "rate", "risk": "risk", "mean": "mean"}
 
@@ -20,7 +20,7 @@ def page(analysis: Analysis) -> str:
     Examples
     --------
     >>> import pandas as pd
-    >>> from causalms.effects.analysis import analyse
+    >>> from causalms.effects.observed import analyse
     >>> table = pd.DataFrame({"relapses": [2, 4, 3, 1, 0, 2], "arm": ["placebo"] * 3 + ["drug"] * 3})
     >>> print(page(analyse(table, outcome="relapses", reference="placebo")).splitlines()[0])
     arm      n  events  rate  95% CI

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from causalms.effects.analysis import Analysis, analyse_data
 from causalms.effects.contrasts import transformed
+from causalms.effects.observed import Analysis, analyse_data
 from causalms.effects.variance import means_covariance
 from causalms.errors import InputError, RefusalError, UsageError, named_arguments
 
@@ -62,7 +62,7 @@ def savings(analysis: Analysis) -> tuple[Saving, ...]:
     Examples
     --------
     >>> import numpy as np, pandas as pd
-    >>> from causalms.effects.analysis import analyse
+    >>> from causalms.effects.observed import analyse
     >>> rng = np.random.default_rng(0)
     >>> score = np.exp(rng.normal(size=200))
     >>> table = pd.DataFrame({"y": rng.poisson(score), "score": score, "arm": ["a", "b"] * 100})

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from causalms.effects.analysis import Analysis
+from causalms.effects.observed import Analysis
 from causalms.effects.printing import interval, number, p_value
 from causalms.errors import UsageError, optional_packages
 from causalms.files import whole_file
@@ -42,7 +42,7 @@ def publication_table(analysis: Analysis, p_adjusted: Sequence[float] | None = N
     Examples
     --------
     >>> import pandas as pd
-    >>> from causalms.effects.analysis import analyse
+    >>> from causalms.effects.observed import analyse
     >>> table = pd.DataFrame({"relapses": [2, 4, 3, 1, 0, 2], "arm": ["placebo"] * 3 + ["drug"] * 3})
     >>> publication_table(analyse(table, outcome="relapses", reference="placebo")).iloc[1].tolist()
     ['drug', '3', '3', '1 (0.3225 to 3.101)', '0.3333 (0.1011 to 1.099)', '0.0710']

@@ -93,9 +93,7 @@ def analyse_draws(
     week: float | None = None,
     population: str = "all",
     weights: pd.Series | None = None,
-    weights_name: str = "",
     level: float = 0.95,
-    subgroup: str = "all",
     source: str = "draws",
 ) -> pd.DataFrame:
     """Average simulated effects of every arm against a reference, paired within patients.
@@ -114,11 +112,10 @@ def analyse_draws(
     population : {"all", "treated"}
         ``treated``: the patients randomised to the arm in question.
     weights : Series, optional
-        Weight of each participant_id, such as :func:`causalms.effects.transport.transport_weights` gives.
-    weights_name : str
-        What the weighted population is called.
+        Weight of each participant_id, such as :func:`causalms.effects.transport.transport_weights` gives; its
+        name is what the weighted population is called.
     level : float
-    subgroup, source : str
+    source : str
 
     Returns
     -------
@@ -160,12 +157,12 @@ def analyse_draws(
             interval = wald(
                 value, errors.total, log=chosen.is_ratio, level=level, degrees_of_freedom=errors.degrees_of_freedom, exact=True
             )
-            who = weights_name if weights is not None and weights_name else _population(part, population, arm)
+            who = _population(part, population, arm) if weights is None or not weights.name else str(weights.name)
             rows.append(
                 ResultRow(
                     analysis=f"simulated {outcome}, week {part.week:g}",
                     population=who,
-                    subgroup=subgroup,
+                    subgroup="all",
                     arm=part.arms[arm],
                     reference=part.arms[0],
                     measure=chosen.name,

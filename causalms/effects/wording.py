@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from causalms.effects.data import TrialData
+from causalms.effects.design import Settings
 from causalms.effects.estimands import Estimand
-from causalms.effects.settings import Settings
 from causalms.stats import Fit
 
-TREATMENT_POLICY = "treatment policy (outcomes used as observed, whatever followed randomisation)"
 TEST_NAMES = {"score": "robust score test", "permutation": "studentised permutation test"}
 MODEL_NAMES = {"poisson": "Poisson", "negbin": "negative-binomial", "logistic": "logistic", "linear": "linear"}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from causalms.subgroups.interaction import Interaction, interaction_test
-from causalms.subgroups.observed import Method, forest
+from causalms.subgroups.observed import SubgroupAnalysis, forest
 from causalms.subgroups.shrinkage import Shrinkage, ShrinkageModel, shrink
 from causalms.subgroups.simulated import simulated_forest
 from causalms.subgroups.table import Forest
@@ -11,9 +11,9 @@ from causalms.subgroups.table import Forest
 __all__ = [
     "Forest",
     "Interaction",
-    "Method",
     "Shrinkage",
     "ShrinkageModel",
+    "SubgroupAnalysis",
     "forest",
     "interaction_test",
     "shrink",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalms.effects import Analysis, analyse
+from causalms.effects import Analysis, analyse, grouped_arguments
 from causalms.errors import CausalmsError, ConvergenceError, RefusalError, named_arguments
 from causalms.subgroups.table import Forest, assemble
 from causalms.tables import as_frame
@@ -19,7 +19,7 @@ VARIANCE = "leave-one-out-t"
 
 
 @dataclass(frozen=True)
-class Method:
+class SubgroupAnalysis:
     """How each subgroup is analysed: arguments of :func:`causalms.effects.analyse` of the same names.
 
     Attributes
@@ -57,7 +57,7 @@ def forest(
     reference: str,
     arm: str = "arm",
     measure: str = "rate-ratio",
-    method: Method | None = None,
+    method: SubgroupAnalysis | None = None,
     level: float = 0.95,
     source: str = "table",
 ) -> Forest:
@@ -77,7 +77,7 @@ def forest(
         Column of the outcome, the arm to compare with, and the column of the arm.
     measure : str
         One of :data:`causalms.effects.estimands.MEASURES`.
-    method : Method, optional
+    method : SubgroupAnalysis, optional
         Exposure, adjustment, estimator and variance.
     level : float
     source : str
@@ -109,7 +109,7 @@ def forest(
     [['all', 60.0, 0.79], ['age >= 40', 26.0, 0.6], ['age < 40', 34.0, 0.87]]
     """
     people = as_frame(people)
-    chosen = asdict(method or Method())
+    chosen = asdict(method or SubgroupAnalysis())
     if chosen["variance"] is None and chosen["estimator"] not in ("negbin", "conditional"):
         chosen["variance"] = VARIANCE
     chosen |= {"outcome": outcome, "reference": reference, "arm": arm, "measure": measure, "level": level, "source": source}
@@ -118,7 +118,7 @@ def forest(
         if len(part) < len(people) and arm in part and reference not in set(part[arm].dropna().astype(str)):
             raise RefusalError(f"no patient of {reference} in this group")
         try:
-            return _rows(analyse(part, **chosen))
+            return _rows(analyse(part, **grouped_arguments(chosen)))
         except (RefusalError, ConvergenceError):
             if "trial" not in part or part["trial"].nunique() < 2 or arm not in part:
                 raise
@@ -147,7 +147,7 @@ def _arm_by_arm(part: pd.DataFrame, arm: str, reference: str, chosen: dict[str, 
     for other in sorted(set(names) - {"", reference}):
         try:
             both = part[names.isin([other, reference]).to_numpy()].reset_index(drop=True)
-            tables.append(_rows(analyse(both, **chosen)))
+            tables.append(_rows(analyse(both, **grouped_arguments(chosen))))
         except (RefusalError, ConvergenceError) as refusal:
             refusals[other] = refusal
     if not tables:

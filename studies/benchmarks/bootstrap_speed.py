@@ -14,7 +14,7 @@ import click
 import numpy as np
 import pandas as pd
 
-from causalms.effects import analyse
+from causalms.effects import Method, analyse
 from causalms.effects.bootstrap import bootstrap
 from causalms.tables import write_table
 
@@ -66,7 +66,7 @@ def main(out: Path) -> None:
         ("poisson", {"formula": formula_loop("poisson"), "arrays": array_loop}),
         ("negbin", {"formula": formula_loop("negbin")}),
     ):
-        analysis = analyse(table, outcome="y", reference="0", exposure="years", adjust="x", working_model=family)
+        analysis = analyse(table, outcome="y", reference="0", exposure="years", adjust="x", method=Method(working_model=family))
         assert analysis.means is not None
         means = analysis.means
         ours = min(seconds(lambda: bootstrap(means, scale="log", replicates=REPLICATES, seed=1)) for _ in range(3))  # noqa: B023

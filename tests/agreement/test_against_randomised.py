@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from causalms.agreement import agree
-from causalms.effects import analyse
+from causalms.effects import analyse, grouped_arguments
 from causalms.errors import RefusalError, UsageError
 
 SIZE = 0.5
@@ -41,7 +41,10 @@ def test_ratio_of_rate_ratios_is_simulated_over_randomised() -> None:
     people, draws = made(1, 60)
     line = agree(draws, people).table.iloc[0]
     seen = analyse(
-        people, outcome="net2_lesions_week48", reference="placebo", estimator="unadjusted", variance="leave-one-out-t"
+        people,
+        **grouped_arguments(
+            {"outcome": "net2_lesions_week48", "reference": "placebo", "estimator": "unadjusted", "variance": "leave-one-out-t"}
+        ),
     ).results.iloc[0]
     assert line["randomised_estimate"] == pytest.approx(seen["estimate"], rel=1e-12)
     assert line["simulated_estimate"] == pytest.approx(0.4, rel=1e-9)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from causalms.effects import analyse
+from causalms.effects import analyse, grouped_arguments
 from causalms.errors import CausalmsError, ConvergenceError, InputError, RefusalError, UsageError
 
 BASE = {"outcome": "y", "reference": "placebo", "exposure": "exposure_years", "adjust": "x"}
@@ -105,14 +105,14 @@ REFUSED: dict[str, tuple[Change, dict, type[CausalmsError], str]] = {
 def test_refused_in_one_line_that_names_the_fault(trial: pd.DataFrame, case: str) -> None:
     change, options, error, message = REFUSED[case]
     with pytest.raises(error, match=re.escape(message)) as caught:
-        analyse(change(trial), **{**BASE, **options}, source="trial.csv")
+        analyse(change(trial), **grouped_arguments(dict(**{**BASE, **options}, source="trial.csv")))
     assert "\n" not in str(caught.value)
 
 
 def test_constant_collinear_and_arm_repeating_covariates_are_left_out_and_named(trial: pd.DataFrame) -> None:
-    plain = analyse(trial, **BASE)
+    plain = analyse(trial, **grouped_arguments(BASE))
     table = trial.assign(same=3.0, twice=2 * trial["x"] + 1, treated=(trial["arm"] == "drug") * 1.0)
-    messy = analyse(table, **{**BASE, "adjust": "x + same + twice + treated"})
+    messy = analyse(table, **grouped_arguments({**BASE, "adjust": "x + same + twice + treated"}))
     assert messy.contrasts[0].estimate == pytest.approx(plain.contrasts[0].estimate, rel=1e-10)
     assert messy.contrasts[0].se == pytest.approx(plain.contrasts[0].se, rel=1e-10)
     for name in ("same", "twice", "treated"):
@@ -121,42 +121,42 @@ def test_constant_collinear_and_arm_repeating_covariates_are_left_out_and_named(
 
 def test_missing_values_are_left_out_counted_and_named(trial: pd.DataFrame) -> None:
     holes = trial.assign(y=trial["y"].where(trial.index > 1), x=trial["x"].where(trial.index != 5))
-    analysis = analyse(holes, **BASE)
+    analysis = analyse(holes, **grouped_arguments(BASE))
     note = next(note for note in analysis.notes if "left out" in note)
     assert "3 of 120 rows" in note
     assert "y (2)" in note
     assert "x (1)" in note
     assert "row 1, 2, 6" in note
-    complete = analyse(trial.drop(index=[0, 1, 5]), **BASE)
+    complete = analyse(trial.drop(index=[0, 1, 5]), **grouped_arguments(BASE))
     assert analysis.contrasts == complete.contrasts
 
 
 def test_many_missing_outcomes_in_one_arm_are_warned_of(trial: pd.DataFrame) -> None:
     holes = trial.assign(y=trial["y"].where((trial["arm"] == "drug") | (trial.index % 5 > 0)))
-    notes = analyse(holes, **BASE).notes
+    notes = analyse(holes, **grouped_arguments(BASE)).notes
     assert any("missing in 0% of drug, 20% of placebo" in note for note in notes)
 
 
 def test_all_zero_arm_still_has_a_crude_rate_difference(trial: pd.DataFrame) -> None:
     zero = trial.assign(y=np.where(trial["arm"] == "drug", 0, trial["y"]))
-    contrast = analyse(zero, **{**BASE, **CRUDE}, measure="rate-difference").contrasts[0]
+    contrast = analyse(zero, **grouped_arguments(dict(**{**BASE, **CRUDE}, measure="rate-difference"))).contrasts[0]
     placebo = zero[zero["arm"] == "placebo"]
     assert contrast.estimate == pytest.approx(-placebo["y"].sum() / placebo["exposure_years"].sum())
     assert contrast.se > 0
 
 
 def test_arms_may_be_numbers_categories_or_padded_text(trial: pd.DataFrame) -> None:
-    expected = analyse(trial, **BASE).contrasts
+    expected = analyse(trial, **grouped_arguments(BASE)).contrasts
     for arm in (trial["arm"].astype("category"), " " + trial["arm"] + " "):
-        assert analyse(trial.assign(arm=arm), **BASE).contrasts == expected
+        assert analyse(trial.assign(arm=arm), **grouped_arguments(BASE)).contrasts == expected
     number = (trial["arm"] == "drug").astype(float)
-    assert analyse(trial.assign(arm=number), **{**BASE, "reference": "0"}).contrasts == expected
+    assert analyse(trial.assign(arm=number), **grouped_arguments({**BASE, "reference": "0"})).contrasts == expected
 
 
 def test_scale_of_a_covariate_changes_nothing(trial: pd.DataFrame) -> None:
-    expected = analyse(trial, **BASE).contrasts[0]
+    expected = analyse(trial, **grouped_arguments(BASE)).contrasts[0]
     for factor in (1e-9, 1e9):
-        contrast = analyse(trial.assign(x=trial["x"] * factor + 5 * factor), **BASE).contrasts[0]
+        contrast = analyse(trial.assign(x=trial["x"] * factor + 5 * factor), **grouped_arguments(BASE)).contrasts[0]
         assert contrast.estimate == pytest.approx(expected.estimate, rel=1e-9)
 
 
@@ -168,14 +168,16 @@ def test_a_million_rows_in_under_a_minute() -> None:
     rate = np.where(arm == "drug", 1.0, 2.0)
     table = pd.DataFrame({"y": rng.poisson(rate * rng.gamma(0.5, 2, n)), "arm": arm, "x": rng.normal(size=n)})
     start = time.perf_counter()
-    contrast = analyse(table, outcome="y", reference="placebo", adjust="x", working_model="negbin").contrasts[0]
+    contrast = analyse(
+        table, **grouped_arguments({"outcome": "y", "reference": "placebo", "adjust": "x", "working_model": "negbin"})
+    ).contrasts[0]
     assert time.perf_counter() - start < 60
     assert contrast.estimate == pytest.approx(0.5, abs=5 * 0.5 * contrast.se)
 
 
 def results_or_message(table: pd.DataFrame, options: dict) -> tuple[pd.DataFrame | None, str]:
     try:
-        return analyse(table, **options).results, ""
+        return analyse(table, **grouped_arguments(options)).results, ""
     except CausalmsError as error:
         return None, str(error)
 

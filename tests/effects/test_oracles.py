@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalms.effects import analyse
+from causalms.effects import analyse, grouped_arguments
 from causalms.stats import fit_model, log_likelihood
 
 ORACLES = Path(__file__).parents[1] / "oracles"
@@ -37,20 +37,22 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_published_log_rate_ratio_and_standard_error(case: str) -> None:
     data, options = CASES[case]
-    row = analyse(table(data), **options).results.iloc[0]
+    row = analyse(table(data), **grouped_arguments(options)).results.iloc[0]
     assert np.log(row.estimate) == pytest.approx(TRUTH.estimate[case], rel=1e-6)
     assert row.se == pytest.approx(TRUTH.se[case], rel=1e-4)
 
 
 def test_one_patient_moves_the_marginal_effect_as_published() -> None:
     without = table("epil_totals").query("subject != 49")
-    row = analyse(without, **EPIL_ADJUSTED, working_model="negbin").results.iloc[0]
+    row = analyse(without, **grouped_arguments(dict(**EPIL_ADJUSTED, working_model="negbin"))).results.iloc[0]
     assert np.log(row.estimate) == pytest.approx(TRUTH.estimate["epil-nb-marginal-49"], rel=1e-6)
     assert row.se == pytest.approx(TRUTH.se["epil-nb-marginal-49"], rel=1e-4)
 
 
 def test_marginal_means_and_rate_difference_match_robincar2() -> None:
-    analysis = analyse(table("epil_totals"), **EPIL_ADJUSTED, working_model="negbin", measure="rate-difference")
+    analysis = analyse(
+        table("epil_totals"), **grouped_arguments(dict(**EPIL_ADJUSTED, working_model="negbin", measure="rate-difference"))
+    )
     assert analysis.means is not None
     np.testing.assert_allclose(analysis.means.estimates, [34.0052415, 32.0585440], rtol=1e-7)
     assert analysis.contrasts[0].estimate == pytest.approx(-1.94669754, rel=1e-6)
@@ -61,17 +63,21 @@ def test_marginal_means_and_rate_difference_match_robincar2() -> None:
     ("data", "options", "se"), [("polyps", POLYPS | {"adjust": "age"}, 0.38254792), ("epil_totals", EPIL_ADJUSTED, 0.153736336)]
 )
 def test_hc0_of_the_negative_binomial_coefficient_matches_r_sandwich(data: str, options: dict, se: float) -> None:
-    analysis = analyse(table(data), **options, estimator="negbin", variance="hc0")
+    analysis = analyse(table(data), **grouped_arguments(dict(**options, estimator="negbin", variance="hc0")))
     assert analysis.contrasts[0].se == pytest.approx(se, rel=1e-4)
 
 
 def test_p_value_dispersion_and_likelihood_match_glm_nb() -> None:
-    analysis = analyse(table("polyps"), **POLYPS, adjust="age", estimator="negbin", variance="model-r")
+    analysis = analyse(table("polyps"), **grouped_arguments(dict(**POLYPS, adjust="age", estimator="negbin", variance="model-r")))
     assert analysis.contrasts[0].p_value == pytest.approx(0.00020944, rel=1e-4)
     assert 1 / analysis.fit.alpha == pytest.approx(1.7195, rel=3e-5)  # printed to five digits
     assert 2 * log_likelihood(analysis.fit) == pytest.approx(-156.880, abs=5e-4)
-    assert 1 / analyse(table("epil_totals"), **EPIL, estimator="negbin").fit.alpha == pytest.approx(1.11120006, rel=1e-7)
-    assert 1 / analyse(table("epil_totals"), **EPIL_ADJUSTED, estimator="negbin").fit.alpha == pytest.approx(3.6937001, rel=1e-7)
+    assert 1 / analyse(table("epil_totals"), **grouped_arguments(dict(**EPIL, estimator="negbin"))).fit.alpha == pytest.approx(
+        1.11120006, rel=1e-7
+    )
+    assert 1 / analyse(
+        table("epil_totals"), **grouped_arguments(dict(**EPIL_ADJUSTED, estimator="negbin"))
+    ).fit.alpha == pytest.approx(3.6937001, rel=1e-7)
 
 
 def test_age_coefficient_of_the_polyps_trial_matches_glm_nb() -> None:
@@ -96,8 +102,10 @@ def test_nested_model_of_school_absences_matches_mass() -> None:
 
 
 def test_poisson_standardized_equals_its_coefficient_without_interaction() -> None:
-    standardized = analyse(table("polyps"), **POLYPS, adjust="age", variance="model-r").contrasts[0]
-    conditional = analyse(table("polyps"), **POLYPS, adjust="age", estimator="conditional", variance="model-r").contrasts[0]
+    standardized = analyse(table("polyps"), **grouped_arguments(dict(**POLYPS, adjust="age", variance="model-r"))).contrasts[0]
+    conditional = analyse(
+        table("polyps"), **grouped_arguments(dict(**POLYPS, adjust="age", estimator="conditional", variance="model-r"))
+    ).contrasts[0]
     assert standardized.estimate == pytest.approx(conditional.estimate, rel=1e-10)
     assert standardized.se == pytest.approx(conditional.se, rel=1e-10)
 
@@ -125,7 +133,7 @@ def test_coefficients_and_their_errors_match_r(row: int) -> None:
     if name == "epil_totals":
         data = data.assign(years=0.5 + (data["subject"] % 7) / 10, active=(data["y"] > 20).astype(int))
     variance = "model-r" if truth.variance == "model" else truth.variance.lower()
-    contrast = analyse(data, **options, variance=variance).contrasts[0]
+    contrast = analyse(data, **grouped_arguments(dict(**options, variance=variance))).contrasts[0]
     estimate = contrast.estimate if truth.id == "epil-linear" else np.log(contrast.estimate)
     assert estimate == pytest.approx(truth.estimate, rel=1e-6)
     assert contrast.se == pytest.approx(truth.se, rel=1e-4)

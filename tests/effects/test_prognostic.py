@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalms.effects import analyse
+from causalms.effects import analyse, grouped_arguments
 from causalms.effects.prognostic import cross_fitted, prospective_power, sample_size, savings
 from causalms.effects.variance import coefficient_covariance
 from causalms.errors import InputError, RefusalError, UsageError
@@ -25,7 +25,11 @@ def trial_with_scores(seed: int, n: int = 200) -> pd.DataFrame:
 
 
 def test_a_right_score_saves_variance_and_says_how_many_patients_it_is_worth() -> None:
-    saved = savings(analyse(trial_with_scores(1, 1000), outcome="y", reference="placebo", prognostic=["right"]))[0]
+    saved = savings(
+        analyse(
+            trial_with_scores(1, 1000), **grouped_arguments({"outcome": "y", "reference": "placebo", "prognostic": ["right"]})
+        )
+    )[0]
     assert saved.variance_ratio < 0.8
     assert saved.equivalent_n == pytest.approx(1000 / saved.variance_ratio)
     assert "saves" in saved.sentence
@@ -35,8 +39,14 @@ def test_stated_saving_is_the_saving_over_repeated_trials() -> None:
     crude, adjusted, stated = [], [], []
     for seed in range(150):
         table = trial_with_scores(seed, 400)
-        crude.append(np.log(analyse(table, outcome="y", reference="placebo", estimator="unadjusted").contrasts[0].estimate))
-        analysis = analyse(table, outcome="y", reference="placebo", prognostic=["right"])
+        crude.append(
+            np.log(
+                analyse(table, **grouped_arguments({"outcome": "y", "reference": "placebo", "estimator": "unadjusted"}))
+                .contrasts[0]
+                .estimate
+            )
+        )
+        analysis = analyse(table, **grouped_arguments({"outcome": "y", "reference": "placebo", "prognostic": ["right"]}))
         adjusted.append(np.log(analysis.contrasts[0].estimate))
         stated.append(savings(analysis)[0].variance_ratio)
     # A ratio of two correlated variances of 150 repetitions: relative error about 9%; some three of them.
@@ -47,7 +57,10 @@ def test_stated_saving_is_the_saving_over_repeated_trials() -> None:
 def test_right_or_wrong_score_the_estimate_is_unbiased_and_covered(score: str) -> None:
     values, covered = [], []
     for seed in range(400):
-        analysis = analyse(trial_with_scores(seed), outcome="y", reference="placebo", prognostic=[score], variance="small-sample")
+        analysis = analyse(
+            trial_with_scores(seed),
+            **grouped_arguments({"outcome": "y", "reference": "placebo", "prognostic": [score], "variance": "small-sample"}),
+        )
         contrast = analysis.contrasts[0]
         values.append(np.log(contrast.estimate))
         covered.append(contrast.lower < 0.5 < contrast.upper)
@@ -59,7 +72,9 @@ def test_right_or_wrong_score_the_estimate_is_unbiased_and_covered(score: str) -
 
 def test_joint_calibration_takes_one_score_an_arm() -> None:
     table = trial_with_scores(3).assign(under_drug=lambda t: t["right"] * 0.5 + 0.1)
-    analysis = analyse(table, outcome="y", reference="placebo", prognostic=["right", "under_drug"])
+    analysis = analyse(
+        table, **grouped_arguments({"outcome": "y", "reference": "placebo", "prognostic": ["right", "under_drug"]})
+    )
     assert analysis.data.covariate_names == ("log(right)", "log(under_drug)")
 
 
@@ -96,4 +111,6 @@ def test_planning_refuses_what_cannot_be_planned() -> None:
     with pytest.raises(UsageError, match="variance_ratio"):
         sample_size(rate=3, ratio=0.5, dispersion=2, variance_ratio=1.4)
     with pytest.raises(UsageError, match="standardized"):
-        savings(analyse(trial_with_scores(0), outcome="y", reference="placebo", estimator="negbin"))
+        savings(
+            analyse(trial_with_scores(0), **grouped_arguments({"outcome": "y", "reference": "placebo", "estimator": "negbin"}))
+        )

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from causalms.cli.main import main
-from causalms.effects import analyse, effects_with_missing_outcomes, estimate, publication_table
+from causalms.effects import analyse, effects_with_missing_outcomes, estimate, grouped_arguments, publication_table
 from causalms.errors import UsageError
 from causalms.tables import write_table
 
@@ -29,8 +29,8 @@ def two_trials() -> pd.DataFrame:
 
 
 def test_a_contrast_is_about_the_trial_that_randomised_both_arms(two_trials: pd.DataFrame) -> None:
-    alone = analyse(two_trials[two_trials.trial == "A"], **BASIC).results.iloc[0]
-    rows = analyse(two_trials, **BASIC).results.set_index("arm")
+    alone = analyse(two_trials[two_trials.trial == "A"], **grouped_arguments(BASIC)).results.iloc[0]
+    rows = analyse(two_trials, **grouped_arguments(BASIC)).results.set_index("arm")
     assert rows.loc["drug", ["estimate", "se", "lower", "upper"]].tolist() == alone[["estimate", "se", "lower", "upper"]].tolist()
     assert rows.loc["drug", "population"] == "all randomised patients of A"
     assert rows.loc["drug", "randomised"]
@@ -39,8 +39,10 @@ def test_a_contrast_is_about_the_trial_that_randomised_both_arms(two_trials: pd.
 
 
 def test_every_door_gives_the_same_effect_and_population(two_trials: pd.DataFrame) -> None:
-    weighted = effects_with_missing_outcomes(two_trials, strategy="ipw", missing_given="age", **BASIC).iloc[0]
-    complete = effects_with_missing_outcomes(two_trials, strategy="complete-case", **BASIC).iloc[0]
+    weighted = effects_with_missing_outcomes(
+        two_trials, **grouped_arguments(dict(strategy="ipw", missing_given="age", **BASIC))
+    ).iloc[0]
+    complete = effects_with_missing_outcomes(two_trials, **grouped_arguments(dict(strategy="complete-case", **BASIC))).iloc[0]
     door = estimate(two_trials, **BASIC).results.iloc[0]
     for row in (weighted, complete):
         assert row.estimate == pytest.approx(door.estimate, rel=1e-12)  # nothing is missing: weights are one
@@ -48,11 +50,11 @@ def test_every_door_gives_the_same_effect_and_population(two_trials: pd.DataFram
 
 
 def test_patients_left_out_are_counted_and_their_trial_named(two_trials: pd.DataFrame) -> None:
-    assert "200 patients of B left out" in repr(analyse(two_trials, **BASIC))
+    assert "200 patients of B left out" in repr(analyse(two_trials, **grouped_arguments(BASIC)))
 
 
 def test_trials_pooled_on_request_are_not_randomised(two_trials: pd.DataFrame) -> None:
-    row = analyse(two_trials, **BASIC, pool_trials=True).results.set_index("arm").loc["drug"]
+    row = analyse(two_trials, **grouped_arguments(dict(**BASIC, pool_trials=True))).results.set_index("arm").loc["drug"]
     assert not row.randomised
     assert row.n == 400
     assert "pooled on request" in row.population
@@ -63,13 +65,15 @@ def test_trial_is_a_factor_where_several_trials_randomised_both_arms() -> None:
     table = pd.DataFrame({"trial": np.repeat(["A", "B"], [300, 300]), "arm": ["placebo", "drug"] * 300})
     table["arm"] = np.where((table.trial == "B") & (rng.random(600) < 0.6), "drug", table["arm"])
     table["y"] = rng.poisson(np.where(table.trial == "B", 9, 3) * np.where(table.arm == "drug", 0.5, 1.0))
-    row = analyse(table, **BASIC).results.iloc[0]
-    by_hand = analyse(table.drop(columns="trial").assign(t=table["trial"]), **BASIC, adjust="C(t)").results.iloc[0]
+    row = analyse(table, **grouped_arguments(BASIC)).results.iloc[0]
+    by_hand = analyse(
+        table.drop(columns="trial").assign(t=table["trial"]), **grouped_arguments(dict(**BASIC, adjust="C(t)"))
+    ).results.iloc[0]
     assert row.randomised
     assert "trial B" in row.estimator
     assert row.estimate == pytest.approx(by_hand.estimate, rel=1e-9)
     assert abs(np.log(row.estimate / 0.5)) < 3 * row.se
-    pooled = analyse(table, **BASIC, pool_trials=True).results.iloc[0]
+    pooled = analyse(table, **grouped_arguments(dict(**BASIC, pool_trials=True))).results.iloc[0]
     assert np.log(pooled.estimate / 0.5) > 3 * pooled.se  # without the factor, more patients of the busier trial had the drug
 
 
@@ -85,7 +89,7 @@ def test_python_prints_what_the_command_line_prints(
 
 
 def test_a_table_for_a_paper_names_the_population_of_each_contrast(two_trials: pd.DataFrame) -> None:
-    table = publication_table(analyse(two_trials, **BASIC), [0.1, 0.2])
+    table = publication_table(analyse(two_trials, **grouped_arguments(BASIC)), [0.1, 0.2])
     assert table["arm"].tolist() == ["placebo", "drug", "placebo", "other"]
     assert table["population"].tolist() == ["all randomised patients of A"] * 2 + ["all patients of the table"] * 2
     assert table["adjusted p"].tolist() == ["", "0.1000", "", "0.2000"]

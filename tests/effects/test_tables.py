@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from causalms.cli.main import main
-from causalms.effects import analyse
+from causalms.effects import analyse, grouped_arguments
 from causalms.effects.adam import bds_table, read_adam, write_xpt
 from causalms.effects.publication import publication_table, write_publication
 from causalms.errors import InputError, UsageError
@@ -45,7 +45,7 @@ def test_gatekeeping_stops_at_the_first_failure() -> None:
 
 
 def test_publication_table_has_patients_events_and_exposure_of_every_arm(trial: pd.DataFrame) -> None:
-    analysis = analyse(trial, **BASE)
+    analysis = analyse(trial, **grouped_arguments(BASE))
     table = publication_table(analysis, p_adjusted=[0.5])
     drug = trial[trial["arm"] == "drug"]
     assert table["n"].tolist() == ["60", "60"]
@@ -57,7 +57,7 @@ def test_publication_table_has_patients_events_and_exposure_of_every_arm(trial: 
 
 @pytest.mark.parametrize("suffix", [".html", ".tex", ".csv", ".docx"])
 def test_publication_table_is_written_in_four_formats(trial: pd.DataFrame, tmp_path: Path, suffix: str) -> None:
-    analysis = analyse(trial.rename(columns={"y": "net2_lesions"}), **{**BASE, "outcome": "net2_lesions"})
+    analysis = analyse(trial.rename(columns={"y": "net2_lesions"}), **grouped_arguments({**BASE, "outcome": "net2_lesions"}))
     file = write_publication(analysis, tmp_path / f"table{suffix}")
     text = zipfile.ZipFile(file).read("word/document.xml").decode() if suffix == ".docx" else file.read_text()
     assert "placebo" in text
@@ -70,7 +70,7 @@ def test_publication_table_is_written_in_four_formats(trial: pd.DataFrame, tmp_p
 
 def test_other_formats_are_refused(trial: pd.DataFrame, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="choose one of these suffixes"):
-        write_publication(analyse(trial, **BASE), tmp_path / "table.xls")
+        write_publication(analyse(trial, **grouped_arguments(BASE)), tmp_path / "table.xls")
 
 
 def adam_files(trial: pd.DataFrame, folder: Path) -> tuple[Path, Path]:
@@ -86,8 +86,8 @@ def test_effects_from_adam_transport_files_equal_those_of_the_plain_table(trial:
     adsl, bds = adam_files(trial, tmp_path)
     table = read_adam(adsl, bds, parameters={"NET2": "y"}, visit="Week 48", columns={"XBL": "x"})
     assert (table["y"] == 0).any()  # zeros survive the transport file
-    theirs = analyse(trial, **BASE, adjust="x").contrasts[0]
-    ours = analyse(table, **BASE, adjust="x").contrasts[0]
+    theirs = analyse(trial, **grouped_arguments(dict(**BASE, adjust="x"))).contrasts[0]
+    ours = analyse(table, **grouped_arguments(dict(**BASE, adjust="x"))).contrasts[0]
     assert ours.estimate == pytest.approx(theirs.estimate, rel=1e-12)
     assert ours.se == pytest.approx(theirs.se, rel=1e-10)
 
@@ -132,7 +132,9 @@ def test_command_line_reads_every_table_and_writes_the_results_schema(
     assert "estimand (ICH E9(R1))" in out
     results = read_table(tmp_path / "results.csv")
     assert list(results.columns) == list(RESULTS_COLUMNS)
-    expected = analyse(trial, outcome="y", reference="placebo", exposure="expyrs", adjust="x + C(site)").results
+    expected = analyse(
+        trial, **grouped_arguments({"outcome": "y", "reference": "placebo", "exposure": "expyrs", "adjust": "x + C(site)"})
+    ).results
     assert results["estimate"][0] == pytest.approx(expected["estimate"][0], rel=1e-12)
 
 
@@ -181,5 +183,5 @@ def test_command_line_loads_no_deep_learning_library(trial: pd.DataFrame, tmp_pa
 
 def test_adjusted_p_values_join_the_results(trial: pd.DataFrame) -> None:
     third = trial.assign(arm=np.where(trial.index % 3 == 0, "other", trial["arm"]))
-    results = with_adjusted_p_values(analyse(third, **BASE).results)
+    results = with_adjusted_p_values(analyse(third, **grouped_arguments(BASE)).results)
     assert (results["p_adjusted"] >= results["p_value"]).all()

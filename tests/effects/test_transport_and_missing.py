@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalms.effects import analyse, analyse_draws
+from causalms.effects import analyse, analyse_draws, grouped_arguments
 from causalms.effects.missing import effects_with_missing_outcomes
 from causalms.effects.transport import transport_weights, transported_effect
 from causalms.errors import InputError, RefusalError, UsageError
@@ -37,7 +37,7 @@ def test_transported_effect_is_that_of_the_target_population() -> None:
     assert np.log(contrast.estimate) == pytest.approx(np.log(truth), abs=4 * contrast.se)
     assert np.abs(transport.balance["difference_after"]).max() < 1e-8
     assert transport.effective_n < 600
-    weighted = analyse_draws(draws, reference="placebo", weights=transport.weights, weights_name="the registry").iloc[0]
+    weighted = analyse_draws(draws, reference="placebo", weights=transport.weights.rename("the registry")).iloc[0]
     assert weighted.estimate == pytest.approx(contrast.estimate, rel=1e-9)
     assert weighted.population == "the registry"
 
@@ -79,10 +79,14 @@ def test_weighting_removes_the_bias_of_complete_cases() -> None:
     weighted, complete, errors = [], [], []
     for seed in range(100):
         table = trial_with_dropout(seed)
-        row = effects_with_missing_outcomes(table, strategy="ipw", outcome="y", reference="placebo", missing_given="x").iloc[0]
+        row = effects_with_missing_outcomes(
+            table, **grouped_arguments({"strategy": "ipw", "outcome": "y", "reference": "placebo", "missing_given": "x"})
+        ).iloc[0]
         weighted.append(np.log(row.estimate))
         errors.append(row.se)
-        complete.append(np.log(analyse(table, outcome="y", reference="placebo").contrasts[0].estimate))
+        complete.append(
+            np.log(analyse(table, **grouped_arguments({"outcome": "y", "reference": "placebo"})).contrasts[0].estimate)
+        )
     mcse = np.std(weighted, ddof=1) / 10
     assert abs(np.mean(weighted) - np.log(0.5)) < 3 * mcse
     assert abs(np.mean(complete) - np.log(0.5)) > 6 * mcse
@@ -92,8 +96,8 @@ def test_weighting_removes_the_bias_of_complete_cases() -> None:
 
 def test_weighting_without_missing_outcomes_is_the_crude_analysis(trial: pd.DataFrame) -> None:
     options = {"outcome": "y", "reference": "placebo", "exposure": "exposure_years"}
-    crude = analyse(trial, **options, estimator="unadjusted", variance="hc0").contrasts[0]
-    row = effects_with_missing_outcomes(trial, strategy="ipw", missing_given="x", **options).iloc[0]
+    crude = analyse(trial, **grouped_arguments(dict(**options, estimator="unadjusted", variance="hc0"))).contrasts[0]
+    row = effects_with_missing_outcomes(trial, **grouped_arguments(dict(strategy="ipw", missing_given="x", **options))).iloc[0]
     assert row.estimate == pytest.approx(crude.estimate, rel=1e-10)
     assert row.se == pytest.approx(crude.se, rel=1e-10)
 
@@ -122,11 +126,15 @@ def test_imputation_by_a_right_generator_is_unbiased_and_its_error_honest() -> N
         table = trial_with_dropout(seed, n=500)
         row = effects_with_missing_outcomes(
             table,
-            strategy="multiple-imputation",
-            outcome="y",
-            reference="placebo",
-            draws=imputations(table, seed),
-            week=48,
+            **grouped_arguments(
+                {
+                    "strategy": "multiple-imputation",
+                    "outcome": "y",
+                    "reference": "placebo",
+                    "draws": imputations(table, seed),
+                    "week": 48,
+                }
+            ),
         ).iloc[0]
         values.append(np.log(row.estimate))
         errors.append(row.se)
@@ -141,18 +149,25 @@ def test_imputation_by_a_right_generator_is_unbiased_and_its_error_honest() -> N
 def test_strategies_refuse_what_they_cannot_do(trial: pd.DataFrame) -> None:
     options = {"outcome": "y", "reference": "placebo"}
     with pytest.raises(UsageError, match="expected one of complete-case"):
-        effects_with_missing_outcomes(trial, strategy="locf", **options)
+        effects_with_missing_outcomes(trial, **grouped_arguments(dict(strategy="locf", **options)))
     with pytest.raises(InputError, match="weights need it for every patient"):
         effects_with_missing_outcomes(
-            trial.assign(x=trial["x"].where(trial.index > 3)), strategy="ipw", missing_given="x", **options
+            trial.assign(x=trial["x"].where(trial.index > 3)),
+            **grouped_arguments(dict(strategy="ipw", missing_given="x", **options)),
         )
     with pytest.raises(RefusalError, match="lacks no value"):
-        effects_with_missing_outcomes(trial, strategy="multiple-imputation", draws=pd.DataFrame(), week=48, **options)
+        effects_with_missing_outcomes(
+            trial, **grouped_arguments(dict(strategy="multiple-imputation", draws=pd.DataFrame(), week=48, **options))
+        )
     table = trial_with_dropout(0, 100)
     with pytest.raises(UsageError, match="no rows of week 96; its weeks are 48"):
-        effects_with_missing_outcomes(table, strategy="multiple-imputation", draws=imputations(table, 0), week=96, **options)
+        effects_with_missing_outcomes(
+            table, **grouped_arguments(dict(strategy="multiple-imputation", draws=imputations(table, 0), week=96, **options))
+        )
 
 
 def test_complete_case_results_say_so(trial: pd.DataFrame) -> None:
-    row = effects_with_missing_outcomes(trial, strategy="complete-case", outcome="y", reference="placebo").iloc[0]
+    row = effects_with_missing_outcomes(
+        trial, **grouped_arguments({"strategy": "complete-case", "outcome": "y", "reference": "placebo"})
+    ).iloc[0]
     assert row.estimator.endswith("complete cases")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalms.effects import analyse
+from causalms.effects import analyse, grouped_arguments
 from causalms.effects.data import TrialData
 from causalms.effects.means import ArmMeans, counterfactual_means, design, fit_working_model
 from causalms.effects.variance import VARIANCES, coefficient_covariance, influence_covariance, means_covariance
@@ -25,9 +25,11 @@ def test_sandwich_of_the_linear_model_matches_statsmodels(trial: pd.DataFrame, k
     X = np.column_stack([np.ones(len(trial)), trial["arm"] == "drug", trial["x"]]).astype(float)
     theirs = sm.OLS(trial["y"], X).fit().get_robustcov_results(kind.upper()).bse[1]
     options = {"outcome": "y", "reference": "placebo", "measure": "mean-difference", "adjust": "x", "variance": kind}
-    assert analyse(trial, **options, estimator="conditional").contrasts[0].se == pytest.approx(theirs, rel=1e-9)
+    assert analyse(trial, **grouped_arguments(dict(**options, estimator="conditional"))).contrasts[0].se == pytest.approx(
+        theirs, rel=1e-9
+    )
     # With covariates held fixed, standardising a linear model without interaction changes nothing.
-    assert analyse(trial, **options).contrasts[0].se == pytest.approx(theirs, rel=1e-9)
+    assert analyse(trial, **grouped_arguments(options)).contrasts[0].se == pytest.approx(theirs, rel=1e-9)
 
 
 def test_sandwich_of_the_poisson_model_matches_statsmodels(trial: pd.DataFrame) -> None:
@@ -36,9 +38,11 @@ def test_sandwich_of_the_poisson_model_matches_statsmodels(trial: pd.DataFrame) 
     X = np.column_stack([np.ones(len(trial)), trial["arm"] == "drug", trial["x"]]).astype(float)
     model = sm.GLM(trial["y"], X, family=sm.families.Poisson(), offset=np.log(trial["exposure_years"]))
     theirs = model.fit(cov_type="HC0", tol=1e-12).bse.iloc[1]
-    assert analyse(trial, **BASE, variance="hc0").contrasts[0].se == pytest.approx(theirs, rel=1e-7)
+    assert analyse(trial, **grouped_arguments(dict(**BASE, variance="hc0"))).contrasts[0].se == pytest.approx(theirs, rel=1e-7)
     # By definition; statsmodels' own HC1 of a generalised linear model leaves the factor out.
-    assert analyse(trial, **BASE, variance="hc1").contrasts[0].se == pytest.approx(theirs * np.sqrt(120 / 117), rel=1e-7)
+    assert analyse(trial, **grouped_arguments(dict(**BASE, variance="hc1"))).contrasts[0].se == pytest.approx(
+        theirs * np.sqrt(120 / 117), rel=1e-7
+    )
 
 
 def test_clustered_sandwich_matches_statsmodels(trial: pd.DataFrame) -> None:
@@ -48,12 +52,15 @@ def test_clustered_sandwich_matches_statsmodels(trial: pd.DataFrame) -> None:
     model = sm.GLM(trial["y"], X, family=sm.families.Poisson(), offset=np.log(trial["exposure_years"]))
     groups = {"groups": trial["site"].to_numpy(), "use_correction": False}
     theirs = model.fit(cov_type="cluster", cov_kwds=groups, tol=1e-12).bse.iloc[1]
-    ours = analyse(trial, **BASE, estimator="conditional", cluster="site").contrasts[0].se
+    ours = analyse(trial, **grouped_arguments(dict(**BASE, estimator="conditional", cluster="site"))).contrasts[0].se
     assert ours == pytest.approx(theirs * np.sqrt(4 / 3), rel=1e-7)  # G / (G - 1) with four sites
 
 
 def test_unadjusted_mean_difference_is_welchs(trial: pd.DataFrame) -> None:
-    contrast = analyse(trial, outcome="y", reference="placebo", measure="mean-difference", estimator="unadjusted").contrasts[0]
+    contrast = analyse(
+        trial,
+        **grouped_arguments({"outcome": "y", "reference": "placebo", "measure": "mean-difference", "estimator": "unadjusted"}),
+    ).contrasts[0]
     groups = trial.groupby("arm")["y"]
     assert contrast.estimate == pytest.approx(groups.mean()["drug"] - groups.mean()["placebo"])
     assert contrast.se == pytest.approx(np.sqrt((groups.var() / groups.size()).sum()), rel=1e-12)
@@ -65,9 +72,9 @@ def test_linear_model_based_interval_is_the_t_interval_of_least_squares(trial: p
     X = np.column_stack([np.ones(len(trial)), trial["arm"] == "drug", trial["x"]]).astype(float)
     theirs = sm.OLS(trial["y"], X).fit()
     options = {"outcome": "y", "reference": "placebo", "measure": "mean-difference", "adjust": "x", "estimator": "conditional"}
-    ours = analyse(trial, **options, variance="model-r").contrasts[0]
+    ours = analyse(trial, **grouped_arguments(dict(**options, variance="model-r"))).contrasts[0]
     np.testing.assert_allclose([ours.lower, ours.upper], np.asarray(theirs.conf_int())[1])
-    sas = analyse(trial, **options, variance="model-sas").contrasts[0]
+    sas = analyse(trial, **grouped_arguments(dict(**options, variance="model-sas"))).contrasts[0]
     assert sas.se == pytest.approx(np.asarray(theirs.bse)[1] * np.sqrt(117 / 120))
 
 
@@ -127,9 +134,9 @@ def test_influence_errors_are_the_jackknifes_when_exposure_goes_with_the_covaria
 def test_permuted_blocks_shorten_the_interval_and_simple_randomisation_ignores_strata(trial: pd.DataFrame) -> None:
     trial = trial.assign(stratum=np.where(trial["x"] > 0, "high", "low"))
     options = {"outcome": "y", "reference": "placebo", "exposure": "exposure_years"}
-    simple = analyse(trial, **options)
-    blocked = analyse(trial, **options, strata="stratum")
-    ignored = analyse(trial, **options, strata="stratum", randomization="simple")
+    simple = analyse(trial, **grouped_arguments(options))
+    blocked = analyse(trial, **grouped_arguments(dict(**options, strata="stratum")))
+    ignored = analyse(trial, **grouped_arguments(dict(**options, strata="stratum", randomization="simple")))
     assert blocked.contrasts[0].se < simple.contrasts[0].se
     assert ignored.contrasts[0].se == simple.contrasts[0].se
     assert any("strata are not used" in note for note in ignored.notes)
@@ -137,16 +144,19 @@ def test_permuted_blocks_shorten_the_interval_and_simple_randomisation_ignores_s
 
 
 def test_small_sample_variance_is_the_widest_in_small_arms_and_fades_in_large_ones(trial: pd.DataFrame) -> None:
-    small = analyse(trial, **BASE, variance="small-sample").contrasts[0]
-    plain = analyse(trial, **BASE, variance="leave-one-out").contrasts[0]
+    small = analyse(trial, **grouped_arguments(dict(**BASE, variance="small-sample"))).contrasts[0]
+    plain = analyse(trial, **grouped_arguments(dict(**BASE, variance="leave-one-out"))).contrasts[0]
     assert small.se >= plain.se
     rng = np.random.default_rng(1)
     large = pd.DataFrame({"y": rng.poisson(rng.gamma(0.5, 4, 60_000)), "arm": np.repeat(["placebo", "drug"], 30_000)})
     options = {"outcome": "y", "reference": "placebo"}
-    ratio = [analyse(large, **options, variance=name).contrasts[0].se for name in ("small-sample", "influence")]
+    ratio = [
+        analyse(large, **grouped_arguments(dict(**options, variance=name))).contrasts[0].se
+        for name in ("small-sample", "influence")
+    ]
     assert ratio[0] / ratio[1] == pytest.approx(1, abs=1e-3)
 
 
 def test_influence_variance_is_for_means_only(trial: pd.DataFrame) -> None:
     with pytest.raises(UsageError, match="is for means"):
-        analyse(trial, **BASE, estimator="negbin", variance="influence")
+        analyse(trial, **grouped_arguments(dict(**BASE, estimator="negbin", variance="influence")))

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalms.effects import analyse
+from causalms.effects import analyse, grouped_arguments
 from causalms.effects.data import trial_data
 from causalms.effects.tests import permutation_test, score_test
 from studies.operating_characteristics.batched_tests import bootstrap_intervals, score_p_values
@@ -73,11 +73,24 @@ def test_vectorised_tests_are_the_one_by_one_tests(trial: pd.DataFrame) -> None:
     data = trial_data(trial, outcome="y", arm="arm", reference="placebo", exposure="exposure_years")
     many = score_p_values(data.outcome[None], data.exposure[None], data.arm)[0]
     assert many == pytest.approx(score_test(data, "poisson", 1)[1], rel=1e-10)
-    wald = analyse(trial, outcome="y", reference="placebo", exposure="exposure_years", estimator="unadjusted").contrasts[0]
+    wald = analyse(
+        trial,
+        **grouped_arguments({"outcome": "y", "reference": "placebo", "exposure": "exposure_years", "estimator": "unadjusted"}),
+    ).contrasts[0]
     assert permutation_test(data, "poisson", 1, permutations=4999, seed=1)[1] == pytest.approx(wald.p_value, abs=0.02)
     drawn = bootstrap_intervals(data.outcome[None], data.exposure[None], data.arm, 4000, 0.95, np.random.default_rng(1))
     boot = analyse(
-        trial, outcome="y", reference="placebo", exposure="exposure_years", estimator="unadjusted", variance="bootstrap", seed=2
+        trial,
+        **grouped_arguments(
+            {
+                "outcome": "y",
+                "reference": "placebo",
+                "exposure": "exposure_years",
+                "estimator": "unadjusted",
+                "variance": "bootstrap",
+                "seed": 2,
+            }
+        ),
     ).contrasts[0]
     # Two bootstraps of 4,000 and 10,000: an end of the interval is known to about 2% of its width.
     np.testing.assert_allclose(np.array(drawn["bootstrap"])[:, 0], np.log([boot.lower, boot.upper]), atol=0.05)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from causalms.effects import analyse
+from causalms.effects import Method, analyse
 from causalms.errors import InputError, RefusalError, UsageError
 from causalms.stats import adjusted_p_values
 from causalms.subgroups import forest, interaction_test, simulated_forest
@@ -30,7 +30,7 @@ def test_each_subgroup_is_a_trial_of_its_own() -> None:
     found = forest(people, ["group"], outcome="lesions", reference="placebo").table.set_index("subgroup")
     for group in (0, 1):
         part = people[people["group"] == group]
-        alone = analyse(part, outcome="lesions", reference="placebo", variance="leave-one-out-t").results.iloc[0]
+        alone = analyse(part, outcome="lesions", reference="placebo", method=Method(variance="leave-one-out-t")).results.iloc[0]
         line = found.loc[f"group = {group}"]
         assert line["estimate"] == pytest.approx(alone["estimate"], rel=1e-12)
         assert line["se"] == pytest.approx(alone["se"], rel=1e-12)
@@ -77,7 +77,8 @@ def test_holm_matches_statsmodels() -> None:
 def interaction_p(people: pd.DataFrame) -> float:
     """The interaction test of a forest by its parts: each subgroup's contrast, then Welch."""
     found = [
-        analyse(part, outcome="lesions", reference="placebo", variance="leave-one-out-t") for _, part in people.groupby("group")
+        analyse(part, outcome="lesions", reference="placebo", method=Method(variance="leave-one-out-t"))
+        for _, part in people.groupby("group")
     ]
     effects = np.log([one.contrasts[0].estimate for one in found])
     ses = np.array([one.contrasts[0].se for one in found])
@@ -134,7 +135,9 @@ def test_all_patients_of_two_trials_are_analysed_as_effects_does() -> None:
     people["arm"] = np.where(people["trial"] == "A", np.where(even, "placebo", "drug"), np.where(even, "drug", "other"))
     people["older"] = rng.normal(0, 8, 2 * size) > 0
     people["y"] = rng.poisson(np.where(people["arm"] == "placebo", 3, 1.2) * np.where(people["trial"] == "B", 2.0, 1.0))
-    expected = analyse(people, outcome="y", reference="placebo", variance="leave-one-out-t").results.set_index("arm")
+    expected = analyse(people, outcome="y", reference="placebo", method=Method(variance="leave-one-out-t")).results.set_index(
+        "arm"
+    )
     table = forest(people, ["older"], outcome="y", reference="placebo").table
     whole = table[table["subgroup"] == "all"].set_index("arm")
     same = ["estimate", "se", "lower", "upper", "p_value", "n", "n_reference", "population", "randomised", "variance"]

@@ -7,8 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from causalms.effects.analysis import Analysis, analyse
+from causalms.effects.design import Method
 from causalms.effects.draws import is_draws_table
+from causalms.effects.observed import Analysis, analyse
 from causalms.effects.printing import html_page, page, simulated_page
 from causalms.effects.simulated import analyse_draws
 from causalms.errors import UsageError, named_arguments
@@ -103,6 +104,13 @@ def estimate(
     if week is not None:
         raise UsageError("`week` has no meaning for a table with one row a patient; name the column of that visit")
     analysis = analyse(
-        frame, outcome=outcome, reference=reference, arm=arm, measure=measure, exposure=exposure, adjust=adjust, level=level
+        frame,
+        outcome=outcome,
+        reference=reference,
+        arm=arm,
+        measure=measure,
+        exposure=exposure,
+        adjust=adjust,
+        method=Method(level=level),
     )
     return Effects(analysis.results, analysis)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,12 +10,12 @@ import pandas as pd
 
 from causalms.effects.contrasts import Contrast, contrast_with_reference, wald
 from causalms.effects.data import TrialData, trial_data
+from causalms.effects.design import BOOTSTRAPS, TREATMENT_POLICY, Design, Method, Settings, checked_settings
 from causalms.effects.estimands import Estimand
 from causalms.effects.means import ArmMeans, counterfactual_means, fit_working_model, unadjusted_means
-from causalms.effects.settings import BOOTSTRAPS, Settings, checked_settings
 from causalms.effects.variance import Covariance, coefficient_covariance, means_covariance
-from causalms.effects.wording import TEST_NAMES, TREATMENT_POLICY, estimand_of, estimator_name, notes_of
-from causalms.errors import InputError, RefusalError, named_arguments
+from causalms.effects.wording import TEST_NAMES, estimand_of, estimator_name, notes_of
+from causalms.errors import InputError, RefusalError, UsageError, named_arguments
 from causalms.stats import Fit
 from causalms.tables import ContrastPopulation, ResultRow, as_frame, contrast_population, results_table
 
@@ -153,23 +152,8 @@ def analyse(
     measure: str = "rate-ratio",
     exposure: str | None = None,
     adjust: str | None = None,
-    interaction: bool = False,
-    prognostic: Sequence[str] = (),
-    strata: str | None = None,
-    cluster: str | None = None,
-    estimator: str = "standardized",
-    working_model: str | None = None,
-    variance: str | None = None,
-    rate: str = "unit",
-    randomization: str | None = None,
-    level: float = 0.95,
-    test: str = "wald",
-    replicates: int = 10_000,
-    seed: int = 0,
-    pool_trials: bool = False,
-    population: str | None = None,
-    intercurrent_events: str = TREATMENT_POLICY,
-    source: str = "table",
+    design: Design = Design(),  # noqa: B008
+    method: Method = Method(),  # noqa: B008
 ) -> Analysis:
     """Estimate treatment effects from one row a patient.
 
@@ -189,33 +173,10 @@ def analyse(
         Column of time at risk (not its logarithm), for rates.
     adjust : str, optional
         Formula of baseline covariates, such as ``"age + C(site)"``.
-    interaction : bool
-        Let every covariate's coefficient differ by arm.
-    prognostic : sequence of str
-        Columns of prognostic expected outcomes.
-    strata, cluster : str, optional
-        Columns of randomisation strata and of clusters.
-    estimator : {"standardized", "negbin", "conditional", "unadjusted"}
-        ``negbin`` is the arm coefficient of the negative-binomial model; ``conditional`` that of ``working_model``.
-    working_model : {"poisson", "negbin", "logistic", "linear"}, optional
-        Default: Poisson for rates, logistic for risks, linear for means.
-    variance : str, optional
-        Default: ``influence`` for means, ``model-sas`` for conditional coefficients.
-    rate : {"unit", "exposure-weighted"}
-    randomization : {"simple", "permuted-block"}, optional
-        Default: permuted blocks when ``strata`` is given.
-    level : float
-    test : {"wald", "score", "permutation"}
-        Where the p-value comes from; intervals stay those of ``variance``.
-    replicates, seed : int
-        Of the bootstrap and of the permutations.
-    pool_trials : bool
-        Compare all patients of all trials; a contrast over several trials is then not randomised. Otherwise each contrast is
-        about the patients of the trials that randomised both arms (:func:`causalms.tables.contrast_population`).
-    population, intercurrent_events : str
-        Attributes of the estimand that a table cannot tell; the population is found from the trials unless named.
-    source : str
-        Name of the table in messages.
+    design : Design
+        Randomisation, strata, clusters, and whom the contrasts are about.
+    method : Method
+        Estimator, working model, variance, test, level.
 
     Returns
     -------
@@ -238,24 +199,9 @@ def analyse(
     >>> result[["estimate", "se"]].round(4).values.tolist()
     [[0.3333, 0.6086]]
     """
-    settings = checked_settings(
-        measure,
-        estimator,
-        working_model,
-        variance,
-        rate,
-        randomization,
-        interaction,
-        level,
-        exposure,
-        adjust,
-        strata,
-        cluster,
-        prognostic,
-        test,
-        replicates,
-        seed,
-    )
+    if method.missing is not None:
+        raise UsageError("`missing` names a strategy for missing outcomes; call effects_with_missing_outcomes")
+    settings, source = checked_settings(measure, exposure, adjust, design, method), design.source
     table = as_frame(table)
     columns_used: dict[str, Any] = {
         "outcome": outcome,
@@ -264,10 +210,10 @@ def analyse(
         "kind": settings.measure.outcome_kind,
         "exposure": exposure,
         "adjust": adjust,
-        "prognostic": prognostic,
+        "prognostic": method.prognostic,
         "log_prognostic": settings.family != "linear",
-        "strata": strata,
-        "cluster": cluster,
+        "strata": design.strata,
+        "cluster": design.cluster,
         "source": source,
     }
     everybody = trial_data(table, **columns_used)
@@ -278,9 +224,9 @@ def analyse(
             f"{source}: column {outcome!r}: no patient has an event, so arms cannot be compared; choose another outcome or visit"
         )
     parts = []
-    for populations in _sets_of_patients(everybody, pool_trials):
+    for populations in _sets_of_patients(everybody, design.pool_trials):
         data = _data_of(table, everybody, populations[0], columns_used)
-        parts.append(analyse_data(data, settings, outcome, populations, population, intercurrent_events))
+        parts.append(analyse_data(data, settings, outcome, populations, design.population, design.intercurrent_events))
     return replace(parts[0], others=tuple(parts[1:]))
 
 

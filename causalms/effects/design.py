@@ -1,0 +1,226 @@
+"""Design and method: the choices of an analysis, with defaults filled in and contradictions refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, cast
+
+from causalms.effects.estimands import Measure, measure_named
+from causalms.effects.means import RATES
+from causalms.effects.tests import TESTS
+from causalms.effects.variance import MODEL_BASED, OF_COEFFICIENTS, VARIANCES
+from causalms.errors import UsageError
+from causalms.stats import FAMILIES, LOG_LINK, Family
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TREATMENT_POLICY = "treatment policy (outcomes used as observed, whatever followed randomisation)"
+ESTIMATORS = ("standardized", "negbin", "conditional", "unadjusted")
+BOOTSTRAPS = ("bootstrap", "bootstrap-percentile")
+RANDOMIZATIONS = ("simple", "permuted-block")
+_DEFAULT_MODEL: dict[str, Family] = {"rate": "poisson", "risk": "logistic", "mean": "linear"}
+_MODELS: dict[str, tuple[Family, ...]] = {
+    "rate": LOG_LINK,
+    "risk": ("logistic", "linear", "poisson"),
+    "mean": ("linear", "poisson"),
+}
+_CONDITIONAL = {"poisson": "rate-ratio", "negbin": "rate-ratio", "logistic": "odds-ratio", "linear": "mean-difference"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """How patients were randomised and whom the contrasts are about.
+
+    Attributes
+    ----------
+    strata, cluster : str, optional
+        Columns of randomisation strata and of clusters.
+    randomization : {"simple", "permuted-block"}, optional
+        Default: permuted blocks when ``strata`` is given.
+    pool_trials : bool
+        Compare all patients of all trials; a contrast over several trials is then not randomised. Otherwise each contrast is
+        about the patients of the trials that randomised both arms (:func:`causalms.tables.contrast_population`).
+    population, intercurrent_events : str
+        Attributes of the estimand that a table cannot tell; the population is found from the trials unless named.
+    source : str
+        Name of the table in messages.
+
+    Examples
+    --------
+    >>> Design(strata="region").randomization is None  # permuted blocks within regions
+    True
+    """
+
+    strata: str | None = None
+    cluster: str | None = None
+    randomization: str | None = None
+    pool_trials: bool = False
+    population: str | None = None
+    intercurrent_events: str = TREATMENT_POLICY
+    source: str = "table"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MissingOutcomes:
+    """A named strategy for missing outcomes.
+
+    Attributes
+    ----------
+    strategy : {"complete-case", "ipw", "multiple-imputation"}
+        ``complete-case`` needs outcomes missing completely at random within arms and covariates; ``ipw`` needs them
+        missing at random given ``missing_given``; ``multiple-imputation`` needs the generator's law to hold for those who left.
+    missing_given : str, optional
+        Of ``ipw``: covariates of the missingness, such as ``"age + edss"``.
+    draws : DataFrame, optional
+        Of ``multiple-imputation``: a draws table with the patient's own arm (arm equal to arm_randomised) at ``week`` for every
+        patient who lacks an outcome.
+    week : float, optional
+    draw_column : str
+        Column of ``draws`` with the outcome.
+    """
+
+    strategy: str = "complete-case"
+    missing_given: str | None = None
+    draws: pd.DataFrame | None = None
+    week: float | None = None
+    draw_column: str = "net2_lesions"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """Estimator, variance and test.
+
+    Attributes
+    ----------
+    estimator : {"standardized", "negbin", "conditional", "unadjusted"}
+        ``negbin`` is the arm coefficient of the negative-binomial model; ``conditional`` that of ``working_model``.
+    working_model : {"poisson", "negbin", "logistic", "linear"}, optional
+        Default: Poisson for rates, logistic for risks, linear for means.
+    variance : str, optional
+        Default: ``influence`` for means, ``model-sas`` for conditional coefficients.
+    rate : {"unit", "exposure-weighted"}
+    interaction : bool
+        Let every covariate's coefficient differ by arm.
+    prognostic : sequence of str
+        Columns of prognostic expected outcomes.
+    test : {"wald", "score", "permutation"}
+        Where the p-value comes from; intervals stay those of ``variance``.
+    level : float
+    replicates, seed : int
+        Of the bootstrap and of the permutations.
+    missing : MissingOutcomes, optional
+        Of :func:`effects_with_missing_outcomes`.
+
+    Examples
+    --------
+    >>> Method(estimator="negbin", variance="model-r").level
+    0.95
+    """
+
+    estimator: str = "standardized"
+    working_model: str | None = None
+    variance: str | None = None
+    rate: str = "unit"
+    interaction: bool = False
+    prognostic: Sequence[str] = ()
+    test: str = "wald"
+    level: float = 0.95
+    replicates: int = 10_000
+    seed: int = 0
+    missing: MissingOutcomes | None = None
+
+
+def grouped_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of :func:`analyse` from options named one by one, as on the command line.
+
+    Examples
+    --------
+    >>> grouped_arguments({"reference": "placebo", "cluster": "site"})["design"].cluster
+    'site'
+    """
+    groups = Design, Method, *([MissingOutcomes] if "strategy" in options else [])
+    names = [{field.name for field in fields(group)} for group in groups]
+    arguments = {name: value for name, value in options.items() if not any(name in known for known in names)}
+    design, method, *missing = (
+        group(**{name: value for name, value in options.items() if name in known})
+        for group, known in zip(groups, names, strict=True)
+    )
+    return arguments | {"design": design, "method": replace(method, missing=missing[0]) if missing else method}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The choices of an analysis, each with its default filled in and checked against the others."""
+
+    measure: Measure
+    estimator: str
+    family: Family
+    variance: str
+    rate: str
+    randomization: str
+    interaction: bool
+    level: float
+    test: str = "wald"
+    replicates: int = 10_000
+    seed: int = 0
+
+
+def checked_settings(measure: str, exposure: str | None, adjust: str | None, design: Design, method: Method) -> Settings:
+    """Fill in defaults and refuse choices that contradict each other."""
+    estimator, rate, test, level = method.estimator, method.rate, method.test, method.level
+    strata, cluster, interaction = design.strata, design.cluster, method.interaction
+    chosen = measure_named(measure)
+    _known("estimator", estimator, ESTIMATORS)
+    _known("rate", rate, RATES)
+    randomization = design.randomization or ("permuted-block" if strata else "simple")
+    _known("randomization", randomization, RANDOMIZATIONS)
+    conditional = estimator in ("negbin", "conditional")
+    family = method.working_model or ("negbin" if estimator == "negbin" else _DEFAULT_MODEL[chosen.kind])
+    _known("working_model", family, FAMILIES)
+    variance = method.variance or ("model-sas" if conditional else "influence")
+    _known("variance", variance, (*VARIANCES, *BOOTSTRAPS))
+    _known("test", test, TESTS)
+    if not 0 < level < 1:
+        raise UsageError(f"`level`: found {level:g}, expected a number between 0 and 1 such as 0.95")
+    if estimator == "negbin" and family != "negbin":
+        raise UsageError(
+            f"`estimator=negbin` is the negative-binomial coefficient; for the {family} one use `estimator=conditional`"
+        )
+    if estimator != "unadjusted" and family not in _MODELS[chosen.kind]:
+        raise UsageError(f"`working_model={family}` cannot give a {chosen.name}; use {' or '.join(_MODELS[chosen.kind])}")
+    if conditional and _CONDITIONAL[family] != chosen.option:
+        raise UsageError(f"`estimator={estimator}` with the {family} model gives a {_CONDITIONAL[family]}, not a {chosen.option}")
+    if conditional and interaction:
+        raise UsageError("`interaction` leaves no single arm coefficient; use `estimator=standardized`")
+    if conditional and variance not in OF_COEFFICIENTS:
+        raise UsageError(f"`variance={variance}` is for means; with `estimator={estimator}` use {', '.join(OF_COEFFICIENTS)}")
+    if cluster and (variance in BOOTSTRAPS or test != "wald"):
+        raise UsageError("`cluster` has its own variance; leave out `variance=bootstrap` and `test`")
+    if estimator == "unadjusted" and (adjust or method.prognostic or interaction):
+        raise UsageError("`estimator` unadjusted takes no `adjust`, `prognostic` or `interaction`; use `estimator=standardized`")
+    if estimator == "unadjusted" and variance in MODEL_BASED:
+        raise UsageError("`estimator` unadjusted has no model behind it; use `variance=influence`, leave-one-out or hc0 to hc3")
+    if exposure and chosen.kind != "rate":
+        raise UsageError(f"`exposure` has no meaning for a {chosen.name}; leave it out or ask for a rate-ratio")
+    if cluster and strata:
+        raise UsageError("`cluster` and `strata` contradict each other; name one of them")
+    return Settings(
+        chosen,
+        estimator,
+        cast(Family, family),
+        variance,
+        rate,
+        randomization,
+        interaction,
+        level,
+        test,
+        method.replicates,
+        method.seed,
+    )
+
+
+def _known(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise UsageError(f"`{name}`: found {value!r}, expected one of {', '.join(choices)}")
