@@ -79,7 +79,7 @@ def wald(
     from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
     if not 0 < level < 1:
-        raise UsageError(f"--level: found {level:g}, expected a number between 0 and 1 such as 0.95")
+        raise UsageError(f"`level`: found {level:g}, expected a number between 0 and 1 such as 0.95")
     if not (np.isfinite(value) and np.isfinite(se)) or se < 0 or (se == 0 and not exact):
         raise RefusalError(
             "outcome: does not vary within the arms, so the contrast has no standard error; choose another outcome"

@@ -38,9 +38,9 @@ def describe_columns(participants: pd.DataFrame) -> dict[str, dict[str, Any]]:
     Examples
     --------
     >>> import pandas as pd
-    >>> people = pd.DataFrame({"participant_id": ["sub-1", "sub-2"], "arm": ["teriflunomide", "fingolimod"], "age": [40, 50]})
+    >>> people = pd.DataFrame({"participant_id": ["sub-1", "sub-2"], "arm": ["mild", "strong"], "age": [40, 50]})
     >>> describe_columns(people)["arm"]["Levels"], describe_columns(people)["age"]
-    ({'teriflunomide': 'teriflunomide', 'fingolimod': 'fingolimod'}, {'Description': 'Age at baseline', 'Units': 'year'})
+    ({'mild': 'mild', 'strong': 'strong'}, {'Description': 'Age at baseline', 'Units': 'year'})
     """
     described = {}
     for name in participants.columns:
