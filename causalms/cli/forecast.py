@@ -40,7 +40,7 @@ def command(
     import pandas as pd
 
     from causalms.files import whole_folder
-    from causalms.generator import Generator, forecast_patient
+    from causalms.generator import Generator, MapFolder, forecast_patient
     from causalms.report.figures import risk_maps
     from causalms.tables import write_table
     from causalms.trials import load_trial
@@ -56,7 +56,7 @@ def command(
             into = folder / participant_id
             into.mkdir()
             own = loaded.subset([participant_id])
-            found = forecast_patient(generator, own, participant_id, wanted, week, draws, seed, maps_into=into, masks=masks)
+            found = forecast_patient(generator, own, participant_id, wanted, week, draws, seed, maps=MapFolder(into, masks))
             flair = own.image(participant_id, "FLAIR")
             background = flair if flair is not None else own.image(participant_id, "T1w")
             if background is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from causalms.generator.configurations import CONFIGS, ModelConfig, TrainingConfig, config
 from causalms.generator.control_variate import controlled_means
-from causalms.generator.forecast import forecast_patient
+from causalms.generator.forecast import MapFolder, forecast_patient
 from causalms.generator.model import Abduction, ExpectedOutcome, Generator, Scan
 from causalms.generator.noise import DiffusionNoise
 from causalms.generator.sampling import SAMPLERS, one_thread
@@ -16,6 +16,7 @@ __all__ = [
     "DiffusionNoise",
     "ExpectedOutcome",
     "Generator",
+    "MapFolder",
     "ModelConfig",
     "Scan",
     "TrainingConfig",

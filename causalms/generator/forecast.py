@@ -38,6 +38,14 @@ class Forecast:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class MapFolder:
+    """Where risk maps are written, and whether the sampled masks are too."""
+
+    folder: Path
+    masks: bool = False
+
+
 def forecast_patient(
     generator: Generator,
     trial: Trial,
@@ -47,8 +55,7 @@ def forecast_patient(
     draws: int = 0,
     seed: int = 0,
     level: float = 0.9,
-    maps_into: Path | None = None,
-    masks: bool = False,
+    maps: MapFolder | None = None,
 ) -> Forecast:
     """Forecast one patient under several arms.
 
@@ -66,10 +73,8 @@ def forecast_patient(
     seed : int
     level : float
         Of the equal-tailed prediction interval of the negative-binomial count.
-    maps_into : Path, optional
-        Folder for risk maps as NIfTI on the patient's own grid.
-    masks : bool
-        Write the sampled masks there too.
+    maps : MapFolder, optional
+        Where to write maps as NIfTI on the patient's own grid.
 
     Returns
     -------
@@ -93,13 +98,13 @@ def forecast_patient(
         for draw in range(draws):
             mask = generator.sample(scan, arm, week, generator.noise(participant_id, draw, seed))
             sampled.append(generator.count(mask))
-            if maps_into is not None and masks:
+            if maps is not None and maps.masks:
                 own = resample_back(mask, generator.space, trial.space)
-                write_mask(maps_into / mask_name(participant_id, arm, week, draw), own, trial.space)
+                write_mask(maps.folder / mask_name(participant_id, arm, week, draw), own, trial.space)
         if expected.risk is not None:
             risks[arm] = np.clip(resample_back(expected.risk.astype(np.float32), generator.space, trial.space), 0, 1)
-            if maps_into is not None:
-                write_map(maps_into / risk_name(participant_id, arm, week), risks[arm], trial.space)
+            if maps is not None:
+                write_map(maps.folder / risk_name(participant_id, arm, week), risks[arm], trial.space)
         row = {
             "participant_id": participant_id,
             "arm": arm,

@@ -69,6 +69,19 @@ class Abduction:
     residual: float
 
 
+def supported_week(week: float, trained: tuple[float, float]) -> float:
+    """The week, if it lies in the trained range.
+
+    Raises
+    ------
+    RefusalError
+        If it does not.
+    """
+    if not trained[0] <= week <= trained[1]:
+        raise RefusalError(f"week {week:g} is outside the trained range {trained[0]:g}-{trained[1]:g}; ask for a week inside it")
+    return float(week)
+
+
 class Generator:
     """A treatment-conditioned diffusion model of NET2 masks.
 
@@ -200,11 +213,7 @@ class Generator:
         RefusalError
             If it does not.
         """
-        if not self.weeks[0] <= week <= self.weeks[1]:
-            raise RefusalError(
-                f"week {week:g} is outside the trained range {self.weeks[0]:g}-{self.weeks[1]:g}; ask for a week inside it"
-            )
-        return float(week)
+        return supported_week(week, self.weeks)
 
     @torch.no_grad()
     def _head(self, scan: Scan, arm: str, week: float) -> tuple[Tensor, Tensor, float]:
@@ -299,17 +308,7 @@ class Generator:
             raise UsageError(f"no sampler is called {sampler!r}; choose one of {', '.join(samplers.SAMPLERS)}")
         sigmas = self.sigmas if steps is None else exogenous.sigma_ladder(self.config.sigma_min, self.config.sigma_max, steps)
         denoise = self._denoise(scan, arm, week, noise.frailty_normal, sampler)
-        device = scan.rate.device
-        start = -1 + float(sigmas[0]) * torch.from_numpy(noise.field).to(device)[None, None]
-        if sampler == "ode":
-            probability = samplers.ode_first_order(denoise, start, sigmas)
-        elif sampler == "ode-2m":
-            probability = samplers.ode_second_order(denoise, start, sigmas)
-        else:
-            probability = samplers.ancestral(
-                denoise, start, sigmas, lambda i: torch.from_numpy(noise.step_noise(i, noise.field.shape)).to(device)[None, None]
-            )
-        return (probability[0, 0] > 0.5).cpu().numpy()
+        return samplers.sampled_mask(denoise, noise, sigmas, sampler, scan.rate)
 
     def count(self, mask: np.ndarray) -> int:
         """Lesions in a mask by the model's rule."""

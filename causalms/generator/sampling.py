@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from causalms.generator.noise import DiffusionNoise
+
 Denoise = Callable[[Tensor, float], Tensor]
 Sampler = Literal["ode", "ode-2m", "ancestral"]
 SAMPLERS: tuple[Sampler, ...] = ("ode", "ode-2m", "ancestral")
@@ -147,6 +149,31 @@ def ode_first_order(denoise: Denoise, x: Tensor, sigmas: np.ndarray) -> Tensor:
         ratio = float(there / here)
         x = ratio * x + (1 - ratio) * mean
     return denoise(x, float(sigmas[-1]))
+
+
+def sampled_mask(denoise: Denoise, noise: DiffusionNoise, sigmas: np.ndarray, sampler: Sampler, like: Tensor) -> np.ndarray:
+    """The mask that a sampler makes of one draw's noise, bool of the grid's shape.
+
+    Parameters
+    ----------
+    denoise : callable
+    noise : DiffusionNoise
+        Its field starts the sampler; the ancestral sampler also takes its step noise.
+    sigmas : array (steps + 1,)
+    sampler : {"ode", "ode-2m", "ancestral"}
+    like : Tensor
+        Says on which device.
+    """
+
+    def on_device(field: np.ndarray) -> Tensor:
+        return torch.from_numpy(field).to(like.device)[None, None]
+
+    start = -1 + float(sigmas[0]) * on_device(noise.field)
+    if sampler == "ancestral":
+        probability = ancestral(denoise, start, sigmas, lambda step: on_device(noise.step_noise(step, noise.field.shape)))
+    else:
+        probability = (ode_first_order if sampler == "ode" else ode_second_order)(denoise, start, sigmas)
+    return np.asarray((probability[0, 0] > 0.5).cpu().numpy())
 
 
 @contextmanager

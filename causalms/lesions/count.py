@@ -119,7 +119,7 @@ def region_of_lesions(labels: np.ndarray, lesions: int, regions: np.ndarray, aff
     if lesions and region_of_voxel.size and not (region_of_voxel.min() >= 0 and region_of_voxel.max() < kinds):
         raise UsageError(f"the anatomy map holds label {region_of_voxel.max()}; labels are 0 (unknown) and 1-{kinds - 1}")
     votes = np.bincount(lesion_of_voxel * kinds + region_of_voxel, minlength=(lesions + 1) * kinds).reshape(-1, kinds)[1:, 1:]
-    region = votes.argmax(axis=1) + 1
+    region = np.asarray(votes.argmax(axis=1) + 1)
     for lesion in np.flatnonzero(votes.sum(axis=1) == 0):
         voxels = np.stack(np.unravel_index(inside[lesion_of_voxel == lesion + 1], labels.shape), axis=1)
         region[lesion] = _nearest_region(voxels, regions, np.eye(4) if affine is None else affine)

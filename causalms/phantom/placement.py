@@ -59,8 +59,8 @@ def net2_density(anatomy: PatientAnatomy, t2: np.ndarray, gd: np.ndarray, placem
         (placement.near_gd_lesions, _near(gd, anatomy) * free),
         (placement.enlarging, rim.ravel()[inside] * anatomy.tissue),
     ]
-    held = [(share, part) for share, part in parts if share > 0 and part.sum() > 0]
-    weight = sum(share * _normalised(part) for share, part in held) / sum(share for share, _ in held)
+    present = [(share, part) for share, part in parts if share > 0 and part.sum() > 0]
+    weight = sum(share * _normalised(part) for share, part in present) / sum(share for share, _ in present)
     return Density(inside, np.asarray(weight))
 
 

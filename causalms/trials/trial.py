@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -112,10 +113,9 @@ class Trial:
         return replace(self, participants=rows)
 
     def _known(self, participant_id: str) -> None:
-        if participant_id not in self._ids():
+        if participant_id not in self._ids:
             raise InputError(f"{self.name}: no participant {participant_id!r}; participants.tsv names them")
 
+    @cached_property
     def _ids(self) -> frozenset[str]:
-        if "_id_cache" not in self.__dict__:
-            object.__setattr__(self, "_id_cache", frozenset(self.participants["participant_id"]))
-        return frozenset(self.__dict__["_id_cache"])
+        return frozenset(self.participants["participant_id"])

@@ -134,10 +134,10 @@ def _whole_numbers(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _readme(name: str, space: Space, weeks: tuple[int, ...], patients: int, first: str | None) -> str:
-    held = first or f"Trial {name}: {patients} patients in BIDS, one participants table and baseline MRI."
+    content = first or f"Trial {name}: {patients} patients in BIDS, one participants table and baseline MRI."
     visits = ", ".join(str(week) for week in weeks)
     return (
-        f"# {name}\n\n{held.strip()}\n\n"
+        f"# {name}\n\n{content.strip()}\n\n"
         f"- Images at baseline (ses-w00): T1w, T2w, FLAIR, T1w with gadolinium (ce-gadolinium), where acquired.\n"
         f"- Masks in derivatives/lesions: brain, T2 lesions and enhancing lesions (Gd) at baseline;\n"
         f"  new and enlarging T2 lesions since baseline (NET2) at weeks {visits}.\n"

@@ -31,7 +31,7 @@ from studies.baselines.image_forecaster import (
     ImageNetwork,
     trained_weeks,
 )
-from studies.baselines.optimise import Recipe, batch_at, optimise, split
+from studies.baselines.optimise import Recipe, batch_at, optimise, seeded, split
 
 #: Width of the three strided convolutions and of the fully connected layers.
 CONFIG = {"widths": [16, 32, 64], "hidden": 64}
@@ -145,12 +145,9 @@ def train_count_network(
 ) -> CountForecaster:
     """Train by unweighted negative-binomial likelihood, with early stopping on a tenth of the patients."""
     training, validation = split(patients, seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = CountNetwork(len(arms), CONFIG)
+    network = seeded(lambda: CountNetwork(len(arms), CONFIG), seed)
     network.start(training, arms)
-    network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    network.standardisation.fit(training, space)
+    network.prepare(training, space, device)
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
         batch = batch_at(training, BATCH_PATIENTS, step, seed)
@@ -167,5 +164,4 @@ def train_count_network(
         return total / len(watched)
 
     done = optimise(network, loss, Recipe(steps, budget_minutes, 2e-3), seed, validate)
-    header = {"seed": seed, "steps": done.steps, "seconds": round(done.seconds, 1), "training_patients": len(training)}
-    return CountForecaster(network.cpu(), arms, space, trained_weeks(patients), header)
+    return CountForecaster(network.cpu(), arms, space, trained_weeks(patients), done.header(seed, training))

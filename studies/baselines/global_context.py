@@ -158,20 +158,10 @@ class GlobalContextForecaster(FactorisedDiffusion):
         steps: int | None = None,
     ) -> np.ndarray:
         """One NET2 mask, bool of the grid's shape, from the start field (and step noise) of the generator's own draw."""
-        config, device = self.generator.config, scan.rate.device
+        config = self.generator.config
         sigmas = exogenous.sigma_ladder(config.sigma_min, config.sigma_max, steps or config.steps)
         noise = self.generator.noise(scan.participant_id, draw, seed)
-        denoise = self.denoise(scan, arm, week)
-        start = -1 + float(sigmas[0]) * torch.from_numpy(noise.field).to(device)[None, None]
-        if sampler == "ancestral":
-            shape = noise.field.shape
-            probability = samplers.ancestral(
-                denoise, start, sigmas, lambda i: torch.from_numpy(noise.step_noise(i, shape)).to(device)[None, None]
-            )
-        else:
-            order = samplers.ode_first_order if sampler == "ode" else samplers.ode_second_order
-            probability = order(denoise, start, sigmas)
-        return (probability[0, 0] > 0.5).cpu().numpy()
+        return samplers.sampled_mask(self.denoise(scan, arm, week), noise, sigmas, sampler, scan.rate)
 
     def save(self, path: str | Path) -> str:
         """Write the checkpoint, whole or not at all; it names the generator it stands on.  Returns its checksum."""

@@ -20,7 +20,7 @@ from causalms.errors import InputError, RefusalError
 from causalms.generator.checkpoint import load_tensors, read_checkpoint, write_checkpoint
 from causalms.generator.configurations import COVARIATES
 from causalms.generator.inputs import POOLED, PatientArrays, pooled_signals, stack, template_planes, volumes
-from causalms.generator.model import ExpectedOutcome
+from causalms.generator.model import ExpectedOutcome, supported_week
 from causalms.generator.network import Network
 from causalms.generator.train.data import TrainingPatient, Visit
 from causalms.generator.train.risk import set_standardisation
@@ -82,6 +82,11 @@ class ImageNetwork(nn.Module):
         super().__init__()
         self.config = dict(config)
         self.standardisation = Standardisation()
+
+    def prepare(self, training: list[TrainingPatient], space: Space, device: str) -> None:
+        """Move to the device, channels last, and standardise inputs by the training patients."""
+        self.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.standardisation.fit(training, space)
 
     def read(self, patients: list[PatientArrays], space: Space) -> ImageInputs:
         """Inputs of some patients on the network's device."""
@@ -193,11 +198,8 @@ class ImageForecaster(ABC):
         RefusalError
             If the week lies outside the trained range.
         """
-        if not self.weeks[0] <= week <= self.weeks[1]:
-            raise RefusalError(
-                f"week {week:g} is outside the trained range {self.weeks[0]:g}-{self.weeks[1]:g}; ask for a week inside it"
-            )
-        return torch.full((1,), float(np.log(week / REFERENCE_WEEK)), device=self.network.standardisation.covariate_mean.device)
+        inside = supported_week(week, self.weeks)
+        return torch.full((1,), float(np.log(inside / REFERENCE_WEEK)), device=self.network.standardisation.covariate_mean.device)
 
     def save(self, path: str | Path) -> str:
         """Write the checkpoint, whole or not at all; returns its checksum."""
@@ -232,8 +234,8 @@ class ImageForecaster(ABC):
         load_tensors(network, checkpoint.tensors, str(path))
         shape = cast(tuple[int, int, int], tuple(header["shape"]))
         weeks = (float(header["weeks"][0]), float(header["weeks"][1]))
-        told = {key: header[key] for key in ("seed", "steps", "seconds", "training_patients") if key in header}
-        return cls(network, arms, Space(shape, np.asarray(header["affine"])), weeks, told)
+        record = {key: header[key] for key in ("seed", "steps", "seconds", "training_patients") if key in header}
+        return cls(network, arms, Space(shape, np.asarray(header["affine"])), weeks, record)
 
 
 def trained_weeks(patients: list[TrainingPatient]) -> tuple[float, float]:

@@ -33,7 +33,7 @@ from studies.baselines.image_forecaster import (
     ImageNetwork,
     trained_weeks,
 )
-from studies.baselines.optimise import Recipe, optimise, split, visits_at
+from studies.baselines.optimise import Recipe, optimise, seeded, split, visits_at
 from studies.baselines.unet import Condition, UNet
 
 CONFIG = {"widths": [16, 32, 64], "condition": 64}
@@ -205,11 +205,8 @@ def train_lineage(
 ) -> LineageForecaster:
     """Train on the blurred mask of one visit a patient and step, drawn at random from the patient's own."""
     training, _ = split(patients, seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = LineageNetwork(len(arms), CONFIG)
-    network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    network.standardisation.fit(training, space)
+    network = seeded(lambda: LineageNetwork(len(arms), CONFIG), seed)
+    network.prepare(training, space, device)
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
         batch = visits_at(training, BATCH_PATIENTS, step, seed, generator)
@@ -218,5 +215,4 @@ def train_lineage(
         return lineage_loss(network, inputs, clean, arm, weeks, generator)
 
     done = optimise(network, loss, Recipe(steps, budget_minutes, 1e-3), seed, average=AVERAGE)
-    header = {"seed": seed, "steps": done.steps, "seconds": round(done.seconds, 1), "training_patients": len(training)}
-    return LineageForecaster(network.cpu(), arms, space, trained_weeks(patients), header)
+    return LineageForecaster(network.cpu(), arms, space, trained_weeks(patients), done.header(seed, training))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -12,7 +13,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from causalms.generator.train.data import TrainingPatient, Visit
+from causalms.generator.train.loop import one_cycle
 from causalms.generator.train.risk import epoch_order
+
+Net = TypeVar("Net", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,17 @@ class Optimised:
     loss: float
     validation: float
 
+    def header(self, seed: int, training: list[TrainingPatient]) -> dict[str, Any]:
+        """What a checkpoint says of how it was trained."""
+        return {"seed": seed, "steps": self.steps, "seconds": round(self.seconds, 1), "training_patients": len(training)}
+
+
+def seeded(build: Callable[[], Net], seed: int) -> Net:
+    """An untrained network whose weights depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build()
+
 
 class MovingAverage:
     """Exponential moving average of weights, ``mean <- d mean + (1 - d) now``, with ``d = min(decay, (1 + i) / (10 + i))``.
@@ -70,8 +85,8 @@ class MovingAverage:
 def split(patients: list[TrainingPatient], seed: int, share: float = 0.1) -> tuple[list[TrainingPatient], list[TrainingPatient]]:
     """Training and validation patients, the same split as the generator's."""
     order = np.random.default_rng([seed, 0, 9]).permutation(len(patients))
-    held = max(1, round(share * len(patients)))
-    return [patients[i] for i in order[held:]], [patients[i] for i in order[:held]]
+    kept_out = max(1, round(share * len(patients)))
+    return [patients[i] for i in order[kept_out:]], [patients[i] for i in order[:kept_out]]
 
 
 def batch_at(patients: list[TrainingPatient], size: int, step: int, seed: int) -> list[TrainingPatient]:
@@ -123,7 +138,7 @@ def optimise(
     bar = tqdm(total=recipe.steps, desc=f"training {type(network).__name__}", unit="step", disable=None)
     with torch.random.fork_rng(devices=[]):
         while done < 1:
-            rate = recipe.learning_rate * min(done / 0.05 + 0.02, 0.5 * (1 + np.cos(np.pi * done)) + 0.005)
+            rate = recipe.learning_rate * one_cycle(done)
             for group in optimiser.param_groups:
                 group["lr"] = rate
             network.train()

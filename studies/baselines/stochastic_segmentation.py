@@ -28,7 +28,7 @@ from studies.baselines.image_forecaster import (
     ImageNetwork,
     trained_weeks,
 )
-from studies.baselines.optimise import Recipe, optimise, split, visits_at
+from studies.baselines.optimise import Recipe, optimise, seeded, split, visits_at
 from studies.baselines.unet import Condition, UNet
 
 CONFIG = {"widths": [16, 32, 64], "condition": 64, "rank": 10}
@@ -150,13 +150,10 @@ def train_stochastic_segmentation(
 ) -> StochasticSegmentationForecaster:
     """Train on the NET2 mask of one visit a patient and step, drawn at random from the patient's own."""
     training, _ = split(patients, seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = StochasticSegmentationNetwork(len(arms), CONFIG)
+    network = seeded(lambda: StochasticSegmentationNetwork(len(arms), CONFIG), seed)
     with torch.no_grad():
         cast(Tensor, network.heads.bias)[0] = base_logit(training)
-    network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    network.standardisation.fit(training, space)
+    network.prepare(training, space, device)
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
         batch = visits_at(training, BATCH_PATIENTS, step, seed, generator)
@@ -170,8 +167,7 @@ def train_stochastic_segmentation(
         return total / len(batch) / 10
 
     done = optimise(network, loss, Recipe(steps, budget_minutes, 1e-3), seed)
-    header = {"seed": seed, "steps": done.steps, "seconds": round(done.seconds, 1), "training_patients": len(training)}
-    return StochasticSegmentationForecaster(network.cpu(), arms, space, trained_weeks(patients), header)
+    return StochasticSegmentationForecaster(network.cpu(), arms, space, trained_weeks(patients), done.header(seed, training))
 
 
 def base_logit(patients: list[TrainingPatient]) -> float:

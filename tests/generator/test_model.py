@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from causalms.errors import InputError, RefusalError, UsageError
-from causalms.generator import SAMPLERS, Generator
+from causalms.generator import SAMPLERS, Generator, MapFolder, forecast_patient
 from causalms.generator.checkpoint import SCHEMA_VERSION, read_checkpoint, write_checkpoint
-from causalms.generator.forecast import forecast_patient
 from causalms.generator.sampling import Sampler
 from causalms.phantom import PhantomTrial, simulate_trial
 
@@ -139,7 +138,9 @@ def test_damaged_checkpoints_are_refused_in_one_line(tiny: Tiny, tmp_path: Path)
 
 def test_forecast_of_a_patient_on_another_grid_comes_back_on_it(tiny: Tiny, tmp_path: Path) -> None:
     fine = simulate_trial("pooled", patients=4, seed=1, grid="3mm")
-    found = forecast_patient(tiny[0], fine, "sub-0001", ["placebo", "ocrelizumab"], 48, draws=1, maps_into=tmp_path, masks=True)
+    found = forecast_patient(
+        tiny[0], fine, "sub-0001", ["placebo", "ocrelizumab"], 48, draws=1, maps=MapFolder(tmp_path, masks=True)
+    )
     assert found.risks["placebo"].shape == fine.space.shape
     assert any("resampled from" in note for note in found.notes)
     assert len(list(tmp_path.glob("*_mask.nii.gz"))) == 2

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from causalms.generator import Generator
-from causalms.generator.forecast import forecast_patient
+from causalms.generator import Generator, forecast_patient
 from causalms.phantom import PhantomTrial, load_design, simulate_trial
 from causalms.phantom.design import Missing
 
