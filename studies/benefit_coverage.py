@@ -4,7 +4,7 @@ Patients of a trial are drawn with replacement from a large phantom population w
 truth of every statistic is an exact average.  A fixed prediction knows the columns but not what only the images show, and is
 wrong in level and effect; ``cross-fitted`` learns the prediction from the trial itself.
 
-python studies/benefit_coverage.py --out results --repetitions 400   (3 to 4 minutes of one core for each cell of 400 patients)
+python -m studies.benefit_coverage --out results --repetitions 400   (3 to 4 minutes of one core for each cell of 400 patients)
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from causalms.benefit.heterogeneity import areas
 from causalms.phantom import load_design
 from causalms.phantom.covariates import draw_baseline, terms
 from causalms.tables import write_table
+from studies.common import out_option, seed_option
 
 ARMS = {"outcome": "lesions", "drug": "drug", "reference": "placebo"}
 FORMULA = "log_gd + age + log_t2 + relapses"
@@ -212,7 +213,7 @@ def coverage(scenario: str, kind: str, patients: int, repetitions: int, seed: in
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), required=True)
+@out_option
 @click.option("--repetitions", default=400, show_default=True)
 @click.option("--patients", multiple=True, type=int, default=(400,), show_default=True, help="Of a trial; may be repeated.")
 @click.option("--scenario", "scenarios", multiple=True, type=click.Choice(list(SCENARIOS)), default=tuple(SCENARIOS))
@@ -220,7 +221,7 @@ def coverage(scenario: str, kind: str, patients: int, repetitions: int, seed: in
     "--prediction", "kinds", multiple=True, type=click.Choice(("fixed", "cross-fitted")), default=("fixed", "cross-fitted")
 )
 @click.option("--redraws", default=999, show_default=True, help="0: t quantiles, to see what the redraws are for.")
-@click.option("--seed", default=16, show_default=True)
+@seed_option(16)
 def main(
     out: Path,
     repetitions: int,

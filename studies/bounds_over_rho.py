@@ -1,6 +1,6 @@
 """Probability of benefit and harm while the coupling runs from mirrored to shared noise, in its bounds, beside the truth.
 
-python studies/bounds_over_rho.py --out studies/results --model counts
+python -m studies.bounds_over_rho --out studies/results --model counts
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import causalms as cms
 from causalms.causal import Running, rho_sweep
 from causalms.report import figures
 from causalms.tables import write_table
+from studies.common import model_option, out_option, seed_option, workers_option
 from studies.known_truth.couplings import true_joint_probabilities
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), required=True)
-@click.option("--model", default="counts", show_default=True, help="counts, reference or a checkpoint.")
+@out_option
+@model_option("counts")
 @click.option(
     "--simulated", default=300, show_default=True, help="Patients of the simulated trial (and of the count model's fit)."
 )
@@ -27,8 +28,8 @@ from studies.known_truth.couplings import true_joint_probabilities
 @click.option("--arm", default="ocrelizumab", show_default=True)
 @click.option("--reference", default="placebo", show_default=True)
 @click.option("--week", default=48, show_default=True)
-@click.option("--seed", default=5, show_default=True)
-@click.option("--workers", default=1, show_default=True)
+@seed_option(5)
+@workers_option()
 def main(
     out: Path,
     model: str,

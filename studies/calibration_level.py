@@ -1,6 +1,6 @@
 """Do bands and tests of calibration hold their level?  Rejections at 5% of forecasts that are true.
 
-python studies/calibration_level.py --out results/calibration_level.csv
+python -m studies.calibration_level --out results/calibration_level.csv
 
 Every trial has patients with log-normal means and negative-binomial counts of size 0.5; the forecast is the true law, as a
 formula or as draws from it.  A level within 1.96 Monte-Carlo standard errors of 0.05 counts as held.
@@ -20,6 +20,7 @@ from causalms.calibration import calibration_test, coverage_table, pit_curve, pi
 from causalms.calibration.decomposition import cells_of, null_miscalibration
 from causalms.stats import CountLaw, DrawsLaw, NegativeBinomialLaw, score
 from causalms.tables import write_table
+from studies.common import out_option, seed_option
 
 Counts = np.ndarray
 #: With 99 replicates a Monte-Carlo p-value of at most 0.05 has probability exactly 0.05.
@@ -92,10 +93,10 @@ def trial(seed: int, patients: int, draws: int | None) -> tuple[CountLaw, Counts
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), required=True)
+@out_option
 @click.option("--trials", default=1000, show_default=True, help="Simulated trials; the dearest checks get half of them.")
 @click.option("--patients", default=60, show_default=True)
-@click.option("--seed", default=1, show_default=True)
+@seed_option(1)
 def main(out: Path, trials: int, patients: int, seed: int) -> None:
     """Write one row a check and kind of forecast."""
     rows = []

@@ -1,6 +1,6 @@
 """What common random numbers save: variance factor of contrasts of arms, beside the largest that any coupling allows.
 
-python studies/common_noise.py --out studies/results --model reference --patients 12 --draws 12
+python -m studies.common_noise --out studies/results --model reference --patients 12 --draws 12
 """
 
 from __future__ import annotations
@@ -14,20 +14,21 @@ import pandas as pd
 import causalms as cms
 from causalms.causal import Query, Running, common_noise_factor, value
 from causalms.tables import write_table
+from studies.common import model_option, out_option, seed_option, workers_option
 
 ARMS = ("laquinimod", "interferon-beta-1a-im", "interferon-beta-1a-sc", "ocrelizumab")
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), required=True)
-@click.option("--model", default="reference", show_default=True)
+@out_option
+@model_option()
 @click.option("--patients", default=12, show_default=True)
 @click.option("--draws", default=12, show_default=True)
 @click.option("--arm", "arms", multiple=True, default=ARMS)
 @click.option("--coupling", "couplings", multiple=True, default=("monotone", "ancestral"), show_default=True)
 @click.option("--week", default=48, show_default=True)
-@click.option("--seed", default=3, show_default=True)
-@click.option("--workers", default=1, show_default=True)
+@seed_option(3)
+@workers_option()
 def main(
     out: Path,
     model: str,

@@ -1,7 +1,7 @@
 r"""Counterfactual counts of every coupling, and bounds by stratum, against the known potential outcomes of a simulated trial.
 
-python studies/counterfactual_truth.py --out studies/results --model reference
-python studies/counterfactual_truth.py --out studies/results --model counts --simulated 300 --patients 150 --particles 20 \
+python -m studies.counterfactual_truth --out studies/results --model reference
+python -m studies.counterfactual_truth --out studies/results --model counts --simulated 300 --patients 150 --particles 20 \
     --rho 0.5 --rho 0.9
 """
 
@@ -17,6 +17,7 @@ import pandas as pd
 import causalms as cms
 from causalms.causal import Running, Twin, patient_effects, recalibrate
 from causalms.tables import net2_column, read_table, write_table
+from studies.common import model_option, out_option, seed_option, workers_option
 from studies.known_truth import twins as truth
 from studies.known_truth.couplings import bounds_by_stratum, compare_couplings
 
@@ -24,8 +25,8 @@ COUPLINGS = ("independent", "ancestral", "monotone")
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), required=True)
-@click.option("--model", default="reference", show_default=True, help="counts, reference or a checkpoint.")
+@out_option
+@model_option()
 @click.option("--simulated", default=150, show_default=True, help="Patients of the simulated trial.")
 @click.option("--patients", default=24, show_default=True, help="Patients with twins.")
 @click.option("--particles", default=4, show_default=True)
@@ -33,8 +34,8 @@ COUPLINGS = ("independent", "ancestral", "monotone")
 @click.option("--coupling", "couplings", multiple=True, default=COUPLINGS, show_default=True)
 @click.option("--rho", "rhos", multiple=True, type=float, help="Also twins under this correlation of the two worlds' noise.")
 @click.option("--week", default=48, show_default=True)
-@click.option("--seed", default=5, show_default=True)
-@click.option("--workers", default=1, show_default=True)
+@seed_option(5)
+@workers_option()
 def main(
     out: Path,
     model: str,

@@ -2,7 +2,7 @@
 
 New phantom patients under every arm, week 96; each pair's mean with and without the expectation as control variate.
 
-    python studies/expected_against_sampled.py --out results [--patients 10] [--draws 64] [--seed 64]
+    python -m studies.expected_against_sampled --out results [--patients 10] [--draws 64] [--seed 64]
 """
 
 from pathlib import Path
@@ -15,6 +15,7 @@ import causalms as cms
 from causalms.causal import Running
 from causalms.generator import controlled_means
 from causalms.tables import write_table
+from studies.common import model_option, out_option, seed_option, workers_option
 
 WEEK = 96
 
@@ -49,12 +50,12 @@ def by_arm(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 @click.command()
-@click.option("--out", required=True, type=click.Path(path_type=Path))
-@click.option("--model", default="reference", show_default=True)
+@out_option
+@model_option()
 @click.option("--patients", default=10, show_default=True)
 @click.option("--draws", default=64, show_default=True)
-@click.option("--seed", default=64, show_default=True)
-@click.option("--workers", default=1, show_default=True)
+@seed_option(64)
+@workers_option()
 def main(out: Path, model: str, patients: int, draws: int, seed: int, workers: int) -> None:
     trial = cms.simulate_trial("pooled", patients=patients, seed=seed)
     causal_model = cms.CausalModel.load(model)

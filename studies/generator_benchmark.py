@@ -1,7 +1,7 @@
 """The generator beside its baselines: trained on one simulated trial, scored on the same patients of another.
 
-python studies/generator_benchmark.py --out results/generator_benchmark
-python studies/generator_benchmark.py --out toy --pool 60 --patients 60 --held-out 20 --budget-minutes 0.2   # a rehearsal
+python -m studies.generator_benchmark --out results/generator_benchmark
+python -m studies.generator_benchmark --out toy --pool 60 --patients 60 --held-out 20 --budget-minutes 0.2   # a rehearsal
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from causalms.phantom import PhantomTrial
 from causalms.stats import DrawsLaw, NegativeBinomialLaw
 from causalms.tables import write_table
 from studies import baselines as b
-from studies.common import ARMS
+from studies.common import ARMS, model_option, out_option, seed_option
 from studies.known_truth.forecasts import KnownOutcomes, judge
 
 WEEK = 96
@@ -40,8 +40,8 @@ TRAINED: dict[str, tuple[Callable[..., Any], Any, float]] = {
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), required=True)
-@click.option("--model", default="reference", show_default=True)
+@out_option
+@model_option()
 @click.option("--pool", default=12000, show_default=True, help="Patients of the training trial, that of the reference.")
 @click.option("--patients", default=6000, show_default=True, help="Patients of the pool, drawn at random, for the baselines.")
 @click.option("--held-out", default=500, show_default=True, help="Patients scored, in all their potential arms.")
@@ -50,7 +50,7 @@ TRAINED: dict[str, tuple[Callable[..., Any], Any, float]] = {
     "--slow", default=6, show_default=True, help="Held-out patients of the slow lineage model: two arms, two draws each."
 )
 @click.option("--budget-minutes", default=25.0, show_default=True, help="CPU minutes to train the three image baselines.")
-@click.option("--seed", default=4242, show_default=True)
+@seed_option(4242)
 @click.option("--only", default="", help="Score these models only, comma-separated.")
 def main(
     out: Path,

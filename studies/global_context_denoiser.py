@@ -3,8 +3,8 @@
 Both models share risk head, noise and sampler; the second has no frailty.  Held-out phantom patients at week 96, own arm and
 placebo; the truth is the phantom's law of counts, potential outcomes only enter the scores.
 
-    python studies/global_context_denoiser.py --out results/global_context                                 # 20 CPU minutes
-    python studies/global_context_denoiser.py --out toy --patients 60 --held-out 8 --draws 2 --budget-minutes 0.2   # a rehearsal
+    python -m studies.global_context_denoiser --out results/global_context                                 # 20 CPU minutes
+    python -m studies.global_context_denoiser --out toy --patients 60 --held-out 8 --draws 2 --budget-minutes 0.2   # a rehearsal
 """
 
 import time
@@ -26,6 +26,7 @@ from causalms.phantom import PhantomTrial
 from causalms.stats import DrawsLaw, score
 from causalms.tables import write_table
 from studies import baselines as b
+from studies.common import model_option, out_option, seed_option
 
 WEEK = 96
 MEASURES = ("sampled mean / true mean", "variance / truth", "share of zeros / truth", "dispersion / truth", "CRPS", "log score")
@@ -83,13 +84,13 @@ def table(found: dict[str, tuple[np.ndarray, float]], rate: np.ndarray, y: np.nd
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), required=True)
-@click.option("--model", default="reference", show_default=True)
+@out_option
+@model_option()
 @click.option("--patients", default=2000, show_default=True, help="Of the training trial (seed 2026).")
 @click.option("--held-out", default=60, show_default=True)
 @click.option("--draws", default=4, show_default=True)
 @click.option("--budget-minutes", default=10.0, show_default=True, help="CPU minutes to train the global-context denoiser.")
-@click.option("--seed", default=4242, show_default=True)
+@seed_option(4242)
 def main(out: Path, model: str, patients: int, held_out: int, draws: int, budget_minutes: float, seed: int) -> None:
     """Write global_context.csv; the trained denoiser is kept in OUT and reused."""
     torch.set_num_threads(1)

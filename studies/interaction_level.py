@@ -2,7 +2,7 @@
 
 Counts are negative binomial (variance m + 2 m^2); the rate ratio is 0.4 in every patient while the factors change the risk.
 
-python studies/interaction_level.py --out results --repetitions 1000 --shrinkage-repetitions 40
+python -m studies.interaction_level --out results --repetitions 1000 --shrinkage-repetitions 40
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from causalms.errors import ConvergenceError, RefusalError
 from causalms.stats import adjusted_p_values
 from causalms.subgroups import ShrinkageModel, forest, interaction_test, shrink
 from causalms.tables import write_table
+from studies.common import out_option, seed_option
 
 SIZE, RATIO = 0.5, 0.4
 FACTORS = {"gd": 2, "age": 2, "sex": 2, "region": 3}
@@ -114,10 +115,10 @@ def collapse(prior: str, patients: int, repetitions: int, seed: int, modificatio
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), required=True)
+@out_option
 @click.option("--repetitions", default=1000, show_default=True)
 @click.option("--shrinkage-repetitions", default=40, show_default=True, help="0 leaves shrinkage out.")
-@click.option("--seed", default=17, show_default=True)
+@seed_option(17)
 def main(out: Path, repetitions: int, shrinkage_repetitions: int, seed: int) -> None:
     """Write interaction_level.csv."""
     rows: list[dict[str, object]] = []

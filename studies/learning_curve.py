@@ -1,6 +1,6 @@
 """How many patients does the generator need?  R2 and CRPS of the risk head against the size of its training trial.
 
-python studies/learning_curve.py --out results/learning_curve
+python -m studies.learning_curve --out results/learning_curve
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from causalms.generator import Generator, config
 from causalms.generator.train import train
 from causalms.stats import NegativeBinomialLaw, score
 from causalms.tables import write_table
+from studies.common import out_option, seed_option, workers_option
 
 WEEK = 96
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), required=True)
+@out_option
 @click.option("--sizes", default="100,300,1000,2000", show_default=True)
 @click.option("--held-out", default=500, show_default=True, help="Patients scored, in all their potential arms.")
-@click.option("--seed", default=4242, show_default=True)
-@click.option("--workers", default=1, show_default=True)
+@seed_option(4242)
+@workers_option()
 def main(out: Path, sizes: str, held_out: int, seed: int, workers: int) -> None:
     """Write learning_curve.csv and its figure; trained models are kept in OUT and reused."""
     trial = cms.simulate_trial("pooled", patients=held_out, seed=seed, workers=workers)

@@ -4,7 +4,7 @@ A contrast can be predicted where both of its arms occur in the other trials.  I
 trials alone, so the default design adds a second trial for each drug against placebo (ALLEGRO, CONFIRM), with the
 effects of the first by construction.
 
-python studies/leave_one_trial_out.py --out results/leave_one_trial_out --patients 1000 --steps 200
+python -m studies.leave_one_trial_out --out results/leave_one_trial_out --patients 1000 --steps 200
 
 (about 20 minutes of one core)
 """
@@ -28,6 +28,7 @@ from causalms.phantom import load_design
 from causalms.phantom.design import Design
 from causalms.report import figures
 from causalms.tables import arm_order, write_table
+from studies.common import out_option, seed_option, workers_option
 
 
 def paired_trials() -> Design:
@@ -51,15 +52,15 @@ def shared_arms(training: pd.DataFrame, held_out: pd.DataFrame) -> list[str]:
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), required=True)
+@out_option
 @click.option("--design", default="paired", show_default=True, help="paired, or a design of causalms simulate.")
 @click.option("--config", "name", default="small", show_default=True)
 @click.option("--patients", default=1000, show_default=True)
 @click.option("--steps", default=200, show_default=True, help="Of the risk head, for every trial left out.")
 @click.option("--week", default=96, show_default=True)
 @click.option("--margin", default=1.25, show_default=True, help="Equivalence margin, fixed before the run.")
-@click.option("--seed", default=15, show_default=True)
-@click.option("--workers", default=1, show_default=True)
+@seed_option(15)
+@workers_option()
 def main(out: Path, design: str, name: str, patients: int, steps: int, week: int, margin: float, seed: int, workers: int) -> None:
     """Write contrasts.csv (one row a contrast), agreement.csv (results), across.csv, not_predicted.csv and agreement.png.
 

@@ -2,8 +2,8 @@
 
 One evaluation a patient, arm and week against the known law; masks only for the size of lesions and the seconds of a draw.
 
-    python studies/model_card.py --out studies/results/model_card [--model reference] [--patients 500] [--seed 4242]
-    python studies/model_card_tables.py          # puts the tables into causalms/generator/MODEL_CARD.md
+    python -m studies.model_card --out studies/results/model_card [--model reference] [--patients 500] [--seed 4242]
+    python -m studies.model_card_tables          # puts the tables into causalms/generator/MODEL_CARD.md
 """
 
 import json
@@ -23,7 +23,7 @@ from causalms.lesions import LesionRule
 from causalms.phantom import PhantomTrial
 from causalms.stats import NegativeBinomialLaw
 from causalms.tables import write_table
-from studies.common import ARMS
+from studies.common import ARMS, model_option, out_option, seed_option, workers_option
 from studies.known_truth.forecasts import KnownOutcomes, judge
 
 WEEK, WEEKS = 96, (24, 36, 48, 72, 96)  # 36 and 72 were never a visit
@@ -86,13 +86,13 @@ def lesion_sizes(generator: Generator, trial: PhantomTrial, masks: int) -> dict[
 
 
 @click.command()
-@click.option("--out", required=True, type=click.Path(path_type=Path))
-@click.option("--model", default="reference", show_default=True)
+@out_option
+@model_option()
 @click.option("--patients", default=500, show_default=True)
 @click.option("--masks", default=100, show_default=True)
 @click.option("--repetitions", default=500, show_default=True, help="Of the bootstrap over patients.")
-@click.option("--seed", default=4242, show_default=True)
-@click.option("--workers", default=1, show_default=True)
+@seed_option(4242)
+@workers_option()
 def main(out: Path, model: str, patients: int, masks: int, repetitions: int, seed: int, workers: int) -> None:
     trial = cms.simulate_trial("pooled", patients=patients, seed=seed, workers=workers)
     causal_model, generator = cms.CausalModel.load(model), Generator.load(model)

@@ -1,6 +1,6 @@
 """Put the tables of studies/results/model_card into the model card, between its markers, so that card and results never differ.
 
-python studies/model_card_tables.py [--results studies/results] [--card causalms/generator/MODEL_CARD.md]
+python -m studies.model_card_tables [--results studies/results] [--card causalms/generator/MODEL_CARD.md]
 """
 
 import json

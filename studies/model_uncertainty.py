@@ -1,7 +1,7 @@
 """Does the model's own uncertainty cover the truth? Population rate ratios in simulated trials, expected-count path.
 
-python studies/model_uncertainty.py --out studies/results --model reference
-python studies/model_uncertainty.py --out studies/results --model counts --patients 600 --trials 400
+python -m studies.model_uncertainty --out studies/results --model reference
+python -m studies.model_uncertainty --out studies/results --model counts --patients 600 --trials 400
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import pandas as pd
 import causalms as cms
 from causalms.causal import Running
 from causalms.tables import read_table, write_table
+from studies.common import model_option, out_option, seed_option, workers_option
 from studies.known_truth.model_coverage import rate_ratio_coverage
 
 CONTRASTS = (
@@ -25,13 +26,13 @@ CONTRASTS = (
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), required=True)
-@click.option("--model", default="reference", show_default=True, help="counts, reference or a checkpoint.")
+@out_option
+@model_option()
 @click.option("--patients", default=400, show_default=True, help="Patients of the large phantom and of each simulated trial.")
 @click.option("--trials", default=200, show_default=True)
 @click.option("--week", default=48, show_default=True)
-@click.option("--seed", default=6, show_default=True)
-@click.option("--workers", default=1, show_default=True)
+@seed_option(6)
+@workers_option()
 def main(out: Path, model: str, patients: int, trials: int, week: int, seed: int, workers: int) -> None:
     """Write model_uncertainty.csv: coverage by contrast with binomial errors; rows of other models stay."""
     phantom = cms.simulate_trial("pooled", patients=patients, seed=seed)

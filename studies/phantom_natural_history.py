@@ -3,7 +3,7 @@
 Observed rate ratios compare the randomised arms of one trial at week 96, as the trial itself would; the other rows are
 of potential outcomes of every patient under every arm. Intervals from resampling patients.
 
-    python studies/phantom_natural_history.py --out results [--design pooled-2131] [--patients 2131] [--seed 1]
+    python -m studies.phantom_natural_history --out results [--design pooled-2131] [--patients 2131] [--seed 1]
 """
 
 from pathlib import Path
@@ -14,6 +14,7 @@ import pandas as pd
 
 import causalms as cms
 from causalms.tables import write_table
+from studies.common import out_option, seed_option
 
 PLACEBO, SC = "placebo", "interferon-beta-1a-sc"
 COLUMNS = ["trial", "arm", "age", "gd_lesions", "t2_volume_ml", "net2_lesions_week96"]
@@ -69,10 +70,10 @@ PUBLISHED += ["0.56 (0.47-0.67)", "0.49 (0.35-0.68)", "0.64 (0.45-0.90)", "0.60 
 
 
 @click.command()
-@click.option("--out", required=True, type=click.Path(path_type=Path))
+@out_option
 @click.option("--design", default="pooled-2131", show_default=True)
 @click.option("--patients", default=2131, show_default=True)
-@click.option("--seed", default=1, show_default=True)
+@seed_option(1)
 def main(out: Path, design: str, patients: int, seed: int) -> None:
     trial = cms.simulate_trial(design, patients, seed)
     wide = trial.truth.table.pivot(index="participant_id", columns=["arm", "visit_week"], values="true_lesions")

@@ -2,7 +2,7 @@
 
 Both sides are counted by one rule, T2 masks on one 2 mm grid; intervals from resampling patients.
 
-    python studies/phantom_realism.py --open-ms PATH --out results [--patients 100] [--seed 1]
+    python -m studies.phantom_realism --open-ms PATH --out results [--patients 100] [--seed 1]
 """
 
 from pathlib import Path
@@ -19,6 +19,7 @@ import causalms as cms
 from causalms.lesions import lesion_table
 from causalms.tables import write_table
 from causalms.trials import mni_space, resample_trial, template_anatomy
+from studies.common import out_option, seed_option
 
 SPACE = mni_space("2mm")
 LEAST_MM3 = 16  # two voxels of the grid: lesions that can be seen on both sides
@@ -44,9 +45,9 @@ def likeness(real, phantom):
 
 @click.command()
 @click.option("--open-ms", required=True, type=click.Path(path_type=Path, exists=True), envvar="CAUSALMS_OPEN_MS")
-@click.option("--out", required=True, type=click.Path(path_type=Path))
+@out_option
 @click.option("--patients", default=100, show_default=True)
-@click.option("--seed", default=1, show_default=True)
+@seed_option(1)
 def main(open_ms: Path, out: Path, patients: int, seed: int) -> None:
     phantom = cms.simulate_trial("pooled", patients, seed, "2mm")
     names = list(phantom.participants["participant_id"])

@@ -1,6 +1,6 @@
 """Patients a CPU second and peak memory of writing simulated trials, images included, each trial in a process of its own.
 
-python studies/phantom_speed.py --out results [--patients 40 --patients 160] [--grid 4mm --grid 3mm]
+python -m studies.phantom_speed --out results [--patients 40 --patients 160] [--grid 4mm --grid 3mm]
 """
 
 import json
@@ -14,6 +14,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from causalms.tables import write_table
+from studies.common import out_option
 
 MEASURE = """
 import json, resource, sys, time
@@ -29,7 +30,7 @@ print(json.dumps({"cpu_seconds": seconds, "peak_gb": resource.getrusage(resource
 
 
 @click.command()
-@click.option("--out", required=True, type=click.Path(path_type=Path))
+@out_option
 @click.option("--patients", multiple=True, default=(40, 160), show_default=True)
 @click.option("--grid", "grids", multiple=True, default=("4mm", "3mm"), show_default=True)
 def main(out: Path, patients: tuple[int, ...], grids: tuple[str, ...]) -> None:

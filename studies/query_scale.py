@@ -1,6 +1,6 @@
 """Processor seconds and peak memory of the expected-effect query of six arms, for growing trials in one process.
 
-python studies/query_scale.py --out studies/results --model reference
+python -m studies.query_scale --out studies/results --model reference
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import pandas as pd
 import causalms as cms
 from causalms.causal import Running
 from causalms.tables import write_table
-from studies.common import ARMS
+from studies.common import ARMS, model_option, out_option, seed_option
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), required=True)
-@click.option("--model", default="reference", show_default=True)
+@out_option
+@model_option()
 @click.option("--patients", "sizes", multiple=True, type=int, default=(300, 1000, 2131), show_default=True)
 @click.option("--week", default=48, show_default=True)
-@click.option("--seed", default=8, show_default=True)
+@seed_option(8)
 def main(out: Path, model: str, sizes: tuple[int, ...], week: int, seed: int) -> None:
     """Write query_scale.csv: one row a trial, smallest first; memory that is flat does not grow from row to row."""
     causal_model = cms.CausalModel.load(model)

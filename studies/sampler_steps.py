@@ -2,7 +2,7 @@
 
 Masks of new phantom patients at known intensities (0.25 to 40 lesions, log-spaced); the same patients and noise in every cell.
 
-    python studies/sampler_steps.py --out results [--model reference] [--masks 60] [--seed 7]
+    python -m studies.sampler_steps --out results [--model reference] [--masks 60] [--seed 7]
 """
 
 import time
@@ -21,6 +21,7 @@ from causalms.generator import SAMPLERS, Generator
 from causalms.generator.noise import normal_from_frailty
 from causalms.generator.train.count_calibration import fit_curve
 from causalms.tables import write_table
+from studies.common import model_option, out_option, seed_option
 
 STEPS = (4, 6, 8, 12, 16, 20)
 BANDS = {"all": (0.0, np.inf), "below 2": (0.0, 2.0), "2 to 10": (2.0, 10.0), "above 10": (10.0, np.inf)}
@@ -88,10 +89,10 @@ def figure(table: pd.DataFrame) -> plt.Figure:
 
 
 @click.command()
-@click.option("--out", required=True, type=click.Path(path_type=Path))
-@click.option("--model", default="reference", show_default=True)
+@out_option
+@model_option()
 @click.option("--masks", default=60, show_default=True)
-@click.option("--seed", default=7, show_default=True)
+@seed_option(7)
 def main(out: Path, model: str, masks: int, seed: int) -> None:
     torch.set_num_threads(1)
     generator, rows = Generator.load(model), []

@@ -1,6 +1,6 @@
 """Train the checkpoint that ships with the package on a simulated trial (about two hours of one core and 12 GB).
 
-python studies/train_reference.py --out reference.safetensors
+python -m studies.train_reference --out reference.safetensors
 """
 
 from __future__ import annotations
@@ -19,20 +19,21 @@ from causalms.generator.inputs import template_planes
 from causalms.generator.train import train
 from causalms.generator.train.data import training_set
 from causalms.generator.train.level_calibration import LevelEvidence, fold_levels, fold_readout, level_evidence
+from studies.common import out_option, seed_option, workers_option
 
 #: Patients simulated at a time for the arms' levels, so that memory stays flat.
 CHUNK = 500
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), required=True)
+@out_option
 @click.option("--config", "name", default="small", show_default=True)
 @click.option("--patients", default=12000, show_default=True, help="Of the training trial (seed 2026).")
 @click.option("--level-patients", default=36000, show_default=True, help="Of further trials, for readout, levels and sizes.")
-@click.option("--seed", default=0, show_default=True)
+@seed_option(0)
 @click.option("--budget-minutes", default=75.0, show_default=True)
 @click.option("--device", default="auto", show_default=True)
-@click.option("--workers", default=2, show_default=True)
+@workers_option(2)
 def main(
     out: Path, name: str, patients: int, level_patients: int, seed: int, budget_minutes: float, device: str, workers: int
 ) -> None:

@@ -1,6 +1,6 @@
 """Ten thousand bootstrap replicates of an adjusted rate ratio at n = 1,000, against loops over statsmodels fits, in one run.
 
-python studies/benchmarks/bootstrap_speed.py --out results
+python -m studies.benchmarks.bootstrap_speed --out results
 """
 
 from __future__ import annotations

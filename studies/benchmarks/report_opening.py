@@ -1,6 +1,6 @@
 """How long a report of 200 figures and 200 tables takes to open in Chromium, beside an empty page opened in the same run.
 
-python studies/benchmarks/report_opening.py --out report_opening.csv
+python -m studies.benchmarks.report_opening --out report_opening.csv
 
 Wall time until the load event depends on what else the machine does; processor seconds of the whole browser do not, so
 both are given.

@@ -4,7 +4,7 @@ Aim: which intervals and tests keep their promise for lesion counts.  Data: the 
 0.5 and 1, 25 to 250 patients an arm, and Horton counts as negative control (overdispersed).
 Estimand: the marginal log rate ratio.
 
-    python studies/operating_characteristics --out results [--repetitions 10000] [--seed 1]
+    python -m studies.operating_characteristics --out results [--repetitions 10000] [--seed 1]
 """
 
 from __future__ import annotations
