@@ -144,6 +144,7 @@ class _Weighted:
     outcome: Array
     time: Array
     covariates: Array
+    source: str
 
 
 def _weighted_patients(
@@ -164,7 +165,7 @@ def _weighted_patients(
     if not covariates.complete.all():
         row = int(np.flatnonzero(~covariates.complete)[0]) + 1
         raise InputError(f"{source}: row {row} lacks a covariate of {missing_given!r}; weights need it for every patient")
-    return _Weighted(labels, observed, y, time, covariates.matrix(np.arange(len(table)))[0])
+    return _Weighted(labels, observed, y, time, covariates.matrix(np.arange(len(table)))[0], source)
 
 
 def _weighted_row(
@@ -177,7 +178,9 @@ def _weighted_row(
     of_patients = patients.observed, patients.outcome, patients.time, patients.covariates
     theta, influence, heaviest = _weighted_means(codes, among, len(present), of_patients)
     if heaviest > 0.5:
-        raise RefusalError(f"one patient carries {heaviest:.0%} of an arm's weight; use fewer covariates in `missing_given`")
+        raise RefusalError(
+            f"{patients.source}: one patient carries {heaviest:.0%} of an arm's weight; use fewer covariates in `missing_given`"
+        )
     covariance = Covariance(influence.T @ influence, "influence function, weights estimated")
     index = present.index(name)
     contrast = contrast_with_reference(theta, covariance, index, scale=measure.scale, level=level, arms=present)

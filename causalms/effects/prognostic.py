@@ -62,11 +62,11 @@ def savings(analysis: Analysis) -> tuple[Saving, ...]:
     Examples
     --------
     >>> import numpy as np, pandas as pd
-    >>> from causalms.effects.observed import analyse
+    >>> from causalms.effects import Method, analyse
     >>> rng = np.random.default_rng(0)
     >>> score = np.exp(rng.normal(size=200))
     >>> table = pd.DataFrame({"y": rng.poisson(score), "score": score, "arm": ["a", "b"] * 100})
-    >>> saved = savings(analyse(table, outcome="y", reference="a", prognostic=["score"]))[0]
+    >>> saved = savings(analyse(table, outcome="y", reference="a", method=Method(prognostic=["score"])))[0]
     >>> saved.variance_ratio < 0.6, saved.equivalent_n > 330
     (True, True)
     """
