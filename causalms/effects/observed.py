@@ -285,7 +285,8 @@ def analyse_data(
     if settings.test != "wald":
         contrasts = _tested(data, contrasts, settings)
         covariance = replace(covariance, name=f"{covariance.name}; p: {TEST_NAMES[settings.test]}")
-    words = population_words or populations[0].words
+    left_out = any("left out for a missing value" in note for note in data.notes)
+    words = population_words or populations[0].words + (" with complete data" if left_out else "")
     estimands = tuple(estimand_of(data, settings, outcome, arm, words, intercurrent_events) for arm in data.arms[1:])
     notes = data.notes + more + notes_of(data, settings, fit) + tuple(filter(None, (who.note for who in populations)))
     if settings.estimator == "unadjusted" and populations[0].randomised and len(populations[0].trials) > 1:

@@ -51,7 +51,7 @@ def publication_table(analysis: Analysis, p_adjusted: Sequence[float] | None = N
         start, tables = 0, []
         for part in analysis.parts:
             share = None if p_adjusted is None else p_adjusted[start : start + len(part.reported)]
-            tables.append(publication_table(part, share).assign(population=part.populations[0].words))
+            tables.append(publication_table(part, share).assign(population=part.estimands[0].population))
             start += len(part.reported)
         return pd.concat(tables, ignore_index=True)
     measure, level = analysis.settings.measure, f"{100 * analysis.settings.level:g}% CI"
