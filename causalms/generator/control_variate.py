@@ -122,7 +122,7 @@ def controlled_means(draws: pd.DataFrame, expected: pd.DataFrame, seed: int) -> 
     Returns
     -------
     DataFrame
-        participant_id, arm, visit_week, expected_net2_lesions and the fields of :class:`ControlledMean`.
+        participant_id, arm, visit_week, expected_net2_lesions and the fields of ``ControlledMean``.
 
     Raises
     ------

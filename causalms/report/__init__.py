@@ -46,3 +46,7 @@ def __getattr__(name: str) -> Any:
     if name == "write_report":
         return importlib.import_module("causalms.report.page").write_report
     raise AttributeError(f"module 'causalms.report' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -59,7 +59,7 @@ def read_mask(path: Path) -> tuple[np.ndarray, Space]:
     Raises
     ------
     InputError
-        As :func:`read_volume`, or if the file holds anything but 0 and 1.
+        As ``read_volume``, or if the file holds anything but 0 and 1.
     """
     values, space = read_volume(path)
     return binary(path, values), space
@@ -81,7 +81,7 @@ def read_space(path: Path) -> Space:
     Raises
     ------
     InputError
-        As :func:`read_volume`, as far as the header tells.
+        As ``read_volume``, as far as the header tells.
     """
     return _space(path, _image(path, _bytes_of(path, only_header=True)))
 
@@ -113,7 +113,7 @@ def write_map(path: Path, values: np.ndarray, space: Space) -> None:
     Raises
     ------
     UsageError, InputError
-        As :func:`write_image`.
+        As ``write_image``.
     """
     numbers = _fitting(path, values, space)
     if not np.isfinite(numbers).all():
