@@ -6,10 +6,13 @@ from pathlib import Path
 
 import click
 
+from causalms.cli.inputs import baseline_option
+
 
 @click.command()
 @click.argument("trial", metavar="DIR", type=click.Path(path_type=Path))
-def command(trial: Path) -> None:
+@baseline_option
+def command(trial: Path, baseline: str | None) -> None:
     """List every problem of the BIDS folder DIR, one line each with its mend (exit code 1), or sum it up (exit code 0).
 
     \b
@@ -17,12 +20,14 @@ def command(trial: Path) -> None:
       causalms check my_trial
     """  # noqa: D301
     from causalms.errors import InputError
-    from causalms.trials import check_trial, summary_table
+    from causalms.trials import check_trial, load_trial, summary_table
 
-    problems = check_trial(trial)
+    problems = check_trial(trial, baseline)
     for problem in problems:
         click.echo(problem)
     if problems:
         raise InputError(f"{trial}: {len(problems)} problem{'s' * (len(problems) > 1)}, listed above; mend them and check again")
-    click.echo(summary_table(trial).to_string(index=False))
+    for note in load_trial(trial, baseline=baseline, follow_ups=False).notes:
+        click.echo(f"note: {note}")
+    click.echo(summary_table(trial, baseline).to_string(index=False))
     click.echo(f"{trial}: no problem found")

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from causalms.cli.inputs import baseline_option
+
 
 @click.command()
 @click.argument("trial", metavar="DIR", type=click.Path(path_type=Path))
@@ -16,6 +18,7 @@ import click
 @click.option("--week", default=48.0, show_default=True, help="Follow-up week.")
 @click.option("--draws", default=8, show_default=True, type=click.IntRange(min=0), help="Sampled masks an arm.")
 @click.option("--masks", is_flag=True, help="Write the sampled masks too (risk maps are always written).")
+@baseline_option
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
 def command(
     trial: Path,
@@ -26,6 +29,7 @@ def command(
     week: float,
     draws: int,
     masks: bool,
+    baseline: str | None,
     seed: int,
 ) -> None:
     """Forecast new and enlarging T2 lesions of patients in DIR (a BIDS folder in MNI152 space) under each arm.
@@ -46,7 +50,7 @@ def command(
     from causalms.trials import load_trial
 
     generator = Generator.load(model)
-    loaded = load_trial(trial, participants or None)
+    loaded = load_trial(trial, participants or None, baseline=baseline, follow_ups=False)
     chosen = tuple(loaded.participants["participant_id"])
     wanted = arms or generator.arms
     tables: list[pd.DataFrame] = []

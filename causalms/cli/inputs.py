@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import pandas as pd
 
 from causalms.errors import InputError, UsageError
 from causalms.tables import read_table, validate
+
+#: Which session of a BIDS folder is baseline, for every verb that reads scans.
+baseline_option = click.option(
+    "--baseline", metavar="SESSION", help="Session of the baseline scans.  [default: told by names, dates or numbers, and said]"
+)
 
 
 def read_draws(path: str) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from causalms.cli.inputs import baseline_option
 from causalms.errors import CausalmsError, UsageError
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 @click.option("--week", "weeks", multiple=True, type=float, help="Visit week; repeat for several.  [default: 48]")
 @click.option("--model", default="reference", show_default=True, help="A checkpoint, 'reference', or 'counts' (see below).")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(min=1), help="Processes; the numbers stay the same.")
+@baseline_option
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Key of the exogenous noise.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Table to write (.parquet, .csv or .tsv).")
 def command(source: Path, model: str, out: Path, workers: int, **given: Any) -> None:
@@ -74,7 +76,9 @@ def command(source: Path, model: str, out: Path, workers: int, **given: Any) -> 
     options = QueryOptions(**given)
     options.refuse_contradictions(out)
     query = options.query()
-    trial = _trial(source)
+    trial = _trial(source, options.baseline)
+    for note in trial.notes:
+        click.echo(f"note: {note}")
     parts = out.with_name(out.name + ".parts")
     run = _Run(_model(model, trial, query), trial, query, options, Running(workers, progress=True, parts=parts))
     try:
@@ -106,6 +110,7 @@ class QueryOptions:
     registry: bool
     draws: int
     weeks: tuple[float, ...]
+    baseline: str | None
     seed: int
 
     def refuse_contradictions(self, out: Path) -> None:
@@ -181,15 +186,17 @@ class QueryOptions:
         return query
 
 
-def _trial(source: Path) -> Any:
+def _trial(source: Path, baseline: str | None) -> Any:
     from causalms.causal import as_trial
     from causalms.tables import read_table
 
     if source.is_file():
+        if baseline is not None:
+            raise UsageError("--baseline is about scans, and a table has none; leave it out or give a BIDS folder")
         return as_trial(read_table(source))
     from causalms.trials import load_trial
 
-    return load_trial(source)
+    return load_trial(source, baseline=baseline)
 
 
 def _model(model: str, trial: Any, query: Query) -> CausalModel:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from causalms.cli.inputs import baseline_option
+
 
 @click.command()
 @click.argument("trial", metavar="DIR", type=click.Path(path_type=Path))
@@ -14,8 +16,18 @@ import click
 @click.option("--budget-minutes", type=click.FloatRange(min=0.05), help="Minutes of optimisation; the schedule is fitted to it.")
 @click.option("--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda"]))
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(min=1), help="Processes that read patients.")
+@baseline_option
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
-def command(trial: Path, out: Path, name: str, budget_minutes: float | None, device: str, workers: int, seed: int) -> None:
+def command(
+    trial: Path,
+    out: Path,
+    name: str,
+    budget_minutes: float | None,
+    device: str,
+    workers: int,
+    baseline: str | None,
+    seed: int,
+) -> None:
     """Train a generator on the trial in DIR (its observed arms and visits) and write it to a checkpoint.
 
     Beside the checkpoint OUT.safetensors stand OUT.training.csv and OUT.training.png, the log. A run that was killed leaves
@@ -38,7 +50,10 @@ def command(trial: Path, out: Path, name: str, budget_minutes: float | None, dev
     if out.suffix != ".safetensors":
         raise UsageError(f"--out {out}: a checkpoint ends in .safetensors; name it so")
     model, recipe = config(name)
-    generator = train(load_trial(trial), out, model, recipe, seed, budget_minutes, device, workers)
+    loaded = load_trial(trial, baseline=baseline)
+    for note in loaded.notes if first_process() else ():
+        click.echo(f"note: {note}")
+    generator = train(loaded, out, model, recipe, seed, budget_minutes, device, workers)
     if not first_process():
         return
     log = out.with_suffix(".training.csv")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
 from causalms.errors import InputError
@@ -68,22 +67,6 @@ def sessions(root: Path, participant_id: str) -> frozenset[str]:
         if base.is_dir():
             found |= {entry.name for entry in base.iterdir() if entry.name.startswith("ses-") and entry.is_dir()}
     return frozenset(found)
-
-
-def baseline_session(found: Iterable[str]) -> str | None:
-    """Which of a trial's sessions is baseline: ``ses-w00``, else the first whose name tells no follow-up week.
-
-    It is one for the whole trial: a participant who lacks it has no baseline. None if there are no session folders.
-
-    Examples
-    --------
-    >>> baseline_session(["ses-w48", "ses-w00"]), baseline_session(["ses-02", "ses-01"]), baseline_session([])
-    ('ses-w00', 'ses-01', None)
-    """
-    names = sorted(set(found))
-    if "ses-w00" in names or not names:
-        return "ses-w00" if names else None
-    return next((name for name in names if not week_of_session(name)), "ses-w00")
 
 
 def find(root: Path, expected: Path) -> Path | None:

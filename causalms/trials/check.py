@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,11 +13,12 @@ import pandas as pd
 
 from causalms.errors import InputError, named_arguments
 from causalms.tables import PARTICIPANTS_COLUMNS, net2_column, validate
-from causalms.trials.bids import baseline_session, image_path, mask_path, session_of_week, sessions, week_of_session
+from causalms.trials.bids import image_path, mask_path, session_of_week, sessions, week_of_session
 from causalms.trials.dictionary import outcome_week
 from causalms.trials.folder import check_finite, image_file, load_trial, mask_file
 from causalms.trials.nifti import binary, read_volume
 from causalms.trials.participants import read_raw_participants, respell_sex
+from causalms.trials.sessions import choose_baselines
 from causalms.trials.space import Space
 from causalms.trials.trial import MODALITIES
 
@@ -36,7 +36,7 @@ class Problem:
 
 
 @named_arguments
-def check_trial(path: str | os.PathLike[str]) -> list[Problem]:
+def check_trial(path: str | os.PathLike[str], baseline: str | None = None) -> list[Problem]:
     """List every problem of a trial folder.
 
     Looked for: an unreadable table, missing or repeated ids, values outside a column's schema, arms of one patient (any drug is
@@ -49,6 +49,8 @@ def check_trial(path: str | os.PathLike[str]) -> list[Problem]:
     ----------
     path : path-like
         BIDS folder.
+    baseline : str, optional
+        The session that is baseline; by default told as :func:`causalms.load_trial` tells it.
 
     Returns
     -------
@@ -72,17 +74,20 @@ def check_trial(path: str | os.PathLike[str]) -> list[Problem]:
     problems = [*_identity(table, file), *_values(table, file), *_arms(table, file)]
     ids = [name if name.startswith("sub-") else f"sub-{name}" for name in table["participant_id"].dropna().unique()]
     seen = {name: sessions(root, name) for name in ids}
-    baseline = baseline_session(itertools.chain.from_iterable(seen.values()))
+    try:
+        baselines = choose_baselines(root, seen, baseline).session
+    except InputError as error:
+        return [*problems, _as_problem(error)]
     grids: dict[str, Space] = {}
     for participant_id in ids:
         weeks = sorted(week for session in seen[participant_id] if (week := week_of_session(session)))
-        problems += _patient(root, participant_id, baseline, weeks, table, grids)
+        problems += _patient(root, participant_id, baselines[participant_id], weeks, table, grids)
     return [*problems, *_between(grids)]
 
 
-def summary_table(path: str | os.PathLike[str]) -> pd.DataFrame:
+def summary_table(path: str | os.PathLike[str], baseline: str | None = None) -> pd.DataFrame:
     """Patients, images and follow-up masks by trial and arm, for a folder without problems."""
-    trial = load_trial(path)
+    trial = load_trial(path, baseline=baseline)
     people = trial.participants.assign(arm=trial.participants["arm"].fillna("not given"))
     grouped = people.groupby(["trial", "arm"], sort=False)
     table = grouped.agg(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import numpy as np
 
 from causalms.errors import InputError, named_arguments
 from causalms.trials.bids import (
-    baseline_session,
     find,
     image_path,
     mask_path,
@@ -25,6 +23,7 @@ from causalms.trials.derived import fill_from_masks
 from causalms.trials.dictionary import outcome_week
 from causalms.trials.nifti import binary, read_mask, read_space, read_volume
 from causalms.trials.participants import dataset_name, read_participants
+from causalms.trials.sessions import choose_baselines
 from causalms.trials.space import Space
 from causalms.trials.trial import MASKS, MODALITIES, Trial
 
@@ -38,17 +37,17 @@ class FolderSource:
     root : Path
     space : Space
         The trial's grid; an image on another is refused, never resampled.
-    baseline : str or None
-        The session that is baseline.
+    baseline : mapping of str to (str or None)
+        The session of each participant that is baseline.
     """
 
     root: Path
     space: Space
-    baseline: str | None
+    baseline: Mapping[str, str | None]
 
     def image(self, participant_id: str, modality: str) -> np.ndarray | None:
         """Baseline image, float32; None if there is none."""
-        path = image_file(self.root, participant_id, modality, self.baseline)
+        path = image_file(self.root, participant_id, modality, self.baseline[participant_id])
         if path is None:
             return None
         values, space = read_volume(path)
@@ -59,7 +58,7 @@ class FolderSource:
 
     def mask(self, participant_id: str, kind: str, week: int) -> np.ndarray | None:
         """Mask, bool; None if there is none."""
-        path = mask_file(self.root, participant_id, kind, week, self.baseline)
+        path = mask_file(self.root, participant_id, kind, week, self.baseline[participant_id])
         if path is None:
             return None
         values, space = read_volume(path)
@@ -69,7 +68,7 @@ class FolderSource:
     def _same_grid(self, participant_id: str, path: Path, space: Space) -> None:
         if self.space.same_as(space):
             return
-        own = grids(self.root, participant_id, self.baseline)
+        own = grids(self.root, participant_id, self.baseline[participant_id])
         first, *others = own.items()
         for other in others:
             if not first[1].same_as(other[1]):
@@ -84,12 +83,19 @@ class FolderSource:
 
 
 @named_arguments
-def load_trial(path: str | os.PathLike[str], participants: Sequence[str] | None = None) -> Trial:
+def load_trial(
+    path: str | os.PathLike[str],
+    participants: Sequence[str] | None = None,
+    *,
+    baseline: str | None = None,
+    follow_ups: bool = True,
+) -> Trial:
     """Read a trial from a BIDS folder.
 
     The folder holds ``participants.tsv``, baseline images under ``sub-*/ses-*/anat`` and masks under
-    ``derivatives/lesions``. Sessions named ``ses-w00``, ``ses-w48`` tell their week; without ``ses-w00`` a participant's
-    first session is baseline. Columns of the participants table that are missing are filled with missing values, or
+    ``derivatives/lesions``. Sessions named ``ses-w00``, ``ses-w48`` tell their week. Which session is baseline
+    is told by names (baseline, M00, screening), dates or numbers, is said in :attr:`Trial.notes`, and refused where
+    unclear. Columns of the participants table that are missing are filled with missing values, or
     from the masks where they can be, and :attr:`Trial.notes` says so.
 
     Parameters
@@ -97,6 +103,10 @@ def load_trial(path: str | os.PathLike[str], participants: Sequence[str] | None 
     path : path-like
     participants : sequence of str, optional
         Read only these; the trial's grid is then theirs.
+    baseline : str, optional
+        The session that is baseline, with or without ``ses-``; by default told from names, dates and numbers.
+    follow_ups : bool
+        Whether outcomes that the table lacks are counted from the NET2 masks of follow-up sessions; a forecast reads none.
 
     Returns
     -------
@@ -124,7 +134,7 @@ def load_trial(path: str | os.PathLike[str], participants: Sequence[str] | None 
     root = Path(path)
     table, notes = read_participants(root)
     of_participant = {participant_id: sessions(root, participant_id) for participant_id in table["participant_id"]}
-    baseline = baseline_session(itertools.chain.from_iterable(of_participant.values()))
+    baselines = choose_baselines(root, of_participant, baseline)
     if participants is not None:
         known = set(table["participant_id"])
         for participant_id in participants:
@@ -132,9 +142,10 @@ def load_trial(path: str | os.PathLike[str], participants: Sequence[str] | None 
                 raise InputError(f"{root / 'participants.tsv'}: no participant {participant_id!r}; check the name (sub-...)")
         table = table.set_index("participant_id", drop=False).loc[list(participants)].reset_index(drop=True)
     ids = table["participant_id"].tolist()
-    space = _first_space(root, ids, baseline)
-    later = Counter(session for name in ids for session in of_participant[name] if session != baseline)
+    space = _first_space(root, ids, baselines.session)
+    later = Counter(session for name in ids for session in of_participant[name] if session != baselines.session[name])
     weeks = {week for week in (*map(week_of_session, later), *map(outcome_week, table.columns)) if week}
+    notes += [] if baselines.note is None else [baselines.note]
     notes += [
         f"session {session} of {patients} participants names no week, its NET2 masks are not read; name it after its week "
         "(ses-w48)"
@@ -142,8 +153,11 @@ def load_trial(path: str | os.PathLike[str], participants: Sequence[str] | None 
         if week_of_session(session) is None
     ]
     ordered = tuple(sorted(weeks))
-    table, derived = fill_from_masks(table, ordered, lambda pid, kind, week: own_mask(root, pid, kind, week, baseline))
-    return Trial(dataset_name(root), table, space, ordered, FolderSource(root, space, baseline), (*notes, *derived))
+    table, derived = fill_from_masks(
+        table, ordered if follow_ups else (), lambda pid, kind, week: own_mask(root, pid, kind, week, baselines.session[pid])
+    )
+    source = FolderSource(root, space, baselines.session)
+    return Trial(dataset_name(root), table, space, ordered, source, (*notes, *derived))
 
 
 def image_file(root: Path, participant_id: str, modality: str, baseline: str | None) -> Path | None:
@@ -178,19 +192,20 @@ def check_finite(path: Path, values: np.ndarray) -> None:
         raise InputError(f"{path}: {wrong} voxels are not finite (NaN or infinite); set them to 0 or export the image again")
 
 
-def _first_space(root: Path, participant_ids: Sequence[str], baseline: str | None) -> Space:
+def _first_space(root: Path, participant_ids: Sequence[str], baseline: Mapping[str, str | None]) -> Space:
     """Grid of the first image, or, where nobody has one, of the first mask."""
     for participant_id in participant_ids:
         for modality in MODALITIES:
-            file = image_file(root, participant_id, modality, baseline)
+            file = image_file(root, participant_id, modality, baseline[participant_id])
             if file is not None:
                 return read_space(file)
     for participant_id in participant_ids:
         for kind in MASKS:
-            file = mask_file(root, participant_id, kind, 0, baseline)
+            file = mask_file(root, participant_id, kind, 0, baseline[participant_id])
             if file is not None:
                 return read_space(file)
+    first = participant_ids[0]
     raise InputError(
         f"{root}: no image or mask of any participant found; expected for example "
-        f"{image_path(participant_ids[0], 'FLAIR', baseline).as_posix()} (tables alone go to causalms effects)"
+        f"{image_path(first, 'FLAIR', baseline[first]).as_posix()} (tables alone go to causalms effects)"
     )
