@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from causalms.errors import InputError
+from causalms.trials.naming import choose
 
 #: Folder of the masks inside a trial, a BIDS derivative dataset of its own.
 LESIONS = Path("derivatives") / "lesions"
@@ -70,38 +70,14 @@ def sessions(root: Path, participant_id: str) -> frozenset[str]:
 
 
 def find(root: Path, expected: Path) -> Path | None:
-    """The file at a path, or the one file that says the same with more BIDS entities (``acq-``, ``run-``, ``space-``).
+    """The file at a path, or the file beside it that says the same with other BIDS entities; None if there is none.
 
     Raises
     ------
     InputError
-        If several files fit.
+        If several files fit alike.
     """
-    exact = root / expected
-    if exact.is_file():
-        return exact
-    folder = exact.parent
-    if not folder.is_dir():
-        return None
-    wanted = _entities(expected.name)
-    fits = [entry for entry in sorted(folder.iterdir()) if _says_same(entry.name, wanted)]
-    if len(fits) > 1:
-        names = " and ".join(entry.name for entry in fits[:2])
-        raise InputError(f"{folder}: {names} both fit {exact.name}; keep one or name it exactly so")
-    return fits[0] if fits else None
-
-
-def _says_same(name: str, wanted: tuple[str, frozenset[str]]) -> bool:
-    if not name.endswith((".nii", ".nii.gz")):
-        return False
-    suffix, entities = _entities(name)
-    telling = {entity for entity in entities - wanted[1] if entity.split("-")[0] in ("sub", "ses", "ce", "label", "desc")}
-    return suffix == wanted[0] and wanted[1] <= entities and not telling
-
-
-def _entities(name: str) -> tuple[str, frozenset[str]]:
-    *entities, suffix = name.removesuffix(".gz").removesuffix(".nii").split("_")
-    return suffix, frozenset(entities)
+    return choose(root / expected.parent, expected.name)
 
 
 def _anat(participant_id: str, session: str | None) -> Path:

@@ -21,6 +21,7 @@ from causalms.trials.bids import (
 )
 from causalms.trials.derived import fill_from_masks
 from causalms.trials.dictionary import outcome_week
+from causalms.trials.naming import names_in, unread, without_person
 from causalms.trials.nifti import binary, read_mask, read_space, read_volume
 from causalms.trials.participants import dataset_name, read_participants
 from causalms.trials.sessions import choose_baselines
@@ -146,6 +147,7 @@ def load_trial(
     later = Counter(session for name in ids for session in of_participant[name] if session != baselines.session[name])
     weeks = {week for week in (*map(week_of_session, later), *map(outcome_week, table.columns)) if week}
     notes += [] if baselines.note is None else [baselines.note]
+    notes += _unread_images(root, ids, baselines.session)
     notes += [
         f"session {session} of {patients} participants names no week, its NET2 masks are not read; name it after its week "
         "(ses-w48)"
@@ -183,6 +185,22 @@ def grids(root: Path, participant_id: str, baseline: str | None) -> dict[Path, S
     files = [image_file(root, participant_id, modality, baseline) for modality in MODALITIES]
     files += [mask_file(root, participant_id, kind, 0, baseline) for kind in MASKS]
     return {file: read_space(file) for file in files if file is not None}
+
+
+def _unread_images(root: Path, participant_ids: Sequence[str], baseline: Mapping[str, str | None]) -> list[str]:
+    """Baseline images that are there and not read, in words: passed over for a better file, or of a kind that is not known."""
+    passed_over: Counter[str] = Counter()
+    unknown: Counter[str] = Counter()
+    for participant_id in participant_ids:
+        paths = [image_path(participant_id, modality, baseline[participant_id]) for modality in MODALITIES]
+        others, strangers = unread(names_in(root / paths[0].parent), [path.name for path in paths])
+        passed_over.update(map(without_person, others))
+        unknown.update(map(without_person, strangers))
+    return [
+        f"not read, {why}: " + ", ".join(f"{name} of {count} participants" for name, count in sorted(counts.items())[:8])
+        for why, counts in (("a file that fits better was", passed_over), ("no image that the model knows", unknown))
+        if counts
+    ]
 
 
 def check_finite(path: Path, values: np.ndarray) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
 
 from causalms.errors import InputError
 from causalms.tables import PARTICIPANTS_COLUMNS, validate
+from causalms.trials.dictionary import outcome_week
 
 _TEXT = ("participant_id", "trial", "site", "arm", "sex")
 _MISSING = ["", "n/a", "N/A", "NA", "nan", "NaN"]
@@ -16,7 +19,10 @@ _SEX = {"f": "F", "female": "F", "woman": "F", "m": "M", "male": "M", "man": "M"
 
 
 def read_raw_participants(root: Path) -> pd.DataFrame:
-    """The table as it stands in the file: text columns as text, ``n/a`` as missing.
+    """The table as it stands in the file: text columns as text, ``n/a`` as missing, known columns under their own name.
+
+    Column names are known in any case and with blanks, points or hyphens (``Age``, ``Disease duration``); what was respelt stands
+    in ``attrs["respelt"]``.
 
     Raises
     ------
@@ -29,11 +35,13 @@ def read_raw_participants(root: Path) -> pd.DataFrame:
     if not file.is_file():
         raise InputError(f"{file}: no such file; a trial needs a participants table (BIDS)")
     try:
-        kinds = dict.fromkeys(_TEXT, str)
+        names = pd.read_csv(file, sep="\t", dtype=str, nrows=0, encoding="utf-8-sig").columns
+        kinds = dict.fromkeys([name for name in names if _plain(name) in _TEXT], str)
         table = pd.read_csv(file, sep="\t", dtype=kinds, keep_default_na=False, na_values=_MISSING, encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{file}: not a readable tab-separated table ({reason}); export it again") from error
+    table = _known_columns(table)
     if "participant_id" not in table:
         found = ", ".join(map(str, table.columns[:10]))
         raise InputError(f"{file}: no column 'participant_id'; add it as the first one (columns found: {found})")
@@ -52,7 +60,7 @@ def read_participants(root: Path) -> tuple[pd.DataFrame, list[str]]:
     """
     file = root / "participants.tsv"
     table = read_raw_participants(root)
-    notes: list[str] = []
+    notes: list[str] = table.attrs.pop("respelt")
     identify(table, file)
     if "sex" in table:
         respelt = respell_sex(table["sex"])
@@ -70,6 +78,7 @@ def read_participants(root: Path) -> tuple[pd.DataFrame, list[str]]:
         notes.append(f"participants.tsv has no column {', '.join(absent)}: filled with missing values" + _but_trial(absent))
     table["trial"] = table["trial"].fillna(dataset_name(root))
     others = [name for name in table.columns if name not in PARTICIPANTS_COLUMNS]
+    notes += _near_names(others, absent)
     return validate(table[[*PARTICIPANTS_COLUMNS, *others]], "participants", str(file)), notes
 
 
@@ -99,6 +108,29 @@ def dataset_name(root: Path) -> str:
     except (OSError, ValueError, AttributeError):
         name = None
     return str(name) if name else root.resolve().name
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", str(name).strip().lower()).strip("_")
+
+
+def _known_columns(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with the columns that differ from a known name only in case, blanks, points or hyphens under that name."""
+    renamed = {
+        name: _plain(name)
+        for name in table.columns
+        if _plain(name) not in table.columns and (_plain(name) in PARTICIPANTS_COLUMNS or outcome_week(_plain(name)) is not None)
+    }
+    once = {name: plain for name, plain in renamed.items() if list(renamed.values()).count(plain) == 1}
+    table = table.rename(columns=once)
+    table.attrs["respelt"] = [f"column {name!r} is read as {plain}" for name, plain in once.items()]
+    return table
+
+
+def _near_names(others: list[str], absent: list[str]) -> list[str]:
+    """For columns that are not read and look like one that is missing: which may be meant."""
+    near = {name: difflib.get_close_matches(_plain(name), absent, 1, 0.75) for name in others if outcome_week(name) is None}
+    return [f"column {name!r} is not read as a covariate; did you mean {match[0]}?" for name, match in near.items() if match]
 
 
 def _but_trial(absent: list[str]) -> str:
