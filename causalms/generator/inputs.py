@@ -13,7 +13,7 @@ from torch import Tensor
 
 from causalms.errors import InputError
 from causalms.generator.configurations import COVARIATES
-from causalms.trials import MODALITIES, Space, Trial, template_anatomy
+from causalms.trials import MODALITIES, Space, Trial, refuse_elsewhere, template_anatomy
 
 #: Region pools: four anatomical regions, T2 lesions, their surroundings, enhancing lesions.
 POOLS = 7
@@ -66,7 +66,9 @@ def patient_arrays(trial: Trial, participant_id: str) -> PatientArrays:
     Raises
     ------
     InputError
-        If neither a brain mask nor any modality is there.
+        If there is no image.
+    RefusalError
+        If the brain does not lie in MNI152 space, or the skull is on and there is no brain mask.
     """
     found = {name: trial.image(participant_id, name) for name in MODALITIES}
     missing = [name for name, image in found.items() if image is None]
@@ -76,9 +78,8 @@ def patient_arrays(trial: Trial, participant_id: str) -> PatientArrays:
     if brain is None:
         present = np.stack([image for image in found.values() if image is not None])
         brain = (np.abs(present) > 1e-6).any(axis=0)
-        if brain.mean() > 0.9:  # not brain-extracted: fall back to the template, and say so
-            brain = template_anatomy(trial.space).brain > 0
         missing.append("brain mask")
+    refuse_elsewhere(trial.place(participant_id), [image for image in found.values() if image is not None], brain, trial.space)
     shape = trial.space.shape
     images = np.zeros((len(MODALITIES), *shape), dtype=np.float16)
     for index, name in enumerate(MODALITIES):

@@ -4,6 +4,7 @@ from causalms.trials.anatomy import Anatomy, template_anatomy
 from causalms.trials.check import Problem, check_trial, summary_table
 from causalms.trials.folder import load_trial
 from causalms.trials.nifti import read_mask, write_map, write_mask
+from causalms.trials.position import refuse_elsewhere
 from causalms.trials.resample import resample_back, resample_trial
 from causalms.trials.space import Space, mni_space
 from causalms.trials.trial import MASKS, MODALITIES, ImageSource, Trial
@@ -22,6 +23,7 @@ __all__ = [
     "load_trial",
     "mni_space",
     "read_mask",
+    "refuse_elsewhere",
     "resample_back",
     "resample_trial",
     "summary_table",

@@ -15,9 +15,10 @@ from causalms.errors import InputError, named_arguments
 from causalms.tables import PARTICIPANTS_COLUMNS, net2_column, validate
 from causalms.trials.bids import image_path, mask_path, session_of_week, sessions, week_of_session
 from causalms.trials.dictionary import outcome_week
-from causalms.trials.folder import check_finite, image_file, load_trial, mask_file
+from causalms.trials.folder import check_finite, image_file, load_trial, mask_file, own_mask
 from causalms.trials.nifti import binary, read_volume
 from causalms.trials.participants import read_raw_participants, respell_sex
+from causalms.trials.position import measure_position
 from causalms.trials.sessions import choose_baselines
 from causalms.trials.space import Space
 from causalms.trials.trial import MODALITIES
@@ -140,8 +141,9 @@ def _patient(
     spaces: dict[str, Space] = {}
     problems: list[Problem] = []
     images = [_located(partial(image_file, root, participant_id, modality, baseline), problems) for modality in MODALITIES]
+    scans: dict[Path, np.ndarray] = {}
     for path in images:
-        problems += [] if path is None else _image(path, spaces)
+        problems += [] if path is None else _image(path, spaces, scans)
     if not any(images):
         example = image_path(participant_id, "FLAIR", baseline).as_posix()
         problems.append(Problem(participant_id, "no baseline image", f"add at least one, for example {example}"))
@@ -156,6 +158,8 @@ def _patient(
         elif week in counted:
             missing = mask_path(participant_id, "NET2", session_of_week(week)).as_posix()
             problems.append(Problem(missing, "is missing although the table has the count", "add the mask or clear the count"))
+    if scans and len({spaces[path.name] for path in scans}) == 1:
+        problems += _position(scans, own_mask(root, participant_id, "brain", 0, baseline), spaces)
     if spaces:
         grids[participant_id] = next(iter(spaces.values()))
     return [*problems, *_within(participant_id, spaces)]
@@ -176,11 +180,25 @@ def _located(find: Callable[[], Path | None], problems: list[Problem]) -> Path |
         return None
 
 
-def _image(path: Path, spaces: dict[str, Space]) -> Iterator[Problem]:
+def _position(
+    scans: dict[Path, np.ndarray], mask: tuple[np.ndarray, Space] | None, spaces: dict[str, Space]
+) -> Iterator[Problem]:
+    """Where the brain does not lie in MNI152 space, or the skull is on."""
+    first, space = next(iter(scans)), spaces[next(iter(scans)).name]
+    if mask is not None and not mask[1].same_as(space):
+        return
+    brain = np.any([values != 0 for values in scans.values()], axis=0) if mask is None else mask[0]
+    if problem := measure_position(list(scans.values()), brain, space).problem():
+        what, _, mend = problem.rpartition("; ")
+        yield Problem(str(first), what, mend)
+
+
+def _image(path: Path, spaces: dict[str, Space], scans: dict[Path, np.ndarray]) -> Iterator[Problem]:
     try:
         values, space = read_volume(path)
         spaces[path.name] = space
         check_finite(path, values.astype(np.float32, copy=False))
+        scans[path] = values
     except InputError as error:
         yield _as_problem(error)
 

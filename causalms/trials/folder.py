@@ -57,6 +57,11 @@ class FolderSource:
         check_finite(path, numbers)
         return numbers
 
+    def place(self, participant_id: str) -> str:
+        """The first baseline image of a participant, for messages."""
+        files = (image_file(self.root, participant_id, modality, self.baseline[participant_id]) for modality in MODALITIES)
+        return str(next((file for file in files if file is not None), participant_id))
+
     def mask(self, participant_id: str, kind: str, week: int) -> np.ndarray | None:
         """Mask, bool; None if there is none."""
         path = mask_file(self.root, participant_id, kind, week, self.baseline[participant_id])

@@ -165,6 +165,11 @@ def _image(path: Path, content: bytes) -> nib.Nifti1Image:
 
 
 def _space(path: Path, image: nib.Nifti1Image) -> Space:
+    if not (int(image.header["sform_code"]) or int(image.header["qform_code"])):
+        raise InputError(
+            f"{path}: neither sform nor qform says where the brain is (both codes are 0); register the scan to MNI152, or copy "
+            "the header of the scan it was made from"
+        )
     try:
         return Space(tuple(int(n) for n in image.shape[:3]), image.affine)  # type: ignore[arg-type]
     except (UsageError, HeaderDataError) as error:

@@ -37,6 +37,11 @@ class ResampledSource:
         image = self.source.image(participant_id, modality)
         return None if image is None else resample_image(image, self.own_space, self.space)
 
+    def place(self, participant_id: str) -> str:
+        """Where the participant's images stand, for messages."""
+        place = getattr(self.source, "place", None)
+        return participant_id if place is None else str(place(participant_id))
+
     def mask(self, participant_id: str, kind: str, week: int) -> np.ndarray | None:
         """Mask on the wanted grid; a missing brain mask is taken from brain-extracted images."""
         mask = self.source.mask(participant_id, kind, week)
@@ -52,7 +57,7 @@ class ResampledSource:
             image = self.source.image(participant_id, modality)
             if image is not None:
                 inside |= image != 0
-        return inside if 0 < inside.mean() < 0.9 else None
+        return inside if inside.any() else None
 
 
 def resample_trial(trial: Trial, space: Space) -> Trial:

@@ -99,6 +99,11 @@ class Trial:
         self._known(participant_id)
         return self.source.mask(participant_id, kind, week)
 
+    def place(self, participant_id: str) -> str:
+        """Where a participant's images stand, for messages: the first file, or the participant where they are in memory."""
+        place = getattr(self.source, "place", None)  # of the sources only folders have files
+        return participant_id if place is None else str(place(participant_id))
+
     def subset(self, participant_ids: Sequence[str]) -> Trial:
         """The same trial with some of its participants, in the order given.
 

@@ -1,0 +1,96 @@
+"""The space gate: brains in MNI152 space pass, moved, tilted, shrunk and unextracted ones are refused with the number."""
+
+import os
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from causalms.errors import InputError, RefusalError
+from causalms.phantom import simulate_trial
+from causalms.trials import Space, load_trial
+from causalms.trials.nifti import read_space
+from causalms.trials.position import measure_position, refuse_elsewhere
+
+OPEN_MS = pytest.mark.skipif("CAUSALMS_OPEN_MS" not in os.environ, reason="CAUSALMS_OPEN_MS is not set")
+
+
+@pytest.fixture(scope="module")
+def scan():
+    trial = simulate_trial("pooled", patients=4, seed=1)
+    name = trial.participants["participant_id"].iloc[0]
+    images = [image for kind in ("T1w", "FLAIR", "T2w") if (image := trial.image(name, kind)) is not None]
+    return images, trial.mask(name, "brain"), trial.space
+
+
+def shifted(space, axis, millimetres):
+    move = np.eye(4)
+    move[axis, 3] = millimetres
+    return Space(space.shape, move @ space.affine)
+
+
+def tilted(space, axis, degrees):
+    turn = np.eye(4)
+    first, second = (other for other in range(3) if other != axis)
+    angle = np.deg2rad(degrees)
+    turn[first, first] = turn[second, second] = np.cos(angle)
+    turn[first, second], turn[second, first] = -np.sin(angle), np.sin(angle)
+    return Space(space.shape, turn @ space.affine)
+
+
+def test_phantom_patients_lie_in_mni_space():
+    trial = simulate_trial("pooled", patients=20, seed=2)
+    for name in trial.participants["participant_id"]:
+        images = [image for kind in ("T1w", "FLAIR", "T2w") if (image := trial.image(name, kind)) is not None]
+        assert measure_position(images, trial.mask(name, "brain"), trial.space).problem() is None
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("millimetres", [-16, 16, 30])
+def test_a_shifted_brain_is_refused_and_how_far_is_named(scan, axis, millimetres):
+    images, brain, space = scan
+    with pytest.raises(RefusalError, match=r"scan.nii: not in MNI152 space: .*\(limit 1.03\); register"):
+        refuse_elsewhere("scan.nii", images, brain, shifted(space, axis, millimetres))
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("degrees", [-25, 25, 90])
+def test_a_tilted_brain_is_refused(scan, axis, degrees):
+    images, brain, space = scan
+    with pytest.raises(RefusalError, match="not in MNI152 space"):
+        refuse_elsewhere("scan.nii", images, brain, tilted(space, axis, degrees))
+
+
+def test_a_head_with_its_skull_on_is_refused(scan):
+    images, brain, space = scan
+    head = ndimage.binary_dilation(brain, iterations=3)
+    with pytest.raises(RefusalError, match=r"the skull is on: .* brain-extract the images or add a brain mask"):
+        refuse_elsewhere("scan.nii", [np.where(head & ~brain, image.max(), image) for image in images], head, space)
+
+
+def test_a_brain_outside_the_field_of_view_is_refused(scan):
+    images, brain, space = scan
+    with pytest.raises(RefusalError, match="similarity with the template 0.00"):
+        refuse_elsewhere("scan.nii", images, brain, shifted(space, 0, 400))
+
+
+def test_a_header_without_a_space_is_refused(tmp_path: Path):
+    image = nib.Nifti1Image(np.ones((4, 4, 4), np.uint8), np.eye(4))
+    image.set_sform(None, 0)
+    image.set_qform(None, 0)
+    nib.save(image, tmp_path / "scan.nii.gz")
+    with pytest.raises(InputError, match="neither sform nor qform says where the brain is"):
+        read_space(tmp_path / "scan.nii.gz")
+
+
+@OPEN_MS
+def test_a_real_patient_in_mni_space_passes_and_fails_when_moved():
+    trial = load_trial(os.environ["CAUSALMS_OPEN_MS"], ["sub-cs07"])
+    images = [trial.image("sub-cs07", kind) for kind in ("T1w", "FLAIR", "T2w")]
+    brain = np.any([image != 0 for image in images], axis=0)
+    assert measure_position(images, brain, trial.space).problem() is None
+    assert measure_position(images[1:2], brain, trial.space).problem() is None
+    for space in (shifted(trial.space, 1, 12), shifted(trial.space, 2, -16), tilted(trial.space, 0, 20)):
+        assert "not in MNI152 space" in str(measure_position(images, brain, space).problem())
