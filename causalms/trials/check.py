@@ -159,7 +159,11 @@ def _patient(
             missing = mask_path(participant_id, "NET2", session_of_week(week)).as_posix()
             problems.append(Problem(missing, "is missing although the table has the count", "add the mask or clear the count"))
     if scans and len({spaces[path.name] for path in scans}) == 1:
-        problems += _position(scans, own_mask(root, participant_id, "brain", 0, baseline), spaces)
+        try:
+            brain = own_mask(root, participant_id, "brain", 0, baseline)
+        except InputError:  # said where masks are looked at
+            brain = None
+        problems += _position(scans, brain, spaces)
     if spaces:
         grids[participant_id] = next(iter(spaces.values()))
     return [*problems, *_within(participant_id, spaces)]

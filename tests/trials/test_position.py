@@ -72,7 +72,7 @@ def test_a_head_with_its_skull_on_is_refused(scan):
 
 def test_a_brain_outside_the_field_of_view_is_refused(scan):
     images, brain, space = scan
-    with pytest.raises(RefusalError, match="similarity with the template 0.00"):
+    with pytest.raises(RefusalError, match=r"similarity with the template 0\.00"):
         refuse_elsewhere("scan.nii", images, brain, shifted(space, 0, 400))
 
 
