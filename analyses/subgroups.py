@@ -11,7 +11,7 @@ import click
 import pandas as pd
 
 import causalms as cms
-from causalms.benefit import who_benefits
+from causalms.benefit import Policies, who_benefits
 from causalms.causal import Running
 from causalms.report import figures
 from causalms.subgroups import forest, simulated_forest
@@ -45,7 +45,8 @@ def main(out: Path, model: str, patients: int, name: str, week: int, seed: int, 
     write_table(pd.concat([observed.results, simulated.results], ignore_index=True), out / "subgroups.csv")
     table = pd.concat([observed.table, simulated.table], ignore_index=True)
     write_table(table, out / "forest.csv")
-    benefit = who_benefits(rows, outcome=net2_column(week), reference=reference, draws=expected, week=week, caps=(1.0, 0.3))
+    policies = Policies(caps=(1.0, 0.3))
+    benefit = who_benefits(rows, outcome=net2_column(week), reference=reference, draws=expected, week=week, policies=policies)
     write_table(benefit, out / "benefit.csv")
     figures.subgroup_forest(table).savefig(out / "forest.png", dpi=130)
     print(

@@ -1,5 +1,5 @@
 """``python -m causalms``."""
 
-from causalms.cli.main import main
+from causalms.cli import run
 
-main()
+run()

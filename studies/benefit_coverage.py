@@ -20,6 +20,7 @@ import pandas as pd
 
 from causalms.benefit import (
     Benefit,
+    Inference,
     benefit,
     benefit_curves,
     benefit_groups,
@@ -85,31 +86,31 @@ def drawn_trial(people: pd.DataFrame, patients: int, rng: np.random.Generator, a
     return rows.assign(participant_id=np.arange(patients), arm=np.array(arms, object)[place], lesions=lesions)
 
 
-def intervals(data: Benefit, people: pd.DataFrame, score: np.ndarray, redraws: int) -> Iterator[Interval]:
+def intervals(data: Benefit, people: pd.DataFrame, score: np.ndarray, inference: Inference) -> Iterator[Interval]:
     """Every interval of one trial beside its truth in the population: name, estimate, lower, upper, truth."""
     before, after = people["before"].to_numpy(), people["after"].to_numpy()
     spared = before - after
     order = np.argsort(-score, kind="stable")
-    ranked = ranking(data, redraws=redraws)
+    ranked = ranking(data, inference=inference)
     for (_, row), truth in zip(ranked.iterrows(), areas(score[order], spared[order]), strict=True):
         yield row["measure"], row["estimate"], row["lower"], row["upper"], truth
     slope = float(np.cov(score, spared)[0, 1] / score.var(ddof=1))
     targets = {"average benefit": spared.mean(), "calibration in the large": spared.mean() - score.mean(), "slope": slope}
-    lines = best_linear_predictor(data, redraws=redraws).iloc[:3]
+    lines = best_linear_predictor(data, inference=inference).iloc[:3]
     for (_, row), (name, truth) in zip(lines.iterrows(), targets.items(), strict=True):
         yield name, row["estimate"], row["lower"], row["upper"], truth
-    yield from _curve(data, score, before, after, redraws)
-    found = benefit_groups(data, 4, redraws=redraws)
+    yield from _curve(data, score, before, after, inference)
+    found = benefit_groups(data, 4, inference=inference)
     cuts = np.quantile(data.score, [0.25, 0.5, 0.75])
     place = np.searchsorted(cuts, score, side="left")
     groups = [spared[place == number].mean() for number in range(4)]
     for row, truth in zip(found.itertuples(), [*groups, groups[-1] - groups[0]], strict=True):
         yield f"GATES {row.group}", row.observed, row.lower, row.upper, float(truth)
-    yield from _policies(data, score, before, after, redraws)
+    yield from _policies(data, score, before, after, inference)
 
 
-def _curve(data: Benefit, score: np.ndarray, before: np.ndarray, after: np.ndarray, redraws: int) -> Iterator[Interval]:
-    curve = benefit_curves(data, shares=SHARES, redraws=redraws)
+def _curve(data: Benefit, score: np.ndarray, before: np.ndarray, after: np.ndarray, inference: Inference) -> Iterator[Interval]:
+    curve = benefit_curves(data, shares=SHARES, inference=inference)
     inside = score[:, None] >= curve["threshold"].to_numpy()
     lesions, left = ((side[:, None] * inside).sum(axis=0) / inside.sum(axis=0) for side in (before, after))
     for name, truth in (("ad", lesions - left), ("ar", left / lesions)):
@@ -122,8 +123,10 @@ def _curve(data: Benefit, score: np.ndarray, before: np.ndarray, after: np.ndarr
         yield f"{name.upper()} band", 0.0, -0.5, 0.5, float(worst)  # all of the curve inside its band, or the side it left on
 
 
-def _policies(data: Benefit, score: np.ndarray, before: np.ndarray, after: np.ndarray, redraws: int) -> Iterator[Interval]:
-    found = policy_value(data, caps=(1.0, CAP), redraws=redraws)
+def _policies(
+    data: Benefit, score: np.ndarray, before: np.ndarray, after: np.ndarray, inference: Inference
+) -> Iterator[Interval]:
+    found = policy_value(data, caps=(1.0, CAP), inference=inference)
     top = score >= np.quantile(score, 1 - CAP)
     rules = [np.zeros(len(score)), np.ones(len(score)), score > 0, top & (score > 0)]
     values = [np.where(rule, after, before).mean() for rule in rules]
@@ -141,13 +144,13 @@ def _policies(data: Benefit, score: np.ndarray, before: np.ndarray, after: np.nd
         yield name, row["estimate"], row["lower"], row["upper"], float(truth)
 
 
-def choice_intervals(people: pd.DataFrame, patients: int, rng: np.random.Generator, redraws: int) -> Iterator[Interval]:
+def choice_intervals(people: pd.DataFrame, patients: int, rng: np.random.Generator, inference: Inference) -> Iterator[Interval]:
     """Choice among three arms, the strong one for at most ``CAP``."""
     trial = drawn_trial(people, patients, rng, ("placebo", "drug", "strong"))
     names = {"under_reference": "placebo", "under_drug": "drug", "under_strong": "strong"}
     told = trial[["participant_id", *names]].rename(columns=names)
     found = choose_treatment(
-        trial.drop(columns=list(names)), told, outcome="lesions", capped="strong", cap=CAP, redraws=redraws
+        trial.drop(columns=list(names)), told, outcome="lesions", capped="strong", cap=CAP, inference=inference
     ).results
     lines = found.set_index("measure")
     gain = people[["under_reference", "under_drug"]].min(axis=1) - people["under_strong"]
@@ -174,9 +177,10 @@ def repetition(people: pd.DataFrame, kind: str, patients: int, seed: int, redraw
         told = trial[["participant_id", "under_reference", "under_drug"]]
         score = (people["under_reference"] - people["under_drug"]).to_numpy()
     data = benefit(trial, told, **ARMS) if kind == "fixed" else cross_fitted_benefit(trial, **ARMS, covariates=FORMULA, seed=seed)
-    yield from intervals(data, people, score, redraws)
+    inference = Inference(redraws=redraws)
+    yield from intervals(data, people, score, inference)
     if kind == "fixed":
-        yield from choice_intervals(people, patients, rng, redraws)
+        yield from choice_intervals(people, patients, rng, inference)
 
 
 def summarise(rows: list[Interval]) -> dict[str, float]:

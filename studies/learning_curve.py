@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 
 import causalms as cms
-from causalms.generator import Generator, config
-from causalms.generator.train import train
+from causalms.generator import Generator, config, train_generator
 from causalms.stats import NegativeBinomialLaw, score
 from causalms.tables import write_table
 from studies.common import out_option, seed_option, workers_option
@@ -40,7 +39,7 @@ def main(out: Path, sizes: str, held_out: int, seed: int, workers: int) -> None:
         if size and not file.is_file():
             short = replace(recipe, risk_steps=int(np.clip(1.5 * size, 250, 2000)), denoiser_steps=0, mixed_precision=True)
             own = cms.simulate_trial("pooled", patients=size, seed=2026, workers=workers)
-            train(own, file, model, short, seed=0, device="cpu", workers=workers)
+            train_generator(own, file, model, short, seed=0, device="cpu", workers=workers)
         generator = Generator.load(file if size else "reference")
         rows.append({"patients": size or generator.header["patients"], **accuracy(generator, trial, truth, seed)})
         print(rows[-1], flush=True)

@@ -22,8 +22,7 @@ import pandas as pd
 import causalms as cms
 from causalms.agreement import correlate, leave_one_trial_out, predictable_contrasts
 from causalms.causal import Running
-from causalms.generator import config
-from causalms.generator.train import train
+from causalms.generator import config, train_generator
 from causalms.phantom import load_design
 from causalms.phantom.design import Design
 from causalms.report import figures
@@ -78,7 +77,7 @@ def main(out: Path, design: str, name: str, patients: int, steps: int, week: int
         arms = shared_arms(training, held_out)
         with tempfile.TemporaryDirectory() as folder:
             checkpoint = Path(folder) / "generator.safetensors"
-            train(trial.subset(list(training["participant_id"])), checkpoint, model, recipe, seed, workers=workers)
+            train_generator(trial.subset(list(training["participant_id"])), checkpoint, model, recipe, seed, workers=workers)
             scans = replace(trial.subset(list(held_out["participant_id"])), participants=held_out)
             return cms.CausalModel.load(checkpoint).do(scans, arms, week, expected=True, running=Running(workers))
 

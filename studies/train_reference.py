@@ -14,9 +14,8 @@ from joblib import Parallel, delayed
 from tqdm import tqdm
 
 import causalms as cms
-from causalms.generator import Generator, config
+from causalms.generator import Generator, config, train_generator
 from causalms.generator.inputs import template_planes
-from causalms.generator.train import train
 from causalms.generator.train.data import training_set
 from causalms.generator.train.level_calibration import LevelEvidence, fold_levels, fold_readout, level_evidence
 from studies.common import out_option, seed_option, workers_option
@@ -41,7 +40,7 @@ def main(
     model, recipe = config(name)
     recipe = replace(recipe, risk_steps=11000, denoiser_steps=4000, mixed_precision=True)
     trial = cms.simulate_trial("pooled", patients=patients, seed=2026, grid=model.grid, workers=workers)
-    generator = train(trial, out, model, recipe, seed, budget_minutes, device, workers)
+    generator = train_generator(trial, out, model, recipe, seed, budget_minutes, device, workers)
     jobs = (delayed(evidence)(out, 3000 + chunk) for chunk in range(level_patients // CHUNK))
     found = Parallel(n_jobs=workers, return_as="generator")(jobs)
     parts = list(tqdm(found, total=level_patients // CHUNK, desc="levels", unit="trial", disable=None))

@@ -70,17 +70,7 @@ def test_import_loads_no_numpy_and_costs_less_than_fifty_milliseconds() -> None:
     assert min(float(seconds) for seconds, _ in runs) < 0.05
 
 
-#: Their arguments are not grouped yet.
-LONG = {"who_benefits"}
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.xfail(reason="arguments not grouped yet")) if name in LONG else name
-        for name in FUNCTIONS
-    ],
-)
+@pytest.mark.parametrize("name", FUNCTIONS)
 def test_public_function_has_at_most_nine_arguments_each_by_name(name: str) -> None:
     parameters = inspect.signature(getattr(causalms, name)).parameters.values()
     assert all(parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) for parameter in parameters)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
@@ -10,9 +10,9 @@ import pandas as pd
 from causalms.benefit.cross_fitting import cross_fitted_benefit
 from causalms.benefit.curves import benefit_curves
 from causalms.benefit.heterogeneity import benefit_groups, best_linear_predictor, ranking
-from causalms.benefit.policy import policy_value
+from causalms.benefit.policy import Policies, policy_value
 from causalms.benefit.predict import Benefit, benefit, benefit_row, predict_from_draws
-from causalms.benefit.statistics import REDRAWS
+from causalms.benefit.statistics import Inference, Statistic
 from causalms.errors import CausalmsError, InputError, RefusalError, named_arguments
 from causalms.tables import ResultRow, results_table
 
@@ -30,12 +30,8 @@ def who_benefits(
     covariates: str | None = None,
     week: float | None = None,
     arm: str = "arm",
-    caps: Sequence[float] = (1.0,),
-    least_benefit: float = 0.0,
-    groups: int = 4,
-    level: float = 0.95,
-    redraws: int = REDRAWS,
-    seed: int = 0,
+    policies: Policies = Policies(),
+    inference: Inference = Inference(),
 ) -> pd.DataFrame:
     """Judge a predicted benefit on every randomised comparison with the reference.
 
@@ -50,14 +46,10 @@ def who_benefits(
         Without draws: formula of the cross-fitted prediction (:func:`causalms.benefit.cross_fit`).
     week : float, optional
         Of the draws, where they hold several.
-    caps : sequence of float
-        Largest shares of patients that may be given the drug.
-    least_benefit : float
-        Predicted lesions spared below which the drug is not given.
-    groups : int
-        Quantile groups of the prediction.
-    level, redraws, seed
-        As for :func:`causalms.benefit.ranking`; the seed is also that of the folds.
+    policies : Policies
+        Caps on the share treated, and groups of predicted benefit.
+    inference : Inference
+        Level, redraws and seed; the seed is also that of the folds.
 
     Returns
     -------
@@ -76,8 +68,8 @@ def who_benefits(
     >>> rng = np.random.default_rng(1)
     >>> people = pd.DataFrame({"participant_id": range(200), "arm": ["p", "d"] * 100, "age": rng.uniform(20, 60, 200)})
     >>> people["y"] = rng.poisson(np.where(people["arm"] == "p", 9 - people["age"] / 8, 1.0))
-    >>> found = who_benefits(people, outcome="y", reference="p", covariates="age", redraws=99)
-    >>> found["analysis"].unique().tolist()
+    >>> results = who_benefits(people, outcome="y", reference="p", covariates="age", inference=Inference(redraws=99))
+    >>> results["analysis"].unique().tolist()
     ['benefit: ranking', 'benefit: curve', 'benefit: groups', 'benefit: best linear predictor', 'benefit: policy']
     """
     tables, refusals = [], []
@@ -89,10 +81,10 @@ def who_benefits(
                 own = draws[draws["trial"].astype(str) == trial] if trial and "trial" in draws else draws
                 data = benefit(rows, predict_from_draws(own, drug=drug, reference=reference, week=week), **names)
             elif covariates:
-                data = cross_fitted_benefit(rows, **names, covariates=covariates, seed=seed)
+                data = cross_fitted_benefit(rows, **names, covariates=covariates, seed=inference.seed)
             else:
                 raise InputError("benefit: nothing predicts; give draws, or covariates for a cross-fitted prediction")
-            tables.append(benefit_results(data, caps, least_benefit, groups, level, redraws, seed))
+            tables.append(benefit_results(data, policies, inference))
         except InputError:
             raise
         except CausalmsError as refusal:
@@ -104,22 +96,13 @@ def who_benefits(
     return pd.concat(tables, ignore_index=True)
 
 
-def benefit_results(
-    data: Benefit,
-    caps: Sequence[float] = (1.0,),
-    least_benefit: float = 0.0,
-    groups: int = 4,
-    level: float = 0.95,
-    redraws: int = REDRAWS,
-    seed: int = 0,
-) -> pd.DataFrame:
+def benefit_results(data: Benefit, policies: Policies = Policies(), inference: Inference = Inference()) -> pd.DataFrame:
     """All statistics of one predicted benefit as a results table; see :func:`who_benefits`."""
-    shared: dict[str, Any] = {"level": level, "redraws": redraws, "seed": seed}
     tables = [
-        ranking(data, **shared),
-        results_table([*_curve_rows(data, **shared), *_group_rows(data, groups, **shared)]),
-        best_linear_predictor(data, **shared),
-        policy_value(data, tuple(caps), least_benefit, **shared),
+        ranking(data, inference),
+        results_table([*_curve_rows(data, inference), *_group_rows(data, policies.groups, inference)]),
+        best_linear_predictor(data, inference),
+        policy_value(data, policies.caps, policies.least_benefit, inference),
     ]
     return pd.concat(tables, ignore_index=True)
 
@@ -139,9 +122,9 @@ def _comparisons(people: pd.DataFrame, reference: str, arm: str, outcome: str) -
             yield str(trial), rows, drug
 
 
-def _curve_rows(data: Benefit, **shared: Any) -> Iterator[ResultRow]:
+def _curve_rows(data: Benefit, inference: Inference) -> Iterator[ResultRow]:
     """AD(c), AR(c), then their bands, from all patients to few."""
-    curve = benefit_curves(data, WRITTEN_SHARES, **shared)
+    curve = benefit_curves(data, WRITTEN_SHARES, inference)
     names = {
         "ad": ("lesions spared, AD(c)", "mean lesions spared"),
         "ar": ("ratio of mean lesions, AR(c)", "ratio of mean lesions"),
@@ -154,20 +137,22 @@ def _curve_rows(data: Benefit, **shared: Any) -> Iterator[ResultRow]:
                     "curve",
                     measure + (", simultaneous band" if band else ""),
                     f"{what}, {data.drug} against {data.reference}, where predicted benefit is at least {row['threshold']:.3g}",
-                    row["variance"],
+                    Statistic(
+                        estimate=row[name],
+                        se=row[f"{name}_se"],
+                        lower=row[f"{name}{band}_lower"],
+                        upper=row[f"{name}{band}_upper"],
+                        level=inference.level,
+                        variance=row["variance"],
+                    ),
                     subgroup=f"most promising {row['share']:.0%}",
                     n=row["n"],
-                    estimate=row[name],
-                    se=row[f"{name}_se"],
-                    lower=row[f"{name}{band}_lower"],
-                    upper=row[f"{name}{band}_upper"],
-                    level=shared["level"],
                 )
 
 
-def _group_rows(data: Benefit, groups: int, **shared: Any) -> Iterator[ResultRow]:
+def _group_rows(data: Benefit, groups: int, inference: Inference) -> Iterator[ResultRow]:
     """Observed benefit by group of predicted benefit, and the difference of the ends."""
-    for row in benefit_groups(data, groups, **shared).to_dict("records"):
+    for row in benefit_groups(data, groups, inference).to_dict("records"):
         ends = row["group"] == "last - first"
         subgroup = "last group - first" if ends else f"group {row['group']} of {groups}"
         yield benefit_row(
@@ -175,8 +160,10 @@ def _group_rows(data: Benefit, groups: int, **shared: Any) -> Iterator[ResultRow
             "groups",
             "difference of lesions spared between groups" if ends else "lesions spared by group of predicted benefit",
             f"mean lesions spared, {data.drug} against {data.reference}, in {subgroup}; predicted {row['predicted']:.4g}",
-            row["variance"],
+            Statistic(
+                estimate=row["observed"],
+                **{key: row[key] for key in ("se", "lower", "upper", "level", "p_value", "variance")},
+            ),
             subgroup=subgroup,
-            estimate=row["observed"],
-            **{key: row[key] for key in ("se", "lower", "upper", "level", "p_value", "n")},
+            n=row["n"],
         )

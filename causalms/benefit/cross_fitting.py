@@ -47,10 +47,10 @@ class Learner:
         own, beyond, levels = np.empty((*y.shape, 2)), np.empty((*y.shape, 2)), []
         for number in range(self.folds):
             fit = fit_batch("poisson", replace(batch, weights=(fold != number).astype(float)), start)
-            told = np.exp(np.einsum("nsp,rp->rns", sides, fit.coefficients))  # of every patient, by the model of the fold
-            inside = np.take_along_axis(told, rows[:, :, None], axis=1)
+            predicted = np.exp(np.einsum("nsp,rp->rns", sides, fit.coefficients))  # of every patient, by the model of the fold
+            inside = np.take_along_axis(predicted, rows[:, :, None], axis=1)
             own = np.where((fold == number)[:, :, None], inside, own)
-            beyond[:, dealt == number] = told[:, dealt == number]
+            beyond[:, dealt == number] = predicted[:, dealt == number]
             levels.append(inside.mean(axis=1))
         factor = np.mean(levels, axis=0) / np.array(levels)  # (folds, R, 2)
         trial = np.arange(len(y))[:, None]
@@ -111,8 +111,8 @@ def cross_fitted_benefit(
     (80, 5, (20, 80))
     """
     names: dict[str, Any] = {"outcome": outcome, "drug": drug, "reference": reference, "arm": arm}
-    told = cross_fit(people, **names, covariates=covariates, folds=folds, seed=seed)
-    data = benefit(people, told, **names, population=population)
+    predictions = cross_fit(people, **names, covariates=covariates, folds=folds, seed=seed)
+    data = benefit(people, predictions, **names, population=population)
     return replace(data, learner=Learner(_covariates(_analysed(people, outcome, drug, reference, arm), covariates), folds))
 
 
@@ -167,8 +167,8 @@ def cross_fit(
     >>> rng = np.random.default_rng(1)
     >>> people = pd.DataFrame({"participant_id": range(80), "arm": ["p", "d"] * 40, "age": rng.uniform(20, 60, 80)})
     >>> people["y"] = rng.poisson(np.where(people["arm"] == "p", 4, 1))
-    >>> found = cross_fit(people, outcome="y", drug="d", reference="p", covariates="age")
-    >>> bool((found["under_reference"] > found["under_drug"]).all()), found["fold"].nunique()
+    >>> predictions = cross_fit(people, outcome="y", drug="d", reference="p", covariates="age")
+    >>> bool((predictions["under_reference"] > predictions["under_drug"]).all()), predictions["fold"].nunique()
     (True, 5)
     """
     if re.search(rf"\b{re.escape(outcome)}\b", covariates):
@@ -186,7 +186,7 @@ def cross_fit(
         raise InputError(f"benefit: {outcome} of participant {who} is {value:g}; counts are not negative: correct it")
     own = balanced_folds(treated[None] > 0, folds, np.random.default_rng(seed))[0]
     fold = np.concatenate([own, np.arange(len(others)) % folds])
-    told, levels = np.empty((len(design), 2)), np.empty((folds, 2))
+    means, levels = np.empty((len(design), 2)), np.empty((folds, 2))
     known = np.arange(len(rows))
     for number in range(folds):
         out, seen = fold == number, known[fold[known] != number]
@@ -195,16 +195,16 @@ def cross_fit(
         fit = fit_model("poisson", np.column_stack([Z[seen], treated[seen, None] * Z[seen]]), y[seen])
         for side in (0, 1):
             predicted = fit.predict(np.column_stack([Z, side * Z]))
-            told[out, side], levels[number, side] = predicted[out], predicted[known].mean()
+            means[out, side], levels[number, side] = predicted[out], predicted[known].mean()
     identifiers = pd.concat([rows[["participant_id"]], others[["participant_id"]]], ignore_index=True)
-    if told.max() > 1000 * max(y.max(), 1.0):
-        farthest = identifiers["participant_id"][int(told.max(axis=1).argmax())]
+    if means.max() > 1000 * max(y.max(), 1.0):
+        farthest = identifiers["participant_id"][int(means.max(axis=1).argmax())]
         raise InputError(
             f"benefit: covariates of participant {farthest} lie so far outside that the "
             "prediction exceeds a thousand times the largest outcome; correct or transform them"
         )
-    told *= (levels.mean(axis=0) / levels)[fold]
-    return identifiers.assign(under_reference=told[:, 0], under_drug=told[:, 1], fold=fold)
+    means *= (levels.mean(axis=0) / levels)[fold]
+    return identifiers.assign(under_reference=means[:, 0], under_drug=means[:, 1], fold=fold)
 
 
 def _analysed(people: pd.DataFrame, outcome: str, drug: str, reference: str, arm: str) -> pd.DataFrame:

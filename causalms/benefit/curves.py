@@ -8,15 +8,13 @@ from numpy.typing import NDArray
 
 from causalms.benefit.predict import Benefit
 from causalms.benefit.redraws import Floats, Redraws
-from causalms.benefit.statistics import REDRAWS, NullDistribution, Pair, slice_log_ratios, slice_means, studentised
+from causalms.benefit.statistics import Inference, NullDistribution, Pair, slice_log_ratios, slice_means, studentised
 from causalms.errors import UsageError
 
 SHARES = tuple(float(share) for share in np.arange(20, 2, -1) / 20)
 
 
-def benefit_curves(
-    data: Benefit, shares: tuple[float, ...] = SHARES, level: float = 0.95, redraws: int = REDRAWS, seed: int = 0
-) -> pd.DataFrame:
+def benefit_curves(data: Benefit, shares: tuple[float, ...] = SHARES, inference: Inference = Inference()) -> pd.DataFrame:
     r"""Average difference AD(c) and average ratio AR(c) among patients whose predicted benefit is at least c.
 
     .. math::
@@ -31,9 +29,7 @@ def benefit_curves(
     shares : tuple of float
         Shares of patients that the thresholds leave, from all to few; a share that ties make equal to an earlier one and one that
         leaves fewer than two patients are left out.
-    level : float
-    redraws, seed : int
-        As for :func:`causalms.benefit.ranking`.
+    inference : Inference
 
     Returns
     -------
@@ -62,27 +58,28 @@ def benefit_curves(
     order = np.argsort(-data.score, kind="stable")
     slices = [(0, int(size)) for size in count]
     reference, drug = data.under_reference[order], data.under_drug[order]
-    again = data.redraws(redraws, seed)
+    redraws = data.redraws(inference.redraws, inference.seed)
     table = pd.DataFrame({"share": count / data.n, "threshold": threshold, "n": count})
     inside = data.score[order][:, None] >= threshold
     own = slice_means(reference - drug, slices)
-    law = None if again is None else slice_truth(again, slices)
-    drawn = None if again is None or law is None else studentised(*slice_means(again.spared, slices), law[0] - law[1])
+    law = None if redraws is None else slice_truth(redraws, slices)
+    drawn = None if redraws is None or law is None else studentised(*slice_means(redraws.spared, slices), law[0] - law[1])
     _add(
         table,
         "ad",
         own,
         NullDistribution(drawn, np.maximum(count - 2, 1)),
-        level,
+        inference.level,
         inside * ((reference - drug)[:, None] - own[0]),
     )
     own = slice_log_ratios(reference, drug, slices)
-    if again is not None and law is not None:
-        drawn = studentised(*slice_log_ratios(again.under_reference, again.under_drug, slices), np.log(law[1] / law[0]))
+    if redraws is not None and law is not None:
+        drawn = studentised(*slice_log_ratios(redraws.under_reference, redraws.under_drug, slices), np.log(law[1] / law[0]))
     means = [slice_means(side, slices)[0] for side in (reference, drug)]
     with np.errstate(divide="ignore", invalid="ignore"):
         influence = inside * (drug[:, None] / means[1] - reference[:, None] / means[0])
-    _add(table, "ar", own, NullDistribution(drawn, np.maximum(count - 2, 1)), level, np.nan_to_num(influence, posinf=0, neginf=0))
+    influence = np.nan_to_num(influence, posinf=0, neginf=0)
+    _add(table, "ar", own, NullDistribution(drawn, np.maximum(count - 2, 1)), inference.level, influence)
     names = ["ar", "ar_lower", "ar_upper", "ar_band_lower", "ar_band_upper"]
     table[names] = np.exp(table[names])
     return table.assign(variance=NullDistribution(drawn, 1.0).name)
@@ -96,21 +93,21 @@ def _add(table: pd.DataFrame, name: str, own: Pair, null_distribution: NullDistr
     table[f"{name}_band_lower"], table[f"{name}_band_upper"] = null_distribution.band(value, se, level, influence)
 
 
-def slice_truth(again: Redraws, slices: list[tuple[int, int]]) -> tuple[Floats, Floats]:
+def slice_truth(redraws: Redraws, slices: list[tuple[int, int]]) -> tuple[Floats, Floats]:
     """True means under both arms in slices of redrawn trials, whose thresholds move and are then taken as given; (B, slices).
 
     Where a cut falls among tied patients, as many of the tied patients of the law are inside as of those of the redrawn trial.
     """
     starts, ends = (np.array(places) for places in zip(*slices, strict=True))
-    shape = again.score.shape
-    known = np.broadcast_to(-again.law_score, shape)
-    place = np.stack([_places(own, law, np.concatenate([starts, ends])) for own, law in zip(-again.score, known, strict=True)])
+    shape = redraws.score.shape
+    known = np.broadcast_to(-redraws.law_score, shape)
+    place = np.stack([_places(own, law, np.concatenate([starts, ends])) for own, law in zip(-redraws.score, known, strict=True)])
     first, last = place[:, : len(starts)], place[:, len(starts) :]
     empty = last - first < 1e-9  # learned scores of a redrawn trial may all lie above those of the law: its nearest patient
     last = np.where(empty, np.maximum(last, 1.0), last)
     first = np.where(empty, last - 1, first)
     sides = []
-    for mean in (again.law_reference, again.law_drug):
+    for mean in (redraws.law_reference, redraws.law_drug):
         total = np.pad(np.cumsum(np.broadcast_to(mean, shape), axis=1), ((0, 0), (1, 0)))
         sides.append((_between(total, last) - _between(total, first)) / (last - first))
     return sides[0], sides[1]

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from causalms.benefit.curves import slice_truth
 from causalms.benefit.predict import Benefit, benefit_row
 from causalms.benefit.redraws import Floats
-from causalms.benefit.statistics import REDRAWS, NullDistribution, Pair, rank_areas, regression, slice_means, studentised
+from causalms.benefit.statistics import Inference, NullDistribution, Pair, rank_areas, regression, slice_means, studentised
 from causalms.errors import RefusalError, UsageError
 from causalms.tables import results_table
 
 RANKINGS = {"AUTOC": "area under the targeting operator characteristic", "Qini": "area under the Qini curve"}
 
 
-def ranking(data: Benefit, level: float = 0.95, redraws: int = REDRAWS, seed: int = 0) -> pd.DataFrame:
+def ranking(data: Benefit, inference: Inference = Inference()) -> pd.DataFrame:
     r"""Rank-weighted average treatment effects of a predicted benefit.
 
     .. math::
@@ -33,11 +33,7 @@ def ranking(data: Benefit, level: float = 0.95, redraws: int = REDRAWS, seed: in
     Parameters
     ----------
     data : Benefit
-    level : float
-    redraws : int
-        Trials drawn again for the quantiles of (estimate - truth) / se; 0 takes those of t.
-    seed : int
-        Of the redraws.
+    inference : Inference
 
     Returns
     -------
@@ -65,30 +61,15 @@ def ranking(data: Benefit, level: float = 0.95, redraws: int = REDRAWS, seed: in
     if data.constant:
         raise RefusalError("benefit: every patient has the same predicted benefit; nothing can be ranked")
     values, ses = _areas(data.score, data.spared)
-    again = data.redraws(redraws, seed)
+    redraws = data.redraws(inference.redraws, inference.seed)
     drawn = None
-    if again is not None:
-        drawn = studentised(*rank_areas(again.spared), rank_areas(again.law_spared)[0])
+    if redraws is not None:
+        drawn = studentised(*rank_areas(redraws.spared), rank_areas(redraws.law_spared)[0])
     null_distribution = NullDistribution(drawn, data.n - 1)
-    lower, upper = null_distribution.interval(values, ses, level)
-    p = null_distribution.p_value(values, ses)
+    statistics = null_distribution.statistics(values, ses, inference.level)
     return results_table(
-        [
-            benefit_row(
-                data,
-                "ranking",
-                name,
-                f"{RANKINGS[name]} of the predicted benefit: lesions spared",
-                null_distribution.name,
-                estimate=values[at],
-                se=ses[at],
-                lower=lower[at],
-                upper=upper[at],
-                level=level,
-                p_value=p[at],
-            )
-            for at, name in enumerate(RANKINGS)
-        ]
+        benefit_row(data, "ranking", name, f"{RANKINGS[name]} of the predicted benefit: lesions spared", statistic)
+        for name, statistic in zip(RANKINGS, statistics, strict=True)
     )
 
 
@@ -103,7 +84,7 @@ def _areas(score: Floats, spared: Floats) -> Pair:
     return rank_areas(spared[order], ties)
 
 
-def best_linear_predictor(data: Benefit, level: float = 0.95, redraws: int = REDRAWS, seed: int = 0) -> pd.DataFrame:
+def best_linear_predictor(data: Benefit, inference: Inference = Inference()) -> pd.DataFrame:
     r"""Regress the benefit on its prediction: average effect, heterogeneity, and calibration for benefit.
 
     :math:`\Gamma_i = \beta_1 + \beta_2 (s_i - \bar s) + \epsilon_i` by least squares with HC3.  ``average benefit`` is
@@ -115,9 +96,7 @@ def best_linear_predictor(data: Benefit, level: float = 0.95, redraws: int = RED
     Parameters
     ----------
     data : Benefit
-    level : float
-    redraws, seed : int
-        As for :func:`causalms.benefit.ranking`.
+    inference : Inference
 
     Returns
     -------
@@ -139,41 +118,38 @@ def best_linear_predictor(data: Benefit, level: float = 0.95, redraws: int = RED
     >>> rng = np.random.default_rng(1)
     >>> before = rng.gamma(2, 2, 400)
     >>> data = Benefit(before, before, 0.4 * before, np.arange(400), "d", "p", "made")
-    >>> found = best_linear_predictor(data).set_index("measure")["estimate"].round(2)
-    >>> float(found["average benefit"]), float(found["calibration slope for benefit"].iloc[0])
+    >>> results = best_linear_predictor(data).set_index("measure")["estimate"].round(2)
+    >>> float(results["average benefit"]), float(results["calibration slope for benefit"].iloc[0])
     (2.28, 0.6)
     """
     if data.constant:
         raise RefusalError("benefit: every patient has the same predicted benefit; nothing can be said of heterogeneity")
     values, ses = regression(data.score, data.spared)
-    again = data.redraws(redraws, seed)
+    redraws = data.redraws(inference.redraws, inference.seed)
     drawn = None
-    if again is not None:
-        drawn = studentised(*regression(again.score, again.spared), regression(again.law_score, again.law_spared)[0])
+    if redraws is not None:
+        drawn = studentised(*regression(redraws.score, redraws.spared), regression(redraws.law_score, redraws.law_spared)[0])
     null_distribution = NullDistribution(drawn, data.n - 2)
-    lower, upper = null_distribution.interval(values, ses, level)
-    measures = ("average benefit", "calibration in the large for benefit", "calibration slope for benefit")
-    estimands = ("mean lesions spared", "mean lesions spared minus mean predicted", "slope of lesions spared on predicted")
-    rows = []
-    for at, null in ((0, 0.0), (1, 0.0), (2, 0.0), (2, 1.0)):
-        told = f"{estimands[at]}; p against {null:g}" if at == 2 else estimands[at]
-        # Both tails: a one-sided tail taken for the p-value would double the type I error.
-        p = null_distribution.p_value(values, ses, null)[at]
-        numbers = {"estimate": values[at], "se": ses[at], "lower": lower[at], "upper": upper[at], "level": level, "p_value": p}
-        rows.append(benefit_row(data, "best linear predictor", measures[at], told, null_distribution.name, **numbers))
-    return results_table(rows)
+    statistics = null_distribution.statistics(values, ses, inference.level)
+    # Both tails: a one-sided tail taken for the p-value would double the type I error.
+    statistics.append(null_distribution.statistics(values, ses, inference.level, null=1.0)[2])
+    measures = ("average benefit", "calibration in the large for benefit", *["calibration slope for benefit"] * 2)
+    slope = "slope of lesions spared on predicted; p against"
+    estimands = ("mean lesions spared", "mean lesions spared minus mean predicted", f"{slope} 0", f"{slope} 1")
+    return results_table(
+        benefit_row(data, "best linear predictor", measure, estimand, statistic)
+        for measure, estimand, statistic in zip(measures, estimands, statistics, strict=True)
+    )
 
 
-def benefit_groups(data: Benefit, groups: int = 4, level: float = 0.95, redraws: int = REDRAWS, seed: int = 0) -> pd.DataFrame:
+def benefit_groups(data: Benefit, groups: int = 4, inference: Inference = Inference()) -> pd.DataFrame:
     """Sorted groups (GATES): observed beside predicted benefit in quantile groups of the prediction.
 
     Parameters
     ----------
     data : Benefit
     groups : int
-    level : float
-    redraws, seed : int
-        As for :func:`causalms.benefit.ranking`.
+    inference : Inference
 
     Returns
     -------
@@ -211,14 +187,14 @@ def benefit_groups(data: Benefit, groups: int = 4, level: float = 0.95, redraws:
     slices = [(int(a), int(b)) for a, b in pairwise(ends)]
     observed, ses = _with_difference(*slice_means(data.spared[order], slices))
     sizes = np.array([b - a for a, b in slices])
-    again = data.redraws(redraws, seed)
+    redraws = data.redraws(inference.redraws, inference.seed)
     drawn = None
-    if again is not None:
-        before, after = slice_truth(again, slices)
+    if redraws is not None:
+        before, after = slice_truth(redraws, slices)
         truth = _with_difference(before - after, np.zeros(before.shape))[0]
-        drawn = studentised(*_with_difference(*slice_means(again.spared, slices)), truth)
+        drawn = studentised(*_with_difference(*slice_means(redraws.spared, slices)), truth)
     null_distribution = NullDistribution(drawn, np.append(np.maximum(sizes - 1, 1), _welch(ses, sizes)))
-    lower, upper = null_distribution.interval(observed, ses, level)
+    lower, upper = null_distribution.interval(observed, ses, inference.level)
     predicted = [data.score[place == number].mean() for number in present]
     table = pd.DataFrame(
         {
@@ -229,7 +205,7 @@ def benefit_groups(data: Benefit, groups: int = 4, level: float = 0.95, redraws:
             "se": ses,
             "lower": lower,
             "upper": upper,
-            "level": level,
+            "level": inference.level,
             "p_value": [*[np.nan] * len(present), null_distribution.p_value(observed, ses)[-1]],
             "variance": null_distribution.name,
         }

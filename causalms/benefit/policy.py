@@ -2,16 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from causalms.benefit.predict import Benefit, benefit_row
 from causalms.benefit.redraws import Floats, Redraws
-from causalms.benefit.statistics import REDRAWS, NullDistribution, Pair, capped_policy, studentised
+from causalms.benefit.statistics import Inference, NullDistribution, Pair, capped_policy, studentised
 from causalms.errors import UsageError
 from causalms.tables import ResultRow, results_table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policies:
+    """Rules of treatment by predicted benefit, and groups of it, that a trial judges.
+
+    Attributes
+    ----------
+    caps : sequence of float
+        Largest shares of patients that may be given the drug.
+    least_benefit : float
+        Predicted lesions spared below which the drug is not given.
+    groups : int
+        Quantile groups of the prediction.
+
+    Examples
+    --------
+    >>> Policies(caps=(1.0, 0.3)).groups
+    4
+    """
+
+    caps: Sequence[float] = (1.0,)
+    least_benefit: float = 0.0
+    groups: int = 4
+
 
 #: Least number of patients on either side of a rule whose gain has an interval.
 FEWEST = 10
@@ -25,9 +51,7 @@ def who_is_treated(data: Benefit, cap: float = 1.0, least_benefit: float = 0.0) 
 
     Examples
     --------
-    >>> from dataclasses import replace
-
-    import numpy as np
+    >>> import numpy as np
     >>> data = Benefit(np.array([3.0, 1, 1, -1]), np.zeros(4), np.zeros(4), np.arange(4), "d", "p", "made")
     >>> who_is_treated(data, cap=0.5).tolist()
     [1.0, 0.5, 0.5, 0.0]
@@ -53,9 +77,7 @@ def benefit_at(score: Floats, spared: Floats, threshold: float, share: float = 0
 
     Examples
     --------
-    >>> from dataclasses import replace
-
-    import numpy as np
+    >>> import numpy as np
     >>> benefit_at(np.arange(10.0), np.arange(10.0) ** 2, threshold=5.0)
     20.5
     """
@@ -67,11 +89,9 @@ def benefit_at(score: Floats, spared: Floats, threshold: float, share: float = 0
 
 def policy_value(
     data: Benefit,
-    caps: tuple[float, ...] = (1.0,),
+    caps: Sequence[float] = (1.0,),
     least_benefit: float = 0.0,
-    level: float = 0.95,
-    redraws: int = REDRAWS,
-    seed: int = 0,
+    inference: Inference = Inference(),
 ) -> pd.DataFrame:
     r"""Mean lesions if patients were treated by predicted benefit under a risk budget, beside treating all or nobody.
 
@@ -88,13 +108,11 @@ def policy_value(
     Parameters
     ----------
     data : Benefit
-    caps : tuple of float
+    caps : sequence of float
         Largest shares that may be given the drug.
     least_benefit : float
         Predicted lesions spared below which the drug is not given.
-    level : float
-    redraws, seed : int
-        As for :func:`causalms.benefit.ranking`.
+    inference : Inference
 
     Returns
     -------
@@ -107,30 +125,28 @@ def policy_value(
 
     Examples
     --------
-    >>> from dataclasses import replace
-
-    import numpy as np
+    >>> import numpy as np
     >>> rng = np.random.default_rng(1)
     >>> before = rng.gamma(2, 2, 400)
     >>> data = Benefit(before * 0.6, before, 0.4 * before, np.arange(400), "d", "p", "made")
     >>> policy_value(data, caps=(0.5,))[["measure", "estimate"]].round(2).values.tolist()[2:]
     [['value of treating at most 50% by predicted benefit', 2.09], ['lesions spared against random', 0.57]]
     """
-    again = data.redraws(redraws, seed)
+    redraws = data.redraws(inference.redraws, inference.seed)
     rows = []
     for name, chance in (("treating nobody", np.zeros(data.n)), ("treating all", np.ones(data.n))):
         value = _value_and_gain(data, chance, None)
         drawn = None
-        if again is not None:
+        if redraws is not None:
             size = int(chance.sum())
-            drawn = studentised(*_both(again, size, None))
-        rows += _rows(data, name, chance.mean(), (value[0][:1], value[1][:1]), drawn, level)
+            drawn = studentised(*_both(redraws, size, None))
+        rows += _rows(data, name, chance.mean(), (value[0][:1], value[1][:1]), drawn, inference.level)
     for cap in caps:
         name = f"treating at most {cap:.0%} by predicted benefit"
         chance = who_is_treated(data, cap, least_benefit)
-        drawn = None if again is None else studentised(*_both(again, round(cap * data.n), least_benefit))
-        found = _value_and_gain(data, chance, _margin(data, chance, least_benefit))
-        rows += _rows(data, name, chance.mean(), found, drawn, level)
+        drawn = None if redraws is None else studentised(*_both(redraws, round(cap * data.n), least_benefit))
+        judged = _value_and_gain(data, chance, _margin(data, chance, least_benefit))
+        rows += _rows(data, name, chance.mean(), judged, drawn, inference.level)
         if min(chance.sum(), (1 - chance).sum()) < FEWEST:
             why = f"no interval: fewer than {FEWEST} patients are treated, or not treated, by this rule"
             rows[-1] = replace(rows[-1], lower=np.nan, upper=np.nan, p_value=np.nan, variance=why)
@@ -146,36 +162,24 @@ def _value_and_gain(data: Benefit, chance: Floats, margin: float | None) -> Pair
     return both.mean(axis=1), both.std(axis=1, ddof=1) / np.sqrt(data.n)
 
 
-def _both(again: Redraws, treated: int, least_benefit: float | None) -> tuple[Floats, Floats, Floats]:
+def _both(redraws: Redraws, treated: int, least_benefit: float | None) -> tuple[Floats, Floats, Floats]:
     """Value and gain in the redraws with their errors, and in the law they were drawn from."""
-    promising = None if least_benefit is None else again.score > least_benefit
-    known = None if least_benefit is None else again.law_score > least_benefit
-    values, ses = capped_policy(again.under_reference, again.under_drug, treated, promising)
-    return values, ses, capped_policy(again.law_reference, again.law_drug, treated, known)[0]
+    promising = None if least_benefit is None else redraws.score > least_benefit
+    known = None if least_benefit is None else redraws.law_score > least_benefit
+    values, ses = capped_policy(redraws.under_reference, redraws.under_drug, treated, promising)
+    return values, ses, capped_policy(redraws.law_reference, redraws.law_drug, treated, known)[0]
 
 
-def _rows(data: Benefit, name: str, share: float, found: Pair, drawn: Floats | None, level: float) -> list[ResultRow]:
-    estimate, se = found
+def _rows(data: Benefit, name: str, share: float, value_and_gain: Pair, drawn: Floats | None, level: float) -> list[ResultRow]:
+    estimate, se = value_and_gain
     null_distribution = NullDistribution(None if drawn is None else drawn[:, : len(estimate)], data.n - 1)
-    lower, upper = null_distribution.interval(estimate, se, level)
-    p = null_distribution.p_value(estimate, se)
+    statistics = null_distribution.statistics(estimate, se, level)
+    statistics[0] = replace(statistics[0], p_value=np.nan)
     measures = [f"value of {name}", "lesions spared against random"]
     estimands = [f"mean lesions when {share:.0%} are given {data.drug}", f"{name} against the same share at random"]
     return [
-        benefit_row(
-            data,
-            "policy",
-            measures[at],
-            estimands[at],
-            null_distribution.name,
-            estimate=estimate[at],
-            se=se[at],
-            lower=lower[at],
-            upper=upper[at],
-            level=level,
-            p_value=p[at] if at else np.nan,
-        )
-        for at in range(len(estimate))
+        benefit_row(data, "policy", measure, estimand, statistic)
+        for measure, estimand, statistic in zip(measures, estimands, statistics, strict=False)  # a rule of all has no gain
     ]
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from causalms.benefit.redraws import Floats, Learns, Redraws, TrialLaw, count_law, pseudo_outcomes, redraw
-from causalms.benefit.statistics import REDRAWS
+from causalms.benefit.statistics import REDRAWS, Statistic
 from causalms.effects import patient_means
 from causalms.errors import InputError, RefusalError, UsageError
 from causalms.tables import ResultRow, participant_key
@@ -73,8 +72,8 @@ class Benefit:
         """
         if self.law is None or count < 1:
             return None
-        found = _redrawn(self, count, seed)
-        return found if len(found.score) >= count / 2 else None
+        drawn = _redrawn(self, count, seed)
+        return drawn if len(drawn.score) >= count / 2 else None
 
 
 @lru_cache(maxsize=2)
@@ -127,27 +126,27 @@ def benefit(
     --------
     >>> import pandas as pd
     >>> people = pd.DataFrame({"participant_id": list("abcd"), "arm": ["p", "p", "d", "d"], "y": [4, 2, 1, 1]})
-    >>> told = pd.DataFrame({"participant_id": list("abcd"), "under_reference": [3.0] * 4, "under_drug": [1.0] * 4})
-    >>> benefit(people, told, outcome="y", drug="d", reference="p").spared.tolist()
+    >>> predictions = pd.DataFrame({"participant_id": list("abcd"), "under_reference": [3.0] * 4, "under_drug": [1.0] * 4})
+    >>> benefit(people, predictions, outcome="y", drug="d", reference="p").spared.tolist()
     [4.0, 0.0, 2.0, 2.0]
     """
     rows = people[people[arm].astype(str).isin([str(drug), str(reference)]) & people[outcome].notna()]
     if "trial" in rows and rows["trial"].nunique() > 1:
-        found = ", ".join(sorted(rows["trial"].astype(str).unique()))
+        names = ", ".join(sorted(rows["trial"].astype(str).unique()))
         raise RefusalError(
-            f"benefit: trials {found} are mixed, between which nobody was randomised; give the patients of one trial"
+            f"benefit: trials {names} are mixed, between which nobody was randomised; give the patients of one trial"
         )
     keyed = rows.assign(key=participant_key(rows["participant_id"]))
-    told = predictions.assign(key=participant_key(predictions["participant_id"])).set_index("key")
-    if lost := sorted(set(keyed["key"]) - set(told.index)):
+    keyed_predictions = predictions.assign(key=participant_key(predictions["participant_id"])).set_index("key")
+    if lost := sorted(set(keyed["key"]) - set(keyed_predictions.index)):
         raise InputError(f"benefit: participant {lost[0]} has no prediction; predict every patient of the trial")
-    refuse_repeated(keyed["key"], told.index)
-    told = told.loc[list(keyed["key"])]
+    refuse_repeated(keyed["key"], keyed_predictions.index)
+    keyed_predictions = keyed_predictions.loc[list(keyed["key"])]
     treated = (keyed[arm].astype(str) == str(drug)).to_numpy()
     if min(treated.sum(), (~treated).sum()) < 2:
         raise RefusalError(f"benefit: {drug!r} has {treated.sum()} patients and {reference!r} {(~treated).sum()}; both need two")
     y = keyed[outcome].to_numpy(float)
-    before, after = told["under_reference"].to_numpy(float), told["under_drug"].to_numpy(float)
+    before, after = keyed_predictions["under_reference"].to_numpy(float), keyed_predictions["under_drug"].to_numpy(float)
     if not (np.isfinite(before) & np.isfinite(after)).all():
         lost = keyed.loc[~(np.isfinite(before) & np.isfinite(after)), "participant_id"].iloc[0]
         raise InputError(f"benefit: the prediction of participant {lost} is no finite number; predict the patient again")
@@ -164,9 +163,9 @@ def benefit(
     )
 
 
-def refuse_repeated(keys: pd.Series, told: pd.Index) -> None:
+def refuse_repeated(keys: pd.Series, predicted: pd.Index) -> None:
     """Refuse patients with several rows among the people, or several predictions."""
-    repeated = [*keys[keys.duplicated()], *told[told.duplicated() & told.isin(keys)]]
+    repeated = [*keys[keys.duplicated()], *predicted[predicted.duplicated() & predicted.isin(keys)]]
     if repeated:
         raise InputError(
             f"benefit: participant {repeated[0]} has several rows; give one row of outcomes and one prediction a patient"
@@ -196,19 +195,22 @@ def predict_from_draws(draws: pd.DataFrame, *, drug: str, reference: str, week: 
     ]
 
 
-def benefit_row(data: Benefit, analysis: str, measure: str, estimand: str, variance: str, **numbers: Any) -> ResultRow:
-    """Row of the results table of one statistic of predicted benefit; ``numbers``: its estimate, error, interval."""
-    shared = {"subgroup": "all", "n": data.n, "se_patient": numbers.get("se", np.nan)}
+def benefit_row(
+    data: Benefit, analysis: str, measure: str, estimand: str, statistic: Statistic, subgroup: str = "all", n: float | None = None
+) -> ResultRow:
+    """Row of the results table of one statistic of predicted benefit; ``n``: patients of the subgroup, all unless given."""
     return ResultRow(
         analysis=f"benefit: {analysis}",
         population=data.population,
+        subgroup=subgroup,
         arm=data.drug,
         reference=data.reference,
         measure=measure,
         estimand=estimand,
         estimator="augmented inverse-probability scores, predictions held out",
-        variance=variance,
+        **vars(statistic),
+        n=data.n if n is None else n,
+        se_patient=statistic.se,
         randomised=True,
         rung=2,
-        **(shared | numbers),
     )

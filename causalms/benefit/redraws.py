@@ -158,14 +158,14 @@ def _part(score: Floats, law: TrialLaw, count: int, rng: np.random.Generator, le
     rows, place, y = law.trials(count, rng)
     treated = place == 1
     if learner is None:
-        known, trial, told, truth = score, score[rows], law.mean[rows], law.mean
+        known, trial, predicted, truth = score, score[rows], law.mean[rows], law.mean
     else:
-        told, beyond = learner.learn(rows, treated, y, rng)
-        fitted = np.isfinite(told).all(axis=(1, 2)) & np.isfinite(beyond).all(axis=(1, 2))
-        told, beyond, y, treated = told[fitted], beyond[fitted], y[fitted], treated[fitted]
-        known, trial = beyond[..., 0] - beyond[..., 1], told[..., 0] - told[..., 1]
+        predicted, beyond = learner.learn(rows, treated, y, rng)
+        fitted = np.isfinite(predicted).all(axis=(1, 2)) & np.isfinite(beyond).all(axis=(1, 2))
+        predicted, beyond, y, treated = predicted[fitted], beyond[fitted], y[fitted], treated[fitted]
+        known, trial = beyond[..., 0] - beyond[..., 1], predicted[..., 0] - predicted[..., 1]
         truth = np.broadcast_to(law.mean, beyond.shape)
-    before, after = told[..., 0], told[..., 1]
+    before, after = predicted[..., 0], predicted[..., 1]
     under_reference, under_drug = pseudo_outcomes(y, before, after, treated)
     order, falling = np.argsort(-trial, axis=-1, kind="stable"), np.argsort(-known, axis=-1, kind="stable")
     ranked = np.take_along_axis(known, falling, axis=-1)

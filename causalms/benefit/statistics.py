@@ -23,6 +23,43 @@ Pair = tuple[Floats, Floats]
 REDRAWS = 999
 
 
+@dataclass(frozen=True, kw_only=True)
+class Inference:
+    """How intervals and p-values of the benefit statistics are made.
+
+    Attributes
+    ----------
+    level : float
+        Of the intervals and bands.
+    redraws : int
+        Trials drawn again for the quantiles of (estimate - truth) / se; 0 takes those of t.
+    seed : int
+        Of the redraws.
+
+    Examples
+    --------
+    >>> Inference(redraws=199).level
+    0.95
+    """
+
+    level: float = 0.95
+    redraws: int = REDRAWS
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistic:
+    """One estimate with its standard error, interval and p-value, and the name of the variance behind them."""
+
+    estimate: float
+    se: float
+    lower: float
+    upper: float
+    level: float
+    p_value: float = np.nan
+    variance: str = ""
+
+
 def rank_areas(spared: Floats, ties: NDArray[np.intp] | None = None) -> Pair:
     r"""AUTOC and Qini; tied patients (equal values of ``ties``, rising) count as if ordered at random.
 
@@ -155,6 +192,15 @@ class NullDistribution:
             )
         return estimate - self._times((1 + level) / 2, se), estimate - self._times((1 - level) / 2, se)
 
+    def statistics(self, estimate: Floats, se: Floats, level: float, null: float = 0.0) -> list[Statistic]:
+        """Each statistic with its interval and its p-value against ``null``."""
+        lower, upper = self.interval(estimate, se, level)
+        p = self.p_value(estimate, se, null)
+        return [
+            Statistic(estimate=value, se=se[at], lower=lower[at], upper=upper[at], level=level, p_value=p[at], variance=self.name)
+            for at, value in enumerate(estimate)
+        ]
+
     def band(self, estimate: Floats, se: Floats, level: float, correlation: Floats | None = None) -> tuple[Floats, Floats]:
         """Simultaneous interval of all statistics: each tail of each is as rare as needed for all to hold together.
 
@@ -200,8 +246,8 @@ class NullDistribution:
 def studentised(estimate: Floats, se: Floats, truth: Floats) -> Floats:
     """(estimate - truth) / se, missing where there is no error."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = (estimate - truth) / se
-    return np.where(np.isfinite(found), found, np.nan)
+        statistic = (estimate - truth) / se
+    return np.where(np.isfinite(statistic), statistic, np.nan)
 
 
 def _largest_normal(influence: Floats, level: float, draws: int = 1000) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from causalms.benefit.policy import benefit_at
 from causalms.benefit.predict import refuse_repeated
 from causalms.benefit.redraws import Floats, TrialLaw, count_law
-from causalms.benefit.statistics import REDRAWS, NullDistribution, studentised
+from causalms.benefit.statistics import Inference, NullDistribution, studentised
 from causalms.errors import InputError, RefusalError, UsageError
 from causalms.tables import ResultRow, participant_key, results_table
 
@@ -43,9 +43,7 @@ def choose_treatment(
     capped: str | None = None,
     cap: float = 1.0,
     penalty: Mapping[str, float] | None = None,
-    level: float = 0.95,
-    redraws: int = REDRAWS,
-    seed: int = 0,
+    inference: Inference = Inference(),
 ) -> Choice:
     r"""Give each patient the arm with the least predicted outcome, the capped arm only to those who gain most from it.
 
@@ -67,9 +65,7 @@ def choose_treatment(
         Largest share of patients that may be given it.
     penalty : mapping of str to float, optional
         Added to an arm's predicted outcome when choosing (the price of its risk in lesions); never to its value.
-    level : float
-    redraws, seed : int
-        As for :func:`causalms.benefit.ranking`.
+    inference : Inference
 
     Returns
     -------
@@ -87,13 +83,13 @@ def choose_treatment(
     Examples
     --------
     >>> people = pd.DataFrame({"participant_id": range(6), "arm": list("abcabc"), "y": [4, 2, 1, 4, 2, 1]})
-    >>> told = pd.DataFrame({"participant_id": range(6), "a": 4.0, "b": 2.0, "c": [1.9, 1.0, 0, 1, 1, 1]})
-    >>> choose_treatment(people, told, outcome="y", capped="c", cap=0.5).assigned["arm"].tolist()
+    >>> predictions = pd.DataFrame({"participant_id": range(6), "a": 4.0, "b": 2.0, "c": [1.9, 1.0, 0, 1, 1, 1]})
+    >>> choose_treatment(people, predictions, outcome="y", capped="c", cap=0.5).assigned["arm"].tolist()
     ['b', 'c', 'c', 'c', 'b', 'b']
     """
     if not 0 <= cap <= 1:
         raise UsageError(f"cap {cap:g} on the share treated; give a number from 0 to 1")
-    data, told, arms = _joined(people, predictions, outcome, arm)
+    data, predicted, arms = _joined(people, predictions, outcome, arm)
     if capped is not None and capped not in arms:
         raise UsageError(f"capped arm {capped!r} was not randomised here; arms are {', '.join(arms)}")
     if unknown := sorted(set(penalty or {}) - set(arms)):
@@ -101,13 +97,13 @@ def choose_treatment(
     price = np.array([(penalty or {}).get(name, 0.0) for name in arms])
     high = None if capped is None else arms.index(capped)
     single = [k for k in range(len(arms)) if k != high or cap >= 1]
-    best = min(single, key=lambda k: float((told + price)[:, k].mean()))
+    best = min(single, key=lambda k: float((predicted + price)[:, k].mean()))
     rule = _Rule(price, high, cap, best)
     y, place = data[outcome].to_numpy(float), np.array([arms.index(name) for name in data[arm].astype(str)])
-    estimate, se = rule.judge(told, _pseudo_outcomes(y, told, place))
-    null_distribution = NullDistribution(_redrawn(rule, told, count_law(y, told, place), redraws, seed), len(y) - 1)
-    lower, upper = null_distribution.interval(estimate, se, level)
-    p = null_distribution.p_value(estimate, se)
+    estimate, se = rule.judge(predicted, _pseudo_outcomes(y, predicted, place))
+    null_distribution = NullDistribution(_redrawn(rule, predicted, count_law(y, predicted, place), inference), len(y) - 1)
+    statistics = null_distribution.statistics(estimate, se, inference.level)
+    statistics[:-1] = [replace(value, p_value=np.nan) for value in statistics[:-1]]
     under_cap = f", {capped} for at most {cap:.0%}" if capped else ""
     within = " within the cap" if capped else ""
     texts = [(f"mean outcome under {name}", f"mean outcome: {name} for all") for name in arms]
@@ -122,21 +118,15 @@ def choose_treatment(
             measure=measure,
             estimand=estimand,
             estimator="augmented inverse-probability scores, predictions held out",
-            variance=null_distribution.name,
-            estimate=estimate[at],
-            se=se[at],
-            lower=lower[at],
-            upper=upper[at],
-            level=level,
-            p_value=p[at] if measure == "spared by choosing" else np.nan,
+            **vars(statistic),
             n=len(data),
-            se_patient=se[at],
+            se_patient=statistic.se,
             randomised=True,
             rung=2,
         )
-        for at, (measure, estimand) in enumerate(texts)
+        for (measure, estimand), statistic in zip(texts, statistics, strict=True)
     ]
-    chosen = np.array(arms, object)[rule.choose(told)[0]]
+    chosen = np.array(arms, object)[rule.choose(predicted)[0]]
     return Choice(results_table(rows), pd.DataFrame({"participant_id": data["participant_id"].to_numpy(), "arm": chosen}))
 
 
@@ -149,47 +139,47 @@ class _Rule:
     cap: float
     best: int
 
-    def choose(self, told: Floats) -> tuple[NDArray[np.intp], Floats]:
+    def choose(self, predicted: Floats) -> tuple[NDArray[np.intp], Floats]:
         """Chosen arm of every patient, and what the capped arm is predicted to spare against the best of the others."""
-        predicted = told + self.price
+        priced = predicted + self.price
         if self.capped is None:
-            return predicted.argmin(axis=1), np.zeros(len(predicted))
-        others = predicted.copy()
+            return priced.argmin(axis=1), np.zeros(len(priced))
+        others = priced.copy()
         others[:, self.capped] = np.inf
-        chosen, gain = others.argmin(axis=1), others.min(axis=1) - predicted[:, self.capped]
+        chosen, gain = others.argmin(axis=1), others.min(axis=1) - priced[:, self.capped]
         lot = np.random.default_rng(0).random(len(gain))  # tied patients draw lots: the order of the file may know outcomes
         most = np.lexsort((lot, -gain))[: int(np.floor(self.cap * len(gain) + 1e-9))]
         chosen[most[gain[most] > 0]] = self.capped
         return chosen, gain
 
-    def judge(self, told: Floats, values: Floats) -> tuple[Floats, Floats]:
+    def judge(self, predicted: Floats, values: Floats) -> tuple[Floats, Floats]:
         """Means under every arm, value of the policy and what it spares, with their standard errors."""
-        chosen, gain = self.choose(told)
+        chosen, gain = self.choose(predicted)
         own = values[np.arange(len(values)), chosen]
         if self.capped is not None:
-            own = own + self._pushed_out(values, told + self.price, chosen, gain)
+            own = own + self._pushed_out(values, predicted + self.price, chosen, gain)
         columns = np.column_stack([values, own, values[:, self.best] - own])
         return columns.mean(axis=0), columns.std(axis=0, ddof=1) / np.sqrt(len(columns))
 
-    def _pushed_out(self, values: Floats, predicted: Floats, chosen: NDArray[np.intp], gain: Floats) -> Floats:
+    def _pushed_out(self, values: Floats, priced: Floats, chosen: NDArray[np.intp], gain: Floats) -> Floats:
         """Part of the influence function for a threshold that moves with the sample (:func:`benefit_at`); zero on average."""
         given = chosen == self.capped
         if not given.any() or not (gain[~given] > 0).any():
             return np.zeros(len(chosen))  # the cap does not bind
-        others = predicted.copy()
+        others = priced.copy()
         others[:, self.capped] = np.inf
         spared = values[np.arange(len(values)), others.argmin(axis=1)] - values[:, self.capped]
         return np.asarray(benefit_at(gain, spared, float(gain[given].min())) * (given - given.mean()))
 
 
-def _redrawn(rule: _Rule, told: Floats, law: TrialLaw | None, redraws: int, seed: int) -> Floats | None:
+def _redrawn(rule: _Rule, predicted: Floats, law: TrialLaw | None, inference: Inference) -> Floats | None:
     """Studentised statistics of trials drawn again, (redraws, K + 2); None without a law of the counts."""
-    if law is None or redraws < 1:
+    if law is None or inference.redraws < 1:
         return None
-    truth, found = rule.judge(told, law.mean)[0], []
-    for rows, place, y in zip(*law.trials(redraws, np.random.default_rng(seed)), strict=True):
-        found.append(rule.judge(told[rows], _pseudo_outcomes(y, law.mean[rows], place)))
-    estimates, ses = (np.array(part) for part in zip(*found, strict=True))
+    truth, judged = rule.judge(predicted, law.mean)[0], []
+    for rows, place, y in zip(*law.trials(inference.redraws, np.random.default_rng(inference.seed)), strict=True):
+        judged.append(rule.judge(predicted[rows], _pseudo_outcomes(y, law.mean[rows], place)))
+    estimates, ses = (np.array(part) for part in zip(*judged, strict=True))
     return studentised(estimates, ses, truth)
 
 
@@ -201,8 +191,8 @@ def _joined(people: pd.DataFrame, predictions: pd.DataFrame, outcome: str, arm: 
         raise RefusalError(f"predictions hold {len(arms)} randomised arm; a choice needs at least two")
     rows = people[people[arm].isin(arms) & people[outcome].notna()].reset_index(drop=True)
     if "trial" in rows and rows["trial"].nunique() > 1:
-        found = ", ".join(sorted(rows["trial"].astype(str).unique()))
-        raise RefusalError(f"trials {found} are mixed, between which nobody was randomised; give the patients of one trial")
+        names = ", ".join(sorted(rows["trial"].astype(str).unique()))
+        raise RefusalError(f"trials {names} are mixed, between which nobody was randomised; give the patients of one trial")
     few = rows[arm].value_counts().reindex(arms, fill_value=0)
     if (few < 2).any():
         raise RefusalError(f"arm {few.idxmin()!r} has {few.min()} patients with an outcome; at least two are needed")
@@ -211,11 +201,11 @@ def _joined(people: pd.DataFrame, predictions: pd.DataFrame, outcome: str, arm: 
     if lost := sorted(set(keys) - set(keyed.index)):
         raise InputError(f"predictions: participant {lost[0]} has none; predict every patient of the trial")
     refuse_repeated(keys, keyed.index)
-    told = keyed.loc[list(keys), arms].to_numpy(float)
-    if not np.isfinite(told).all():
-        unknown = rows["participant_id"].iloc[int((~np.isfinite(told).all(axis=1)).argmax())]
+    predicted = keyed.loc[list(keys), arms].to_numpy(float)
+    if not np.isfinite(predicted).all():
+        unknown = rows["participant_id"].iloc[int((~np.isfinite(predicted).all(axis=1)).argmax())]
         raise InputError(f"predictions: that of participant {unknown} is no finite number; predict the patient again")
-    return rows, told, arms
+    return rows, predicted, arms
 
 
 def _pseudo_outcomes(y: Floats, predicted: Floats, place: NDArray[np.intp]) -> Floats:

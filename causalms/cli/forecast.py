@@ -45,7 +45,7 @@ def command(
 
     from causalms.files import whole_folder
     from causalms.generator import Generator, MapFolder, forecast_patient
-    from causalms.report.figures import risk_maps
+    from causalms.report import figures
     from causalms.tables import write_table
     from causalms.trials import load_trial
 
@@ -65,7 +65,7 @@ def command(
             background = flair if flair is not None else own.image(participant_id, "T1w")
             if background is not None:
                 sizes = own.space.voxel_sizes_mm[:2]
-                figure = risk_maps(
+                figure = figures.risk_maps(
                     background, found.risks, voxel_mm=(sizes[0], sizes[1]), title=f"{participant_id}, week {week:g}"
                 )
                 figure.savefig(into / f"{participant_id}_risk.png", dpi=130)

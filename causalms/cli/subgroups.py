@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from causalms.cli.effects import command as effects_command
 from causalms.errors import UsageError
+
+if TYPE_CHECKING:
+    from causalms.benefit import Policies
 
 _ANALYSIS = {
     *("arm", "reference", "exposure", "adjust", "interaction", "strata", "prognostic", "cluster", "measure", "estimator"),
@@ -99,7 +102,10 @@ def command(
     _write([one.table for one in forests], forest_out)
     text = [repr(one) for one in forests]
     if benefit_out is not None:
-        results = _benefit(inputs, options, caps or (1.0, 0.3), least_benefit, groups, seed)
+        from causalms.benefit import Policies
+
+        policies = Policies(caps=caps or (1.0, 0.3), least_benefit=least_benefit, groups=groups)
+        results = _benefit(inputs, options, policies, seed)
         _write([results], benefit_out)
         text.append(_benefit_page(results))
     click.echo("\n".join(text))
@@ -205,10 +211,8 @@ def _shrunken(by: tuple[str, ...], inputs: _Inputs, options: dict[str, Any], pri
     return shrink(inputs.people, by, outcome=inputs.outcome, model=model, **same)
 
 
-def _benefit(
-    inputs: _Inputs, options: dict[str, Any], caps: tuple[float, ...], least_benefit: float, groups: int, seed: int
-) -> Any:
-    from causalms.benefit import who_benefits
+def _benefit(inputs: _Inputs, options: dict[str, Any], policies: Policies, seed: int) -> Any:
+    from causalms.benefit import Inference, who_benefits
 
     if inputs.draws is None and not options["adjust"]:
         raise UsageError(
@@ -222,11 +226,8 @@ def _benefit(
         covariates=options["adjust"],
         week=inputs.week,
         arm=options["arm"],
-        caps=caps,
-        least_benefit=least_benefit,
-        groups=groups,
-        level=options["level"],
-        seed=seed,
+        policies=policies,
+        inference=Inference(level=options["level"], seed=seed),
     )
 
 

@@ -41,8 +41,7 @@ def command(
     """  # noqa: D301
     from causalms.errors import UsageError
     from causalms.files import whole_file
-    from causalms.generator import config
-    from causalms.generator.train import first_process, train
+    from causalms.generator import config, first_process, train_generator
     from causalms.report import figures
     from causalms.tables import read_table
     from causalms.trials import load_trial
@@ -53,7 +52,7 @@ def command(
     loaded = load_trial(trial, baseline=baseline)
     for note in loaded.notes if first_process() else ():
         click.echo(f"note: {note}")
-    generator = train(loaded, out, model, recipe, seed, budget_minutes, device, workers)
+    generator = train_generator(loaded, out, model, recipe, seed, budget_minutes, device, workers)
     if not first_process():
         return
     log = out.with_suffix(".training.csv")

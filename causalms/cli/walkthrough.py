@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from causalms.agreement import agree
-from causalms.benefit import who_benefits
+from causalms.benefit import Policies, who_benefits
 from causalms.calibration import assess, frequency_maps, pair, place_scores
 from causalms.causal import CausalModel, Running, Twin, diagnostics_table, recalibrate, rung_three_results, write_draws
 from causalms.cli.places import judged_risk_maps
@@ -266,7 +266,9 @@ class Walkthrough:
 
     def who_benefits(self, people: pd.DataFrame, draws: pd.DataFrame) -> None:
         """Judge the benefit that the model predicts on the randomised outcomes."""
-        found = who_benefits(people, outcome=net2_column(self.week), reference=REFERENCE, draws=draws, caps=(1.0, 0.3))
+        found = who_benefits(
+            people, outcome=net2_column(self.week), reference=REFERENCE, draws=draws, policies=Policies(caps=(1.0, 0.3))
+        )
         write_table(found, self.out / "benefit.csv")
         self.report.add_section(
             "Who benefits",

@@ -8,7 +8,8 @@ from __future__ import annotations
 from causalms.effects.adam import bds_table, read_adam, write_xpt
 from causalms.effects.any_table import Effects, estimate
 from causalms.effects.contrasts import transformed
-from causalms.effects.design import Design, Method, MissingOutcomes, grouped_arguments
+from causalms.effects.data import Design
+from causalms.effects.design import Method, MissingOutcomes, grouped_arguments
 from causalms.effects.draws import is_draws_table, patient_means
 from causalms.effects.estimands import MEASURES, Estimand, Measure, measure_named
 from causalms.effects.missing import effects_with_missing_outcomes

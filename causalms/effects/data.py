@@ -14,6 +14,61 @@ from causalms.stats import Array
 from causalms.tables import arm_order
 
 _MANY_MISSING = 0.05
+TREATMENT_POLICY = "treatment policy (outcomes used as observed, whatever followed randomisation)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """How patients were randomised and whom the contrasts are about.
+
+    Attributes
+    ----------
+    strata, cluster : str, optional
+        Columns of randomisation strata and of clusters.
+    randomization : {"simple", "permuted-block"}, optional
+        Default: permuted blocks when ``strata`` is given.
+    pool_trials : bool
+        Compare all patients of all trials; a contrast over several trials is then not randomised. Otherwise each contrast is
+        about the patients of the trials that randomised both arms (:func:`causalms.tables.contrast_population`).
+    population, intercurrent_events : str
+        Attributes of the estimand that a table cannot tell; the population is found from the trials unless named.
+    source : str
+        Name of the table in messages.
+
+    Examples
+    --------
+    >>> Design(strata="region").randomization is None  # permuted blocks within regions
+    True
+    """
+
+    strata: str | None = None
+    cluster: str | None = None
+    randomization: str | None = None
+    pool_trials: bool = False
+    population: str | None = None
+    intercurrent_events: str = TREATMENT_POLICY
+    source: str = "table"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adjustment:
+    """Baseline variables of a working model.
+
+    Attributes
+    ----------
+    formula : str, optional
+        Right-hand side of a formula, such as ``"age + C(site)"``.
+    prognostic : sequence of str
+        Columns of expected outcomes; they enter as logarithms when ``log_prognostic``.
+    log_prognostic : bool
+    trial : bool
+        Let the column ``trial`` be a factor.
+    """
+
+    formula: str | None = None
+    prognostic: Sequence[str] = ()
+    log_prognostic: bool = True
+    trial: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,13 +145,8 @@ def trial_data(
     reference: str,
     kind: str = "count",
     exposure: str | None = None,
-    adjust: str | None = None,
-    prognostic: Sequence[str] = (),
-    log_prognostic: bool = True,
-    strata: str | None = None,
-    cluster: str | None = None,
-    trial_factor: bool = False,
-    source: str = "table",
+    adjustment: Adjustment = Adjustment(),
+    design: Design = Design(),
 ) -> TrialData:
     """Check a table and take from it what an analysis needs; rows with a missing value are left out, counted and named.
 
@@ -112,17 +162,10 @@ def trial_data(
         Counts must be whole and not negative; for ``binary`` an outcome other than 0/1 is read as any (> 0) against none.
     exposure : str, optional
         Column of time at risk, above zero.
-    adjust : str, optional
-        Right-hand side of a formula, such as ``"age + C(site)"``.
-    prognostic : sequence of str
-        Columns of expected outcomes; they enter as logarithms when ``log_prognostic``.
-    log_prognostic : bool
-    strata, cluster : str, optional
-        Columns of the randomisation strata and of the clusters.
-    trial_factor : bool
-        Let the column ``trial`` be a factor of the working model.
-    source : str
-        Name of the table in messages.
+    adjustment : Adjustment
+        Baseline variables of the working model.
+    design : Design
+        Columns of the randomisation strata and of the clusters, and the name of the table in messages.
 
     Raises
     ------
@@ -138,12 +181,13 @@ def trial_data(
     >>> trial_data(table, outcome="y", arm="drug", reference="a").arms
     ('a', 'b')
     """
+    source, strata, cluster, prognostic = design.source, design.strata, design.cluster, adjustment.prognostic
     if table.empty:
         raise InputError(f"{source}: holds no rows; give a table with at least two patients an arm")
     columns.one_row_a_patient(table, source)
     wanted = [outcome, arm, *(name for name in (exposure, strata, cluster, *prognostic) if name)]
     used = pd.DataFrame({name: columns.column(table, name, source) for name in dict.fromkeys(wanted)})
-    formula = columns.Covariates.of(table, adjust, source)
+    formula = columns.Covariates.of(table, adjustment.formula, source)
     complete = used.notna().all(axis=1).to_numpy() & formula.complete
     rows = np.flatnonzero(complete)
     if not len(rows):
@@ -157,8 +201,8 @@ def trial_data(
         values, recoded = columns.activity(values, outcome, rows, source)
         notes += recoded
     matrix, names = formula.matrix(rows)
-    expected, expected_names = _prognostic(used, rows, prognostic, log_prognostic, source)
-    if trial_factor:
+    expected, expected_names = _prognostic(used, rows, prognostic, adjustment.log_prognostic, source)
+    if adjustment.trial:
         trials, trial_names = _trial_columns(table["trial"].iloc[rows].astype(str))
         expected, expected_names = np.column_stack([expected, trials]), expected_names + trial_names
     indicators = np.eye(len(arms))[codes]

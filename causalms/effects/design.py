@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, cast
 
+from causalms.effects.data import Design
 from causalms.effects.estimands import Measure, measure_named
 from causalms.effects.means import RATES
 from causalms.effects.tests import TESTS
@@ -16,7 +17,6 @@ from causalms.stats import FAMILIES, LOG_LINK, Family
 if TYPE_CHECKING:
     import pandas as pd
 
-TREATMENT_POLICY = "treatment policy (outcomes used as observed, whatever followed randomisation)"
 ESTIMATORS = ("standardized", "negbin", "conditional", "unadjusted")
 BOOTSTRAPS = ("bootstrap", "bootstrap-percentile")
 RANDOMIZATIONS = ("simple", "permuted-block")
@@ -27,39 +27,6 @@ _MODELS: dict[str, tuple[Family, ...]] = {
     "mean": ("linear", "poisson"),
 }
 _CONDITIONAL = {"poisson": "rate-ratio", "negbin": "rate-ratio", "logistic": "odds-ratio", "linear": "mean-difference"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Design:
-    """How patients were randomised and whom the contrasts are about.
-
-    Attributes
-    ----------
-    strata, cluster : str, optional
-        Columns of randomisation strata and of clusters.
-    randomization : {"simple", "permuted-block"}, optional
-        Default: permuted blocks when ``strata`` is given.
-    pool_trials : bool
-        Compare all patients of all trials; a contrast over several trials is then not randomised. Otherwise each contrast is
-        about the patients of the trials that randomised both arms (:func:`causalms.tables.contrast_population`).
-    population, intercurrent_events : str
-        Attributes of the estimand that a table cannot tell; the population is found from the trials unless named.
-    source : str
-        Name of the table in messages.
-
-    Examples
-    --------
-    >>> Design(strata="region").randomization is None  # permuted blocks within regions
-    True
-    """
-
-    strata: str | None = None
-    cluster: str | None = None
-    randomization: str | None = None
-    pool_trials: bool = False
-    population: str | None = None
-    intercurrent_events: str = TREATMENT_POLICY
-    source: str = "table"
 
 
 @dataclass(frozen=True, kw_only=True)

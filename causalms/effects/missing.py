@@ -11,7 +11,8 @@ import pandas as pd
 
 from causalms.effects import columns
 from causalms.effects.contrasts import contrast_with_reference, wald
-from causalms.effects.design import Design, Method, MissingOutcomes
+from causalms.effects.data import Design
+from causalms.effects.design import Method, MissingOutcomes
 from causalms.effects.estimands import Estimand, Measure, measure_named
 from causalms.effects.observed import Analysis, analyse
 from causalms.effects.variance import Covariance
@@ -41,8 +42,8 @@ def effects_with_missing_outcomes(
     measure: str = "rate-ratio",
     exposure: str | None = None,
     adjust: str | None = None,
-    design: Design = Design(),  # noqa: B008
-    method: Method = Method(),  # noqa: B008
+    design: Design = Design(),
+    method: Method = Method(),
 ) -> pd.DataFrame:
     """Effects with missing outcomes handled by a named strategy, as a results table that says which.
 
@@ -97,8 +98,8 @@ def inverse_probability_effects(
     measure: str = "rate-ratio",
     exposure: str | None = None,
     adjust: str | None = None,
-    design: Design = Design(),  # noqa: B008
-    method: Method = Method(),  # noqa: B008
+    design: Design = Design(),
+    method: Method = Method(),
 ) -> pd.DataFrame:
     r"""Arm means of complete cases weighted by the inverse probability of being complete.
 
@@ -205,12 +206,7 @@ def _weighted_row(
         estimand=estimand.sentence,
         estimator="; ".join(filter(None, (estimator, who.note))),
         variance=covariance.name,
-        estimate=contrast.estimate,
-        se=contrast.se,
-        lower=contrast.lower,
-        upper=contrast.upper,
-        level=level,
-        p_value=contrast.p_value,
+        **vars(contrast),
         n=int((among & (codes == index)).sum()),
         n_reference=int((among & (codes == 0)).sum()),
         se_patient=contrast.se,
@@ -266,8 +262,8 @@ def multiply_imputed_effects(
     measure: str = "rate-ratio",
     exposure: str | None = None,
     adjust: str | None = None,
-    design: Design = Design(),  # noqa: B008
-    method: Method = Method(),  # noqa: B008
+    design: Design = Design(),
+    method: Method = Method(),
 ) -> pd.DataFrame:
     r"""Effects with missing outcomes drawn by the generator under each patient's own arm, pooled by Rubin's rules.
 

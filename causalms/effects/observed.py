@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from causalms.effects.contrasts import Contrast, contrast_with_reference, wald
-from causalms.effects.data import TrialData, trial_data
-from causalms.effects.design import BOOTSTRAPS, TREATMENT_POLICY, Design, Method, Settings, checked_settings
+from causalms.effects.data import TREATMENT_POLICY, Adjustment, Design, TrialData, trial_data
+from causalms.effects.design import BOOTSTRAPS, Method, Settings, checked_settings
 from causalms.effects.estimands import Estimand
 from causalms.effects.means import ArmMeans, counterfactual_means, fit_working_model, unadjusted_means
 from causalms.effects.variance import Covariance, coefficient_covariance, means_covariance
@@ -92,12 +92,7 @@ class Analysis:
             estimand=estimand.sentence,
             estimator=self.estimator_name,
             variance=self.covariance.name,
-            estimate=contrast.estimate,
-            se=contrast.se,
-            lower=contrast.lower,
-            upper=contrast.upper,
-            level=contrast.level,
-            p_value=contrast.p_value,
+            **vars(contrast),
             n=self.data.sizes[index],
             n_reference=self.data.sizes[0],
             se_patient=contrast.se,
@@ -152,8 +147,8 @@ def analyse(
     measure: str = "rate-ratio",
     exposure: str | None = None,
     adjust: str | None = None,
-    design: Design = Design(),  # noqa: B008
-    method: Method = Method(),  # noqa: B008
+    design: Design = Design(),
+    method: Method = Method(),
 ) -> Analysis:
     """Estimate treatment effects from one row a patient.
 
@@ -203,20 +198,16 @@ def analyse(
         raise UsageError("`missing` names a strategy for missing outcomes; call effects_with_missing_outcomes")
     settings, source = checked_settings(measure, exposure, adjust, design, method), design.source
     table = as_frame(table)
+    adjustment = Adjustment(formula=adjust, prognostic=method.prognostic, log_prognostic=settings.family != "linear")
     columns_used: dict[str, Any] = {
         "outcome": outcome,
         "arm": arm,
         "reference": reference,
         "kind": settings.measure.outcome_kind,
         "exposure": exposure,
-        "adjust": adjust,
-        "prognostic": method.prognostic,
-        "log_prognostic": settings.family != "linear",
-        "strata": design.strata,
-        "cluster": design.cluster,
-        "source": source,
+        "design": design,
     }
-    everybody = trial_data(table, **columns_used)
+    everybody = trial_data(table, **columns_used, adjustment=adjustment)
     if settings.family == "poisson" and (everybody.outcome < 0).any():
         raise InputError(f"{source}: column {outcome!r} holds negative values; use `working_model=linear`")
     if settings.family != "linear" and not everybody.outcome.any():
@@ -225,7 +216,15 @@ def analyse(
         )
     parts = []
     for populations in _sets_of_patients(everybody, design.pool_trials):
-        data = _data_of(table, everybody, populations[0], columns_used)
+        data, who = everybody, populations[0]
+        # trial is a factor of the working model where several trials randomised both arms
+        factor = who.randomised and len(who.trials) > 1
+        if factor or not who.included.all():
+            rows = everybody.rows[who.included]
+            own = table.iloc[rows].reset_index(drop=True)
+            data = trial_data(own, **columns_used, adjustment=replace(adjustment, trial=factor))
+            notes = tuple(dict.fromkeys((*everybody.notes, *data.notes)))
+            data = replace(data, rows=rows[data.rows], notes=notes)
         parts.append(analyse_data(data, settings, outcome, populations, design.population, design.intercurrent_events))
     return replace(parts[0], others=tuple(parts[1:]))
 
@@ -241,18 +240,6 @@ def _sets_of_patients(data: TrialData, pool: bool) -> list[tuple[ContrastPopulat
         factor = found.randomised and len(found.trials) > 1
         sets.setdefault((found.included.tobytes(), factor), []).append(found)
     return [tuple(populations) for populations in sets.values()]
-
-
-def _data_of(
-    table: pd.DataFrame, everybody: TrialData, population: ContrastPopulation, columns_used: dict[str, Any]
-) -> TrialData:
-    """The patients of a contrast; trial is a factor of the working model where several trials randomised both arms."""
-    factor = population.randomised and len(population.trials) > 1
-    if population.included.all() and not factor:
-        return everybody
-    rows = everybody.rows[population.included]
-    data = trial_data(table.iloc[rows].reset_index(drop=True), **columns_used, trial_factor=factor)
-    return replace(data, rows=rows[data.rows], notes=tuple(dict.fromkeys((*everybody.notes, *data.notes))))
 
 
 def analyse_data(

@@ -8,6 +8,7 @@ from causalms.generator.forecast import MapFolder, forecast_patient
 from causalms.generator.model import Abduction, ExpectedOutcome, Generator, Scan
 from causalms.generator.noise import DiffusionNoise
 from causalms.generator.sampling import SAMPLERS, one_thread
+from causalms.generator.train import first_process, train_generator
 
 __all__ = [
     "CONFIGS",
@@ -22,6 +23,8 @@ __all__ = [
     "TrainingConfig",
     "config",
     "controlled_means",
+    "first_process",
     "forecast_patient",
     "one_thread",
+    "train_generator",
 ]

@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from causalms.benefit import (
+    Inference,
     benefit,
     benefit_curves,
     benefit_groups,
@@ -63,14 +64,14 @@ def test_every_interval_of_benefit_holds_the_truth_at_its_level(population: pd.D
     trials = 120
     for seed in range(trials):
         data = benefit(*trial(seed), **SETTINGS)
-        lines = ranking(data, redraws=199, seed=seed)
+        lines = ranking(data, inference=Inference(redraws=199, seed=seed))
         for name, target in (("AUTOC", autoc), ("Qini", qini)):
             line = lines[lines["measure"] == name].iloc[0]
             held[name] += line["lower"] <= target <= line["upper"]
         blp = best_linear_predictor(data).iloc[[0, 2]]
         for (_, line), name, target in zip(blp.iterrows(), ("ATE", "slope"), (population["spared"].mean(), slope), strict=True):
             held[name] += line["lower"] <= target <= line["upper"]
-        curve = benefit_curves(data, shares=(1.0, 0.6, 0.3), seed=seed)
+        curve = benefit_curves(data, shares=(1.0, 0.6, 0.3), inference=Inference(seed=seed))
         inside = [population[population["score"] >= threshold] for threshold in curve["threshold"]]
         ad = np.array([part["spared"].mean() for part in inside])
         ar = np.array([part["after"].mean() / part["before"].mean() for part in inside])
@@ -96,7 +97,7 @@ def test_rankings_of_no_knowledge_are_zero_and_hold_their_level() -> None:
         rng = np.random.default_rng(seed + 1000)
         noise = told.assign(under_reference=3 + rng.normal(0, 0.5, len(told)), under_drug=1.0)
         data = benefit(people, noise, **SETTINGS)
-        rejected["AUTOC"] += ranking(data, redraws=199, seed=seed).iloc[0]["p_value"] <= 0.05
+        rejected["AUTOC"] += ranking(data, inference=Inference(redraws=199, seed=seed)).iloc[0]["p_value"] <= 0.05
         rejected["slope"] += best_linear_predictor(data).iloc[2]["p_value"] <= 0.05
     assert max(rejected.values()) <= 21
     assert min(rejected.values()) >= 2

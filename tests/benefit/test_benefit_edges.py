@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from causalms.benefit import (
+    Inference,
     benefit,
     benefit_curves,
     benefit_groups,
@@ -147,8 +148,10 @@ def test_missing_predictions_and_columns_are_named() -> None:
 def test_every_trial_is_judged_by_itself() -> None:
     people, _ = trial(10, 400)
     people["trial"] = np.where(people.index < 200, "A", "B")
-    both = who_benefits(people, outcome="lesions", reference="placebo", covariates="age", redraws=49)
-    alone = who_benefits(people.iloc[:200], outcome="lesions", reference="placebo", covariates="age", redraws=49)
+    both = who_benefits(people, outcome="lesions", reference="placebo", covariates="age", inference=Inference(redraws=49))
+    alone = who_benefits(
+        people.iloc[:200], outcome="lesions", reference="placebo", covariates="age", inference=Inference(redraws=49)
+    )
     mine = both[both["population"].str.contains("of A")].reset_index(drop=True)
     pd.testing.assert_frame_equal(mine, alone)
     assert both["randomised"].all()
@@ -156,5 +159,5 @@ def test_every_trial_is_judged_by_itself() -> None:
 
 def test_same_seed_same_intervals() -> None:
     people, told = trial(11)
-    first, second = (ranking(benefit(people, told, **SETTINGS), redraws=99, seed=3) for _ in range(2))
+    first, second = (ranking(benefit(people, told, **SETTINGS), inference=Inference(redraws=99, seed=3)) for _ in range(2))
     pd.testing.assert_frame_equal(first, second)

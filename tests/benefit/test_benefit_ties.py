@@ -9,6 +9,7 @@ from scipy import stats
 
 from causalms.benefit import (
     Benefit,
+    Inference,
     benefit,
     benefit_curves,
     benefit_groups,
@@ -44,7 +45,7 @@ def test_the_order_of_the_file_says_nothing_of_tied_patients(order: str) -> None
     # Score 2.5 or 0.5; true benefit 2 (1 + 2 g + s) - (0.5 + s), half the patients each; Qini = (top - low) / 8.
     held, trials = 0, 40
     for seed in range(trials):
-        row = ranking(two_valued(seed, order), redraws=199).set_index("measure").loc["Qini"]
+        row = ranking(two_valued(seed, order), inference=Inference(redraws=199)).set_index("measure").loc["Qini"]
         held += row["lower"] <= 4 / 8 <= row["upper"]
         assert abs((row["lower"] + row["upper"]) / 2 - row["estimate"]) < 0.25 * (row["upper"] - row["lower"])
     assert held >= stats.binom.ppf(0.0005, trials, 0.95)
@@ -62,7 +63,7 @@ def test_groups_where_most_patients_stand_at_the_top() -> None:
     rng = np.random.default_rng(4)
     before, score = np.full(200, 3.0), np.repeat([2.0, 1.0], [160, 40])
     data = Benefit(score, before + rng.normal(size=200), before - score, np.arange(200), "d", "p", "made")
-    table = benefit_groups(data, 4, redraws=0)
+    table = benefit_groups(data, 4, inference=Inference(redraws=0))
     assert table["n"].tolist() == [40, 160, 200]
     assert table["predicted"].tolist() == [1.0, 2.0, 1.0]
 
@@ -71,7 +72,7 @@ def test_bands_without_redraws_have_the_influence_of_a_mean() -> None:
     rng = np.random.default_rng(5)
     score = rng.normal(size=500)
     data = Benefit(score, 100 + rng.normal(size=500), np.zeros(500), np.arange(500), "d", "p", "made")
-    table = benefit_curves(data, shares=(1.0, 0.5), redraws=0)
+    table = benefit_curves(data, shares=(1.0, 0.5), inference=Inference(redraws=0))
     # Correlation of the means of all and of a half of independent values is sqrt(1/2), although all values are near 100.
     noise = rng.multivariate_normal([0, 0], [[1, 0.5**0.5], [0.5**0.5, 1]], 200_000)
     half = (table["ad_band_upper"] - table["ad"]) / table["ad_se"]
@@ -98,7 +99,7 @@ def test_participants_may_have_the_same_names_in_two_trials() -> None:
         for name in ("A", "B")
         for arm, column in (("p", "under_reference"), ("d", "under_drug"))
     )  # fmt: skip
-    found = who_benefits(both, outcome="y", reference="p", draws=draws, redraws=0)
+    found = who_benefits(both, outcome="y", reference="p", draws=draws, inference=Inference(redraws=0))
     assert found["population"].nunique() == 2
 
 
@@ -126,7 +127,9 @@ def test_tied_patients_draw_lots_for_a_capped_arm() -> None:
     rows, told = people(400)
     alike = told[["participant_id"]].assign(p=2.0, d=1.0)
     ordered = rows.sort_values("y", ascending=False).reset_index(drop=True)
-    given = choose_treatment(ordered, alike, outcome="y", capped="d", cap=0.5, redraws=0).assigned["arm"] == "d"
+    given = (
+        choose_treatment(ordered, alike, outcome="y", capped="d", cap=0.5, inference=Inference(redraws=0)).assigned["arm"] == "d"
+    )
     assert given.mean() == 0.5
     assert given.iloc[:200].mean() == pytest.approx(0.5, abs=0.12)  # three binomial errors: not those at the top of the file
 
@@ -165,12 +168,12 @@ def test_integer_arms_are_arms() -> None:
     assert found.spared.tolist() == benefit(rows, told, **SETTINGS).spared.tolist()
 
 
-@pytest.mark.parametrize(("asked", "words"), [({"redraws": 9}, "9 redraws for 0.95 intervals"), ({"level": 95}, "level 95")])
-def test_a_level_that_cannot_be_had_is_refused(asked: dict[str, int], words: str) -> None:
+@pytest.mark.parametrize(("options", "words"), [({"redraws": 9}, "9 redraws for 0.95 intervals"), ({"level": 95}, "level 95")])
+def test_a_level_that_cannot_be_had_is_refused(options: dict[str, int], words: str) -> None:
     data = benefit(*people(), **SETTINGS)
     for judge in (ranking, policy_value):
         with pytest.raises(UsageError, match=words):
-            judge(data, **asked)
+            judge(data, inference=Inference(**options))
 
 
 def test_a_law_beyond_all_counts_is_none() -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from causalms.benefit import best_linear_predictor, cross_fit, cross_fitted_benefit, policy_value, ranking
+from causalms.benefit import Inference, best_linear_predictor, cross_fit, cross_fitted_benefit, policy_value, ranking
 from causalms.benefit.cross_fitting import Learner, balanced_folds
 from causalms.benefit.heterogeneity import areas
 from causalms.errors import UsageError
@@ -69,22 +69,26 @@ def test_trials_that_can_hardly_be_learned_from_fall_back_to_t() -> None:
     data = cross_fitted_benefit(people, **SETTINGS, covariates="marker", folds=2)
     hopeless = replace(data, law=replace(data.law, mean=data.law.mean * 1e-6))
     assert hopeless.redraws(50) is None
-    assert ranking(hopeless, redraws=50)["variance"].tolist() == ["influence function, t"] * 2
+    assert ranking(hopeless, inference=Inference(redraws=50))["variance"].tolist() == ["influence function, t"] * 2
 
 
 def test_intervals_are_wider_than_those_of_predictions_taken_as_given() -> None:
     data = cross_fitted_benefit(trial(4, 400), **SETTINGS, covariates=FORMULA)
     alone = replace(data, learner=None)
-    learned, given = ranking(data, redraws=499).iloc[0], ranking(alone, redraws=499).iloc[0]
+    learned, given = (
+        ranking(data, inference=Inference(redraws=499)).iloc[0],
+        ranking(alone, inference=Inference(redraws=499)).iloc[0],
+    )
     assert learned["estimate"] == given["estimate"]
     assert learned["upper"] - learned["lower"] > 1.02 * (given["upper"] - given["lower"])
 
 
 def test_same_seed_same_interval_whatever_was_asked_before() -> None:
     first = cross_fitted_benefit(trial(5), **SETTINGS, covariates=FORMULA)
-    policy_value(first, redraws=60, seed=1)
+    inference = Inference(redraws=60, seed=1)
+    policy_value(first, inference=inference)
     second = cross_fitted_benefit(trial(5), **SETTINGS, covariates=FORMULA)
-    pd.testing.assert_frame_equal(ranking(first, redraws=60, seed=1), ranking(second, redraws=60, seed=1))
+    pd.testing.assert_frame_equal(ranking(first, inference), ranking(second, inference))
 
 
 @pytest.mark.slow
@@ -98,7 +102,10 @@ def test_cross_fitted_intervals_hold_the_truth() -> None:
         score = (beyond["under_reference"] - beyond["under_drug"]).to_numpy()
         data = cross_fitted_benefit(sample, **SETTINGS, covariates=FORMULA, seed=seed)
         order = np.argsort(-score, kind="stable")
-        lines = [ranking(data, redraws=199).iloc[0], *(best_linear_predictor(data, redraws=199).iloc[at] for at in (2, 0))]
+        lines = [
+            ranking(data, inference=Inference(redraws=199)).iloc[0],
+            *(best_linear_predictor(data, inference=Inference(redraws=199)).iloc[at] for at in (2, 0)),
+        ]
         truths = [areas(score[order], spared[order])[0], np.cov(score, spared)[0, 1] / score.var(ddof=1), spared.mean()]
         for name, line, truth in zip(held, lines, truths, strict=True):
             held[name] += line["lower"] <= truth <= line["upper"]

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from causalms.generator import Generator, config
-from causalms.generator.train import train
+from causalms.generator import Generator, config, train_generator
 from causalms.phantom import PhantomTrial, simulate_trial
 
 MODEL, RECIPE = config("tiny")
@@ -33,4 +32,4 @@ def trial() -> PhantomTrial:
 @pytest.fixture(scope="session")
 def tiny(trial: PhantomTrial, tmp_path_factory: pytest.TempPathFactory) -> tuple[Generator, Path]:
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
-    return train(trial, path, MODEL, SHORT, seed=0), path
+    return train_generator(trial, path, MODEL, SHORT, seed=0), path

@@ -32,13 +32,13 @@ from dataclasses import replace
 from pathlib import Path
 import torch
 from causalms.generator import config
-from causalms.generator.train import train
+from causalms.generator import train_generator
 from causalms.phantom import simulate_trial
 
 torch.set_num_threads(1)
 model, recipe = config("tiny")
 short = replace(recipe, risk_steps=6, denoiser_steps=6, calibration_patients=3)
-train(simulate_trial("pooled", patients=16, seed=3), Path(sys.argv[1]), model, short, seed=0, device="cpu")
+train_generator(simulate_trial("pooled", patients=16, seed=3), Path(sys.argv[1]), model, short, seed=0, device="cpu")
 """
 
 
@@ -84,7 +84,7 @@ def test_more_processes_than_masks_of_a_batch_are_refused(
 ) -> None:
     monkeypatch.setattr(loop, "join", lambda device: Processes(0, 8))
     with pytest.raises(UsageError, match="8 processes share batches of 4 masks; start at most 4"):
-        loop.train(trial, tmp_path / "m.safetensors", MODEL, SHORT)
+        loop.train_generator(trial, tmp_path / "m.safetensors", MODEL, SHORT)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")

@@ -47,15 +47,15 @@ def test_killed_training_resumes_to_the_same_weights(
     with monkeypatch.context() as patch:
         patch.setattr(loop, "save_run", kill_after_save)
         with pytest.raises(KeyboardInterrupt):
-            loop.train(trial, path, MODEL, SHORT, seed=0)
+            loop.train_generator(trial, path, MODEL, SHORT, seed=0)
     assert not path.exists()
-    resumed = loop.train(trial, path, MODEL, SHORT, seed=0)
+    resumed = loop.train_generator(trial, path, MODEL, SHORT, seed=0)
     assert resumed.checksum == tiny[0].checksum
 
 
 def test_model_without_denoiser_expects_counts_and_refuses_masks(trial: PhantomTrial, tmp_path: Path) -> None:
     recipe = replace(SHORT, denoiser_steps=0, mixed_precision=True)
-    model = loop.train(trial, tmp_path / "counts.safetensors", MODEL, recipe, seed=0)
+    model = loop.train_generator(trial, tmp_path / "counts.safetensors", MODEL, recipe, seed=0)
     patient = trial.participants["participant_id"][0]
     scan = model.encode(trial, patient)
     assert model.expect(scan, "placebo", 96).lesions > 0
@@ -74,9 +74,9 @@ def test_resume_of_another_recipe_is_refused(trial: PhantomTrial, tmp_path: Path
     with monkeypatch.context() as patch:
         patch.setattr(loop, "save_run", kill)
         with pytest.raises(KeyboardInterrupt):
-            loop.train(trial, path, MODEL, SHORT, seed=0)
+            loop.train_generator(trial, path, MODEL, SHORT, seed=0)
     with pytest.raises(InputError, match="left by a run with other data, recipe or seed"):
-        loop.train(trial, path, MODEL, SHORT, seed=1)
+        loop.train_generator(trial, path, MODEL, SHORT, seed=1)
 
 
 def test_negative_binomial_likelihood_matches_scipy() -> None:

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from causalms.generator.train.distributed import first_process
-from causalms.generator.train.loop import train
+from causalms.generator.train.loop import train_generator
 
-__all__ = ["first_process", "train"]
+__all__ = ["first_process", "train_generator"]

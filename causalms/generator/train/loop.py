@@ -48,7 +48,7 @@ class Stage:
     validate: Callable[[], dict[str, float]] | None = None
 
 
-def train(
+def train_generator(
     trial: Trial,
     out: Path,
     model: ModelConfig,
