@@ -14,6 +14,7 @@ from causalms.benefit.predict import Benefit, benefit
 from causalms.benefit.redraws import Floats
 from causalms.errors import InputError, UsageError
 from causalms.stats import Batch, fit_batch, fit_model
+from causalms.tables import formula
 
 Places = NDArray[np.intp]
 
@@ -177,7 +178,7 @@ def cross_fit(
     if folds < 2 or folds > len(rows) // 4:
         raise UsageError(f"{folds} folds for {len(rows)} patients; give four patients or more a fold, and at least 2 folds")
     others = rows.iloc[:0] if outside is None else outside
-    design = _covariates(pd.concat([rows, others], ignore_index=True), covariates)
+    design = _covariates(rows, covariates, others)
     treated = (rows[arm].astype(str) == str(drug)).to_numpy(float)
     y = rows[outcome].to_numpy(float)
     if (y < 0).any():
@@ -213,23 +214,24 @@ def _analysed(people: pd.DataFrame, outcome: str, drug: str, reference: str, arm
     return people[known].reset_index(drop=True)
 
 
-def _covariates(people: pd.DataFrame, formula: str) -> Floats:
-    """Design matrix of a formula, every patient complete."""
-    from formulaic import model_matrix
-
-    for name in people.columns[people.dtypes.map(pd.api.types.is_string_dtype)]:
-        if re.search(rf"(?<!C\()\b{re.escape(str(name))}\b", formula):  # C(site) is a factor whatever its levels look like
+def _covariates(people: pd.DataFrame, text: str, outside: pd.DataFrame | None = None) -> Floats:
+    """Design matrix of a formula fitted to the trial's patients, those of another population below; every patient complete."""
+    read = formula(text, people, "covariates")
+    for name in read.outside_factors:
+        if pd.api.types.is_string_dtype(people[name]):
             _refuse_a_word_among_numbers(people, name)
-    categories = people.select_dtypes("category").columns
-    people = people.assign(**{name: people[name].cat.remove_unused_categories() for name in categories})
-    try:
-        design = np.asarray(model_matrix(formula, people, na_action="raise"), float)
-    except Exception as error:  # formulaic has many; all mean that the formula does not fit the columns
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"benefit: covariates {formula!r} cannot be read from the patients ({reason}); name columns without missing values"
-        ) from error
-    return design
+    others = people.iloc[:0] if outside is None else outside
+    for name in read.columns:
+        if name not in others:
+            raise InputError(f"benefit: no column {name!r} among the patients of the other population; add it")
+    together = pd.concat([people[list(read.columns)], others[list(read.columns)]], ignore_index=True)
+    if together.isna().any(axis=None):
+        row, place = np.argwhere(together.isna().to_numpy())[0]
+        name, who = read.columns[place], [*people["participant_id"], *others["participant_id"]][row]
+        raise InputError(f"benefit: participant {who} lacks covariate {name!r}; fill it in or leave them out")
+    fitted = read.fit(together.iloc[: len(people)])
+    design = fitted.matrix(together).to_numpy(dtype=float)
+    return np.column_stack([np.ones(len(design)), design])
 
 
 def _refuse_a_word_among_numbers(people: pd.DataFrame, name: str) -> None:

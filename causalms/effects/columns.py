@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import keyword
-import re
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from causalms import tables
 from causalms.errors import InputError
 from causalms.stats import Array
 
 _IDENTIFIERS = ("participant_id", "USUBJID", "usubjid")
-_TERM = re.compile(r"([A-Za-z_][A-Za-z_0-9]*)|C\(([A-Za-z_][A-Za-z_0-9]*)\)")
 _LARGEST, _LARGEST_COVARIATE = 1e12, 1e100
 
 
@@ -109,99 +106,46 @@ class Covariates:
     ----------
     table : DataFrame
         Only the needed variables.
-    formula : str or None
+    formula : Formula or None
     """
 
     table: pd.DataFrame
-    formula: str | None
+    formula: tables.Formula | None
     source: str
 
     @classmethod
-    def of(cls, table: pd.DataFrame, formula: str | None, source: str) -> Covariates:
-        """Parse a right-hand side such as ``"age + C(site)"`` and find its variables."""
+    def of(cls, table: pd.DataFrame, formula: str | None, source: str, argument: str = "adjust") -> Covariates:
+        """Read a right-hand side such as ``"age + C(site)"`` and find its variables; ``argument`` is where it was given."""
         if not formula or not formula.strip():
             return cls(table.iloc[:, :0], None, source)
-        text = formula.strip().removeprefix("~")
-        plain = _plain_terms(text)
-        if plain is not None:
-            for name in sorted(set(plain.values())):
-                column(table, name, source)
-            return cls(table[sorted(set(plain.values()))].apply(_as_numbers), text, source)
-        from formulaic import Formula
-
-        if "~" in text:
-            raise InputError(f"`adjust` {formula!r}: give only the right-hand side, such as 'age + C(site)'")
-        try:
-            names = sorted(map(str, Formula(f"~ {text}").required_variables))
-        except Exception as error:
-            raise InputError(
-                f"`adjust` {formula!r}: not a formula ({_first_line(error)}); write it like 'age + C(site)'"
-            ) from error
-        for name in names:
+        read = tables.formula(formula, table, argument)
+        for name in read.columns:
             column(table, name, source)
-        return cls(table[names].apply(_as_numbers), text, source)
+        return cls(table[list(read.columns)].apply(_as_numbers), read, source)
 
     @property
     def complete(self) -> np.ndarray:
         """Rows in which no variable is missing."""
         return np.asarray(self.table.notna().all(axis=1), dtype=bool)
 
-    def matrix(self, rows: np.ndarray) -> tuple[Array, tuple[str, ...]]:
-        """Columns of the formula at the chosen rows, without the intercept, and their names."""
+    def fitted(self, rows: np.ndarray) -> tables.FittedFormula:
+        """The formula with its knots, means and levels fixed on the chosen rows."""
+        assert self.formula is not None
+        return self.formula.fit(self.table.iloc[rows])
+
+    def matrix(self, rows: np.ndarray, fitted: tables.FittedFormula | None = None) -> tuple[Array, tuple[str, ...]]:
+        """Columns of the formula at the chosen rows, without the intercept, and their names; fitted to these rows or before."""
         if self.formula is None:
             return np.empty((len(rows), 0)), ()
-        simple = _simple_matrix(self.table.iloc[rows], self.formula)
-        if simple is not None:
-            return simple
-        import formulaic
-
-        try:
-            with np.errstate(all="ignore"), warnings.catch_warnings():  # what is not finite is found and named below
-                warnings.simplefilter("ignore")
-                built = formulaic.model_matrix(f"~ {self.formula}", self.table.iloc[rows], na_action="ignore")
-            frame = pd.DataFrame(built).astype(float)
-        except Exception as error:
-            raise InputError(
-                f"{self.source}: `adjust` {self.formula!r} cannot be evaluated ({_first_line(error)}); write 'age + C(site)'"
-            ) from error
-        frame = frame.drop(columns="Intercept", errors="ignore")
+        frame = (fitted or self.fitted(rows)).matrix(self.table.iloc[rows])
         matrix = frame.to_numpy(dtype=float)
-        if len(matrix) != len(rows) or not np.isfinite(matrix).all():
-            at = np.argwhere(~np.isfinite(matrix))
-            where = f"term {frame.columns[at[0][1]]!r}, row {rows[at[0][0]] + 1}" if len(at) else "a missing value"
-            raise InputError(f"{self.source}: `adjust` gives no finite number at {where}; correct the row or the formula")
-        return matrix, tuple(map(str, frame.columns))
-
-
-def _plain_terms(formula: str) -> dict[str, str] | None:
-    """Terms of a sum of columns and C(column), each with its column; None for any other formula."""
-    terms = [part.strip() for part in formula.split("+")]
-    matches = [_TERM.fullmatch(term) for term in terms]
-    if not all(matches):
-        return None
-    names = [match[1] or match[2] for match in matches if match]
-    return None if any(keyword.iskeyword(name) for name in names) else dict(zip(terms, names, strict=True))
-
-
-def _simple_matrix(table: pd.DataFrame, formula: str) -> tuple[Array, tuple[str, ...]] | None:
-    """The columns that formulaic would give for a sum of numeric columns and C(text or whole number); None for the rest."""
-    blocks: list[Array] = []
-    names: list[str] = []
-    for term, name in (_plain_terms(formula) or {}).items():
-        values = table[name]
-        if term == name and values.dtype.kind in "if":
-            blocks.append(values.to_numpy(dtype=float)[:, None])
-            names.append(name)
-        elif term == f"C({name})" and (values.dtype.kind == "i" or all(isinstance(value, str) for value in values)):
-            levels = sorted(values.unique())
-            blocks.append(
-                np.column_stack([values == level for level in levels[1:]] or [np.empty((len(values), 0))]).astype(float)
+        if not np.isfinite(matrix).all():
+            at = np.argwhere(~np.isfinite(matrix))[0]
+            raise InputError(
+                f"{self.source}: `{self.formula.argument}` gives no finite number at term {frame.columns[at[1]]!r}, "
+                f"row {rows[at[0]] + 1}; correct the row or the formula"
             )
-            names += [f"{term}[T.{level}]" for level in levels[1:]]
-        else:
-            return None
-    matrix = np.column_stack(blocks) if blocks else None
-    return None if matrix is None or not np.isfinite(matrix).all() else (matrix, tuple(names))
+        return matrix, tuple(map(str, frame.columns))
 
 
 def independent_columns(base: Array, matrix: Array, names: tuple[str, ...]) -> tuple[Array, tuple[str, ...], tuple[str, ...]]:
@@ -248,7 +192,3 @@ def _as_numbers(values: pd.Series) -> pd.Series:
         return values
     converted = pd.to_numeric(values, errors="coerce")
     return converted if (converted.notna() | values.isna()).all() else values
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

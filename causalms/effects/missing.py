@@ -162,7 +162,7 @@ def _weighted_patients(
     time = np.ones(len(table))
     if exposure:
         time[rows] = columns.times_at_risk(columns.numbers(table[exposure], rows, exposure, source), exposure, rows, source)
-    covariates = columns.Covariates.of(table, missing_given, source)
+    covariates = columns.Covariates.of(table, missing_given, source, "missing_given")
     if not covariates.complete.all():
         row = int(np.flatnonzero(~covariates.complete)[0]) + 1
         raise InputError(f"{source}: row {row} lacks a covariate of {missing_given!r}; weights need it for every patient")

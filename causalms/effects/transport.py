@@ -81,12 +81,12 @@ def transport_weights(participants: pd.DataFrame, target: pd.DataFrame, formula:
     """
     if "participant_id" not in participants:
         raise InputError("participants: no column 'participant_id'; add it")
-    x, names = _matrix(participants, formula, "participants")
-    t, target_names = _matrix(target, formula, "target")
-    if names != target_names:
-        raise InputError(
-            f"target: levels differ from the trial's ({', '.join(set(names) ^ set(target_names))}); use the same levels"
-        )
+    of_trial = _complete(participants, formula, "participants")
+    fitted = of_trial.fitted(np.arange(len(participants)))
+    x, names = of_trial.matrix(np.arange(len(participants)), fitted)
+    if not names:
+        raise InputError(f"{formula!r} names no covariate; name those in which the populations differ")
+    t, _ = _complete(target, formula, "target").matrix(np.arange(len(target)), fitted)
     scale = x.std(axis=0)
     if (scale == 0).any():
         raise RefusalError(
@@ -110,15 +110,12 @@ def transport_weights(participants: pd.DataFrame, target: pd.DataFrame, formula:
     return Transport(series, balance, centred, spread)
 
 
-def _matrix(table: pd.DataFrame, formula: str, source: str) -> tuple[Array, tuple[str, ...]]:
-    covariates = Covariates.of(table, formula, source)
+def _complete(table: pd.DataFrame, formula: str, source: str) -> Covariates:
+    covariates = Covariates.of(table, formula, source, "formula")
     if not covariates.complete.all():
         row = int(np.flatnonzero(~covariates.complete)[0]) + 1
         raise InputError(f"{source}: row {row} lacks a covariate of {formula!r}; fill it in or leave the row out")
-    matrix, names = covariates.matrix(np.arange(len(table)))
-    if not names:
-        raise InputError(f"{formula!r} names no covariate; name those in which the populations differ")
-    return matrix, names
+    return covariates
 
 
 def _balance(centred: Array, names: tuple[str, ...]) -> Array:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from causalms.tables.formula_matrix import FittedFormula
+from causalms.tables.formulas import FORMULA_FUNCTIONS, Formula, formula
 from causalms.tables.groups import Grouping, grouping
 from causalms.tables.io import as_frame, read_table, refuse_repeated_columns, write_table
 from causalms.tables.keys import WEEKS_PER_YEAR, arm_order, one_week, participant_key
@@ -22,16 +24,20 @@ __all__ = [
     "DRAWS_KEYS",
     "DRAWS_OUTCOMES",
     "EXPECTED_OUTCOMES",
+    "FORMULA_FUNCTIONS",
     "PARTICIPANTS_COLUMNS",
     "REGIONS",
     "RESULTS_COLUMNS",
     "WEEKS_PER_YEAR",
     "ContrastPopulation",
+    "FittedFormula",
+    "Formula",
     "Grouping",
     "ResultRow",
     "arm_order",
     "as_frame",
     "contrast_population",
+    "formula",
     "grouping",
     "net2_column",
     "one_week",

@@ -195,6 +195,8 @@ class _Reader:
             raise self._refusal(self.now.word, self.now.place, repr(word))
 
     def expect_end(self) -> None:
+        if self.now.word == "~" and self.now.kind == "mark":
+            raise self._refusal("~", self.now.place, "only the right-hand side, such as age + C(site)")
         if self.now.kind != "end":
             raise self._refusal(self.now.word, self.now.place, "the end, or an operator between two parts")
 
@@ -269,7 +271,8 @@ class _Reader:
     # Formulas: terms joined by + and -, products by * and /, interactions by :, powers of a sum by **.
 
     def terms(self) -> Node:
-        node: Node = Operation("-", (self.crossed(),)) if self.take("-") else self.crossed()
+        first = self.take("-", "+")
+        node: Node = Operation("-", (self.crossed(),)) if first == "-" else self.crossed()
         while operator := self.take("+", "-"):
             node = Operation(operator, (node, self.crossed()))
         return node
@@ -314,7 +317,7 @@ class _Reader:
         self.at += 1
         match token.kind:
             case "number":
-                return Literal(int(token.word) if token.word.isdigit() else float(token.word))
+                return Literal(int(token.word) if token.word.isdigit() and len(token.word) < 16 else float(token.word))
             case "text":
                 return Literal(token.word[1:-1])
             case "quoted":

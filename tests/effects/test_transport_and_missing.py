@@ -58,7 +58,7 @@ def test_target_without_overlap_is_refused() -> None:
     people, _ = simulated(50, 0)
     with pytest.raises(RefusalError, match="no overlap"):
         transport_weights(people, pd.DataFrame({"age": [95.0, 99.0]}), "age")
-    with pytest.raises(InputError, match="no column 'edss'"):
+    with pytest.raises(UsageError, match="no column 'edss'"):
         transport_weights(people, pd.DataFrame({"age": [40.0]}), "edss")
     with pytest.raises(InputError, match="row 2 lacks"):
         transport_weights(people, pd.DataFrame({"age": [40.0, np.nan]}), "age")
@@ -171,3 +171,31 @@ def test_complete_case_results_say_so(trial: pd.DataFrame) -> None:
         trial, **grouped_arguments({"strategy": "complete-case", "outcome": "y", "reference": "placebo"})
     ).iloc[0]
     assert row.estimator.endswith("complete cases")
+
+
+@pytest.mark.parametrize("formula", ["scale(age)", "center(age)", "standardize(age)", "poly(age, degree=2)"])
+def test_what_a_formula_learns_is_learned_of_the_trial_and_used_on_the_target(formula: str) -> None:
+    """Centring each table by its own mean would call two populations of different age alike."""
+    people, _ = simulated(400, 0)
+    target = pd.DataFrame({"age": np.random.default_rng(1).normal(42, 6, 300)})
+    moved = transport_weights(people, target, formula)
+    assert abs(moved.balance["difference_before"].iloc[0]) > 0.3
+    assert np.average(people["age"], weights=moved.weights) == pytest.approx(target["age"].mean(), abs=1e-6)
+
+
+def test_a_level_of_the_target_that_the_trial_lacks_is_named() -> None:
+    people = pd.DataFrame({"participant_id": list("abcdef"), "site": list("xyxyxy")})
+    with pytest.raises(InputError, match="'site': level 'z' is not among those known"):
+        transport_weights(people, pd.DataFrame({"site": ["x", "z"]}), "C(site)")
+
+
+def test_missing_given_is_a_formula_and_never_code(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    table = pd.DataFrame({"y": [1.0, None, 2, 3] * 10, "arm": ["a", "a", "b", "b"] * 10, "age.bl": np.arange(40.0)})
+    options = {"outcome": "y", "reference": "a", "strategy": "ipw"}
+    with pytest.raises(UsageError, match=r"`missing_given`: .* found '\{' at letter 1"):
+        effects_with_missing_outcomes(table, **grouped_arguments(dict(**options, missing_given="{np.savetxt('ran', [1])}")))
+    assert not list(tmp_path.iterdir())
+    assert (
+        len(effects_with_missing_outcomes(table, **grouped_arguments(dict(**options, missing_given="bs(`age.bl`, df=4)")))) == 1
+    )

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalms.errors import UsageError
+from causalms.errors import InputError, UsageError
 from causalms.tables.formulas import formula
 
 
@@ -87,6 +87,14 @@ def test_a_dotted_name_needs_no_backticks(people: pd.DataFrame) -> None:
         ("C(site).x", "found '.' at letter 8"),
         ("age ; sex", "found ';' at letter 5"),
         ("y ~ age", "no column 'y'"),
+        ("age ~ sex", "found '~' at letter 5, expected only the right-hand side"),
+        ("age > 40", "found '>' at letter 5"),
+        ("age + 3", "3 is no term"),
+        ("bs(age, dff=4)", "did you mean 'df'"),
+        ("bs(age, df=100000)", "df of bs must be a whole number from 1 to 100"),
+        ("poly(age, degree=sex)", "degree of poly must be a number"),
+        ("I(C(site) + 1)", "C gives several columns"),
+        ("(age + edss + site + sex) ** 9", "expands to 1953124 terms"),
         ("age + sxe", "did you mean 'sex'"),
         ("bs(age, df=__import__('os'))", "'__import__' at letter 12 cannot be called"),
         ("lambda: 1", "no column 'lambda'"),
@@ -102,5 +110,45 @@ def test_everything_else_is_refused_with_its_place(people: pd.DataFrame, text: s
 
 
 def test_values_that_do_not_fit_are_said_by_the_names_of_the_user(people: pd.DataFrame) -> None:
-    with pytest.raises(UsageError, match="cannot be evaluated on this table"):
+    with pytest.raises(UsageError, match="column 'site' holds text where a number is needed"):
         formula("log(site)", people).matrix(people)
+    with pytest.raises(UsageError, match="'bs\\(age, df=2\\)' cannot be evaluated on this table"):
+        formula("bs(age, df=2)", people).matrix(people)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("bs(age, df=4)", "cr(age, df=4)", "cs(age, df=4)", "poly(age, degree=3)", "scale(age)", "center(age)"),
+        *("standardize(age)", "C(quantiles(age, 3))", "log1p(scale(age) + 9)", "C(site) * scale(age)"),
+        *("I(age > 40) + site", "edss + C(site)"),
+    ],
+)
+def test_knots_means_and_levels_of_the_fit_are_used_on_other_patients(people: pd.DataFrame, text: str) -> None:
+    """The rows of some patients are those they have in the table of the fit, whoever else is there."""
+    fitted = formula(text, people).fit(people)
+    inner = people[people["age"].between(people["age"].quantile(0.2), people["age"].quantile(0.6)) & (people["site"] != "S2")]
+    np.testing.assert_allclose(fitted.matrix(inner), fitted.matrix(people).loc[inner.index], rtol=1e-10, atol=1e-12)
+    assert fitted.matrix(inner).columns.tolist() == list(fitted.names)
+
+
+@pytest.mark.parametrize("text", ["C(site)", "site", "C(site) * age", "C(site, levels=['S1', 'S2', 'S3'])"])
+def test_a_level_unknown_to_the_fit_is_named(people: pd.DataFrame, text: str) -> None:
+    fitted = formula(text, people).fit(people)
+    with pytest.raises(InputError, match="'site': level 'S9' is not among those known"):
+        fitted.matrix(people.assign(site="S9"))
+
+
+def test_conditions_stand_inside_i(people: pd.DataFrame) -> None:
+    design = formula("I(age >= 40 and sex == 'F') + I(site in ['S1', 'S2']) + I(not edss > 2)", people).matrix(people)
+    expected = [(people["age"] >= 40) & (people["sex"] == "F"), people["site"].isin(["S1", "S2"]), ~(people["edss"] > 2)]
+    np.testing.assert_array_equal(design.to_numpy(), np.column_stack(expected).astype(float))
+
+
+def test_text_in_quotes_is_a_value_and_never_code(people: pd.DataFrame, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    odd = "{open('ran', 'w')}"
+    table = people.assign(site=people["site"].replace("S2", odd))
+    design = formula(f'C(site, levels=["{odd}", "S1", "S3"])', table).matrix(table)
+    np.testing.assert_array_equal(design.iloc[:, 0], (people["site"] == "S1").astype(float))
+    assert not list(tmp_path.iterdir())
