@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +13,7 @@ from causalms.benefit.predict import Benefit, benefit
 from causalms.benefit.redraws import Floats
 from causalms.errors import InputError, UsageError
 from causalms.stats import Batch, fit_batch, fit_model
-from causalms.tables import formula
+from causalms.tables import formula, refuse_arm_and_outcome_by_name, refuse_copies
 
 Places = NDArray[np.intp]
 
@@ -172,8 +171,8 @@ def cross_fit(
     >>> bool((predictions["under_reference"] > predictions["under_drug"]).all()), predictions["fold"].nunique()
     (True, 5)
     """
-    if re.search(rf"\b{re.escape(outcome)}\b", covariates):
-        raise UsageError(f"covariates {covariates!r} name the outcome {outcome!r}; predict from columns known before treatment")
+    read = formula(covariates, people, "covariates")
+    refuse_arm_and_outcome_by_name(read, arm, outcome)
     rows = _analysed(people, outcome, drug, reference, arm)
     if folds < 2 or folds > len(rows) // 4:
         raise UsageError(f"{folds} folds for {len(rows)} patients; give four patients or more a fold, and at least 2 folds")
@@ -181,6 +180,7 @@ def cross_fit(
     design = _covariates(rows, covariates, others)
     treated = (rows[arm].astype(str) == str(drug)).to_numpy(float)
     y = rows[outcome].to_numpy(float)
+    refuse_copies(rows[list(read.columns)], treated.astype(int), y, argument="covariates")
     if (y < 0).any():
         below = rows.iloc[int((y < 0).argmax())]
         who, value = below["participant_id"], below[outcome]

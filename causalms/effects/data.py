@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from causalms.effects import columns
-from causalms.errors import InputError, RefusalError
+from causalms.errors import InputError, RefusalError, UsageError
 from causalms.stats import Array
-from causalms.tables import arm_order
+from causalms.tables import arm_order, refuse_arm_and_outcome_by_name, refuse_copies
 
 _MANY_MISSING = 0.05
 TREATMENT_POLICY = "treatment policy (outcomes used as observed, whatever followed randomisation)"
@@ -185,9 +185,12 @@ def trial_data(
     if table.empty:
         raise InputError(f"{source}: holds no rows; give a table with at least two patients an arm")
     columns.one_row_a_patient(table, source)
+    _separate_roles({"outcome": outcome, "arm": arm, "exposure": exposure, "strata": strata, "cluster": cluster}, prognostic)
     wanted = [outcome, arm, *(name for name in (exposure, strata, cluster, *prognostic) if name)]
     used = pd.DataFrame({name: columns.column(table, name, source) for name in dict.fromkeys(wanted)})
     formula = columns.Covariates.of(table, adjustment.formula, source)
+    if formula.formula is not None:
+        refuse_arm_and_outcome_by_name(formula.formula, arm, outcome)
     complete = used.notna().all(axis=1).to_numpy() & formula.complete
     rows = np.flatnonzero(complete)
     if not len(rows):
@@ -201,6 +204,7 @@ def trial_data(
         values, recoded = columns.activity(values, outcome, rows, source)
         notes += recoded
     matrix, names = formula.matrix(rows)
+    built = pd.DataFrame(matrix, columns=list(names))
     expected, expected_names = _prognostic(used, rows, prognostic, adjustment.log_prognostic, source)
     if adjustment.trial:
         trials, trial_names = _trial_columns(table["trial"].iloc[rows].astype(str))
@@ -210,7 +214,7 @@ def trial_data(
     time = np.ones(len(rows))
     if exposure is not None:
         time = columns.times_at_risk(columns.numbers(used[exposure], rows, exposure, source), exposure, rows, source)
-    return TrialData(
+    data = TrialData(
         outcome=values,
         arm=codes,
         arms=arms,
@@ -224,6 +228,26 @@ def trial_data(
         trial=table["trial"].iloc[rows].astype(str).to_numpy() if "trial" in table and arm != "trial" else None,
         notes=notes + dropped,
     )
+    _refuse_copies(formula, built, used[list(dict.fromkeys(prognostic))].iloc[rows], data)
+    return data
+
+
+def _separate_roles(roles: Mapping[str, str | None], prognostic: Sequence[str]) -> None:
+    """Refuse one column in two roles, such as the outcome as exposure or as a prognostic column."""
+    taken: dict[str, str] = {}
+    for role, name in [*roles.items(), *(("prognostic", name) for name in dict.fromkeys(prognostic))]:
+        if name is not None and taken.get(name, role) != role and {role, taken[name]} != {"strata", "cluster"}:
+            raise UsageError(f"`{role}`: {name!r} is also the {taken[name]}; name another column")
+        if name is not None:
+            taken.setdefault(name, role)
+
+
+def _refuse_copies(formula: columns.Covariates, built: pd.DataFrame, prognostic: pd.DataFrame, data: TrialData) -> None:
+    """Refuse covariates, their design columns and prognostic columns that are copies of the arm or of the outcome."""
+    given = formula.table.iloc[data.rows].reset_index(drop=True)
+    baseline = pd.concat([given, built.drop(columns=given.columns, errors="ignore")], axis=1)
+    refuse_copies(baseline, data.arm, data.outcome, cluster=data.cluster)
+    refuse_copies(prognostic, data.arm, data.outcome, cluster=data.cluster, argument="prognostic")
 
 
 def _arms(values: pd.Series, reference: str, name: str, source: str) -> tuple[np.ndarray, tuple[str, ...]]:

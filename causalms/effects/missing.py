@@ -26,6 +26,7 @@ from causalms.tables import (
     as_frame,
     contrast_population,
     one_week,
+    refuse_arm_and_outcome_by_name,
     results_table,
 )
 
@@ -163,6 +164,8 @@ def _weighted_patients(
     if exposure:
         time[rows] = columns.times_at_risk(columns.numbers(table[exposure], rows, exposure, source), exposure, rows, source)
     covariates = columns.Covariates.of(table, missing_given, source, "missing_given")
+    if covariates.formula is not None:
+        refuse_arm_and_outcome_by_name(covariates.formula, arm, outcome)
     if not covariates.complete.all():
         row = int(np.flatnonzero(~covariates.complete)[0]) + 1
         raise InputError(f"{source}: row {row} lacks a covariate of {missing_given!r}; weights need it for every patient")

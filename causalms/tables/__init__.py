@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from causalms.tables.baseline import refuse_arm_and_outcome_by_name, refuse_copies
 from causalms.tables.formula_matrix import FittedFormula
 from causalms.tables.formulas import FORMULA_FUNCTIONS, Formula, formula
 from causalms.tables.groups import Grouping, grouping
@@ -43,6 +44,8 @@ __all__ = [
     "one_week",
     "participant_key",
     "read_table",
+    "refuse_arm_and_outcome_by_name",
+    "refuse_copies",
     "refuse_repeated_columns",
     "results_table",
     "schema",

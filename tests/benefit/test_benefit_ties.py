@@ -157,8 +157,20 @@ def test_a_word_among_numbers_and_a_negative_count_are_named() -> None:
 
 
 def test_covariates_may_not_name_the_outcome() -> None:
-    with pytest.raises(UsageError, match="name the outcome 'y'"):
-        cross_fit(people()[0], **SETTINGS, covariates="age + np.log1p(y)")
+    with pytest.raises(UsageError, match="'y' is the outcome, no baseline covariate"):
+        cross_fit(people()[0], **SETTINGS, covariates="age + log1p(y)")
+
+
+def test_covariates_may_not_hold_the_arm_or_a_copy_of_it_or_of_the_outcome() -> None:
+    rows = people()[0]
+    rows = rows.assign(code=np.where(rows["arm"] == "d", "x", "z"), worse=np.exp(rows["y"]))
+    for covariates, words in (
+        ("age + arm", "is the randomised arm"),
+        ("code", "is a recoded arm"),
+        ("worse", "copy of the outcome"),
+    ):
+        with pytest.raises((InputError, UsageError), match=words):
+            cross_fit(rows, **SETTINGS, covariates=covariates)
 
 
 def test_integer_arms_are_arms() -> None:

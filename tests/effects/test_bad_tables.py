@@ -109,14 +109,42 @@ def test_refused_in_one_line_that_names_the_fault(trial: pd.DataFrame, case: str
     assert "\n" not in str(caught.value)
 
 
-def test_constant_collinear_and_arm_repeating_covariates_are_left_out_and_named(trial: pd.DataFrame) -> None:
+def test_constant_and_collinear_covariates_are_left_out_and_named(trial: pd.DataFrame) -> None:
     plain = analyse(trial, **grouped_arguments(BASE))
-    table = trial.assign(same=3.0, twice=2 * trial["x"] + 1, treated=(trial["arm"] == "drug") * 1.0)
-    messy = analyse(table, **grouped_arguments({**BASE, "adjust": "x + same + twice + treated"}))
+    table = trial.assign(same=3.0, twice=2 * trial["x"] + 1)
+    messy = analyse(table, **grouped_arguments({**BASE, "adjust": "x + same + twice"}))
     assert messy.contrasts[0].estimate == pytest.approx(plain.contrasts[0].estimate, rel=1e-10)
     assert messy.contrasts[0].se == pytest.approx(plain.contrasts[0].se, rel=1e-10)
-    for name in ("same", "twice", "treated"):
+    for name in ("same", "twice"):
         assert any(f"'{name}'" in note and "left out" in note for note in messy.notes)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"adjust": "arm*x"}, "`adjust`: 'arm' is the randomised arm, no baseline covariate; .* `interaction`"),
+        ({"adjust": "C(arm)"}, "is the randomised arm"),
+        ({"adjust": "log(y + 1)"}, "'y' is the outcome, no baseline covariate"),
+        ({"adjust": "x + I(y > 0)"}, "'y' is the outcome"),
+        ({"adjust": "treated"}, "'treated' is a recoded arm"),
+        ({"adjust": "treated:x"}, "'treated' is a recoded arm"),
+        ({"adjust": "C(words)"}, "'words' is a recoded arm"),
+        ({"adjust": "I(left - right)"}, "is a recoded arm"),
+        ({"adjust": "x + later"}, "'later' is a copy of the outcome"),
+        ({"prognostic": ["later"]}, "`prognostic`: 'later' is a copy of the outcome"),
+        ({"prognostic": ["y"]}, "'y' is also the outcome"),
+        ({"exposure": "y"}, "'y' is also the outcome"),
+        ({"strata": "arm"}, "'arm' is also the arm"),
+        ({"adjust": "treated", "interaction": True}, "'treated' is a recoded arm"),
+    ],
+)
+def test_the_arm_the_outcome_and_their_copies_are_no_covariates(trial: pd.DataFrame, options: dict, words: str) -> None:
+    drug = trial["arm"] == "drug"
+    table = trial.assign(treated=drug * 1.0, words=np.where(drug, "active", "control"), later=np.log(trial["y"] + 2))
+    table = table.assign(left=trial["x"].round(1), right=lambda t: t["left"] - drug)
+    table["left"], table["right"] = table["left"] + 0.0, table["right"] + 0.0
+    with pytest.raises((InputError, UsageError), match=words):
+        analyse(table, **grouped_arguments({**BASE, **options}))
 
 
 def test_missing_values_are_left_out_counted_and_named(trial: pd.DataFrame) -> None:
