@@ -39,6 +39,10 @@ class ConvergenceError(CausalmsError):
     """A fit did not converge; no number is returned in its place."""
 
 
+class WorkerError(CausalmsError):
+    """A process that was to do a part of the work died; what other processes finished is not lost where the message says so."""
+
+
 class MissingExtraError(CausalmsError, ModuleNotFoundError):
     """A package of an optional extra is not installed; the message is the line that installs it."""
 

@@ -23,10 +23,13 @@ class TableTrial:
     ----------
     participants : DataFrame
     name : str
+    notes : tuple of str
+        As of a trial with scans: what was filled or left out when it was read.
     """
 
     participants: pd.DataFrame = field(repr=False)
     name: str = "participants"
+    notes: tuple[str, ...] = ()
 
 
 def as_trial(trial: Any) -> Any:

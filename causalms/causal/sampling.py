@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import joblib
 import numpy as np
 import pandas as pd
+from joblib import delayed
 from tqdm import tqdm
 
 from causalms.causal.evidence import factual_outcome
@@ -24,6 +24,7 @@ from causalms.causal.worlds import Randomisation, Tie, Worlds
 from causalms.errors import RefusalError
 from causalms.files import whole_file
 from causalms.tables import DRAWS_OUTCOMES, EXPECTED_OUTCOMES
+from causalms.workers import results_in_order
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,9 @@ class Running:
 
     def over(self, calls: Iterator[Any] | Sequence[Any], count: int, what: str) -> list[Any]:
         """Results of joblib calls, one a patient, in their order."""
-        shown = tqdm(calls, desc=what, unit="patient", total=count, disable=None if self.progress else True)
-        return list(joblib.Parallel(n_jobs=self.workers, batch_size="auto")(shown))
+        go_on = "run it again" if self.parts is None else "finished patients are kept: the same command goes on where it stopped"
+        done = results_in_order(calls, self.workers, f"{go_on}, with fewer `workers` if memory is short")
+        return list(tqdm(done, desc=what, unit="patient", total=count, disable=None if self.progress else True))
 
 
 @dataclass(frozen=True)
@@ -251,7 +253,7 @@ def answer_all(
     """Answer for every patient, in parallel over patients by joblib; the same numbers for any number of workers or backend."""
     randomisation = Randomisation.of(trial.participants, mechanism.arms)
     folder = None if running.parts is None else Path(running.parts) / query_id
-    task = joblib.delayed(_one_patient)
+    task = delayed(_one_patient)
     calls = (task(mechanism, trial, randomisation, query, query_id, p, folder) for p in participants)
     tables: list[pd.DataFrame] = [t for t in running.over(calls, len(participants), "patients") if len(t)]
     if not tables:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 import pandas as pd
 
-from causalms.cli.inputs import read_draws, table_at, writable
+from causalms.cli.inputs import read_draws, table_at
+from causalms.cli.paths import InputPath, OutputPath, Verb
 from causalms.errors import UsageError
 from causalms.tables import read_table, write_table
 
@@ -17,10 +18,10 @@ if TYPE_CHECKING:
     from causalms.agreement import Agreement
 
 
-@click.command()
-@click.argument("draws", type=click.Path(dir_okay=False))
-@click.option("--observed", type=click.Path(), help="BIDS folder or participants table with observed counts.")
-@click.option("--participants", type=click.Path(), help="With --published alone: covariates of the simulated patients.")
+@click.command(cls=Verb)
+@click.argument("draws", type=InputPath(str))
+@click.option("--observed", type=InputPath(str), help="BIDS folder or participants table with observed counts.")
+@click.option("--participants", type=InputPath(str), help="With --published alone: covariates of the simulated patients.")
 @click.option("--published", is_flag=True, help="Also against published contrasts, verified numbers only.")
 @click.option("--margin", default=1.25, show_default=True, help="Equivalence margin, fixed before the results are seen.")
 @click.option(
@@ -32,9 +33,13 @@ if TYPE_CHECKING:
 @click.option("--week", type=float, help="Visit week; needed when the draws hold several.")
 @click.option("--reference", help="Arm to compare with; by default the least effective one of each trial, as published.")
 @click.option("--level", default=0.95, show_default=True, help="Level of intervals and agreement.")
-@click.option("--out", type=click.Path(), help="Results table (.csv, .tsv or .parquet).")
-@click.option("--table", "table_out", type=click.Path(), help="One row a contrast (.csv, .tsv or .parquet).")
-@click.option("--figure", type=click.Path(), help="Simulated against randomised effects (.png, .svg or .pdf).")
+@click.option("--out", type=OutputPath(), help="Results table (.csv, .tsv or .parquet).")
+@click.option("--table", "table_out", type=OutputPath(), help="One row a contrast (.csv, .tsv or .parquet).")
+@click.option(
+    "--figure",
+    type=OutputPath((".png", ".svg", ".pdf"), what="figures are drawn"),
+    help="Simulated against randomised effects (.png, .svg or .pdf).",
+)
 def command(
     draws: str,
     observed: str | None,
@@ -45,9 +50,9 @@ def command(
     week: float | None,
     reference: str | None,
     level: float,
-    out: str | None,
-    table_out: str | None,
-    figure: str | None,
+    out: Path | None,
+    table_out: Path | None,
+    figure: Path | None,
 ) -> None:
     """Agreement of the simulated effects in DRAWS with the randomised effects of the observed trials.
 
@@ -60,10 +65,8 @@ def command(
       causalms agree draws.parquet --published --participants trial/participants.tsv --out published.csv
     """  # noqa: D301
     options = _Options(draws, observed, participants, published, measure, week, reference, margin, level)
-    writable("--out", out)
-    writable("--table", table_out)
-    if figure is not None and (observed is None or Path(figure).suffix not in (".png", ".svg", ".pdf")):
-        raise UsageError(f"--figure {figure}: draws randomised contrasts of --observed, as .png, .svg or .pdf")
+    if figure is not None and observed is None:
+        raise UsageError(f"--figure {figure}: draws the randomised contrasts of --observed; give it or leave out --figure")
     agreements, results = _agreements(options)
     if figure is not None:
         _draw(agreements[0], figure)
@@ -135,7 +138,7 @@ def _agreements(options: _Options) -> tuple[list[Agreement], list[pd.DataFrame]]
     return agreements, results
 
 
-def _draw(agreement: Agreement, path: str) -> None:
+def _draw(agreement: Agreement, path: Path) -> None:
     """One point a contrast, bars both ways."""
     from causalms.files import whole_file
     from causalms.report import figures

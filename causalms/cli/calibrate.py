@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from causalms.cli.inputs import read_draws, read_observed, writable
+from causalms.cli.inputs import read_draws, read_observed
+from causalms.cli.paths import InputPath, OutputFolder, OutputPath, Verb
 from causalms.errors import UsageError
 from causalms.files import whole_file, whole_folder
 from causalms.tables import write_table
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
 _SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 
 
-@click.command()
-@click.argument("draws", type=click.Path(dir_okay=False))
-@click.option("--observed", required=True, type=click.Path(), help="BIDS folder or participants table with observed counts.")
+@click.command(cls=Verb)
+@click.argument("draws", type=InputPath(str, beside=(".queries.json",)))
+@click.option("--observed", required=True, type=InputPath(str), help="BIDS folder or participants table with observed counts.")
 @click.option("--by", multiple=True, help='Column, condition ("age >= 40") or "quantiles(age, 3)"; may be given again.')
 @click.option(
     "--least", default=5, show_default=True, type=click.IntRange(min=1), help="Fewest patients of a group to be judged."
@@ -36,13 +37,17 @@ _SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 @click.option("--level", default=0.95, show_default=True, help="Level of intervals and bands.")
 @click.option("--bins", default=10, show_default=True, help="Bins of the PIT histogram.")
 @click.option("--repetitions", default=999, show_default=True, help="Simulated trials for bands and p-values.")
-@click.option("--recalibrate", type=click.Path(), help="Write the draws recalibrated by arm.")
-@click.option("--conformal", type=click.Path(), help="Write conformal sets of everyone under every arm.")
+@click.option(
+    "--recalibrate",
+    type=OutputPath(beside=(".queries.json",)),
+    help="Write the draws recalibrated by arm (.csv, .tsv, .parquet).",
+)
+@click.option("--conformal", type=OutputPath(), help="Write conformal sets of everyone under every arm.")
 @click.option("--conformal-level", default=0.9, type=_SHARE, show_default=True, help="Least coverage of the sets in every arm.")
 @click.option("--fit-share", default=0.5, type=_SHARE, show_default=True, help="Share of every trial and arm they are fitted on.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of simulated trials and of the split.")
-@click.option("--out", type=click.Path(), help="Results table (.csv, .tsv or .parquet).")
-@click.option("--tables", type=click.Path(file_okay=False), help="New folder for pit, reliability, rootogram, coverage (.csv).")
+@click.option("--out", type=OutputPath(), help="Results table (.csv, .tsv or .parquet).")
+@click.option("--tables", type=OutputFolder(), help="New folder for pit, reliability, rootogram, coverage (.csv).")
 def command(
     draws: str,
     observed: str,
@@ -53,13 +58,13 @@ def command(
     level: float,
     bins: int,
     repetitions: int,
-    recalibrate: str | None,
-    conformal: str | None,
+    recalibrate: Path | None,
+    conformal: Path | None,
     conformal_level: float,
     fit_share: float,
     seed: int,
-    out: str | None,
-    tables: str | None,
+    out: Path | None,
+    tables: Path | None,
 ) -> None:
     """Judge predicted lesion counts by the counts observed in the arm as randomised.
 
@@ -72,9 +77,6 @@ def command(
       causalms calibrate draws.parquet --observed trial/ --recalibrate recalibrated.parquet --conformal sets.csv
       causalms effects recalibrated.parquet --reference placebo
     """  # noqa: D301
-    writable("--out", out)
-    writable("--recalibrate", recalibrate)
-    writable("--conformal", conformal)
     if recalibrate and outcome != "net2_lesions":
         raise UsageError(f"--recalibrate is for net2_lesions, not for {outcome}; leave out --outcome or --recalibrate")
     options = _Options(by, least, week, outcome, level, bins, repetitions, conformal_level, fit_share, seed)
@@ -137,8 +139,8 @@ class _Judgement:
         return assess(pairs, how.by, how.level, how.bins, how.repetitions, how.seed, progress=bar, least=how.least)
 
     def split(
-        self, pairs: Pairs, recalibrated: str | None, conformal_to: str | None
-    ) -> tuple[Assessment, list[str], dict[str, pd.DataFrame]]:
+        self, pairs: Pairs, recalibrated: Path | None, conformal_to: Path | None
+    ) -> tuple[Assessment, list[str], dict[Path, pd.DataFrame]]:
         """Fit on one part of the patients, judge on the other: the judgement, what is printed, and tables by path."""
         import pandas as pd
 
@@ -146,7 +148,8 @@ class _Judgement:
 
         how = self.options
         fitted_on, judged_on = split(pairs, how.fit_share, how.seed)
-        assessment, written = self.assess(judged_on), {}
+        assessment = self.assess(judged_on)
+        written: dict[Path, pd.DataFrame] = {}
         page = [
             heading(pairs.n, pairs.week, pairs.left_out),
             f"{fitted_on.n} fitted on (share {how.fit_share:g} of every trial and arm, seed {how.seed}), {judged_on.n} judge",
@@ -179,17 +182,17 @@ class _Judgement:
 _SUFFIX = "-recalibrated"
 
 
-def _write_record(draws: str, recalibrated: str, share: float, seed: int) -> None:
+def _write_record(draws: str, recalibrated: Path, share: float, seed: int) -> None:
     """The record of the recalibrated table's query: that of the draws, and what was done to them."""
     beside = Path(draws).with_suffix(".queries.json")
     records = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
     step = {"recalibration": {"of": Path(draws).name, "by": "arm", "law": "negative binomial", "fit_share": share, "seed": seed}}
-    with whole_file(Path(recalibrated).with_suffix(".queries.json")) as file:
+    with whole_file(recalibrated.with_suffix(".queries.json")) as file:
         moved = {f"{name}{_SUFFIX}": {**record, **step} for name, record in records.items()}
         file.write_text(json.dumps(moved or step, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _write_figure_tables(assessment: Assessment, folder: str) -> None:
+def _write_figure_tables(assessment: Assessment, folder: Path) -> None:
     with whole_folder(folder) as beside:
         for name in ("pit", "reliability", "rootogram", "coverage"):
             write_table(getattr(assessment, name), beside / f"{name}.csv")

@@ -7,10 +7,11 @@ from pathlib import Path
 import click
 
 from causalms.cli.inputs import baseline_option
+from causalms.cli.paths import InputPath, Verb
 
 
-@click.command()
-@click.argument("trial", metavar="DIR", type=click.Path(path_type=Path))
+@click.command(cls=Verb)
+@click.argument("trial", metavar="DIR", type=InputPath())
 @baseline_option
 def command(trial: Path, baseline: str | None) -> None:
     """List every problem of the BIDS folder DIR, one line each with its mend (exit code 1), or sum it up (exit code 0).

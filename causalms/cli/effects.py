@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from causalms.cli.inputs import of_trial, table_at, writable
+from causalms.cli.inputs import of_trial, table_at
+from causalms.cli.paths import InputPath, OutputPath, Verb
 from causalms.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ _VARIANCES = (
 )
 
 
-@click.command()
-@click.argument("table", type=click.Path(path_type=Path))
+@click.command(cls=Verb)
+@click.argument("table", type=InputPath())
 @click.option("--outcome", help="Column of counts, of 0/1, or of numbers; may be left out for a draws table.")
 @click.option("--arm", default="arm", show_default=True, help="Column of the randomised arm.")
 @click.option("--reference", required=True, help="The arm to compare with.")
@@ -84,17 +85,21 @@ _VARIANCES = (
     help="How missing outcomes are handled and named; without it rows are left out, counted and named.",
 )
 @click.option("--missing-given", help="With --missing ipw: covariates of the missingness, such as 'age + edss'.")
-@click.option("--draws", type=click.Path(path_type=Path), help="With --missing multiple-imputation: draws under the own arms.")
+@click.option("--draws", type=InputPath(), help="With --missing multiple-imputation: draws under the own arms.")
 @click.option("--week", type=float, help="Visit week of a draws table, or of the imputed outcome.")
-@click.option("--adsl", type=click.Path(path_type=Path), help="TABLE is an ADaM BDS dataset: ADSL with the subjects.")
+@click.option("--adsl", type=InputPath(), help="TABLE is an ADaM BDS dataset: ADSL with the subjects.")
 @click.option("--paramcd", help="With --adsl: the parameter whose AVAL is the outcome.")
 @click.option("--avisit", help="With --adsl: AVISIT (text) or AVISITN (a number) of the records.")
 @click.option("--trial", help="Only the patients of this trial.")
 @click.option(
     "--pool-trials", is_flag=True, help="Compare all patients of all trials; such a contrast is not marked as randomised."
 )
-@click.option("--publication", type=click.Path(path_type=Path), help="Write a table for a paper (.html, .tex, .csv or .docx).")
-@click.option("--out", type=click.Path(path_type=Path), help="Where to write the results table (.csv, .tsv or .parquet).")
+@click.option(
+    "--publication",
+    type=OutputPath((".html", ".tex", ".csv", ".docx"), what="a publication table is written"),
+    help="Write a table for a paper (.html, .tex, .csv or .docx).",
+)
+@click.option("--out", type=OutputPath(), help="Where to write the results table (.csv, .tsv or .parquet).")
 def command(
     table: Path,
     out: Path | None,
@@ -124,7 +129,6 @@ def command(
     from causalms.effects import is_draws_table
     from causalms.tables import read_table, write_table
 
-    writable("--out", out)
     place = table_at(table)
     if adsl is not None:
         patients = _adam(place, adsl, paramcd, avisit)

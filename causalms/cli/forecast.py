@@ -7,12 +7,19 @@ from pathlib import Path
 import click
 
 from causalms.cli.inputs import baseline_option
+from causalms.cli.paths import InputPath, OutputFolder, Verb
 
 
-@click.command()
-@click.argument("trial", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="New folder for tables, maps, masks and figures.")
-@click.option("--model", default="reference", show_default=True, help="Checkpoint, or the one that ships.")
+@click.command(cls=Verb)
+@click.argument("trial", metavar="DIR", type=InputPath())
+@click.option("--out", required=True, type=OutputFolder(), help="New folder for tables, maps, masks and figures.")
+@click.option(
+    "--model",
+    default="reference",
+    type=InputPath(str, or_name=True),
+    show_default=True,
+    help="Checkpoint, or the one that ships.",
+)
 @click.option("--participant", "participants", multiple=True, metavar="ID", help="Repeat for several; default: everyone.")
 @click.option("--arm", "arms", multiple=True, metavar="ARM", help="Repeat for several; default: every arm of the model.")
 @click.option("--week", default=48.0, show_default=True, help="Follow-up week.")

@@ -1,4 +1,4 @@
-"""What the verbs share: the tables they read, and where they may write."""
+"""What the verbs share: the tables they read."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import pandas as pd
 
-from causalms.errors import InputError, UsageError
+from causalms.errors import InputError
 from causalms.tables import read_table, validate
 
 #: Which session of a BIDS folder is baseline, for every verb that reads scans.
@@ -54,9 +54,3 @@ def of_trial(rows: pd.DataFrame, trial: str | None, source: str) -> pd.DataFrame
         found = ", ".join(sorted(rows["trial"].astype(str).unique())) if "trial" in rows else "no column of trials"
         raise InputError(f"{source}: no trial {trial!r}; trials found: {found}")
     return rows[rows["trial"].astype(str) == trial].reset_index(drop=True)
-
-
-def writable(option: str, path: str | Path | None) -> None:
-    """Refuse an output table of a kind that is not written, before anything is computed."""
-    if path is not None and Path(path).suffix not in (".csv", ".tsv", ".parquet"):
-        raise UsageError(f"{option} {path}: tables are written as .csv, .tsv or .parquet; choose one of these suffixes")

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import click
 
+from causalms.cli.paths import InputPath, OutputPath, Verb
 
-@click.command()
-@click.argument("masks", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Table, one row a lesion (.csv, .tsv or .parquet).")
+
+@click.command(cls=Verb)
+@click.argument("masks", nargs=-1, required=True, type=InputPath())
+@click.option("--out", required=True, type=OutputPath(), help="Table, one row a lesion (.csv, .tsv or .parquet).")
 @click.option("--rule", "rule_name", default="default", show_default=True, help="default (26-connected, 3 mm3) or msseg2.")
 @click.option("--regions/--no-regions", default=True, show_default=True, help="Name regions; only for masks in MNI152 space.")
 def command(masks: tuple[Path, ...], out: Path, rule_name: str, regions: bool) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import os
 import re
+import signal
 import sys
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 import click
 
@@ -122,6 +125,7 @@ def app(ctx: click.Context) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; every foreseen error is one line on standard error and exit code 1 or 2."""
+    stopped_by = _unwind_when_told_to_stop()
     try:
         code = app.main(args=arguments, prog_name="causalms", standalone_mode=False)
     except CausalmsError as error:
@@ -129,7 +133,8 @@ def main(arguments: list[str] | None = None) -> None:
     except click.UsageError as error:
         _stop(f"{error.format_message()}; see '{error.ctx.command_path if error.ctx else 'causalms'} --help'", 2)
     except (click.Abort, KeyboardInterrupt):
-        _stop("stopped by the user; nothing half-written was left behind", 130)
+        who = signal.Signals(stopped_by[0]).name if stopped_by else "the user"
+        _stop(f"stopped by {who}; nothing half-written was left behind", 128 + (stopped_by or [signal.SIGINT])[0])
     except click.ClickException as error:
         _stop(error.format_message(), error.exit_code)
     except (OSError, MemoryError) as error:
@@ -142,6 +147,31 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(code if isinstance(code, int) else 0)
 
 
+def _unwind_when_told_to_stop() -> list[int]:
+    """Let SIGTERM and a closed terminal end the run as Ctrl-C does, so that what it was writing is removed.
+
+    Returns
+    -------
+    list of int
+        Holds the signal once it has come.  Signals that the caller ignores (``nohup``) or handles itself are left alone.
+    """
+    stopped_by: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        signal.signal(number, signal.SIG_DFL)  # a second one ends at once
+        stopped_by.append(number)
+        raise KeyboardInterrupt
+
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        with contextlib.suppress(ValueError):  # signals are handled in the main thread alone
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, stop)
+    return stopped_by
+
+
 def _stop(message: str, code: int) -> None:
-    sys.stderr.write(f"error: {' '.join(message.split())}\n")
+    with contextlib.suppress(OSError):  # the terminal may be closed
+        sys.stderr.write(f"error: {' '.join(message.split())}\n")
+        sys.stderr.flush()
     sys.exit(code)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import warnings
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from causalms.cli.inputs import baseline_option
+from causalms.cli.paths import InputPath, OutputPath, Verb
 from causalms.errors import CausalmsError, UsageError
 
 if TYPE_CHECKING:
@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     from causalms.causal import CausalModel, Query, Running
 
 
-@click.command()
-@click.argument("source", metavar="DIR", type=click.Path(path_type=Path))
+_BESIDE = (".queries.json", ".results.csv", ".diagnostics.csv", ".diagnostics.pdf", ".bounds.csv", ".bounds.pdf")
+
+
+@click.command(cls=Verb)
+@click.argument("source", metavar="DIR", type=InputPath())
 @click.option("--do", "arms", multiple=True, metavar="ARM", help="Set the arm to this; repeat for several worlds.")
-@click.option("--policy", type=click.Path(path_type=Path), help="A treatment policy (YAML: name, rules, otherwise).")
+@click.option("--policy", type=InputPath(), help="A treatment policy (YAML: name, rules, otherwise).")
 @click.option("--reference", metavar="ARM", help="Also write contrasts with this arm, which must be one of --do (see below).")
 @click.option("--given-factual", is_flag=True, help="Rung 3: condition on the outcome each patient was seen to have.")
 @click.option("--coupling", default="monotone", show_default=True, help="monotone, ancestral, independent or rho.")
@@ -39,11 +42,19 @@ if TYPE_CHECKING:
 @click.option("--registry", is_flag=True, help="Arms of DIR were chosen by measured covariates, not randomised; needs overlap.")
 @click.option("--draws", default=64, show_default=True, help="Draws (particles) a patient.")
 @click.option("--week", "weeks", multiple=True, type=float, help="Visit week; repeat for several.  [default: 48]")
-@click.option("--model", default="reference", show_default=True, help="A checkpoint, 'reference', or 'counts' (see below).")
+@click.option(
+    "--model",
+    default="reference",
+    type=InputPath(str, or_name=True),
+    show_default=True,
+    help="A checkpoint, 'reference', or 'counts' (see below).",
+)
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(min=1), help="Processes; the numbers stay the same.")
 @baseline_option
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Key of the exogenous noise.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Table to write (.parquet, .csv or .tsv).")
+@click.option(
+    "--out", required=True, type=OutputPath(beside=_BESIDE, after=(".parts",)), help="Table to write (.parquet, .csv or .tsv)."
+)
 def command(source: Path, model: str, out: Path, workers: int, **given: Any) -> None:
     """Ask what each patient of the trial DIR would have had under another arm.
 
@@ -74,7 +85,7 @@ def command(source: Path, model: str, out: Path, workers: int, **given: Any) -> 
     from causalms.causal import Running
 
     options = QueryOptions(**given)
-    options.refuse_contradictions(out)
+    options.refuse_contradictions()
     query = options.query()
     trial = _trial(source, options.baseline)
     for note in trial.notes:
@@ -84,8 +95,9 @@ def command(source: Path, model: str, out: Path, workers: int, **given: Any) -> 
     try:
         table, beside = run.answer()
         _deliver(table, beside, out, parts)
-    except CausalmsError:
-        shutil.rmtree(parts, ignore_errors=True)
+    except CausalmsError as error:
+        if kept := _finished_patients(parts):
+            error.args = (f"{error} ({kept} finished patients are kept in {parts}, where the same command goes on)",)
         raise
     shutil.rmtree(parts, ignore_errors=True)
     _print(table, out, beside)
@@ -113,10 +125,8 @@ class QueryOptions:
     baseline: str | None
     seed: int
 
-    def refuse_contradictions(self, out: Path) -> None:
+    def refuse_contradictions(self) -> None:
         """Reject contradictory options before reading files."""
-        if out.suffix not in (".parquet", ".csv", ".tsv"):
-            raise UsageError(f"--out {out}: tables are written as .parquet, .csv or .tsv; choose one of these suffixes")
         if self.given_factual and self.expected:
             raise UsageError("--expected is rung 2 and --given-factual rung 3; choose one")
         if not self.given_factual and (self.rho is not None or self.skip_missing):
@@ -281,9 +291,18 @@ class _Run:
         }
 
 
+def _finished_patients(parts: Path) -> int:
+    """How many patients are kept for the next run; what holds none is removed."""
+    kept = len([file for file in parts.glob("*/*.parquet") if file.parent.name != "finished"])
+    if not kept:
+        shutil.rmtree(parts, ignore_errors=True)
+    return kept
+
+
 def _deliver(table: pd.DataFrame, beside: dict[str, Any], out: Path, parts: Path) -> None:
     """Write every file beside, then move them into place, the draws table last: nothing half-written even after a kill."""
     from causalms.causal import write_draws
+    from causalms.files import whole_file
     from causalms.tables import write_table
 
     finished = parts / "finished"
@@ -296,7 +315,8 @@ def _deliver(table: pd.DataFrame, beside: dict[str, Any], out: Path, parts: Path
         else:
             write_table(content, place)
     for file in sorted(finished.iterdir(), key=lambda f: f.name == out.name):
-        os.replace(file, out.parent / file.name)
+        with whole_file(out.with_name(file.name)) as copy:
+            shutil.copyfile(file, copy)
 
 
 def _write_pages(pages: list[Figure], place: Path) -> None:

@@ -7,18 +7,23 @@ from pathlib import Path
 
 import click
 
+from causalms.cli.paths import CaptionedPath, InputPath, OutputPath, Verb
 from causalms.errors import UsageError
 
 
-@click.command()
-@click.argument("out", metavar="OUT.html", type=click.Path(path_type=Path))
-@click.argument("tables", metavar="RESULTS...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.command(cls=Verb)
+@click.argument("out", metavar="OUT.html", type=OutputPath((".html", ".htm"), what="a report is written"))
+@click.argument("tables", metavar="RESULTS...", nargs=-1, required=True, type=InputPath())
 @click.option("--title", default="Simulated treatment effects", show_default=True)
+@click.option("--credibility", type=InputPath(), help="Plan written before the results (YAML), judged line by line.")
+@click.option("--table", "plain", multiple=True, type=InputPath(), help="Any other table; may be repeated.")
 @click.option(
-    "--credibility", type=click.Path(path_type=Path), help="Plan written before the results (YAML), judged line by line."
+    "--picture",
+    multiple=True,
+    type=CaptionedPath(),
+    metavar="FILE=CAPTION",
+    help="Picture of an analysis (.png, .svg); may be repeated.",
 )
-@click.option("--table", "plain", multiple=True, type=click.Path(path_type=Path), help="Any other table; may be repeated.")
-@click.option("--picture", multiple=True, metavar="FILE=CAPTION", help="Picture of an analysis (.png, .svg); may be repeated.")
 def command(
     out: Path, tables: tuple[Path, ...], title: str, credibility: Path | None, plain: tuple[Path, ...], picture: tuple[str, ...]
 ) -> None:

@@ -6,10 +6,18 @@ from pathlib import Path
 
 import click
 
+from causalms.cli.paths import InputPath, OutputFolder, Verb
 
-@click.command()
-@click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
-@click.option("--design", default="pooled", show_default=True, help="A design that ships with causalms, or your own FILE.yaml.")
+
+@click.command(cls=Verb)
+@click.argument("out", metavar="OUT", type=OutputFolder())
+@click.option(
+    "--design",
+    default="pooled",
+    type=InputPath(str, or_name=True),
+    show_default=True,
+    help="A design that ships with causalms, or your own FILE.yaml.",
+)
 @click.option("--patients", default=300, show_default=True, type=click.IntRange(min=1), help="Divided as the design says.")
 @click.option("--grid", default="4mm", show_default=True, type=click.Choice(["4mm", "3mm", "2mm"]), help="Edge of a voxel.")
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(min=0))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from causalms.cli.effects import command as effects_command
+from causalms.cli.paths import InputPath, OutputPath, Verb
 from causalms.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,11 +30,11 @@ def _as_for_effects(function: Any) -> Any:
     return function
 
 
-@click.command()
-@click.argument("table", type=click.Path(path_type=Path))
+@click.command(cls=Verb)
+@click.argument("table", type=InputPath())
 @click.option("--by", multiple=True, help='Column, condition ("age >= 40") or "quantiles(age, 3)"; repeat it.')
 @click.option("--outcome", help="Column of the outcome; for draws net2_lesions unless given.")
-@click.option("--participants", type=click.Path(path_type=Path), help="For draws: BIDS folder or table with the covariates.")
+@click.option("--participants", type=InputPath(), help="For draws: BIDS folder or table with the covariates.")
 @click.option("--beside-observed", is_flag=True, help="For draws: also the randomised comparison of the participants.")
 @click.option(
     "--shrinkage",
@@ -43,7 +44,7 @@ def _as_for_effects(function: Any) -> Any:
 @click.option(
     "--benefit",
     "benefit_out",
-    type=click.Path(path_type=Path),
+    type=OutputPath(),
     help="Judge predicted benefit on the randomised arms and write the results here; see below.",
 )
 @click.option("--cap", "caps", multiple=True, type=float, help="Largest share given the drug; repeat it.  [default: 1 and 0.3]")
@@ -52,8 +53,8 @@ def _as_for_effects(function: Any) -> Any:
 @click.option("--seed", default=0, show_default=True, help="Of shrinkage, of folds and of redrawn trials.")
 @click.option("--trial", help="Only the patients of this trial.")
 @click.option("--week", type=float, help="For draws of several visits: the visit week.")
-@click.option("--out", type=click.Path(path_type=Path), help="Results table (.csv, .tsv or .parquet).")
-@click.option("--forest", "forest_out", type=click.Path(path_type=Path), help="Forest table, with events and interaction p.")
+@click.option("--out", type=OutputPath(), help="Results table (.csv, .tsv or .parquet).")
+@click.option("--forest", "forest_out", type=OutputPath(), help="Forest table, with events and interaction p.")
 @_as_for_effects
 def command(
     table: Path,
@@ -87,19 +88,19 @@ def command(
       causalms subgroups draws.parquet --participants trial/ --by "gd_lesions > 0" --reference placebo
       causalms subgroups draws.parquet --participants trial/ --reference placebo --benefit benefit.csv --cap 0.3
     """  # noqa: D301
-    from causalms.cli.inputs import writable
-
     _refuse_nothing_to_do(by, benefit_out, shrinkage, caps)
-    for option, path in (("--out", out), ("--forest", forest_out), ("--benefit", benefit_out)):
-        writable(option, path)
+    if shrinkage is not None and options["measure"] != "rate-ratio":
+        raise UsageError(f"--shrinkage is of rate ratios, not of a {options['measure']}")
     inputs = _read(table, participants, outcome, trial, week)
+    if benefit_out is not None and inputs.draws is None and not options["adjust"]:
+        raise UsageError(
+            "--benefit without draws needs the covariates of its cross-fitted prediction: --adjust 'age + gd_lesions'"
+        )
     forests = []
     if by:
         forests = _forests(by, inputs, options, beside_observed)
     if shrinkage is not None:
         forests.append(_shrunken(by, _of_arms(inputs, forests, options), options, shrinkage, seed))
-    _write([one.results for one in forests], out)
-    _write([one.table for one in forests], forest_out)
     text = [repr(one) for one in forests]
     if benefit_out is not None:
         from causalms.benefit import Policies
@@ -108,6 +109,8 @@ def command(
         results = _benefit(inputs, options, policies, seed)
         _write([results], benefit_out)
         text.append(_benefit_page(results))
+    _write([one.results for one in forests], out)
+    _write([one.table for one in forests], forest_out)
     click.echo("\n".join(text))
 
 
@@ -204,8 +207,6 @@ def _shrunken(by: tuple[str, ...], inputs: _Inputs, options: dict[str, Any], pri
     """Effects by subgroup shrunk by a Bayesian global model."""
     from causalms.subgroups import ShrinkageModel, shrink
 
-    if options["measure"] != "rate-ratio":
-        raise UsageError(f"--shrinkage is of rate ratios, not of a {options['measure']}")
     model = ShrinkageModel(prior, seed=seed, progress=sys.stderr.isatty())
     same = {key: options[key] for key in ("reference", "arm", "exposure", "level")}
     return shrink(inputs.people, by, outcome=inputs.outcome, model=model, **same)
@@ -214,10 +215,6 @@ def _shrunken(by: tuple[str, ...], inputs: _Inputs, options: dict[str, Any], pri
 def _benefit(inputs: _Inputs, options: dict[str, Any], policies: Policies, seed: int) -> Any:
     from causalms.benefit import Inference, who_benefits
 
-    if inputs.draws is None and not options["adjust"]:
-        raise UsageError(
-            "--benefit without draws needs the covariates of its cross-fitted prediction: --adjust 'age + gd_lesions'"
-        )
     return who_benefits(
         inputs.people,
         outcome=inputs.outcome,

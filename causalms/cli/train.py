@@ -7,11 +7,17 @@ from pathlib import Path
 import click
 
 from causalms.cli.inputs import baseline_option
+from causalms.cli.paths import InputPath, OutputPath, Verb
 
 
-@click.command()
-@click.argument("trial", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Checkpoint to write (.safetensors).")
+@click.command(cls=Verb)
+@click.argument("trial", metavar="DIR", type=InputPath())
+@click.option(
+    "--out",
+    required=True,
+    type=OutputPath((".safetensors",), (".training.csv", ".training.png", ".resume.safetensors"), what="checkpoints are written"),
+    help="Checkpoint to write (.safetensors).",
+)
 @click.option("--config", "name", default="small", show_default=True, help="Size of the model: tiny, small or base.")
 @click.option("--budget-minutes", type=click.FloatRange(min=0.05), help="Minutes of optimisation; the schedule is fitted to it.")
 @click.option("--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda"]))
@@ -39,15 +45,12 @@ def command(
       causalms train trial --out model.safetensors --config small --budget-minutes 30
       torchrun --nproc-per-node 2 -m causalms train trial --out model.safetensors --config base
     """  # noqa: D301
-    from causalms.errors import UsageError
     from causalms.files import whole_file
     from causalms.generator import config, first_process, train_generator
     from causalms.report import figures
     from causalms.tables import read_table
     from causalms.trials import load_trial
 
-    if out.suffix != ".safetensors":
-        raise UsageError(f"--out {out}: a checkpoint ends in .safetensors; name it so")
     model, recipe = config(name)
     loaded = load_trial(trial, baseline=baseline)
     for note in loaded.notes if first_process() else ():

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
+from joblib import delayed
 from tqdm import tqdm
 
 from causalms.errors import InputError
@@ -27,6 +28,7 @@ from causalms.phantom.trial import lesion_list, observed_mask, participants_row,
 from causalms.phantom.truth import TRUTH_COLUMNS, LesionList, PhantomTruth, truth_rows
 from causalms.tables import read_table
 from causalms.trials import MODALITIES, Space, TrialWriter, mni_space
+from causalms.workers import results_in_order
 
 TRUTH = Path("sourcedata") / "truth"
 _PATIENTS_A_ROW_GROUP = 64
@@ -159,14 +161,10 @@ def load_truth(path: str | os.PathLike[str]) -> PhantomTruth:
 
 def _patients(writer: TrialWriter, design: Design, roster: tuple[Enrolled, ...], seed: int, workers: int) -> Iterator[_Rows]:
     """Write every patient's images and give its rows, in the order of the roster."""
-    if workers == 1:
-        return (_write_patient(writer, design, enrolled, seed) for enrolled in roster)
-    from joblib import Parallel, delayed
-
-    made: Iterator[_Rows] = Parallel(n_jobs=workers, return_as="generator")(
-        delayed(_write_patient)(writer, design, enrolled, seed) for enrolled in roster
+    calls = (delayed(_write_patient)(writer, design, enrolled, seed) for enrolled in roster)
+    return results_in_order(
+        calls, workers, "nothing was left behind; run the same command again, with fewer `workers` if memory is short"
     )
-    return made
 
 
 def _write_patient(writer: TrialWriter, design: Design, enrolled: Enrolled, seed: int) -> _Rows:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from joblib import delayed
 
 from causalms.errors import named_arguments
 from causalms.phantom.anatomy import PatientAnatomy
@@ -18,6 +19,7 @@ from causalms.phantom.roster import Enrolled, enrol
 from causalms.phantom.truth import TRUTH_COLUMNS, LesionList, PhantomTruth, truth_rows
 from causalms.tables import PARTICIPANTS_COLUMNS, WEEKS_PER_YEAR, net2_column
 from causalms.trials import Space, Trial, mni_space
+from causalms.workers import results_in_order
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,14 +114,10 @@ def simulate_trial(
     >>> len(trial), trial.weeks, trial.image("sub-0001", "FLAIR").shape
     (4, (24, 48, 96), (40, 48, 40))
     """
-    from joblib import Parallel, delayed
-
     law, space = load_design(design), mni_space(grid)
     roster = enrol(law, patients, seed)
-    if workers == 1:
-        found = [_rows(law, enrolled, seed, space) for enrolled in roster]
-    else:
-        found = Parallel(n_jobs=workers)(delayed(_rows)(law, enrolled, seed, space) for enrolled in roster)
+    calls = (delayed(_rows)(law, enrolled, seed, space) for enrolled in roster)
+    found = list(results_in_order(calls, workers, "simulate the trial again, with fewer `workers` if memory is short"))
     source = PatientSource(law, roster, seed, space)
     truth_table = pd.DataFrame([row for _, rows in found for row in rows], columns=list(TRUTH_COLUMNS))
     truth = PhantomTruth(law, seed, space, roster, truth_table, source.lesions)

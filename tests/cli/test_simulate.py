@@ -27,12 +27,12 @@ def test_run_killed_halfway_leaves_no_trial(tmp_path: Path) -> None:
     )
     try:
         until = time.monotonic() + 60
-        while time.monotonic() < until and not list(tmp_path.glob(".writing-trial-*/*")):
+        while time.monotonic() < until and not list(tmp_path.glob(".writing-*/trial/*")):
             assert started.poll() is None
             time.sleep(0.05)
     finally:
         started.kill()
         started.wait()
     assert started.returncode == -signal.SIGKILL
-    assert list(tmp_path.glob(".writing-trial-*/*"))
+    assert list(tmp_path.glob(".writing-*/trial/*"))
     assert not (tmp_path / "trial").exists()

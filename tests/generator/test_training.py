@@ -15,7 +15,7 @@ from causalms.errors import InputError, RefusalError
 from causalms.generator import Generator
 from causalms.generator.train import loop, resume
 from causalms.generator.train.risk import negative_binomial_log_likelihood
-from causalms.phantom import PhantomTrial
+from causalms.phantom import PhantomTrial, simulate_trial
 from tests.generator.conftest import MODEL, SHORT
 
 
@@ -63,7 +63,9 @@ def test_model_without_denoiser_expects_counts_and_refuses_masks(trial: PhantomT
         model.sample(scan, "placebo", 96, model.noise(patient, 0, 0))
 
 
-def test_resume_of_another_recipe_is_refused(trial: PhantomTrial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resume_of_another_seed_or_other_images_is_refused(
+    trial: PhantomTrial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "model.safetensors"
     save = resume.save_run
 
@@ -77,6 +79,10 @@ def test_resume_of_another_recipe_is_refused(trial: PhantomTrial, tmp_path: Path
             loop.train_generator(trial, path, MODEL, SHORT, seed=0)
     with pytest.raises(InputError, match="left by a run with other data, recipe or seed"):
         loop.train_generator(trial, path, MODEL, SHORT, seed=1)
+    other = simulate_trial("pooled", patients=len(trial), seed=91)  # as many patients of the same arms, other images
+    with pytest.raises(InputError, match="left by a run with other data, recipe or seed"):
+        loop.train_generator(other, path, MODEL, SHORT, seed=0)
+    assert path.with_suffix(".resume.safetensors").is_file()
 
 
 def test_negative_binomial_likelihood_matches_scipy() -> None:

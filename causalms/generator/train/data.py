@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import cc3d
 import numpy as np
 import torch
-from joblib import Parallel, delayed
+from joblib import delayed
 from torch import Tensor
 from tqdm import tqdm
 
@@ -16,6 +17,7 @@ from causalms.generator.configurations import TrainingConfig
 from causalms.generator.inputs import PatientArrays, patient_arrays, template_planes
 from causalms.lesions import LesionRule
 from causalms.trials import Trial
+from causalms.workers import results_in_order
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def training_set(trial: Trial, rule: LesionRule, workers: int = 1) -> list[Train
     jobs = (delayed(_many_patients)(trial, chunk, rule) for chunk in chunks)
     found: list[TrainingPatient] = []
     with tqdm(total=len(rows), desc="reading patients", unit="patient", disable=None) as bar:
-        for part in Parallel(n_jobs=workers, return_as="generator")(jobs):
+        for part in results_in_order(jobs, workers, "no step of the training is lost: the same command goes on where it stopped"):
             bar.update(len(part))
             found += [patient for patient in part if patient is not None]
     if len(found) < 4:
@@ -126,6 +128,19 @@ class Material:
     def patients(self) -> list[TrainingPatient]:
         """Everyone, for what is not learned by steps."""
         return [*self.training, *self.validation]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all that is learned from: a killed run goes on only with the same."""
+        digest = hashlib.sha256(repr((self.arms, self.weeks, self.voxel_ml, self.shape)).encode())
+        for patient in self.patients:
+            own = patient.arrays
+            digest.update(
+                repr((own.participant_id, own.missing, patient.arm, [(v.week, v.lesions) for v in patient.visits])).encode()
+            )
+            for values in (own.images, own.masks, own.covariates, *(visit.packed_mask for visit in patient.visits)):
+                digest.update(np.ascontiguousarray(values).tobytes())
+        return digest.hexdigest()
 
 
 def read_material(trial: Trial, recipe: TrainingConfig, seed: int, workers: int, device: torch.device) -> Material:

@@ -26,7 +26,7 @@ from causalms.generator.train.data import Material, read_material
 from causalms.generator.train.denoiser import denoiser_step, place_patients
 from causalms.generator.train.distributed import Processes, join
 from causalms.generator.train.level_calibration import calibrate_levels
-from causalms.generator.train.resume import Run, optimiser_of, restore_run, save_run
+from causalms.generator.train.resume import Run, optimiser_of, refuse_other_settings, restore_run, save_run
 from causalms.generator.train.risk import RowDropout, risk_step, set_standardisation, start_values
 from causalms.generator.train.scores import validation_scores
 from causalms.lesions import LesionRule
@@ -100,11 +100,14 @@ def train_generator(
         raise UsageError(
             f"{processes.world} processes share batches of {recipe.batch_masks} masks; start at most {recipe.batch_masks}"
         )
+    resume = out.with_suffix(".resume.safetensors")
+    settings = json.dumps([asdict(recipe), model.as_dict(), seed])
+    if resume.is_file():
+        refuse_other_settings(resume, settings)
     material = read_material(trial, recipe, seed, workers, processes.device)
     network = new_network(model, material, seed)
     run = Run(network, optimiser_of(network, recipe))
-    resume = out.with_suffix(".resume.safetensors")
-    fingerprint = json.dumps([asdict(recipe), model.as_dict(), seed, len(material.patients), list(material.arms)])
+    fingerprint = f"{material.digest} {settings}"
     if resume.is_file():
         restore_run(run, resume, fingerprint, recipe)
     processes.spread(network)  # the first process saves only after every process has read what was saved

@@ -67,6 +67,23 @@ def save_run(run: Run, path: Path, fingerprint: str) -> None:
     write_checkpoint(path, tensors, header)
 
 
+def refuse_other_settings(path: Path, settings: str) -> None:
+    """Refuse what another recipe, model or seed left, before the data are read.
+
+    Raises
+    ------
+    InputError
+    """
+    if not str(read_checkpoint(path).header["resume"]["fingerprint"]).endswith(f" {settings}"):
+        raise _other_run(path)
+
+
+def _other_run(path: Path) -> InputError:
+    return InputError(
+        f"{path}: left by a run with other data, recipe or seed; remove it to start anew, or repeat that run to resume it"
+    )
+
+
 def restore_run(run: Run, path: Path, fingerprint: str, recipe: TrainingConfig) -> None:
     """Put a saved run back.
 
@@ -78,9 +95,7 @@ def restore_run(run: Run, path: Path, fingerprint: str, recipe: TrainingConfig) 
     checkpoint = read_checkpoint(path)
     state = checkpoint.header["resume"]
     if state["fingerprint"] != fingerprint:
-        raise InputError(
-            f"{path}: left by a run with other data, recipe or seed; remove it to start anew, or repeat that run to resume it"
-        )
+        raise _other_run(path)
 
     def part(prefix: str) -> dict[str, Tensor]:
         return {name.removeprefix(prefix): value for name, value in checkpoint.tensors.items() if name.startswith(prefix)}
