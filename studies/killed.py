@@ -11,7 +11,9 @@ undisturbed run wrote. (The training log holds seconds of wall clock: these are 
 from __future__ import annotations
 
 import io
+import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -39,6 +41,29 @@ MARK = "CAUSALMS_KILLED_STUDY"
 LONGEST_OUTLIVING = 5.0
 
 
+#: A process that has loaded the package and starts every run as a copy of itself: loading it anew would take most of the time.
+_STARTER = """
+import importlib, json, os, sys
+from causalms.cli.main import VERBS, main
+for name in [*(f"causalms.cli.{verb}" for verb in VERBS), "causalms.causal", "causalms.generator.train", "causalms.phantom",
+             "causalms.report.figures"]:
+    importlib.import_module(name)
+for line in sys.stdin:
+    job = json.loads(line)
+    child = os.fork()
+    if not child:
+        os.chdir(job["folder"])
+        os.environ.update(job["environment"])
+        os.dup2(os.open(os.devnull, os.O_RDWR), 0)
+        os.dup2(0, 1)
+        os.dup2(os.open(job["errors"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+        sys.argv[1:] = job["words"]
+        main(job["words"])
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
 @dataclass(frozen=True)
 class Verb:
     """A command line, run in a folder of its own."""
@@ -46,24 +71,53 @@ class Verb:
     name: str
     words: tuple[str, ...]
 
-    def start(self, folder: Path, mark: str) -> subprocess.Popen[bytes]:
-        """The process, under way."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "causalms", self.name, *self.words],
-            cwd=folder,
-            env={**os.environ, MARK: mark, "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
 
-    def run(self, folder: Path) -> float:
-        """Run to the end; the seconds it took."""
+class Starter:
+    """Starts verbs one after the other, each in a process of its own."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, "-c", _STARTER]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, env=environment)
+
+    def __enter__(self) -> Starter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def run(self, verb: Verb, folder: Path) -> float:
+        """Run a verb to the end; the seconds it took.
+
+        Raises
+        ------
+        RuntimeError
+            If it does not end well.
+        """
         begin = time.monotonic()
-        process = self.start(folder, "undisturbed")
-        _, error = process.communicate()
-        if process.returncode:
-            raise RuntimeError(f"{self.name} {' '.join(self.words)}: {error.decode().splitlines()[-1]}")
+        if self.stop(verb, folder, "undisturbed", signal.SIGKILL, after=3600.0):
+            raise RuntimeError(f"{verb.name} {' '.join(verb.words)}: {_errors(folder).read_text().splitlines()[-1]}")
         return time.monotonic() - begin
+
+    def stop(self, verb: Verb, folder: Path, mark: str, number: signal.Signals, after: float) -> int:
+        """Run a verb and send its process a signal after some seconds, if it still runs; the exit code."""
+        job = {
+            "folder": str(folder),
+            "words": [verb.name, *verb.words],
+            "errors": str(_errors(folder)),
+            "environment": {MARK: mark},
+        }
+        assert self._process.stdin is not None and self._process.stdout is not None  # noqa: PT018
+        self._process.stdin.write(json.dumps(job).encode() + b"\n")
+        child = int(self._process.stdout.readline())
+        if not select.select([self._process.stdout], [], [], after)[0]:
+            os.kill(child, number)
+        return int(self._process.stdout.readline())
+
+
+def _errors(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".errors")
 
 
 @dataclass(frozen=True)
@@ -86,17 +140,17 @@ class Aftermath:
     rerun_equal: bool
 
 
-def verbs(inputs: Path) -> list[Verb]:
+def verbs(inputs: Path, starter: Starter) -> list[Verb]:
     """Toy sizes of the verbs that work long, on a trial of 12 patients that is made in ``inputs`` first."""
     if not (inputs / "trial").exists():
-        Verb("simulate", ("trial", "--patients", "12", "--seed", "7")).run(inputs)
+        starter.run(Verb("simulate", ("trial", "--patients", "12", "--seed", "7")), inputs)
         write_table(simulate_trial("pooled", patients=200, seed=7).participants, inputs / "patients.csv")
         outcome = ("--outcome", "net2_lesions_week96", "--reference", ARMS[0], "--pool-trials")
-        Verb("effects", ("patients.csv", *outcome, "--out", "effects.csv")).run(inputs)
+        starter.run(Verb("effects", ("patients.csv", *outcome, "--out", "effects.csv")), inputs)
     trial, worlds = str(inputs / "trial"), ("--do", ARMS[0], "--do", ARMS[-1])
     return [
         Verb("simulate", ("trial", "--patients", "24", "--workers", "2")),
-        Verb("train", (trial, "--out", "model.safetensors", "--config", "tiny", "--workers", "2")),
+        Verb("train", (trial, "--out", "model.safetensors", "--config", "tiny")),
         Verb("query", (trial, *worlds, "--draws", "2", "--workers", "2", "--out", "draws.parquet")),
         Verb("forecast", (trial, "--participant", "sub-0001", "--participant", "sub-0002", "--arm", ARMS[0], "--draws", "2",
                           "--masks", "--out", "forecast")),
@@ -104,10 +158,10 @@ def verbs(inputs: Path) -> list[Verb]:
     ]  # fmt: skip
 
 
-def undisturbed(verb: Verb, folder: Path) -> Undisturbed:
+def undisturbed(verb: Verb, folder: Path, starter: Starter) -> Undisturbed:
     """Run a verb in a new folder and keep what it writes."""
     folder.mkdir(parents=True)
-    seconds = verb.run(folder)
+    seconds = starter.run(verb, folder)
     return Undisturbed(contents(folder), seconds)
 
 
@@ -124,21 +178,17 @@ def _lasting(file: Path) -> bytes:
     return file.read_bytes()
 
 
-def kill_once(verb: Verb, expected: Undisturbed, folder: Path, number: signal.Signals, moment: float) -> Aftermath:
+def kill_once(
+    verb: Verb, expected: Undisturbed, folder: Path, number: signal.Signals, moment: float, starter: Starter
+) -> Aftermath:
     """Start a verb in a new folder, stop it after ``moment`` seconds, look, and run it again."""
     folder.mkdir(parents=True)
     mark = uuid.uuid4().hex
-    process = verb.start(folder, mark)
-    try:
-        process.communicate(timeout=moment)
-    except subprocess.TimeoutExpired:
-        process.send_signal(number)
-        process.communicate()
-    finished_before = process.returncode == 0
+    finished_before = starter.stop(verb, folder, mark, number, moment) == 0
     outliving = still_running(mark)
     temporary = _temporary(folder)
     half_written = sum(not _whole(folder, file, expected) for file in folder.rglob("*") if file.is_file())
-    verb.run(folder)
+    starter.run(verb, folder)
     after = _temporary(folder)
     equal = contents(folder) == expected.files
     shutil.rmtree(folder)
@@ -188,17 +238,16 @@ def _whole(folder: Path, file: Path, expected: Undisturbed) -> bool:
 def killed_table(inputs: Path, kills: int, seed: int, only: tuple[str, ...] = ()) -> pd.DataFrame:
     """One row a verb and signal: what ``kills`` kills left."""
     rng, rows = np.random.default_rng(seed), []
-    chosen = [verb for verb in verbs(inputs) if not only or verb.name in only]
-    with tqdm(total=len(chosen) * len(SIGNALS) * kills, desc="kills", unit="kill", disable=None) as bar:
-        for verb in chosen:
-            expected = undisturbed(verb, inputs / "undisturbed" / verb.name)
+    with Starter() as starter, tqdm(desc="kills", unit="kill", disable=None) as bar:
+        for verb in [verb for verb in verbs(inputs, starter) if not only or verb.name in only]:
+            expected = undisturbed(verb, inputs / "undisturbed" / verb.name, starter)
             for name in SIGNALS:
                 aftermaths = []
                 for moment in rng.uniform(0, expected.seconds, kills):
-                    aftermaths.append(kill_once(verb, expected, inputs / "killed", signal.Signals[name], moment))
+                    aftermaths.append(kill_once(verb, expected, inputs / "killed", signal.Signals[name], moment, starter))
                     bar.update()
                 rows.append({"verb": verb.name, "signal": name, "seconds": round(expected.seconds, 1), **_counts(aftermaths)})
-                bar.write(str(rows[-1]))
+                tqdm.write(str(rows[-1]), file=sys.stderr)
     return pd.DataFrame(rows)
 
 

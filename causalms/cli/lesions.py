@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -30,7 +31,7 @@ def command(masks: tuple[Path, ...], out: Path, rule_name: str, regions: bool) -
     from causalms.trials import read_mask, template_anatomy
 
     rule = LesionRule.named(rule_name)
-    files = [file for path in masks for file in (sorted(path.rglob("*label-L*_mask.nii*")) if path.is_dir() else [path])]
+    files = [file for path in masks for file in (sorted(_masks_below(path)) if path.is_dir() else [path])]
     if not files:
         raise InputError(f"{masks[0]}: no file named *label-L*_mask.nii.gz below it; name the masks themselves")
     tables, lines = [], []
@@ -43,3 +44,8 @@ def command(masks: tuple[Path, ...], out: Path, rule_name: str, regions: bool) -
     write_table(pd.concat(tables, ignore_index=True), out)
     click.echo(pd.DataFrame(lines).to_string(index=False, float_format=lambda value: f"{value:.2f}"))
     click.echo(f"{out}: {sum(map(len, tables))} lesions of {len(files)} masks")
+
+
+def _masks_below(folder: Path) -> Iterator[Path]:
+    for ending in ("nii", "nii.gz", "mgh", "mgz"):
+        yield from folder.rglob(f"*label-L*_mask.{ending}")

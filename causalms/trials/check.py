@@ -15,8 +15,8 @@ from causalms.errors import InputError, named_arguments
 from causalms.tables import PARTICIPANTS_COLUMNS, net2_column, validate
 from causalms.trials.bids import image_path, mask_path, session_of_week, sessions, week_of_session
 from causalms.trials.dictionary import outcome_week
-from causalms.trials.folder import check_finite, image_file, load_trial, mask_file, own_mask
-from causalms.trials.nifti import binary, read_volume
+from causalms.trials.folder import image_file, load_trial, mask_file, own_mask
+from causalms.trials.nifti import binary, finite, read_volume
 from causalms.trials.participants import read_raw_participants, respell_sex
 from causalms.trials.position import measure_position
 from causalms.trials.sessions import choose_baselines
@@ -201,7 +201,7 @@ def _image(path: Path, spaces: dict[str, Space], scans: dict[Path, np.ndarray]) 
     try:
         values, space = read_volume(path)
         spaces[path.name] = space
-        check_finite(path, values.astype(np.float32, copy=False))
+        finite(path, values)
         scans[path] = values
     except InputError as error:
         yield _as_problem(error)

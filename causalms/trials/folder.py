@@ -22,7 +22,7 @@ from causalms.trials.bids import (
 from causalms.trials.derived import fill_from_masks
 from causalms.trials.dictionary import outcome_week
 from causalms.trials.naming import names_in, unread, without_person
-from causalms.trials.nifti import binary, read_mask, read_space, read_volume
+from causalms.trials.nifti import binary, finite, read_mask, read_space, read_volume
 from causalms.trials.participants import dataset_name, read_participants
 from causalms.trials.sessions import choose_baselines
 from causalms.trials.space import Space
@@ -53,9 +53,7 @@ class FolderSource:
             return None
         values, space = read_volume(path)
         self._same_grid(participant_id, path, space)
-        numbers = values.astype(np.float32, copy=False)
-        check_finite(path, numbers)
-        return numbers
+        return finite(path, values)
 
     def place(self, participant_id: str) -> str:
         """The first baseline image of a participant, for messages."""
@@ -206,13 +204,6 @@ def _unread_images(root: Path, participant_ids: Sequence[str], baseline: Mapping
         for why, counts in (("a file that fits better was", passed_over), ("no image that the model knows", unknown))
         if counts
     ]
-
-
-def check_finite(path: Path, values: np.ndarray) -> None:
-    """Refuse an image with a value that is not finite."""
-    if not np.isfinite(values.sum(dtype=np.float64)):
-        wrong = int((~np.isfinite(values)).sum())
-        raise InputError(f"{path}: {wrong} voxels are not finite (NaN or infinite); set them to 0 or export the image again")
 
 
 def _first_space(root: Path, participant_ids: Sequence[str], baseline: Mapping[str, str | None]) -> Space:

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from causalms.errors import InputError
+from causalms.trials.volume_file import COMPRESSED, ending
 
-_ENDINGS = (".nii", ".nii.gz")
 #: Values of ``ce-`` that say no contrast agent was given.
 _NO_AGENT = ("none", "no", "without", "pre", "native")
 #: Values of ``desc-`` under which pipelines write the whole image, made ready.
@@ -18,10 +18,10 @@ _HARMLESS = ("acq", "run", "rec", "space", "res", "dir", "ce", "desc", "part")
 
 
 def names_in(folder: Path) -> list[str]:
-    """Names of the NIfTI files of a folder, sorted; none if there is no such folder."""
+    """Names of the volumes of a folder, sorted; none if there is no such folder."""
     if not folder.is_dir():
         return []
-    return sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(_ENDINGS))
+    return sorted(entry.name for entry in folder.iterdir() if ending(entry) in COMPRESSED)
 
 
 def choose(folder: Path, wanted: str) -> Path | None:
@@ -70,7 +70,7 @@ def without_person(name: str) -> str:
     >>> without_person("sub-01_ses-1_run-2_PDw.nii.gz")
     'PDw'
     """
-    return re.sub(r"(sub|ses|run)-[^_]*_", "", name).removesuffix(".gz").removesuffix(".nii")
+    return re.sub(r"(sub|ses|run)-[^_]*_", "", name)[: -len(ending(Path(name)))]
 
 
 def _rank(name: str, wanted: str) -> tuple[bool, bool, bool, int] | None:
@@ -102,5 +102,5 @@ def _mistaken(entities: dict[str, str], wanted: dict[str, str]) -> bool:
 
 
 def _entities(name: str) -> tuple[str, dict[str, str]]:
-    *entities, suffix = name.removesuffix(".gz").removesuffix(".nii").split("_")
+    *entities, suffix = name[: -len(ending(Path(name)))].split("_")
     return suffix, dict(entity.partition("-")[::2] for entity in entities)

@@ -1,32 +1,23 @@
-"""NIfTI files in and out: read whole with one-line errors, written fast and with the same bytes every time."""
+"""Volumes in and out: NIfTI (and FreeSurfer's) read with one-line errors, NIfTI written with the same bytes every time."""
 
 from __future__ import annotations
 
 import gzip
-import zlib
 from functools import lru_cache
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 from causalms.errors import InputError, UsageError
 from causalms.trials.space import Space, mni_space
+from causalms.trials.volume_file import BROKEN, damaged, read_header, read_image
 
 #: Images are written with the 4096 levels of a scanner's 12 bits.
 _LEVELS = 4095
-_BROKEN = (
-    OSError,
-    EOFError,
-    ValueError,
-    TypeError,
-    zlib.error,
-    ImageFileError,
-    HeaderDataError,
-    nib.spatialimages.ImageDataError,
-)
+#: How far a mask's value may be from 0 and 1: some units in the last place of single precision, from scaling in the header.
+_ROUNDING = 1e-6
 
 
 def read_volume(path: Path) -> tuple[np.ndarray, Space]:
@@ -43,14 +34,27 @@ def read_volume(path: Path) -> tuple[np.ndarray, Space]:
     InputError
         If the file is missing, no gzip, cut short, no NIfTI, or not one three-dimensional volume.
     """
-    image = _image(path, _bytes_of(path))
+    image = read_image(path)
     try:
-        slope, inter = image.header.get_slope_inter()
+        slope, inter = image.header.get_slope_inter() if hasattr(image.header, "get_slope_inter") else (None, None)
         plain = slope in (None, 1.0) and inter in (None, 0.0)
         values = np.asarray(image.dataobj) if plain else np.asarray(image.get_fdata(dtype=np.float32))
-    except _BROKEN as error:
-        raise _damaged(path, "the voxels cannot be read", error) from error
+    except BROKEN as error:
+        raise damaged(path, "the voxels cannot be read", error) from error
+    except MemoryError as error:
+        raise InputError(f"{path}: {image.shape} voxels do not fit in memory; resample it") from error
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
     return values.reshape(values.shape[:3]), _space(path, image)
+
+
+def finite(path: Path, values: np.ndarray) -> np.ndarray:
+    """An image in single precision; refused if a value is not finite, or too large for it."""
+    with np.errstate(over="ignore"):
+        numbers = values.astype(np.float32, copy=False)
+    if not np.isfinite(numbers.sum(dtype=np.float64)):
+        wrong = int((~np.isfinite(numbers)).sum())
+        raise InputError(f"{path}: {wrong} voxels are not finite (NaN or infinite); set them to 0 or export the image again")
+    return numbers
 
 
 def read_mask(path: Path) -> tuple[np.ndarray, Space]:
@@ -66,11 +70,13 @@ def read_mask(path: Path) -> tuple[np.ndarray, Space]:
 
 
 def binary(path: Path, values: np.ndarray) -> np.ndarray:
-    """A mask as bool; refused if it holds anything but 0 and 1."""
-    inside = values == 1
-    if np.count_nonzero(values) != np.count_nonzero(inside):
-        found = np.unique(values[~inside & (values != 0)])[:3]
-        shown = ", ".join(f"{value:g}" for value in found)
+    """A mask as bool; refused if it holds anything but 0 and 1, up to the rounding of single precision."""
+    inside, outside = values == 1, values == 0
+    if values.dtype.kind == "f" and np.count_nonzero(inside) + np.count_nonzero(outside) < values.size:
+        inside, outside = np.abs(values - 1) <= _ROUNDING, np.abs(values) <= _ROUNDING
+    if np.count_nonzero(inside) + np.count_nonzero(outside) < values.size:
+        others = np.unique(values[~inside & ~outside])[:3]
+        shown = ", ".join(str(value) for value in others)  # the shortest digits that tell the value from its neighbours
         raise InputError(f"{path}: a mask holds only 0 and 1, found also {shown}; threshold it and save it as integers")
     return np.asarray(inside)
 
@@ -83,7 +89,7 @@ def read_space(path: Path) -> Space:
     InputError
         As ``read_volume``, as far as the header tells.
     """
-    return _space(path, _image(path, _bytes_of(path, only_header=True)))
+    return _space(path, read_header(path))
 
 
 def write_image(path: Path, values: np.ndarray, space: Space) -> None:
@@ -137,35 +143,11 @@ def write_mask(path: Path, mask: np.ndarray, space: Space) -> None:
     _write(path, _header(space, "u1", 1.0, 0.0), values.astype(np.uint8))
 
 
-def _bytes_of(path: Path, only_header: bool = False) -> bytes:
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; check the path")
-    try:
-        with path.open("rb") as file:
-            content = file.read(1 << 16) if only_header else file.read()
-        if path.name.endswith(".gz"):
-            if content[:2] != b"\x1f\x8b":
-                raise InputError(f"{path}: named .gz but not compressed by gzip; compress it or rename it to .nii")
-            return zlib.decompressobj(31).decompress(content, 4096) if only_header else gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
-        raise _damaged(path, "the gzip stream is broken or cut short", error) from error
-    return content
-
-
-def _image(path: Path, content: bytes) -> nib.Nifti1Image:
-    kind = nib.Nifti2Image if content[:4] in (b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c") else nib.Nifti1Image
-    try:
-        image = kind.from_bytes(content)
-    except _BROKEN as error:
-        raise _damaged(path, "not a NIfTI file", error) from error
-    shape = image.shape
-    if len(shape) < 3 or min(shape[:3]) < 1 or any(n != 1 for n in shape[3:]):
-        raise InputError(f"{path}: holds an array of shape {tuple(map(int, shape))}, expected one 3D volume; split it")
-    return image
-
-
-def _space(path: Path, image: nib.Nifti1Image) -> Space:
-    if not (int(image.header["sform_code"]) or int(image.header["qform_code"])):
+def _space(path: Path, image: nib.spatialimages.SpatialImage) -> Space:
+    header = image.header
+    if "goodRASFlag" in header and not int(header["goodRASFlag"]):
+        raise InputError(f"{path}: its header (goodRASFlag 0) does not say where the brain is; register the scan to MNI152")
+    if "sform_code" in header and not (int(header["sform_code"]) or int(header["qform_code"])):
         raise InputError(
             f"{path}: neither sform nor qform says where the brain is (both codes are 0); register the scan to MNI152, or copy "
             "the header of the scan it was made from"
@@ -174,11 +156,6 @@ def _space(path: Path, image: nib.Nifti1Image) -> Space:
         return Space(tuple(int(n) for n in image.shape[:3]), image.affine)  # type: ignore[arg-type]
     except (UsageError, HeaderDataError) as error:
         raise InputError(f"{path}: the header's affine cannot be inverted; correct the header (sform, qform)") from error
-
-
-def _damaged(path: Path, what: str, error: Exception) -> InputError:
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return InputError(f"{path}: {what} ({reason}); copy or export the file again")
 
 
 def _fitting(path: Path, values: np.ndarray, space: Space) -> np.ndarray:
