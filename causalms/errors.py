@@ -47,6 +47,10 @@ class MissingExtraError(CausalmsError, ModuleNotFoundError):
     """A package of an optional extra is not installed; the message is the line that installs it."""
 
 
+class DataNote(UserWarning):
+    """How a table was read where it could be read otherwise; the command line prints it as a note."""
+
+
 class UsageError(CausalmsError):
     """A call that makes no sense whatever the data (unknown option value, contradictory arguments); exit code 2."""
 

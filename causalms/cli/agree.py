@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import click
 import pandas as pd
 
-from causalms.cli.inputs import read_draws, table_at
+from causalms.cli.inputs import read, read_draws, table_at, text_options
 from causalms.cli.paths import InputPath, OutputPath, Verb
 from causalms.errors import UsageError
-from causalms.tables import read_table, write_table
+from causalms.tables import write_table
 
 if TYPE_CHECKING:
     from causalms.agreement import Agreement
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     type=OutputPath((".png", ".svg", ".pdf"), what="figures are drawn"),
     help="Simulated against randomised effects (.png, .svg or .pdf).",
 )
+@text_options
 def command(
     draws: str,
     observed: str | None,
@@ -113,7 +114,7 @@ def _agreements(options: _Options) -> tuple[list[Agreement], list[pd.DataFrame]]
 
     people = options.people
     draws = read_draws(str(table_at(options.draws)))
-    participants = read_table(table_at(people))
+    participants = read(table_at(people))
     agreements, results = [], []
     if options.observed is not None:
         agreement = agree(

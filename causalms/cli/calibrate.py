@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from causalms.cli.inputs import read_draws, read_observed
+from causalms.cli.inputs import read_draws, read_observed, text_options
 from causalms.cli.paths import InputPath, OutputFolder, OutputPath, Verb
 from causalms.errors import UsageError
 from causalms.files import whole_file, whole_folder
@@ -48,6 +48,7 @@ _SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of simulated trials and of the split.")
 @click.option("--out", type=OutputPath(), help="Results table (.csv, .tsv or .parquet).")
 @click.option("--tables", type=OutputFolder(), help="New folder for pit, reliability, rootogram, coverage (.csv).")
+@text_options
 def command(
     draws: str,
     observed: str,

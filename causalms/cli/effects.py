@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from causalms.cli.inputs import of_trial, table_at
+from causalms.cli.inputs import of_trial, read, table_at, text_options
 from causalms.cli.paths import InputPath, OutputPath, Verb
 from causalms.errors import InputError, UsageError
 
@@ -100,6 +100,7 @@ _VARIANCES = (
     help="Write a table for a paper (.html, .tex, .csv or .docx).",
 )
 @click.option("--out", type=OutputPath(), help="Where to write the results table (.csv, .tsv or .parquet).")
+@text_options
 def command(
     table: Path,
     out: Path | None,
@@ -127,7 +128,7 @@ def command(
       causalms effects adnet2.xpt --adsl adsl.xpt --paramcd NET2 --avisit "Week 48" --reference placebo
     """  # noqa: D301
     from causalms.effects import is_draws_table
-    from causalms.tables import read_table, write_table
+    from causalms.tables import write_table
 
     place = table_at(table)
     if adsl is not None:
@@ -136,7 +137,7 @@ def command(
     else:
         if paramcd or avisit:
             raise UsageError("--paramcd and --avisit read an ADaM BDS dataset; name its ADSL with --adsl")
-        patients = read_table(place)
+        patients = read(place)
         _refuse_bds(patients, place)
     patients = of_trial(patients, trial, str(place))
     if is_draws_table(patients):
@@ -194,7 +195,6 @@ def _with_missing(
 ) -> tuple[str, pd.DataFrame]:
     """Effects by a named strategy for missing outcomes."""
     from causalms.effects import effects_with_missing_outcomes, grouped_arguments
-    from causalms.tables import read_table
 
     if not options["outcome"]:
         raise UsageError("--outcome is missing: name the column of counts, of 0/1 or of numbers")
@@ -204,7 +204,7 @@ def _with_missing(
     if strategy == "multiple-imputation":
         if draws is None:
             raise UsageError("--missing multiple-imputation needs --draws (under each patient's own arm)")
-        drawn = read_table(draws)
+        drawn = read(draws)
     of_strategy = {"strategy": strategy, "missing_given": missing_given, "draws": drawn, "week": week}
     results = effects_with_missing_outcomes(patients, **grouped_arguments({**options, **of_strategy, "source": source}))
     return _lines(results), results

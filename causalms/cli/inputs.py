@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 import pandas as pd
@@ -16,16 +18,46 @@ baseline_option = click.option(
 )
 
 
+_TEXT_FORMAT = "causalms.text_format"
+_Verb = TypeVar("_Verb", bound=Callable[..., Any])
+
+
+def text_options(verb: _Verb) -> _Verb:
+    """Options of a verb that reads tables of text: how they are written. :func:`read` heeds them."""
+    for declare in (
+        click.option("--na", multiple=True, metavar="WORD", expose_value=False, callback=_kept,
+                     help="A word that means missing in every column; repeat for several."),
+        click.option("--encoding", expose_value=False, callback=_kept, help="Encoding of text tables.  [default: UTF-8]"),
+        click.option("--decimal", expose_value=False, callback=_kept, help="Decimal sign of text tables: '.' or ','."),
+        click.option("--sep", "separator", metavar="CHARACTER", expose_value=False, callback=_kept,
+                     help="Separator of text tables.  [default: comma in .csv, tab in .tsv and .txt]"),
+    ):  # fmt: skip
+        verb = declare(verb)
+    return verb
+
+
+def _kept(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """Keep what was given for :func:`read`; click hands the verb nothing of it."""
+    if value:
+        context.meta.setdefault(_TEXT_FORMAT, {})[parameter.name] = value
+    return value
+
+
+def read(path: str | Path) -> pd.DataFrame:
+    """A table of the user's, read as the options of :func:`text_options` say."""
+    return read_table(path, **click.get_current_context().meta.get(_TEXT_FORMAT, {}))
+
+
 def read_draws(path: str) -> pd.DataFrame:
     """A draws table, sampled or expected, checked."""
-    table = read_table(path)
+    table = read(path)
     return validate(table, "draws" if "draw" in table.columns else "expected", path)
 
 
 def read_observed(path: str) -> pd.DataFrame:
     """Participants with observed outcomes: a table, or the participants.tsv of a BIDS folder."""
     place = Path(path)
-    return read_table(place / "participants.tsv" if place.is_dir() else place)
+    return read(place / "participants.tsv" if place.is_dir() else place)
 
 
 def table_at(place: str | Path) -> Path:
@@ -41,7 +73,7 @@ def table_at(place: str | Path) -> Path:
         if not (path / "participants.tsv").is_file():
             raise InputError(f"{path}: a folder without participants.tsv; give a BIDS folder or the table itself")
         return path / "participants.tsv"
-    if not path.is_file():
+    if str(path) != "-" and not path.exists():
         raise InputError(f"{path}: no such file or folder; give a table, or a BIDS folder that holds participants.tsv")
     return path
 

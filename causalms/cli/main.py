@@ -9,13 +9,15 @@ import os
 import re
 import signal
 import sys
+import warnings
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, NoReturn
 
 import click
 
 from causalms import __version__
-from causalms.errors import CausalmsError, missing_extra
+from causalms.errors import CausalmsError, DataNote, missing_extra
 
 #: The verbs in the order of work, each with what it answers; a verb is the module of its name.
 VERBS = {
@@ -63,7 +65,10 @@ class _Verbs(click.Group):
         Where a package of an optional extra is missing, the error is the line that installs what the verb needs.
         """
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.simplefilter("always", DataNote)
+                warnings.showwarning = self._note_once(ctx, warnings.showwarning)
+                return super().invoke(ctx)
         except ModuleNotFoundError as error:
             refusal = missing_extra(error, _EXTRA_OF_VERB.get(ctx.invoked_subcommand or ""))
             raise error if refusal is None else refusal from None
@@ -72,6 +77,21 @@ class _Verbs(click.Group):
             if verb is not None:
                 error.args = (as_options(str(error), verb), *error.args[1:])
             raise
+
+    def _note_once(self, ctx: click.Context, show: Callable[..., None]) -> Callable[..., None]:
+        """Print how a table was read as a note, once, in the words of the verb; other warnings are shown as ever."""
+        said: set[str] = set()
+
+        def shown(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if not issubclass(category, DataNote):
+                show(message, category, *where, **more)
+                return
+            note, verb = str(message), self.get_command(ctx, ctx.invoked_subcommand or "")
+            if note.partition(": ")[2] not in said:
+                said.add(note.partition(": ")[2])
+                click.echo(f"note: {note if verb is None else as_options(note, verb)}", err=True)
+
+        return shown
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """The verb that is asked for; an unknown one is refused with the near name."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from causalms.cli.inputs import baseline_option
+from causalms.cli.inputs import baseline_option, read, text_options
 from causalms.cli.paths import InputPath, OutputPath, Verb
 from causalms.errors import CausalmsError, UsageError
 
@@ -55,6 +55,7 @@ _BESIDE = (".queries.json", ".results.csv", ".diagnostics.csv", ".diagnostics.pd
 @click.option(
     "--out", required=True, type=OutputPath(beside=_BESIDE, after=(".parts",)), help="Table to write (.parquet, .csv or .tsv)."
 )
+@text_options
 def command(source: Path, model: str, out: Path, workers: int, **given: Any) -> None:
     """Ask what each patient of the trial DIR would have had under another arm.
 
@@ -198,12 +199,11 @@ class QueryOptions:
 
 def _trial(source: Path, baseline: str | None) -> Any:
     from causalms.causal import as_trial
-    from causalms.tables import read_table
 
     if source.is_file():
         if baseline is not None:
             raise UsageError("--baseline is about scans, and a table has none; leave it out or give a BIDS folder")
-        return as_trial(read_table(source))
+        return as_trial(read(source))
     from causalms.trials import load_trial
 
     return load_trial(source, baseline=baseline)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from causalms.cli.effects import command as effects_command
+from causalms.cli.inputs import text_options
 from causalms.cli.paths import InputPath, OutputPath, Verb
 from causalms.errors import UsageError
 
@@ -56,6 +57,7 @@ def _as_for_effects(function: Any) -> Any:
 @click.option("--out", type=OutputPath(), help="Results table (.csv, .tsv or .parquet).")
 @click.option("--forest", "forest_out", type=OutputPath(), help="Forest table, with events and interaction p.")
 @_as_for_effects
+@text_options
 def command(
     table: Path,
     by: tuple[str, ...],
@@ -151,17 +153,17 @@ def _refuse_nothing_to_do(by: tuple[str, ...], benefit_out: Path | None, shrinka
 
 def _read(table: Path, participants: Path | None, outcome: str | None, trial: str | None, week: float | None) -> _Inputs:
     """TABLE is a draws table if it has its columns, else one row a patient."""
-    from causalms.cli.inputs import of_trial, read_draws, table_at
-    from causalms.tables import net2_column, one_week, read_table
+    from causalms.cli.inputs import of_trial, read, read_draws, table_at
+    from causalms.tables import net2_column, one_week
 
-    rows = read_table(table_at(table))
+    rows = read(table_at(table))
     if not {"query", "arm_randomised"} <= set(rows.columns):
         if outcome is None:
             raise UsageError(f"{table}: name the column of the outcome with --outcome")
         return _Inputs(of_trial(rows, trial, str(table)), outcome, str(table))
     if participants is None:
         raise UsageError(f"{table}: is a draws table without covariates; name the trial with --participants")
-    people = read_table(table_at(participants))
+    people = read(table_at(participants))
     draws = of_trial(read_draws(str(table)), trial, str(table))
     week = one_week(draws, week, str(table))
     people = of_trial(people, trial, str(participants))

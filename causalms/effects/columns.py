@@ -10,6 +10,7 @@ import pandas as pd
 from causalms import tables
 from causalms.errors import InputError
 from causalms.stats import Array
+from causalms.tables import LARGEST_VALUES, mend_of_number, plain_numbers, refuse_words_among_numbers
 
 _IDENTIFIERS = ("participant_id", "USUBJID", "usubjid")
 _LARGEST, _LARGEST_COVARIATE = 1e12, 1e100
@@ -49,12 +50,14 @@ def numbers(values: pd.Series, rows: np.ndarray, name: str, source: str) -> Arra
     chosen = values.iloc[rows]
     if isinstance(chosen.dtype, pd.CategoricalDtype) or chosen.dtype == bool or pd.api.types.is_datetime64_any_dtype(chosen):
         chosen = chosen.astype(float) if chosen.dtype == bool else chosen.astype(str)
-    array = pd.to_numeric(chosen, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+    array = plain_numbers(chosen)
     wrong = ~np.isfinite(array) | (np.abs(array) > _LARGEST)
     if wrong.any():
         at = int(np.flatnonzero(wrong)[0])
         found = label(values.iloc[rows[at]])
-        raise InputError(f"{source}: column {name!r}, row {rows[at] + 1}: found {found!r}, expected a number < 1e12; correct it")
+        raise InputError(
+            f"{source}: column {name!r}, row {rows[at] + 1}: found {found!r}, expected a number < 1e12; {mend_of_number(found)}"
+        )
     return np.asarray(array)
 
 
@@ -82,20 +85,45 @@ def activity(values: Array, name: str, rows: np.ndarray, source: str) -> tuple[A
     return (values > 0).astype(float), (f"{name} is read as any (> 0) against none (0)",)
 
 
-def times_at_risk(values: Array, name: str, rows: np.ndarray, source: str) -> Array:
-    """Exposure above zero, or the first row that is not."""
+def times_at_risk(values: Array, name: str, rows: np.ndarray, source: str) -> tuple[Array, tuple[str, ...]]:
+    """Exposure above zero, or the first row that is not; a note where it looks like days.
+
+    A time below a millionth of the median is refused: nobody is followed for a second in a trial of years.
+    """
     if (values <= 0).any():
         at = int(np.flatnonzero(values <= 0)[0])
         raise InputError(
             f"{source}: column {name!r}, row {rows[at] + 1}: found an exposure of {values[at]:g}, expected time at risk above 0 "
             "(not its logarithm); correct it or leave the patient out"
         )
-    return values
+    middle = float(np.median(values))
+    if (values < 1e-6 * middle).any():
+        at = int(np.flatnonzero(values < 1e-6 * middle)[0])
+        raise InputError(
+            f"{source}: column {name!r}, row {rows[at] + 1}: found an exposure of {values[at]:.12g}, a millionth of the median "
+            f"{middle:.12g}; correct it or leave the patient out"
+        )
+    if middle > 30:
+        return values, (f"the median of {name} is {middle:.12g}: days? rates are per unit of it, the rate ratio does not change",)
+    return values, ()
+
+
+def refuse_values_outside_life(table: pd.DataFrame, source: str) -> None:
+    """Refuse a baseline column of the participants table with a value that no living patient has (age 564, EDSS 15)."""
+    for name in [name for name in table.columns if str(name).lower() in LARGEST_VALUES]:
+        values, largest = plain_numbers(table[name]), LARGEST_VALUES[str(name).lower()]
+        wrong = (values < 0) | (values > largest)
+        if wrong.any():
+            at = int(np.flatnonzero(wrong)[0])
+            raise InputError(
+                f"{source}: column {name!r}, row {at + 1}: found {label(table[name].iloc[at])}, expected 0 to {largest:g}; "
+                "correct it"
+            )
 
 
 def label(value: object) -> str:
-    """An arm's name as text: 1.0 reads '1'."""
-    return f"{value:g}" if isinstance(value, float) and value.is_integer() else str(value).strip()
+    """An arm's name as text, in full: 1.0 reads '1', 1000001.0 '1000001'."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
 
 
 @dataclass(frozen=True)
@@ -121,6 +149,8 @@ class Covariates:
         read = tables.formula(formula, table, argument)
         for name in read.columns:
             column(table, name, source)
+            if name in read.outside_factors:
+                refuse_words_among_numbers(table[name], source)
         return cls(table[list(read.columns)].apply(_as_numbers), read, source)
 
     @property

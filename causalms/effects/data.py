@@ -11,7 +11,7 @@ import pandas as pd
 from causalms.effects import columns
 from causalms.errors import InputError, RefusalError, UsageError
 from causalms.stats import Array
-from causalms.tables import arm_order, refuse_arm_and_outcome_by_name, refuse_copies
+from causalms.tables import arm_order, refuse_arm_and_outcome_by_name, refuse_copies, refuse_lookalikes
 
 _MANY_MISSING = 0.05
 TREATMENT_POLICY = "treatment policy (outcomes used as observed, whatever followed randomisation)"
@@ -191,6 +191,7 @@ def trial_data(
     formula = columns.Covariates.of(table, adjustment.formula, source)
     if formula.formula is not None:
         refuse_arm_and_outcome_by_name(formula.formula, arm, outcome)
+    columns.refuse_values_outside_life(formula.table, source)
     complete = used.notna().all(axis=1).to_numpy() & formula.complete
     rows = np.flatnonzero(complete)
     if not len(rows):
@@ -213,7 +214,8 @@ def trial_data(
     matrix, names, dropped = columns.independent_columns(indicators, np.column_stack([matrix, expected]), names + expected_names)
     time = np.ones(len(rows))
     if exposure is not None:
-        time = columns.times_at_risk(columns.numbers(used[exposure], rows, exposure, source), exposure, rows, source)
+        time, more = columns.times_at_risk(columns.numbers(used[exposure], rows, exposure, source), exposure, rows, source)
+        notes += more
     data = TrialData(
         outcome=values,
         arm=codes,
@@ -252,6 +254,7 @@ def _refuse_copies(formula: columns.Covariates, built: pd.DataFrame, prognostic:
 
 def _arms(values: pd.Series, reference: str, name: str, source: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """Integer codes and arm names, the reference first, the others as first met."""
+    refuse_lookalikes(values.unique(), "arms", source)
     labels = [columns.label(value) for value in values.unique()]
     found = list(dict.fromkeys(labels))
     if str(reference) not in found:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from causalms.tables.baseline import refuse_arm_and_outcome_by_name, refuse_copies
+from causalms.tables.cells import (
+    mend_of_number,
+    plain_numbers,
+    refuse_lookalikes,
+    refuse_words_among_numbers,
+)
 from causalms.tables.formula_matrix import FittedFormula
 from causalms.tables.formulas import FORMULA_FUNCTIONS, Formula, formula
 from causalms.tables.groups import Grouping, grouping
-from causalms.tables.io import as_frame, read_table, refuse_repeated_columns, write_table
+from causalms.tables.io import as_frame, read_table, write_table
 from causalms.tables.keys import WEEKS_PER_YEAR, arm_order, one_week, participant_key
 from causalms.tables.population import ContrastPopulation, contrast_population
 from causalms.tables.results import RESULTS_COLUMNS, ResultRow, results_table
@@ -14,8 +20,10 @@ from causalms.tables.schema import (
     DRAWS_KEYS,
     DRAWS_OUTCOMES,
     EXPECTED_OUTCOMES,
+    LARGEST_VALUES,
     PARTICIPANTS_COLUMNS,
     REGIONS,
+    named_in_full,
     net2_column,
     schema,
     validate,
@@ -26,6 +34,7 @@ __all__ = [
     "DRAWS_OUTCOMES",
     "EXPECTED_OUTCOMES",
     "FORMULA_FUNCTIONS",
+    "LARGEST_VALUES",
     "PARTICIPANTS_COLUMNS",
     "REGIONS",
     "RESULTS_COLUMNS",
@@ -40,13 +49,17 @@ __all__ = [
     "contrast_population",
     "formula",
     "grouping",
+    "mend_of_number",
+    "named_in_full",
     "net2_column",
     "one_week",
     "participant_key",
+    "plain_numbers",
     "read_table",
     "refuse_arm_and_outcome_by_name",
     "refuse_copies",
-    "refuse_repeated_columns",
+    "refuse_lookalikes",
+    "refuse_words_among_numbers",
     "results_table",
     "schema",
     "validate",

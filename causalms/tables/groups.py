@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalms.errors import UsageError
+from causalms.tables.cells import number_in_full, refuse_lookalikes
 from causalms.tables.conditions import rows_where
 
 _COMPARISON = re.compile(r"^\s*(\w+)\s*(>=|<=|==|!=|>|<)\s*([^&|<>=!]+?)\s*$")
@@ -80,22 +81,12 @@ def grouping(frame: pd.DataFrame, name: str) -> Grouping:
 
 def _by_column(values: pd.Series, name: str) -> Grouping:
     present = values.dropna()
+    refuse_lookalikes(present.unique(), f"values of {name}", "table")
     numeric = pd.api.types.is_numeric_dtype(values)
     kinds = sorted(present.unique()) if numeric else sorted(present.unique(), key=str)
-    shown = {kind: f"{name} = {_number(kind)}" if numeric else f"{name} = {kind}" for kind in kinds}
+    shown = {kind: f"{name} = {number_in_full(kind)}" if numeric else f"{name} = {kind}" for kind in kinds}
     labels = np.array([shown.get(value, "") if pd.notna(value) else "" for value in values], dtype=object)
     return Grouping(name, labels, tuple(shown.values()))
-
-
-def _number(value: float) -> str:
-    """A number in full: two values never share a name.
-
-    Examples
-    --------
-    >>> _number(1000001.0), _number(0.1234561), _number(2.5)
-    ('1000001', '0.1234561', '2.5')
-    """
-    return np.format_float_positional(float(value), trim="-") if 1e-4 <= abs(value) < 1e16 or value == 0 else repr(float(value))
 
 
 def _by_quantiles(frame: pd.DataFrame, name: str, column: str, parts: int) -> Grouping:
@@ -104,9 +95,9 @@ def _by_quantiles(frame: pd.DataFrame, name: str, column: str, parts: int) -> Gr
     values = frame[column].to_numpy(float)
     cuts = np.unique(np.nanquantile(values, np.arange(1, parts) / parts))
     place = np.searchsorted(cuts, values, side="left")
-    names = [f"{column} <= {_number(cuts[0])}"]
-    names += [f"{_number(low)} < {column} <= {_number(high)}" for low, high in pairwise(cuts)]
-    names += [f"{column} > {_number(cuts[-1])}"]
+    names = [f"{column} <= {number_in_full(cuts[0])}"]
+    names += [f"{number_in_full(low)} < {column} <= {number_in_full(high)}" for low, high in pairwise(cuts)]
+    names += [f"{column} > {number_in_full(cuts[-1])}"]
     labels = np.array([names[at] if value == value else "" for at, value in zip(place, values, strict=True)], dtype=object)
     return Grouping(name, labels, tuple(label for label in names if (labels == label).any()))
 

@@ -3,75 +3,135 @@
 from __future__ import annotations
 
 import os
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from causalms.errors import InputError, UsageError, named_arguments
+from causalms.errors import DataNote, InputError, UsageError, named_arguments
 from causalms.files import whole_file
+from causalms.tables.cells import settled
+from causalms.tables.sas_files import read_transport
+from causalms.tables.text_files import TextFormat, read_text
 
-
-def refuse_repeated_columns(file: Path) -> None:
-    """Refuse a text table whose header names a column twice: pandas would rename the second one without a word."""
-    separator = "\t" if file.suffix.lower() == ".tsv" else ","
-    header = pd.read_csv(file, sep=separator, header=None, nrows=1, dtype=str).iloc[0].dropna()
-    repeated = header[header.duplicated()]
-    if len(repeated):
-        raise InputError(f"{file}: column {repeated.iloc[0]!r} stands twice in the header; rename or remove one of them")
+#: Kinds of text tables and the separator that each has where none is named.
+_TEXT = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
+_BINARY = (".parquet", ".xpt", ".sas7bdat", ".xlsx", ".dta", ".sav")
+_KINDS = ".csv, .tsv, .txt (each also .gz), .parquet, .xpt, .sas7bdat, .xlsx, .dta or .sav"
 
 
 @named_arguments
-def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
-    r"""Read a table by its suffix: .csv, .tsv, .parquet, .xpt or .sas7bdat.
+def read_table(
+    path: str | os.PathLike[str],
+    *,
+    separator: str | None = None,
+    decimal: str = ".",
+    encoding: str | None = None,
+    na: Sequence[str] = (),
+) -> pd.DataFrame:
+    r"""Read a table by its suffix: text (.csv, .tsv, .txt, each also .gz), .parquet, .xpt, .sas7bdat, .xlsx, .dta or .sav.
+
+    Cells are settled by one rule in every format: blank is missing; marks such as ``.``, ``NA`` and ``ND`` are missing among
+    numbers, and names among words; numbers with a leading zero are codes. What was decided is said in a warning
+    (:class:`causalms.errors.DataNote`). A pipe, ``/dev/stdin`` or ``-`` is read as text.
+
+    Parameters
+    ----------
+    path : path-like
+    separator : str, optional
+        Of a text table: by default a comma in .csv, a tab in .tsv and .txt.
+    decimal : {".", ","}
+        Decimal sign of a text table.
+    encoding : str, optional
+        Of a text table, by default UTF-8.
+    na : sequence of str
+        Words that mean missing in every column, such as ``["NA", "unknown"]``.
 
     Raises
     ------
     InputError
-        If the file is missing, unreadable, empty or of another kind.
+        If the file is missing, unreadable, cut, empty or of another kind.
+    UsageError
+        For a separator, decimal sign or encoding that there is not.
 
     Examples
     --------
     >>> import tempfile, pathlib
     >>> file = pathlib.Path(tempfile.mkdtemp()) / "a.csv"
-    >>> _ = file.write_text("x,y\n1,2\n")
-    >>> read_table(file)
-       x  y
-    0  1  2
+    >>> _ = file.write_text("x;y\n1,5;2\n")
+    >>> read_table(file, separator=";", decimal=",")
+         x  y
+    0  1.5  2
     """
-    file = Path(path)
-    if not file.is_file():
+    file, form = Path(path), TextFormat(separator, decimal, encoding)
+    if str(path) == "-":
+        file = Path("/dev/stdin")
+    if not file.exists():
         raise InputError(f"{file}: no such file; check the path")
+    if file.is_dir():
+        raise InputError(f"{file}: a folder; give the table in it")
+    kind = file.with_suffix("").suffix.lower() if file.suffix.lower() == ".gz" else file.suffix.lower()
+    if not file.is_file():
+        kind = kind if kind in _TEXT else ".csv"  # a pipe
+    if kind not in _TEXT and (kind not in _BINARY or file.suffix.lower() == ".gz"):
+        raise InputError(f"{file}: a table of kind {file.suffix!r} cannot be read; give {_KINDS}")
     try:
-        match file.suffix.lower():
-            case ".csv":
-                table = pd.read_csv(file, dtype={"participant_id": str})
-            case ".tsv":
-                table = pd.read_csv(file, sep="\t", na_values=["n/a"], dtype={"participant_id": str})
-            case ".parquet":
-                table = pd.read_parquet(file)
-            case ".xpt":
-                import pyreadstat
-
-                table = pyreadstat.read_xport(file)[0]
-            case ".sas7bdat":
-                import pyreadstat
-
-                table = pyreadstat.read_sas7bdat(file)[0]
-            case other:
-                raise InputError(
-                    f"{file}: a table of kind {other!r} cannot be read; give .csv, .tsv, .parquet, .xpt or .sas7bdat"
-                )
-    except InputError:
+        table = read_text(file.read_bytes(), str(file), _TEXT[kind], form) if kind in _TEXT else _binary(file, kind)
+    except (InputError, ModuleNotFoundError):
         raise
     except Exception as error:  # every reader has its own error classes; all of them mean that the file is not a table
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{file}: not a readable {file.suffix[1:]} table ({reason}); export it again") from error
-    if file.suffix.lower() in (".csv", ".tsv"):
-        refuse_repeated_columns(file)
+        reason = " ".join(str(error).split()) if str(error) else type(error).__name__
+        raise InputError(f"{file}: not a readable {kind[1:]} table ({reason[:160]}); export it again") from error
     if table.empty:
         raise InputError(f"{file}: holds no rows; give a table with at least one row")
-    return table
+    words = (*na, "n/a", "N/A") if kind == ".tsv" else na  # BIDS writes n/a
+    return _said(table, words, str(file))
+
+
+def _binary(file: Path, kind: str) -> pd.DataFrame:
+    """A table of a kind that carries its own types."""
+    if kind == ".parquet":
+        return pd.read_parquet(file)
+    if kind == ".xpt":
+        return read_transport(file)
+    if kind == ".xlsx":
+        return _sheet(file)
+    if kind == ".dta":
+        return _words(pd.read_stata(file))
+    import pyreadstat
+
+    if kind == ".sav":
+        table, about = pyreadstat.read_sav(file, apply_value_formats=True)
+    else:
+        table, about = pyreadstat.read_sas7bdat(file)
+    if about.number_rows is not None and about.number_rows != len(table):
+        raise InputError(f"{file}: holds {len(table)} of {about.number_rows} rows; the file is cut or damaged; copy it again")
+    return _words(table)
+
+
+def _sheet(file: Path) -> pd.DataFrame:
+    """The first sheet of a workbook."""
+    sheets = pd.read_excel(file, sheet_name=None, keep_default_na=False, na_values=[""], dtype={"participant_id": str})
+    first = next(iter(sheets))
+    if sum(not sheet.empty for sheet in sheets.values()) > 1:
+        warnings.warn(DataNote(f"{file}: sheet {first!r} is read, the other sheets are not"), stacklevel=4)
+    return sheets[first]
+
+
+def _words(table: pd.DataFrame) -> pd.DataFrame:
+    """Value labels as the words they stand for."""
+    labelled = [name for name in table.columns if isinstance(table[name].dtype, pd.CategoricalDtype)]
+    return table.astype(dict.fromkeys(labelled, object))
+
+
+def _said(table: pd.DataFrame, na: Sequence[str], source: str) -> pd.DataFrame:
+    """The table with its cells settled; what was decided is a warning."""
+    out, notes = settled(table, na)
+    for note in notes:
+        warnings.warn(DataNote(f"{source}: {note}"), stacklevel=4)
+    return out
 
 
 @named_arguments
@@ -116,7 +176,7 @@ def as_frame(table: Any) -> pd.DataFrame:
     [1, 2]
     """
     if isinstance(table, pd.DataFrame):
-        return table
+        return _said(table, (), "table")
     if isinstance(table, str | os.PathLike):
         return read_table(table)
     import narwhals
@@ -126,4 +186,4 @@ def as_frame(table: Any) -> pd.DataFrame:
     except TypeError:
         raise InputError(f"found {type(table).__name__}, expected a pandas, polars or arrow table, or the path of one") from None
     frame = frame.collect() if isinstance(frame, narwhals.LazyFrame) else frame
-    return frame.to_pandas()
+    return _said(frame.to_pandas(), (), "table")

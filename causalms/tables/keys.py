@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from causalms.errors import UsageError
+from causalms.tables.cells import refuse_lookalikes
 
 #: Mean length of a year in weeks: 365.2425 / 7.
 WEEKS_PER_YEAR = 52.1775
@@ -72,6 +73,12 @@ def arm_order(arms: Iterable[object], reference: str | None = None) -> tuple[str
     --------
     >>> arm_order(["b", "a", "b", "placebo"], reference="placebo")
     ('placebo', 'b', 'a')
+
+    Raises
+    ------
+    InputError
+        If two names differ only in case, blanks or invisible characters.
     """
     found = tuple(dict.fromkeys(str(arm) for arm in arms if not pd.isna(arm)))  # type: ignore[call-overload]
+    refuse_lookalikes(found, "arms", "table")
     return found if reference not in found else (str(reference), *(arm for arm in found if arm != reference))

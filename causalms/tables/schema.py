@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from causalms.errors import InputError, UsageError
+from causalms.tables.cells import number_in_full, refuse_lookalikes, refuse_words_among_numbers, shown
 from causalms.tables.results import RESULTS_COLUMNS
 
 if TYPE_CHECKING:
@@ -51,6 +52,19 @@ _DEFAULTS: dict[str, dict[str, str | None]] = {
     "expected": {**_DRAWS_DEFAULTS},
 }
 
+#: Largest value of each column that a living patient can have; smallest is 0 (exposure: an hour).
+LARGEST_VALUES = {
+    "age": 120.0,
+    "edss": 10.0,
+    "disease_duration": 100.0,
+    "relapses_prior_year": 50.0,
+    "gd_lesions": 500.0,
+    "t2_lesions": 2000.0,
+    "t2_volume_ml": 500.0,
+    "exposure_years": 60.0,
+}
+_SMALLEST_EXPOSURE_YEARS = 1e-4
+
 _RESULTS_TEXT = (*RESULTS_COLUMNS[:9], "package_version")
 _RESULTS_NUMBERS = (*RESULTS_COLUMNS[9:15], "se_patient", "se_generator", "se_monte_carlo")
 
@@ -88,8 +102,12 @@ def schema(name: str) -> DataFrameSchema:
     import pandera.pandas as pa
 
     at_least_zero = pa.Check.ge(0)
-    whole = pa.Check(lambda s: (s.dropna() % 1 == 0).all(), error="whole numbers")
+    whole = pa.Check(lambda s: s % 1 == 0, error="a whole number", ignore_na=True)
+    halves = pa.Check(lambda s: s % 0.5 == 0, error="a step of 0.5", ignore_na=True)
     text = pa.Column(str, coerce=True)
+
+    def alive(column: str) -> Any:
+        return pa.Check.in_range(0, LARGEST_VALUES[column], error=f"0 to {LARGEST_VALUES[column]:g}")
 
     def number(*checks: Any, nullable: bool = True, required: bool = True) -> Any:
         return pa.Column(float, list(checks), coerce=True, nullable=nullable, required=required)
@@ -103,15 +121,13 @@ def schema(name: str) -> DataFrameSchema:
             "trial": text,
             "site": pa.Column(str, coerce=True, nullable=True),
             "arm": pa.Column(str, coerce=True, nullable=True),
-            "age": number(at_least_zero),
+            "age": number(alive("age")),
             "sex": pa.Column(str, pa.Check.isin(["F", "M"]), coerce=True, nullable=True),
-            "edss": number(pa.Check.in_range(0, 10)),
-            "disease_duration": number(at_least_zero),
-            "relapses_prior_year": number(at_least_zero, whole),
-            "gd_lesions": number(at_least_zero, whole),
-            "t2_lesions": number(at_least_zero, whole),
-            "t2_volume_ml": number(at_least_zero),
-            "exposure_years": number(at_least_zero),
+            "edss": number(alive("edss"), halves),
+            "disease_duration": number(alive("disease_duration")),
+            **{name: number(alive(name), whole) for name in ("relapses_prior_year", "gd_lesions", "t2_lesions")},
+            "t2_volume_ml": number(alive("t2_volume_ml")),
+            "exposure_years": number(pa.Check.in_range(_SMALLEST_EXPOSURE_YEARS, LARGEST_VALUES["exposure_years"])),
         },
         "draws": {
             **keys,
@@ -177,15 +193,39 @@ def validate(table: pd.DataFrame, name: str, source: str = "table") -> pd.DataFr
     absent = {key: value for key, value in defaults.items() if key not in table}
     if absent:
         table = table.assign(**{key: pd.Series(value, index=table.index, dtype=object) for key, value in absent.items()})
+    table = named_in_full(table, [key for key, column in checked.columns.items() if str(column.dtype).startswith("str")])
+    for column in checked.columns:
+        if column in table and checked.columns[column].dtype is not None and str(checked.columns[column].dtype) == "float64":
+            refuse_words_among_numbers(table[column], source)
+    for column in ("arm", "trial", "site"):
+        if column in table and column in checked.columns:
+            refuse_lookalikes(table[column].unique(), f"{column}s", source)
     try:
         typed: pd.DataFrame = checked.validate(table, lazy=True)
     except SchemaErrors as failure:
         case = failure.failure_cases.iloc[0]
         row = "" if pd.isna(case["index"]) else f", row {int(case['index']) + 1}"
         raise InputError(
-            f"{source}: column {case['column']!r}{row}: found {case['failure_case']!r}, expected {case['check']}; correct it"
+            f"{source}: column {case['column']!r}{row}: found {shown(case['failure_case'])}, expected {case['check']}; correct it"
         ) from None
     return typed
+
+
+def named_in_full(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """Numbers in columns of names as text, in full: arm 1.0, a float for a missing cell elsewhere, is called '1'.
+
+    Examples
+    --------
+    >>> named_in_full(pd.DataFrame({"site": [1000001.0, None]}), ["site"])["site"].tolist()
+    ['1000001', nan]
+    """
+    numeric = [name for name in columns if name in table and table[name].dtype.kind in "if"]
+    return table.assign(
+        **{
+            name: table[name].map(lambda value: None if pd.isna(value) else number_in_full(value)).astype(object)
+            for name in numeric
+        }
+    )
 
 
 def _refuse_missing_columns(table: pd.DataFrame, needed: list[str], source: str) -> None:

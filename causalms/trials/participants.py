@@ -10,11 +10,10 @@ from pathlib import Path
 import pandas as pd
 
 from causalms.errors import InputError
-from causalms.tables import PARTICIPANTS_COLUMNS, validate
+from causalms.tables import PARTICIPANTS_COLUMNS, named_in_full, read_table, validate
 from causalms.trials.dictionary import outcome_week
 
 _TEXT = ("participant_id", "trial", "site", "arm", "sex")
-_MISSING = ["", "n/a", "N/A", "NA", "nan", "NaN"]
 _SEX = {"f": "F", "female": "F", "woman": "F", "m": "M", "male": "M", "man": "M"}
 
 
@@ -34,19 +33,10 @@ def read_raw_participants(root: Path) -> pd.DataFrame:
         raise InputError(f"{root}: no such folder; give the folder that holds participants.tsv")
     if not file.is_file():
         raise InputError(f"{file}: no such file; a trial needs a participants table (BIDS)")
-    try:
-        names = pd.read_csv(file, sep="\t", dtype=str, nrows=0, encoding="utf-8-sig").columns
-        kinds = dict.fromkeys([name for name in names if _plain(name) in _TEXT], str)
-        table = pd.read_csv(file, sep="\t", dtype=kinds, keep_default_na=False, na_values=_MISSING, encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{file}: not a readable tab-separated table ({reason}); export it again") from error
-    table = _known_columns(table)
+    table = _known_columns(read_table(file))
     if "participant_id" not in table:
         found = ", ".join(map(str, table.columns[:10]))
         raise InputError(f"{file}: no column 'participant_id'; add it as the first one (columns found: {found})")
-    if table.empty:
-        raise InputError(f"{file}: holds no participants; add one row a participant")
     return table
 
 
@@ -122,7 +112,7 @@ def _known_columns(table: pd.DataFrame) -> pd.DataFrame:
         if _plain(name) not in table.columns and (_plain(name) in PARTICIPANTS_COLUMNS or outcome_week(_plain(name)) is not None)
     }
     once = {name: plain for name, plain in renamed.items() if list(renamed.values()).count(plain) == 1}
-    table = table.rename(columns=once)
+    table = named_in_full(table.rename(columns=once), list(_TEXT))
     table.attrs["respelt"] = [f"column {name!r} is read as {plain}" for name, plain in once.items()]
     return table
 
