@@ -294,6 +294,7 @@ def match_baseline(people: Any, targets: Any, source: str = "published baseline"
     """
     people, targets = as_frame(people), as_frame(targets)
     used = targets[targets["column"].isin(people.columns)].reset_index(drop=True)
+    used = used.assign(value=used["value"].astype(object).where(used["value"].notna(), ""))
     columns = [_covariate(people[line["column"]], line["value"]) for line in used.to_dict("records")]
     if not columns:
         weights = np.ones(len(people))
