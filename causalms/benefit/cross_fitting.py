@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from causalms.benefit.predict import Benefit, benefit
 from causalms.benefit.redraws import Floats
 from causalms.errors import InputError, UsageError
-from causalms.stats import Batch, fit_batch, fit_model
+from causalms.stats import Batch, fit_batch, fit_or_limit
 from causalms.tables import formula, refuse_arm_and_outcome_by_name, refuse_copies
 
 Places = NDArray[np.intp]
@@ -193,7 +193,7 @@ def cross_fit(
         out, seen = fold == number, known[fold[known] != number]
         centre, spread = design[seen].mean(axis=0), np.maximum(design[seen].std(axis=0), 1e-12)
         Z = np.where(design[seen].std(axis=0) > 0, (design - centre) / spread, 1.0)
-        fit = fit_model("poisson", np.column_stack([Z[seen], treated[seen, None] * Z[seen]]), y[seen])
+        fit = fit_or_limit("poisson", np.column_stack([Z[seen], treated[seen, None] * Z[seen]]), y[seen])
         for side in (0, 1):
             predicted = fit.predict(np.column_stack([Z, side * Z]))
             means[out, side], levels[number, side] = predicted[out], predicted[known].mean()

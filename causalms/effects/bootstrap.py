@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from causalms.stats import (
     Array,
     Batch,
     BatchFit,
+    Fit,
     acceleration,
     bias_correction,
     bootstrap_ends,
@@ -140,8 +141,7 @@ def _replicate(means: ArmMeans, weights: Array, interaction: bool) -> Array:
     events, time = weights @ (own * data.outcome[:, None]), weights @ (own * data.exposure[:, None])
     if not np.any(means.gradient) and len(fit.coefficients) == arms and fit.family == "linear":
         return np.asarray(events / time)  # unadjusted arm means
-    start = BatchFit(fit.coefficients[None], np.array([fit.alpha]), np.array([True]))
-    batch = fit_batch(fit.family, Batch(fit.X, data.outcome[None], data.exposure[None], weights), start)
+    batch = _refitted(fit, weights)
     omega = data.exposure if means.rate == "exposure-weighted" else np.ones(data.n)
     theta = np.empty((len(weights), arms))
     with np.errstate(all="ignore"):
@@ -158,7 +158,23 @@ def _replicate(means: ArmMeans, weights: Array, interaction: bool) -> Array:
     return theta
 
 
+def _refitted(fit: Fit, weights: Array) -> BatchFit:
+    """The working model fitted to weighted samples; patients who are predicted 0 or 1 in the whole sample are so in every one."""
+    if fit.limit is None:
+        start = BatchFit(fit.coefficients[None], np.array([fit.alpha]), np.array([True]))
+        return fit_batch(fit.family, Batch(fit.X, fit.y[None], fit.exposure[None], weights), start)
+    left, kept = fit.limit.side(fit.X) == 0, fit.limit.kept
+    start = BatchFit(fit.coefficients[None, kept], np.array([fit.alpha]), np.array([True]))
+    finite = Batch(fit.X[np.ix_(left, kept)], fit.y[None, left], fit.exposure[None, left], weights[:, left])
+    fitted = fit_batch(fit.family, finite, start)
+    coefficients = np.zeros((len(weights), len(kept)))
+    coefficients[:, kept] = fitted.coefficients
+    return replace(fitted, coefficients=coefficients)
+
+
 def _weighted_rates(means: ArmMeans, batch: BatchFit, weights: Array, arm: int, interaction: bool) -> Array:
     """Weights times the predicted rates under an arm, shape (replicates, n)."""
     X = design(means.data, interaction, arm)
-    return np.asarray(weights * inverse_link(means.fit.family, batch.coefficients @ X.T))
+    rates = inverse_link(means.fit.family, batch.coefficients @ X.T)
+    limit = means.fit.limit
+    return np.asarray(weights * (rates if limit is None else limit.predictions(X, rates, means.fit.family)))

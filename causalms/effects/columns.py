@@ -158,6 +158,14 @@ class Covariates:
         """Rows in which no variable is missing."""
         return np.asarray(self.table.notna().all(axis=1), dtype=bool)
 
+    @property
+    def factors(self) -> tuple[tuple[str, pd.Series], ...]:
+        """Columns that enter as factors: those inside ``C( )`` and those of text."""
+        if self.formula is None:
+            return ()
+        numbers = [name for name in self.formula.outside_factors if pd.api.types.is_numeric_dtype(self.table[name])]
+        return tuple((name, self.table[name]) for name in self.formula.columns if name not in numbers)
+
     def fitted(self, rows: np.ndarray) -> tables.FittedFormula:
         """The formula with its knots, means and levels fixed on the chosen rows."""
         assert self.formula is not None

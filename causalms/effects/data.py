@@ -91,6 +91,8 @@ class TrialData:
     has_exposure : bool
     strata, cluster : integer array (n,), optional
     trial : array of str, optional
+    factors : tuple of (str, array of str (n,))
+        Names and levels of the covariates that are factors.
     notes : tuple of str
         What was left out or recoded, for the reader.
     """
@@ -106,6 +108,7 @@ class TrialData:
     strata: np.ndarray | None = None
     cluster: np.ndarray | None = None
     trial: np.ndarray | None = None
+    factors: tuple[tuple[str, np.ndarray], ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -134,6 +137,7 @@ class TrialData:
             strata=pick(self.strata),
             cluster=pick(self.cluster),
             trial=pick(self.trial),
+            factors=tuple((name, values[rows]) for name, values in self.factors),
         )
 
 
@@ -228,6 +232,7 @@ def trial_data(
         strata=None if strata is None else pd.factorize(used[strata].iloc[rows])[0],
         cluster=None if cluster is None else pd.factorize(used[cluster].iloc[rows])[0],
         trial=table["trial"].iloc[rows].astype(str).to_numpy() if "trial" in table and arm != "trial" else None,
+        factors=tuple((name, values.iloc[rows].astype(str).to_numpy()) for name, values in formula.factors),
         notes=notes + dropped,
     )
     _refuse_copies(formula, built, used[list(dict.fromkeys(prognostic))].iloc[rows], data)

@@ -8,7 +8,7 @@ import numpy as np
 
 from causalms.effects.data import TrialData
 from causalms.errors import RefusalError
-from causalms.stats import LOG_LINK, Array, Family, Fit, fit_model, mean_slope
+from causalms.stats import LOG_LINK, Array, Family, Fit, fit_or_limit, mean_slope
 
 #: What a rate is averaged over: patients, each for a unit of exposure, or units of exposure.
 RATES = ("unit", "exposure-weighted")
@@ -91,7 +91,7 @@ def fit_working_model(data: TrialData, family: Family, interaction: bool = False
                     f"outcome: arm {arm!r} has {what}, so the {family} working model has no finite fit; "
                     "use the unadjusted estimator with a difference measure"
                 )
-    return fit_model(family, X, data.outcome, data.exposure)
+    return fit_or_limit(family, X, data.outcome, data.exposure)
 
 
 def counterfactual_means(data: TrialData, fit: Fit, interaction: bool = False, rate: str = "unit") -> ArmMeans:

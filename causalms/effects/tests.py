@@ -6,7 +6,7 @@ import numpy as np
 
 from causalms.effects.data import TrialData
 from causalms.errors import RefusalError, UsageError
-from causalms.stats import Family, Fit, extreme_permutations, fit_model, permuted_labels, welch_statistics
+from causalms.stats import Family, Fit, extreme_permutations, fit_or_limit, permuted_labels, welch_statistics
 
 TESTS = ("wald", "score", "permutation")
 _CHUNK = 1000
@@ -42,8 +42,8 @@ def score_test(data: TrialData, family: Family, arm: int) -> tuple[float, float]
     pair, fit = null_fit(data, family, arm)
     treated = (pair.arm == arm).astype(float)
     weights = fit.weights
-    projection = fit.X @ np.linalg.solve((fit.X * weights[:, None]).T @ fit.X, fit.X.T @ (weights * treated))
-    terms = (treated - projection) * fit.slope / fit.variance_function * (fit.y - fit.mean)
+    projection = fit.X @ (fit.inverse_information @ (fit.X.T @ (weights * treated)))
+    terms = (treated - projection) * fit.predictor_scores
     spread = float(np.sqrt((terms**2).sum()))
     if spread == 0:
         raise RefusalError("outcome: does not vary, so there is nothing to test; choose another outcome")
@@ -100,7 +100,7 @@ def null_fit(data: TrialData, family: Family, arm: int) -> tuple[TrialData, Fit]
     for index in range(1, X.shape[1]):
         if np.linalg.matrix_rank(X[:, [*keep, index]]) > len(keep):
             keep.append(index)
-    return pair, fit_model(family, X[:, keep], pair.outcome, pair.exposure)
+    return pair, fit_or_limit(family, X[:, keep], pair.outcome, pair.exposure)
 
 
 def _blocks(data: TrialData) -> list[np.ndarray]:

@@ -119,8 +119,7 @@ def influence_values(means: ArmMeans, residuals: Array | None = None) -> Array:
 
 def drift_influence(means: ArmMeans) -> Array:
     """What estimating the coefficients adds to the influence where exposure goes with the covariates, shape (..., n, K)."""
-    inverse = np.linalg.inv(means.fit.information)
-    return np.asarray(len(means.data.arm) * means.fit.scores @ inverse @ np.swapaxes(means.drift, -1, -2))
+    return np.asarray(len(means.data.arm) * means.fit.scores @ means.fit.inverse_information @ np.swapaxes(means.drift, -1, -2))
 
 
 def influence_covariance(means: ArmMeans, randomization: str = "simple", residuals: Array | None = None) -> Array:
@@ -228,7 +227,7 @@ def _fixed_covariates(means: ArmMeans, factor: Callable[[Fit], Array]) -> Covari
     """Sandwich covariance of the means with covariates held fixed: delta method through coefficients and arm residuals."""
     fit = means.fit
     centred = means.residuals * mean_exposure(means.data)
-    values = fit.scores @ np.linalg.inv(fit.information) @ np.swapaxes(means.gradient, -1, -2)
+    values = fit.scores @ fit.inverse_information @ np.swapaxes(means.gradient, -1, -2)
     return Covariance(vcov((values + _own_share(means) * centred[..., None]) * factor(fit)[..., None]))
 
 
@@ -258,13 +257,13 @@ def _hc3(fit: Fit) -> Array:
 def _sas(fit: Fit) -> Array:
     """Inverse observed information, jointly with the dispersion; residual variance of the linear model divided by n."""
     if fit.family == "negbin":
-        return np.asarray(np.linalg.inv(observed_information(fit))[..., :-1, :-1])
-    return np.asarray(np.linalg.inv(fit.information) * _scale(fit, 0))
+        return np.asarray(fit.inverse(observed_information(fit))[..., :-1, :-1])
+    return np.asarray(fit.inverse_information * _scale(fit, 0))
 
 
 def _r(fit: Fit) -> Array:
     """Inverse expected information; residual variance of the linear model divided by n - p."""
-    return np.asarray(np.linalg.inv(fit.information) * _scale(fit, fit.X.shape[-1]))
+    return np.asarray(fit.inverse_information * _scale(fit, fit.X.shape[-1]))
 
 
 def _scale(fit: Fit, lost: int) -> Array:
@@ -278,7 +277,7 @@ def _model_based(means: ArmMeans, of_coefficients: Callable[[Fit], Array], lost:
     """Model-based covariance of the means with covariates held fixed."""
     fit, own, scale = means.fit, _own_share(means), _scale(means.fit, lost(means.fit))
     cross = np.swapaxes(fit.X * fit.slope[..., None], -1, -2) @ own * scale
-    mixed = means.gradient @ np.linalg.inv(fit.information) @ cross
+    mixed = means.gradient @ fit.inverse_information @ cross
     alone = _diagonal((scale * fit.variance_function[..., None, :] @ own**2)[..., 0, :])
     through = means.gradient @ of_coefficients(fit) @ np.swapaxes(means.gradient, -1, -2)
     return Covariance(through + mixed + np.swapaxes(mixed, -1, -2) + alone)
@@ -331,7 +330,7 @@ def _sandwich(factor: Callable[[Fit], Array], name: str, law: str = "", degrees:
     return Variance(
         f"{name} sandwich, covariates fixed{law}",
         lambda means, _: _fixed_covariates(means, factor),
-        lambda fit: vcov(fit.scores * factor(fit)[..., None], np.asarray(np.linalg.inv(fit.information))),
+        lambda fit: vcov(fit.scores * factor(fit)[..., None], fit.inverse_information),
         degrees,
     )
 
@@ -423,7 +422,7 @@ def coefficient_covariance(fit: Fit, variance: str, cluster: np.ndarray | None =
     array([[0.125]])
     """
     if cluster is not None:
-        return _between_clusters(vcov(fit.scores, np.asarray(np.linalg.inv(fit.information)), cluster), cluster, "sandwich")
+        return _between_clusters(vcov(fit.scores, fit.inverse_information, cluster), cluster, "sandwich")
     chosen = variance_named(variance)
     if chosen.of_coefficients is None:
         raise UsageError(f"`variance={variance}` is for means; for coefficients use {', '.join(OF_COEFFICIENTS)}")

@@ -49,7 +49,7 @@ def estimator_name(data: TrialData, settings: Settings) -> str:
 
 def notes_of(data: TrialData, settings: Settings, fit: Fit) -> tuple[str, ...]:
     """What a reader must know beside the numbers."""
-    notes: list[str] = []
+    notes: list[str] = list(no_event_notes(data, fit))
     if fit.at_poisson_boundary:
         notes.append("no overdispersion: the negative-binomial fit is at its Poisson boundary (alpha = 0)")
     if fit.X.shape[1] > data.n / 5 and settings.estimator != "unadjusted":
@@ -68,6 +68,30 @@ def notes_of(data: TrialData, settings: Settings, fit: Fit) -> tuple[str, ...]:
             "a rate then mixes efficacy with drop-out (compare `rate=exposure-weighted` and a missing-data strategy)"
         )
     return tuple(notes)
+
+
+def no_event_notes(data: TrialData, fit: Fit) -> tuple[str, ...]:
+    """Levels of covariates (or patients) that the working model predicts at the end of its scale, by name."""
+    if fit.limit is None:
+        return ()
+    side, named, notes = fit.limit.side(fit.X), np.zeros(data.n, dtype=bool), []
+    every = [(np.ones(data.n, dtype=bool), ""), *((data.arm == index, f" in arm {arm}") for index, arm in enumerate(data.arms))]
+    for name, levels in data.factors:
+        for level in sorted(set(levels)):
+            for among, words in every:
+                rows = (levels == level) & among & ~named
+                if rows.any() and abs(side[rows].sum()) == rows.sum() and (rows == ((levels == level) & among)).all():
+                    notes.append(f"covariate {name}: level {level}{words} {_at_the_end(side[rows][0])} ({rows.sum()} patients)")
+                    named |= rows
+    rest = (side != 0) & ~named
+    if rest.any():
+        shown = ", ".join(str(row + 1) for row in data.rows[rest][:10]) + (", ..." if rest.sum() > 10 else "")
+        notes.append(f"covariates single out {rest.sum()} patients alike in outcome, predicted 0 or 1: row {shown}")
+    return tuple(notes)
+
+
+def _at_the_end(side: float) -> str:
+    return "has no event; its prediction is 0" if side < 0 else "has an event in every patient; its prediction is 1"
 
 
 def _exposure_differs(data: TrialData) -> bool:

@@ -22,7 +22,7 @@ from causalms.stats.resampling import (
     welch_statistics,
 )
 from causalms.stats.scores import SCORES, crps_at, moment_law, others_moments, plain_score, pool_ranks, pool_scores, score
-from causalms.stats.single_fit import fit_model
+from causalms.stats.single_fit import fit_model, fit_or_limit
 
 __all__ = [
     "FAMILIES",
@@ -51,6 +51,7 @@ __all__ = [
     "extreme_permutations",
     "fit_batch",
     "fit_model",
+    "fit_or_limit",
     "interval_positions",
     "inverse_link",
     "keyed_generator",

@@ -19,6 +19,7 @@ from causalms.stats.negbin import alpha_curvature, alpha_slope, log_remainder
 _LARGEST_STEP = 1.5
 _CLEARLY_OVERDISPERSED = 0.02
 _SEPARATION = 30.0
+_FLAT = 1e-9
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ def fit_batch(family: Family, batch: Batch, start: BatchFit | None = None, *, ex
         elif family == "logistic" or len(start.coefficients) > 1 or batch.X.ndim == 3 or len(batch.y) > 1:
             beta = np.broadcast_to(start.coefficients, (replicates, batch.X.shape[-1]))
         elif family == "negbin" and start.alpha[0] > _CLEARLY_OVERDISPERSED:
-            return _negbin_near(batch, start)
+            return _with_more_care(batch, _negbin_near(batch, start))
         else:
             beta = _second_order_start(batch, start.coefficients[0])
         fit = _newton(family, batch, np.array(beta), care)
@@ -242,7 +243,9 @@ def _newton(family: Family, batch: Batch, beta: Array, care: _Care) -> BatchFit:
         else:
             now = now + step * np.minimum(1, _LARGEST_STEP / np.maximum(size, 1e-300))[:, None]
             # Newton doubles the digits: after a step below 1e-5 the next would be below 1e-9, so it need not be taken.
-            done, stay = size < 1e-5, stay & (np.abs(now).max(axis=1) < 200)
+            # A replicate without events in some level never stops; it is done when its score is rounding (the level then near 0).
+            flat = np.abs(gradient).max(axis=1) < _FLAT * (1 + part.total(part.y))
+            done, stay = (size < 1e-5) | flat, stay & (np.abs(now).max(axis=1) < 200)
         out[alive[done]] = now[done]
         stay &= ~done
         if not stay.all():
@@ -274,8 +277,20 @@ def _negbin(batch: Batch, poisson: BatchFit, alpha: Array | None, care: _Care) -
 def _negbin_near(batch: Batch, start: BatchFit) -> BatchFit:
     """Weighted fits near a common fit: the first step shares every patient's terms and needs matrix products alone."""
     log_alpha, care = np.log(start.alpha[:1]), _Care(exact=False)
-    step, _ = _joint_step(batch, start.coefficients, log_alpha, CountSums.of(batch.y, batch.weights), care)
+    step, _, _ = _joint_step(batch, start.coefficients, log_alpha, CountSums.of(batch.y, batch.weights), care)
     return _joint_newton(batch, start.coefficients + step[:, :-1], log_alpha + step[:, -1], care)
+
+
+def _with_more_care(batch: Batch, fit: BatchFit) -> BatchFit:
+    """Negative-binomial replicates that did not converge, from their own starting values and then with halved steps."""
+    coefficients, alpha, converged = fit.coefficients.copy(), fit.alpha.copy(), fit.converged.copy()
+    for exact in (False, True):
+        rows = np.flatnonzero(~converged)
+        if not len(rows):
+            break
+        again = fit_batch("negbin", batch.take(rows), exact=exact)
+        coefficients[rows], alpha[rows], converged[rows] = again.coefficients, again.alpha, again.converged
+    return BatchFit(coefficients, alpha, converged)
 
 
 def _joint_newton(batch: Batch, beta: Array, log_alpha: Array, care: _Care) -> BatchFit:
@@ -287,7 +302,7 @@ def _joint_newton(batch: Batch, beta: Array, log_alpha: Array, care: _Care) -> B
     for _ in range(care.iterations):
         if not len(rows):
             break
-        step, size = _joint_step(batch, beta, log_alpha, sums, care)
+        step, size, slope = _joint_step(batch, beta, log_alpha, sums, care)
         now = np.column_stack([beta, log_alpha])
         if care.exact:
             part, tails = batch, sums
@@ -299,7 +314,7 @@ def _joint_newton(batch: Batch, beta: Array, log_alpha: Array, care: _Care) -> B
         if care.exact:  # a small step that no longer shrinks has met the rounding of huge counts
             done = (size < 1e-10 * (1 + np.abs(beta).max(axis=1))) | ((size < 1e-4) & (size > before / 2)) | bounded
         else:
-            done = (size < 1e-5) | bounded
+            done = (size < 1e-5) | (slope < _FLAT * (1 + batch.total(batch.y))) | bounded
         out[rows[done]], out_alpha[rows[done]] = beta[done], np.where(bounded, 0.0, np.exp(log_alpha))[done]
         stay, before = ~done & np.isfinite(size), size
         if not stay.all():
@@ -315,8 +330,8 @@ def _joint_value(batch: Batch, at: Array, sums: CountSums, care: _Care) -> Array
     return np.asarray(sums.value(alpha) + batch.total(batch.y * eta - spread))
 
 
-def _joint_step(batch: Batch, beta: Array, log_alpha: Array, sums: CountSums, care: _Care) -> tuple[Array, Array]:
-    """One Newton step on (coefficients, log alpha) and the length of the undamped step."""
+def _joint_step(batch: Batch, beta: Array, log_alpha: Array, sums: CountSums, care: _Care) -> tuple[Array, Array, Array]:
+    """One Newton step on (coefficients, log alpha), the length of the undamped step and the largest derivative."""
     mean = _mean("poisson", batch.linear(beta), batch.time)[0]
     flat = np.exp(log_alpha)
     alpha = flat[:, None]
@@ -339,9 +354,10 @@ def _joint_step(batch: Batch, beta: Array, log_alpha: Array, sums: CountSums, ca
     # Where the surface is not concave in log alpha, that coordinate climbs by its gradient's sign.
     matrix[:, p, p] = np.where(concave, own, np.maximum(np.abs(own), np.abs(flat * first)) + 1e-12)
     matrix[~concave, :p, p] = matrix[~concave, p, :p] = 0
-    step = _solve(matrix, np.column_stack([gradient, flat * first]))
+    scores = np.column_stack([gradient, flat * first])
+    step, slope = _solve(matrix, scores), np.abs(scores).max(axis=1)
     size = np.abs(step).max(axis=1)
-    return step * np.minimum(1, (3.0 if care.exact else _LARGEST_STEP) / np.maximum(size, 1e-300))[:, None], size
+    return step * np.minimum(1, (3.0 if care.exact else _LARGEST_STEP) / np.maximum(size, 1e-300))[:, None], size, slope
 
 
 def _solve(matrix: Array, right: Array) -> Array:

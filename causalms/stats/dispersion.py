@@ -9,6 +9,7 @@ from causalms.stats.glm import Array
 
 #: Arm size up to which the counts own law holds up a variance in full.
 FULL_WEIGHT = 50
+_RIDGE = 1e-10
 _LOG_ALPHA = np.linspace(-7.0, 5.0, 97)
 
 
@@ -46,11 +47,13 @@ def adjusted_alphas(y: Array, mean: Array, X: Array) -> Array:
     """:func:`adjusted_alpha` for R replicates: counts and means (R, m), designs (R, m, k); returns shape (R,)."""
     sums = CountSums.of(y)
     values = np.empty((len(y), len(_LOG_ALPHA)))
+    size = (X**2 * mean[:, :, None]).mean(axis=(1, 2)) * X.shape[1]
+    ridge = _RIDGE * size[:, None, None] * np.eye(X.shape[2])  # a covariate that is constant in an arm adds a constant
     for index, alpha in enumerate(np.exp(_LOG_ALPHA)):
         log_variance = np.log1p(alpha * mean)
         information = np.matmul((X * (mean / (1 + alpha * mean))[:, :, None]).transpose(0, 2, 1), X)
         likelihood = sums.value(np.full(len(y), alpha)) - ((y + 1 / alpha) * log_variance).sum(axis=1)
-        values[:, index] = likelihood - np.linalg.slogdet(information)[1] / 2
+        values[:, index] = likelihood - np.linalg.slogdet(information + ridge)[1] / 2
     at = values.argmax(axis=1)
     inner = np.clip(at, 1, len(_LOG_ALPHA) - 2)
     rows = np.arange(len(y))

@@ -12,6 +12,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from causalms.stats.limits import Limit
+
 Array = NDArray[np.float64]
 Family = Literal["poisson", "negbin", "logistic", "linear"]
 
@@ -37,6 +39,8 @@ class Fit:
         Negative-binomial dispersion: variance = mean + alpha mean^2; 0 for the other families.
     converged : bool
         True whenever a single fit is returned: one that does not converge raises instead.
+    limit : Limit, optional
+        Of a single fit whose maximum lies at infinity (:func:`causalms.stats.fit_or_limit`): who is predicted 0 or 1.
     """
 
     family: Family
@@ -46,6 +50,7 @@ class Fit:
     coefficients: Array
     alpha: float | Array = 0.0
     converged: bool = True
+    limit: Limit | None = None
 
     @property
     def at_poisson_boundary(self) -> bool:
@@ -59,7 +64,8 @@ class Fit:
 
     def predict(self, X: Array) -> Array:
         """Mean outcome for unit exposure at the rows of ``X``, shape (..., n)."""
-        return inverse_link(self.family, np.asarray((X @ self.coefficients[..., None])[..., 0]))
+        finite = inverse_link(self.family, np.asarray((X @ self.coefficients[..., None])[..., 0]))
+        return finite if self.limit is None else self.limit.predictions(X, finite, self.family)
 
     @property
     def slope(self) -> Array:
@@ -77,12 +83,17 @@ class Fit:
     @property
     def weights(self) -> Array:
         """Working weights slope^2 / variance, shape (..., n)."""
-        return self.slope**2 / self.variance_function
+        return _ratio(self.slope**2, self.variance_function)
 
     @cached_property
     def scores(self) -> Array:
         """Derivative of each patient's log likelihood by the coefficients, shape (..., n, p)."""
-        return np.asarray(self.X * (self.slope / self.variance_function * (self.y - self.mean))[..., None])
+        return np.asarray(self.X * self.predictor_scores[..., None])
+
+    @property
+    def predictor_scores(self) -> Array:
+        """Derivative of each patient's log likelihood by its linear predictor, shape (..., n)."""
+        return _ratio(self.slope, self.variance_function) * (self.y - self.mean)
 
     @cached_property
     def information(self) -> Array:
@@ -90,9 +101,23 @@ class Fit:
         return np.asarray(np.swapaxes(self.X * self.weights[..., None], -1, -2) @ self.X)
 
     @cached_property
+    def inverse_information(self) -> Array:
+        """Inverse of the expected information, over the finite coefficients, shape (..., p, p)."""
+        return self.inverse(self.information)
+
+    def inverse(self, matrix: Array) -> Array:
+        """Inverse of a matrix over the coefficients (and what follows them); zero for coefficients at infinity."""
+        return np.asarray(np.linalg.inv(matrix)) if self.limit is None else self.limit.inverse(matrix)
+
+    @cached_property
     def leverage(self) -> Array:
         """Diagonal of the weighted hat matrix, shape (..., n)."""
-        return np.asarray(((self.X @ np.linalg.inv(self.information)) * self.X).sum(axis=-1) * self.weights)
+        return np.asarray(((self.X @ self.inverse_information) * self.X).sum(axis=-1) * self.weights)
+
+
+def _ratio(above: Array, below: Array) -> Array:
+    """Quotient, 0 where a prediction at its limit leaves neither slope nor variance."""
+    return np.divide(above, below, out=np.zeros_like(above), where=below != 0)
 
 
 def mean_slope(family: Family, mean: Array) -> Array:

@@ -7,6 +7,7 @@ import numpy as np
 from causalms.errors import ConvergenceError, RefusalError
 from causalms.stats.batched import Batch, fit_batch
 from causalms.stats.glm import LOG_LINK, Array, Family, Fit
+from causalms.stats.limits import limit_of_fit
 
 
 def fit_model(family: Family, X: Array, y: Array, exposure: Array | None = None) -> Fit:
@@ -58,6 +59,58 @@ def fit_model(family: Family, X: Array, y: Array, exposure: Array | None = None)
     if not fit.converged[0]:
         raise _failure(family, fit.reason[0])
     return Fit(family, X, y, exposure, fit.coefficients[0], float(fit.alpha[0]))
+
+
+def fit_or_limit(family: Family, X: Array, y: Array, exposure: Array | None = None) -> Fit:
+    """The fit, or its limit where a level of a covariate has no event (or only events): predictions there are 0 (or 1).
+
+    Parameters
+    ----------
+    family, X, y, exposure
+        As for :func:`fit_model`.
+
+    Returns
+    -------
+    Fit
+        ``limit`` says who is predicted 0 or 1; coefficients are those of the other patients.
+
+    Raises
+    ------
+    RefusalError, ConvergenceError
+        Those of :func:`fit_model` where there is no limit either.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.column_stack([np.ones(6), [0, 0, 0, 0, 1, 1]])
+    >>> fit_or_limit("poisson", X, np.array([1.0, 2, 0, 3, 0, 0])).mean.round(6).tolist()
+    [1.5, 1.5, 1.5, 1.5, 0.0, 0.0]
+    """
+    X, y = np.asarray(X, float), np.asarray(y, float)
+    try:
+        fit = fit_model(family, X, y, exposure)
+        if family == "linear" or _inside(fit):
+            return fit
+    except (RefusalError, ConvergenceError):
+        limit = None if family == "linear" else limit_of_fit(family, X, y)
+        if limit is None or (not y[limit[1]].any() if family in LOG_LINK else not limit[1].any()):
+            raise
+    else:
+        limit = limit_of_fit(family, X, y)
+        if limit is None:
+            return fit
+    infinite, left = limit
+    time = np.ones(len(y)) if exposure is None else np.asarray(exposure, float)
+    finite = fit_model(family, X[left][:, infinite.kept], y[left], time[left])
+    coefficients = np.zeros(X.shape[1])
+    coefficients[infinite.kept] = finite.coefficients
+    return Fit(family, X, y, time, coefficients, finite.alpha, limit=infinite)
+
+
+def _inside(fit: Fit) -> bool:
+    """Whether no prediction is so near its end that the maximum may lie at infinity."""
+    rate = fit.predict(fit.X)
+    return bool(rate.min() > 1e-8 * rate.max() and (fit.family != "logistic" or rate.max() < 1 - 1e-8))
 
 
 def _failure(family: Family, reason: str) -> Exception:

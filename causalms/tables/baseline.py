@@ -12,8 +12,8 @@ and a column is refused where this bound is below :data:`LEAST_CHANCE` divided b
 looked at.  Age, with a value for almost every patient, is never refused (:math:`2^n` exceeds the number of arrangements), nor is
 sex in a table of ten patients where by chance all women took the drug (chance 2 in 252): such a column is left out of the model
 as collinear, with a note.  The outcome is looked at in the same way, and a numeric column also for rising or falling with it
-patient by patient (of a 0/1 outcome that is separation and not a copy) and for being zero in just the patients without events.
-Where clusters were randomised, clusters are counted and not patients.
+patient by patient where one is a function of the other (of a 0/1 outcome that is separation and not a copy), and for being zero
+in just the patients without events.  Where clusters were randomised, clusters are counted and not patients.
 """
 
 from __future__ import annotations
@@ -119,7 +119,8 @@ def _outcome_copy(values: pd.Series, code: Codes, outcome: np.ndarray, least: fl
     if not pd.api.types.is_numeric_dtype(values):
         return
     numbers = values.to_numpy(dtype=float)
-    if classes.max() > 1 and (_rises_with(numbers, outcome, code, least) or _rises_with(-numbers, outcome, code, least)):
+    nested = classes.max() > 1 and (_follows(classes, code) or _follows(code, classes))
+    if nested and (_rises_with(numbers, outcome, code, least) or _rises_with(-numbers, outcome, code, least)):
         yield "it rises or falls with it, patient by patient"
     none = (numbers == 0).astype(int)
     if 0 < none.sum() < len(none) and np.array_equal(none == 1, outcome == 0) and log(2) - _log_arrangements(none) < least:
@@ -148,7 +149,7 @@ def _log_arrangements(codes: Codes) -> float:
 
 
 def _rises_with(numbers: np.ndarray, outcome: np.ndarray, code: Codes, least: float) -> bool:
-    """Whether no two patients stand in opposite order in the two, and that is no accident."""
+    """Whether no two patients stand in opposite order in the two (ties allowed), and that is no accident."""
     if len(np.unique(numbers)) < 2 or len(np.unique(outcome)) < 2:
         return False
     order = np.lexsort([numbers, outcome])

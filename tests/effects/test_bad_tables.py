@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from causalms.effects import analyse, grouped_arguments
-from causalms.errors import CausalmsError, ConvergenceError, InputError, RefusalError, UsageError
+from causalms.errors import CausalmsError, InputError, RefusalError, UsageError
 
 BASE = {"outcome": "y", "reference": "placebo", "exposure": "exposure_years", "adjust": "x"}
 CRUDE = {"adjust": None, "estimator": "unadjusted"}
@@ -62,12 +62,6 @@ REFUSED: dict[str, tuple[Change, dict, type[CausalmsError], str]] = {
         {"measure": "risk-ratio", **NO_TIME},
         RefusalError,
         "separate patients with an event",
-    ),
-    "covariate level without events": (
-        lambda t: t.assign(y=np.where(t["site"] == 0, 0, t["y"])),
-        {"adjust": "C(site)"},
-        ConvergenceError,
-        "single out patients without events",
     ),
     "more coefficients than patients": (
         lambda t: t.assign(z=range(120)),

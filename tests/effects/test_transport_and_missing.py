@@ -196,6 +196,9 @@ def test_missing_given_is_a_formula_and_never_code(tmp_path, monkeypatch) -> Non
     with pytest.raises(UsageError, match=r"`missing_given`: .* found '\{' at letter 1"):
         effects_with_missing_outcomes(table, **grouped_arguments(dict(**options, missing_given="{np.savetxt('ran', [1])}")))
     assert not list(tmp_path.iterdir())
+    for formula in ("y", "C(arm)"):
+        with pytest.raises(UsageError, match="no baseline covariate"):
+            effects_with_missing_outcomes(table, **grouped_arguments({**options, "missing_given": formula}))
     assert (
         len(effects_with_missing_outcomes(table, **grouped_arguments(dict(**options, missing_given="bs(`age.bl`, df=4)")))) == 1
     )
