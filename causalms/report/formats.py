@@ -8,20 +8,10 @@ from typing import Any
 
 import pandas as pd
 
+from causalms.tables import fixed, p_value_text
+
 #: Written where a number is absent, so that an empty cell is never read as zero.
 ABSENT = "–"
-
-
-def is_ratio(measure: object) -> bool:
-    """Whether a measure is a ratio, whose standard error and axis are those of its logarithm.
-
-    Examples
-    --------
-    >>> is_ratio("rate ratio"), is_ratio("ratio of rate ratios"), is_ratio("risk difference")
-    (True, True, False)
-    """
-    words = str(measure).lower().split()
-    return "ratio" in words or "ratios" in words
 
 
 def decimals_for(*values: float) -> int:
@@ -53,7 +43,7 @@ def number(value: object, decimals: int | None = None) -> str:
         return "∞" if x > 0 else "−∞"
     if decimals is None:
         decimals = 0 if x == round(x) and abs(x) < 1e15 else decimals_for(x)
-    text = f"{x:,.{decimals}f}"
+    text = fixed(x, decimals, thousands=True)
     return f"−{text[1:]}" if text.startswith("-") else text
 
 
@@ -81,10 +71,7 @@ def p_value(value: object) -> str:
     >>> p_value(0.03412), p_value(0.00002), p_value(None)
     ('0.034', '<0.001', '–')
     """
-    if value is None or pd.isna(value):  # type: ignore[call-overload]
-        return ABSENT
-    x = float(value)  # type: ignore[arg-type]
-    return "<0.001" if x < 0.001 else f"{x:.3f}"
+    return p_value_text(math.nan if value is None else float(value), 3, ABSENT)  # type: ignore[arg-type]
 
 
 def percent(level: object) -> str:

@@ -13,7 +13,7 @@ from causalms.errors import CausalmsError, InputError, RefusalError
 from causalms.stats import Array, adjusted_p_values
 from causalms.subgroups.interaction import interaction_test
 from causalms.subgroups.printing import html_page, page
-from causalms.tables import Grouping, ResultRow, grouping, results_table
+from causalms.tables import Grouping, ResultRow, grouping, results_table, significant
 
 #: Standard errors below this are rounding error (a constant simulated effect); no interaction test is made.
 SMALLEST_STANDARD_ERROR = 1e-10
@@ -133,7 +133,8 @@ def _results(table: pd.DataFrame, tests: pd.DataFrame, source: str, level: float
     shared = ("population", "arm", "reference", "measure", "estimator", "variance", "level", "randomised", "rung")
     rows: list[ResultRow] = []
     for line in table.to_dict("records"):
-        events = "" if pd.isna(line["events"]) else f"; {line['events']:.6g} against {line['events_reference']:.6g} events"
+        seen = [significant(line[name], 6) for name in ("events", "events_reference")]
+        events = "" if pd.isna(line["events"]) else f"; {' against '.join(seen)} events"
         refusal = f"; not estimable: {line['note']}" if line["note"] else ""
         own = {key: line[key] for key in (*shared, "subgroup", "n", "n_reference", *_EFFECT)}
         estimand = f"{line['estimand']}, in: {line['subgroup']}{events}{refusal}"
@@ -146,9 +147,11 @@ def _results(table: pd.DataFrame, tests: pd.DataFrame, source: str, level: float
         own |= {
             "measure": what if isinstance(between, str) else f"interaction of {first['measure']}",
             "estimator": f"{first['estimator']} in each subgroup",
-            "variance": f"{first['variance']}; Welch test; Holm-adjusted p = {test['interaction_p_holm']:.4g}",
+            "variance": f"{first['variance']}; Welch test; Holm-adjusted p = {significant(test['interaction_p_holm'], 4)}",
         }
         estimand = f"{what} {between}" if isinstance(between, str) else f"equality of effects over {test['factor']}"
+        if pd.isna(own["estimate"]) and pd.isna(test["interaction_p"]):
+            estimand += "; not tested: fewer than two groups have an effect with a standard error"
         rows.append(
             ResultRow(
                 analysis=f"{source} interaction",

@@ -15,7 +15,8 @@ from causalms.tables.groups import Grouping, grouping
 from causalms.tables.io import as_frame, read_table, write_table
 from causalms.tables.keys import WEEKS_PER_YEAR, arm_order, one_week, participant_key
 from causalms.tables.population import ContrastPopulation, contrast_population
-from causalms.tables.results import RESULTS_COLUMNS, ResultRow, results_table
+from causalms.tables.results import RESULTS_COLUMNS, ResultRow, is_ratio, results_table
+from causalms.tables.rounding import fixed, p_value_text, percentage, significant
 from causalms.tables.schema import (
     DRAWS_KEYS,
     DRAWS_OUTCOMES,
@@ -28,6 +29,7 @@ from causalms.tables.schema import (
     schema,
     validate,
 )
+from causalms.tables.spreadsheets import mark_formulas, unmark_formulas
 
 __all__ = [
     "DRAWS_KEYS",
@@ -47,13 +49,18 @@ __all__ = [
     "arm_order",
     "as_frame",
     "contrast_population",
+    "fixed",
     "formula",
     "grouping",
+    "is_ratio",
+    "mark_formulas",
     "mend_of_number",
     "named_in_full",
     "net2_column",
     "one_week",
+    "p_value_text",
     "participant_key",
+    "percentage",
     "plain_numbers",
     "read_table",
     "refuse_arm_and_outcome_by_name",
@@ -62,6 +69,8 @@ __all__ = [
     "refuse_words_among_numbers",
     "results_table",
     "schema",
+    "significant",
+    "unmark_formulas",
     "validate",
     "write_table",
 ]

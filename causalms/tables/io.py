@@ -14,6 +14,7 @@ from causalms.errors import DataNote, InputError, UsageError, named_arguments
 from causalms.files import whole_file
 from causalms.tables.cells import settled
 from causalms.tables.sas_files import read_transport
+from causalms.tables.spreadsheets import mark_formulas, quoting, unmark_formulas
 from causalms.tables.text_files import TextFormat, read_text
 
 #: Kinds of text tables and the separator that each has where none is named.
@@ -86,6 +87,8 @@ def read_table(
         raise InputError(f"{file}: not a readable {kind[1:]} table ({reason[:160]}); export it again") from error
     if table.empty:
         raise InputError(f"{file}: holds no rows; give a table with at least one row")
+    if kind in _TEXT or kind == ".xlsx":
+        table = unmark_formulas(table)
     words = (*na, "n/a", "N/A") if kind == ".tsv" else na  # BIDS writes n/a
     return _said(table, words, str(file))
 
@@ -151,9 +154,9 @@ def write_table(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
         if file.suffix == ".parquet":
             table.to_parquet(beside, index=False)
         else:
-            table.to_csv(
-                beside, index=False, sep="," if file.suffix == ".csv" else "\t", na_rep="" if file.suffix == ".csv" else "n/a"
-            )
+            separator, missing = (",", "") if file.suffix == ".csv" else ("\t", "n/a")
+            marked = mark_formulas(table)
+            marked.to_csv(beside, index=False, sep=separator, na_rep=missing, quoting=quoting(marked))
     return file
 
 

@@ -11,7 +11,30 @@ import pandas as pd
 
 from causalms.errors import UsageError
 
-_RUNGS = (2, 3)
+#: 2: effect of an intervention; 3: counterfactual.
+RUNGS = (2, 3)
+#: The measures of a contrast of two arms.
+CONTRAST_MEASURES = (
+    *("rate ratio", "risk ratio", "odds ratio", "mean ratio"),
+    *("rate difference", "risk difference", "mean difference"),
+)
+
+
+def is_ratio(measure: object) -> bool:
+    """Whether a measure is a ratio, whose standard error and axis are those of its logarithm.
+
+    A correlation of ratios is none.
+
+    Examples
+    --------
+    >>> is_ratio("rate ratio"), is_ratio("ratio of rate ratios"), is_ratio("equivalence of rate ratios within 1.25")
+    (True, True, True)
+    >>> is_ratio("risk difference"), is_ratio("correlation of rate ratios")
+    (False, False)
+    """
+    words = str(measure).lower().partition(",")[0].split()
+    compared = words[:1] == ["equivalence"] and "ratios" in words
+    return words[:1] != ["interaction"] and (words[:2] == ["ratio", "of"] or words[-1:] == ["ratio"] or compared)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +111,7 @@ class ResultRow:
     def __post_init__(self) -> None:
         if not isinstance(self.randomised, (bool, np.bool_)):
             raise UsageError(f"`randomised`: found {self.randomised!r}, expected True or False")
-        if self.rung is not None and self.rung not in _RUNGS:
+        if self.rung is not None and self.rung not in RUNGS:
             raise UsageError(f"`rung`: found {self.rung!r}, expected 2 or 3")
         for name in ("n", "n_reference"):
             if getattr(self, name) < 0:
@@ -121,8 +144,9 @@ RESULTS_COLUMNS = (
     "rung",
     "package_version",
 )
-_TEXT = {field.name for field in fields(ResultRow) if "str" in str(field.type)}
-_NUMBERS = {field.name for field in fields(ResultRow) if "float" in str(field.type)} | {"rung"}
+#: Columns of text (and package_version), and columns of numbers.
+TEXT = {field.name for field in fields(ResultRow) if "str" in str(field.type)}
+NUMBERS = {field.name for field in fields(ResultRow) if "float" in str(field.type)} | {"rung"}
 
 
 def results_table(rows: Iterable[Any]) -> pd.DataFrame:
@@ -149,5 +173,5 @@ def results_table(rows: Iterable[Any]) -> pd.DataFrame:
     made = [row if isinstance(row, ResultRow) else ResultRow(**row) for row in rows]
     table = pd.DataFrame([asdict(row) for row in made], columns=list(RESULTS_COLUMNS))
     table["package_version"] = __version__
-    types = dict.fromkeys(_TEXT, object) | dict.fromkeys(_NUMBERS, float) | {"randomised": bool, "package_version": object}
+    types = dict.fromkeys(TEXT, object) | dict.fromkeys(NUMBERS, float) | {"randomised": bool, "package_version": object}
     return table.astype(types)

@@ -1,6 +1,7 @@
 """The three tables that rooms hand to each other, and their schemas.
 
-``participants`` has one row a patient, ``draws`` one row a patient x arm x visit x draw, ``results`` one row a statistic.
+``participants`` has one row a patient, ``draws`` one row a patient x arm x visit x draw, ``results`` one row a statistic (its
+check: :mod:`causalms.tables.results_check`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import pandas as pd
 from causalms.errors import InputError, UsageError
 from causalms.tables.cells import number_in_full, refuse_lookalikes, refuse_words_among_numbers, shown
 from causalms.tables.results import RESULTS_COLUMNS
+from causalms.tables.results_check import check_results
 
 if TYPE_CHECKING:
     from pandera.pandas import DataFrameSchema
@@ -65,9 +67,6 @@ LARGEST_VALUES = {
 }
 _SMALLEST_EXPOSURE_YEARS = 1e-4
 
-_RESULTS_TEXT = (*RESULTS_COLUMNS[:9], "package_version")
-_RESULTS_NUMBERS = (*RESULTS_COLUMNS[9:15], "se_patient", "se_generator", "se_monte_carlo")
-
 
 def net2_column(week: int, outcome: str = "net2_lesions") -> str:
     """Name of the participants column that holds an observed outcome at a visit.
@@ -88,7 +87,8 @@ def schema(name: str) -> DataFrameSchema:
 
     Parameters
     ----------
-    name : {"participants", "draws", "expected", "results"}
+    name : {"participants", "draws", "expected"}
+        A results table has no such schema: :func:`validate` checks it cell by cell.
 
     Returns
     -------
@@ -143,14 +143,6 @@ def schema(name: str) -> DataFrameSchema:
             "activity_probability": number(pa.Check.in_range(0, 1), nullable=False),
             "dispersion": number(at_least_zero, nullable=False),
         },
-        "results": {
-            **{name: pa.Column(str, coerce=True, nullable=True) for name in _RESULTS_TEXT},
-            **{name: number() for name in _RESULTS_NUMBERS},
-            "n": number(at_least_zero),
-            "n_reference": number(at_least_zero),
-            "randomised": pa.Column(bool, coerce=True),
-            "rung": pa.Column(float, pa.Check.isin([2, 3]), coerce=True, nullable=True),
-        },
     }
     if name not in tables:
         raise UsageError(f"no table is called {name!r}; known are {', '.join(tables)}")
@@ -186,6 +178,9 @@ def validate(table: pd.DataFrame, name: str, source: str = "table") -> pd.DataFr
     """
     from pandera.errors import SchemaErrors
 
+    if name == "results":
+        _refuse_missing_columns(table, list(RESULTS_COLUMNS), source)
+        return check_results(table, source)
     checked, defaults = schema(name), _DEFAULTS.get(name, {})
     _refuse_missing_columns(
         table, [key for key, column in checked.columns.items() if column.required and key not in defaults], source
