@@ -11,6 +11,7 @@ import shutil
 import stat
 import sys
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -224,3 +225,23 @@ def _locked_room(folder: Path) -> tuple[Path, int | None]:
 
 def _refusal(path: str | os.PathLike[str], error: OSError) -> InputError:
     return InputError(f"{path}: cannot be written ({error.strerror}); choose another place or free some room")
+
+
+def without_times(archive: str | os.PathLike[str]) -> None:
+    """Rewrite a zip archive (.docx, .xlsx) without the times of its members, so that equal content gives equal bytes.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile, zipfile
+    >>> file = pathlib.Path(tempfile.mkdtemp()) / "a.zip"
+    >>> with zipfile.ZipFile(file, "w") as archive:
+    ...     archive.writestr("a.txt", "text")
+    >>> without_times(file)
+    >>> zipfile.ZipFile(file).infolist()[0].date_time
+    (1980, 1, 1, 0, 0, 0)
+    """
+    with zipfile.ZipFile(archive) as read:
+        members = [(member.filename, read.read(member)) for member in read.infolist()]
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as written:
+        for name, content in members:
+            written.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content, zipfile.ZIP_DEFLATED)

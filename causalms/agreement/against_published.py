@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from causalms.agreement.result import Agreement
 from causalms.effects import analyse_draws
 from causalms.errors import RefusalError, named_arguments
 from causalms.stats import entropy_balance
-from causalms.tables import ResultRow, arm_order, as_frame, participant_key, results_table
+from causalms.tables import ResultRow, arm_order, as_frame, fixed, participant_key, results_table
 
 Floats = NDArray[np.float64]
 
@@ -152,7 +152,7 @@ def _matched(part: pd.DataFrame, people: pd.DataFrame, trial: str, matched: bool
     if matching.effective_size < LEAST_EFFECTIVE_SHARE * len(members):
         raise RefusalError(
             f"published baseline of {trial}: weighting {len(members)} patients to it leaves an effective number of "
-            f"{matching.effective_size:.1f}; simulate patients more like that trial's"
+            f"{fixed(matching.effective_size, 1)}; simulate patients more like that trial's"
         )
     means = [
         " ".join(filter(None, (row["column"], row["value"], f"{row['target']:g}"))) for row in matching.balance.to_dict("records")
@@ -230,7 +230,9 @@ def _rows(line: dict[str, Any], simulated: pd.Series, contrast: dict[str, Any]) 
         variance="sum of both; none where the paper prints no interval",
         randomised=False,
     )
-    return [published, row_again(simulated, "agreement: simulated effect"), distance_row(line, ratio)]
+    effect = row_again(simulated, "agreement: simulated effect")
+    beside = f"{effect.estimand}; beside {line['trial']} as published at week {contrast['week']:g}"
+    return [published, replace(effect, estimand=beside), distance_row(line, ratio)]
 
 
 @dataclass(frozen=True)

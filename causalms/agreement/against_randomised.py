@@ -263,9 +263,9 @@ class _Contrast:
             ResultRow(
                 analysis="agreement",
                 measure=what,
-                randomised=randomised.randomised,
+                randomised=False,
                 population=self.population,
-                estimand=f"{what}, simulated {against} randomised, {sides}",
+                estimand=f"{what}, simulated {against} randomised, {sides}; randomised together in {self.trial}",
                 estimator=f"{what}, simulated by g-computation, randomised unadjusted",
                 variance="joint influence function of both effects over the same patients, t; generator error not included",
                 n=randomised.n,

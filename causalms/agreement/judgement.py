@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from causalms.errors import UsageError
-from causalms.tables import ResultRow
+from causalms.tables import ResultRow, percentage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +158,7 @@ def verdict_rows(line: dict[str, Any], distance: ResultRow) -> list[ResultRow]:
         subgroup="all", arm=distance.arm, reference=distance.reference, estimand=distance.estimand, n=distance.n,
         n_reference=distance.n_reference, rung=2,
     )  # fmt: skip
-    quantile = f"{line['level']:.0%} quantile"
+    quantile = f"{percentage(line['level'])} quantile"
     judged_by = {
         "significance_agreement": "same direction and significance",
         "estimate_agreement": "simulated estimate within the randomised interval",

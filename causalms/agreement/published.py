@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from causalms.errors import RefusalError
-from causalms.tables import arm_order
+from causalms.tables import arm_order, percentage
 
 _KEY = ["trial", "population", "published_outcome", "timepoint_weeks"]
 
@@ -161,7 +161,7 @@ def _from_shares(rows: pd.DataFrame) -> pd.DataFrame:
     )
     half = stats.norm.ppf(0.975) * pairs["se"]
     pairs["lower"], pairs["upper"] = pairs["estimate"] * np.exp(-half), pairs["estimate"] * np.exp(half)
-    pairs["how"] = [f"from the shares {a:.0%} and {b:.0%}" for a, b in zip(active, active_reference, strict=True)]
+    pairs["how"] = [f"from the shares {percentage(a)} and {percentage(b)}" for a, b in zip(active, active_reference, strict=True)]
     return pairs[_COLUMNS]
 
 

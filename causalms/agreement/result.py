@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from causalms.errors import RefusalError, named_arguments
-from causalms.tables import ResultRow, as_frame, results_table
+from causalms.tables import ResultRow, as_frame, fixed, p_value_text, results_table
 
 #: Contrasts over which a correlation is computed at least.
 FEWEST_CONTRASTS = 3
@@ -71,12 +71,12 @@ def _randomised_lines(table: pd.DataFrame) -> list[str]:
         lines += [
             f"{row['label']}: {row['measure']} at week {row['week']:g}, {row['n']} patients",
             f"  randomised {_interval(row, 'randomised_')}   simulated {_interval(row, 'simulated_')}",
-            f"  {what} {row['ratio']:.3f} ({row['lower']:.3f} to {row['upper']:.3f}), p = {row['p_value']:.4f}; "
-            f"detectable with 80% power: {row['smallest_detectable']:.2f}",
+            f"  {what} {_interval(row, '', 'ratio')}, p = {p_value_text(row['p_value'])}; "
+            f"detectable with 80% power: {fixed(row['smallest_detectable'], 2)}",
             f"  agreement: significance {_yes(row, 'significance')}, estimate {_yes(row, 'estimate')}, "
-            f"standardised difference {row['standardised_difference']:.2f} {_yes(row, 'difference')}; "
+            f"standardised difference {fixed(row['standardised_difference'], 2)} {_yes(row, 'difference')}; "
             f"equivalent within {row['margin']:g}: {'yes' if row['equivalent'] else 'not shown'} "
-            f"(p = {row['equivalence_p']:.4f})",
+            f"(p = {p_value_text(row['equivalence_p'])})",
         ]
     return lines
 
@@ -85,11 +85,11 @@ def _published_lines(table: pd.DataFrame) -> list[str]:
     """Three lines a published contrast: the effects, what was matched, and where the number was read."""
     lines = ["published contrasts (transported, not randomised here):"]
     for row in table.to_dict("records"):
-        limits = "; no published interval" if np.isnan(row["lower"]) else f" ({row['lower']:.3f} to {row['upper']:.3f})"
+        unpublished = "; no published interval" if np.isnan(row["lower"]) else ""
         lines += [
             f"{row['label']}: {row['measure']}, week {row['published_week']:g}: published {_interval(row, 'randomised_')}, "
-            f"simulated at week {row['week']:g} {_interval(row, 'simulated_')}, ratio {row['ratio']:.3f}{limits}",
-            f"  matched on: {row['matched_on']} (effective size {row['effective_size']:.0f} of {row['n']})",
+            f"simulated at week {row['week']:g} {_interval(row, 'simulated_')}, ratio {_interval(row, '', 'ratio')}{unpublished}",
+            f"  matched on: {row['matched_on']} (effective size {fixed(row['effective_size'], 0)} of {row['n']})",
             f"  source: {row['source_title']}; {row['how']}" + ("" if row["target"] else "; UNVERIFIED, no target"),
         ]
     return lines
@@ -99,14 +99,14 @@ def _across_lines(across: pd.DataFrame) -> list[str]:
     """Correlation and concordance."""
     lines = []
     for row in across.to_dict("records"):
-        limits = "" if np.isnan(row["lower"]) else f" ({row['lower']:.3f} to {row['upper']:.3f})"
-        lines.append(f"{row['measure']} over {row['n']:.0f} contrasts: {row['estimate']:.3f}{limits}")
+        lines.append(f"{row['measure']} over {fixed(row['n'], 0)} contrasts: {_interval(row, '')}")
     return lines
 
 
-def _interval(row: dict[Any, Any], prefix: str) -> str:
+def _interval(row: dict[Any, Any], prefix: str, name: str = "estimate") -> str:
+    """An estimate, with its interval where there is one."""
     lower, upper = row[f"{prefix}lower"], row[f"{prefix}upper"]
-    return f"{row[f'{prefix}estimate']:.3f}" + ("" if np.isnan(lower) else f" ({lower:.3f} to {upper:.3f})")
+    return fixed(row[prefix + name], 3) + ("" if np.isnan(lower) else f" ({fixed(lower, 3)} to {fixed(upper, 3)})")
 
 
 def _yes(row: dict[Any, Any], which: str) -> str:
@@ -166,8 +166,10 @@ def _correlation_rows(measure: str, lines: pd.DataFrame, level: float) -> list[R
     pair = lines[["randomised_estimate", "simulated_estimate"]].to_numpy(float)
     x, y = (np.log(pair) if measure.endswith("ratio") else pair).T
     n = len(x)
-    r = float(np.corrcoef(x, y)[0, 1]) if np.ptp(x) > 0 and np.ptp(y) > 0 else np.nan  # one effect for all ranks nothing
-    concordance = float(2 * np.cov(x, y, bias=True)[0, 1] / (x.var() + y.var() + (x.mean() - y.mean()) ** 2))
+    spread = np.ptp(x) > 0 and np.ptp(y) > 0
+    r = float(np.corrcoef(x, y)[0, 1]) if spread else np.nan
+    apart = float(x.var() + y.var() + (x.mean() - y.mean()) ** 2)
+    concordance = float(2 * np.cov(x, y, bias=True)[0, 1] / apart) if apart > 0 else np.nan
     lower = upper = se = np.nan
     if n > 3 and abs(r) < 1:
         half = float(stats.norm.ppf((1 + level) / 2)) / np.sqrt(n - 3)
@@ -178,7 +180,7 @@ def _correlation_rows(measure: str, lines: pd.DataFrame, level: float) -> list[R
         "subgroup": "all",
         "level": level,
         "n": n,
-        "randomised": True,
+        "randomised": False,
         "rung": 2,
         "estimator": "logarithms of the effects" if measure.endswith("ratio") else "effects",
     }
@@ -186,9 +188,11 @@ def _correlation_rows(measure: str, lines: pd.DataFrame, level: float) -> list[R
     return [
         ResultRow(
             **common, measure=f"correlation of {measure}s", estimand=f"Pearson correlation {over}", estimate=r,
-            variance="Fisher's z; none below four contrasts", se=se, lower=lower, upper=upper,
+            variance="Fisher's z; none below four contrasts" if spread else "not estimable: every contrast has the same effect",
+            se=se, lower=lower, upper=upper,
         ),
         ResultRow(
-            **common, measure=f"concordance of {measure}s", estimand=f"Lin's concordance {over}", estimate=concordance
+            **common, measure=f"concordance of {measure}s", estimand=f"Lin's concordance {over}", estimate=concordance,
+            variance=None if apart > 0 else "not estimable: every contrast has the same effect",
         ),
     ]  # fmt: skip

@@ -14,7 +14,7 @@ from causalms.benefit.policy import Policies, policy_value
 from causalms.benefit.predict import Benefit, benefit, benefit_row, predict_from_draws
 from causalms.benefit.statistics import Inference, Statistic
 from causalms.errors import CausalmsError, InputError, RefusalError, named_arguments
-from causalms.tables import ResultRow, results_table
+from causalms.tables import ResultRow, percentage, results_table, significant
 
 #: Shares of the most promising patients whose benefit is written.
 WRITTEN_SHARES = (1.0, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2)
@@ -136,7 +136,8 @@ def _curve_rows(data: Benefit, inference: Inference) -> Iterator[ResultRow]:
                     data,
                     "curve",
                     measure + (", simultaneous band" if band else ""),
-                    f"{what}, {data.drug} against {data.reference}, where predicted benefit is at least {row['threshold']:.3g}",
+                    f"{what}, {data.drug} against {data.reference}, where predicted benefit is at least "
+                    f"{significant(row['threshold'], 3)}",
                     Statistic(
                         estimate=row[name],
                         se=row[f"{name}_se"],
@@ -145,7 +146,7 @@ def _curve_rows(data: Benefit, inference: Inference) -> Iterator[ResultRow]:
                         level=inference.level,
                         variance=row["variance"],
                     ),
-                    subgroup=f"most promising {row['share']:.0%}",
+                    subgroup=f"most promising {percentage(row['share'])}",
                     n=row["n"],
                 )
 
@@ -159,7 +160,8 @@ def _group_rows(data: Benefit, groups: int, inference: Inference) -> Iterator[Re
             data,
             "groups",
             "difference of lesions spared between groups" if ends else "lesions spared by group of predicted benefit",
-            f"mean lesions spared, {data.drug} against {data.reference}, in {subgroup}; predicted {row['predicted']:.4g}",
+            f"mean lesions spared, {data.drug} against {data.reference}, in {subgroup}; predicted "
+            f"{significant(row['predicted'], 4)}",
             Statistic(
                 estimate=row["observed"],
                 **{key: row[key] for key in ("se", "lower", "upper", "level", "p_value", "variance")},

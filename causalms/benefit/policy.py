@@ -12,7 +12,7 @@ from causalms.benefit.predict import Benefit, benefit_row
 from causalms.benefit.redraws import Floats, Redraws
 from causalms.benefit.statistics import Inference, NullDistribution, Pair, capped_policy, studentised
 from causalms.errors import UsageError
-from causalms.tables import ResultRow, results_table
+from causalms.tables import ResultRow, percentage, results_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +142,7 @@ def policy_value(
             drawn = studentised(*_both(redraws, size, None))
         rows += _rows(data, name, chance.mean(), (value[0][:1], value[1][:1]), drawn, inference.level)
     for cap in caps:
-        name = f"treating at most {cap:.0%} by predicted benefit"
+        name = f"treating at most {percentage(cap)} by predicted benefit"
         chance = who_is_treated(data, cap, least_benefit)
         drawn = None if redraws is None else studentised(*_both(redraws, round(cap * data.n), least_benefit))
         judged = _value_and_gain(data, chance, _margin(data, chance, least_benefit))
@@ -176,7 +176,7 @@ def _rows(data: Benefit, name: str, share: float, value_and_gain: Pair, drawn: F
     statistics = null_distribution.statistics(estimate, se, level)
     statistics[0] = replace(statistics[0], p_value=np.nan)
     measures = [f"value of {name}", "lesions spared against random"]
-    estimands = [f"mean lesions when {share:.0%} are given {data.drug}", f"{name} against the same share at random"]
+    estimands = [f"mean lesions when {percentage(share)} are given {data.drug}", f"{name} against the same share at random"]
     return [
         benefit_row(data, "policy", measure, estimand, statistic)
         for measure, estimand, statistic in zip(measures, estimands, statistics, strict=False)  # a rule of all has no gain

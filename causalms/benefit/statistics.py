@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from causalms.benefit.redraws import Floats
 from causalms.errors import UsageError
+from causalms.tables import significant
 
 Pair = tuple[Floats, Floats]
 
@@ -188,7 +189,7 @@ class NullDistribution:
         least = round(2 / (1 - level)) - 1
         if self.redrawn is not None and len(self.redrawn) < least:
             raise UsageError(
-                f"{len(self.redrawn)} redraws for {level:.4g} intervals; give at least {least}, or 0 for t quantiles"
+                f"{len(self.redrawn)} redraws for {significant(level, 4)} intervals; give at least {least}, or 0 for t quantiles"
             )
         return estimate - self._times((1 + level) / 2, se), estimate - self._times((1 - level) / 2, se)
 

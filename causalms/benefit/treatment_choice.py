@@ -14,7 +14,7 @@ from causalms.benefit.predict import refuse_repeated
 from causalms.benefit.redraws import Floats, TrialLaw, count_law
 from causalms.benefit.statistics import Inference, NullDistribution, studentised
 from causalms.errors import InputError, RefusalError, UsageError
-from causalms.tables import ResultRow, participant_key, results_table
+from causalms.tables import ResultRow, participant_key, percentage, results_table
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def choose_treatment(
     null_distribution = NullDistribution(_redrawn(rule, predicted, count_law(y, predicted, place), inference), len(y) - 1)
     statistics = null_distribution.statistics(estimate, se, inference.level)
     statistics[:-1] = [replace(value, p_value=np.nan) for value in statistics[:-1]]
-    under_cap = f", {capped} for at most {cap:.0%}" if capped else ""
+    under_cap = f", {capped} for at most {percentage(cap)}" if capped else ""
     within = " within the cap" if capped else ""
     texts = [(f"mean outcome under {name}", f"mean outcome: {name} for all") for name in arms]
     texts.append(("value of chosen treatment", f"mean outcome: the arm of least predicted outcome{under_cap}"))

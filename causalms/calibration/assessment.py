@@ -20,7 +20,7 @@ from causalms.calibration.rootogram import rootogram
 from causalms.calibration.tests import calibration_test, mean_with_interval, ratio_of_means
 from causalms.errors import UsageError, named_arguments
 from causalms.stats import SCORES, DrawsLaw, score
-from causalms.tables import ResultRow, results_table
+from causalms.tables import ResultRow, fixed, percentage, results_table, significant
 
 #: A maker of rows that already knows the group of patients.
 _Row = Callable[..., ResultRow]
@@ -66,7 +66,7 @@ class Assessment:
         lines = [f"{'group':{width}s}" + "".join(f"{name:>11s}" for name in shown.columns[1:])]
         for row in shown.itertuples(index=False):
             n, *numbers = row[1:]
-            texts = [f"{n:.0f}", *(f"{value:.3f}" for value in numbers[:-1]), f"{numbers[-1]:.1%}"]
+            texts = [fixed(n, 0), *(fixed(value, 3) for value in numbers[:-1]), percentage(numbers[-1], 1)]
             lines.append(f"{row[0]:{width}s}" + "".join(f"{text:>11s}" for text in texts))
         return "\n".join([*lines, "CRPS = MCB (miscalibration) - DSC (discrimination) + UNC (uncertainty)"])
 
@@ -83,7 +83,7 @@ class Assessment:
         return "\n".join([heading(self.patients, self.week, self.left_out), self.glance, *self.notes])
 
     def _repr_html_(self) -> str:
-        shown = summary(self.results).to_html(index=False, border=0, float_format="{:.3f}".format)
+        shown = summary(self.results).to_html(index=False, border=0, float_format=lambda value: fixed(value, 3))
         return f"{shown}<details><summary>details</summary><pre>{escape(repr(self))}</pre></details>"
 
 
@@ -246,7 +246,9 @@ def _score_rows(row: _Row, pairs: Pairs, settings: _Settings) -> list[ResultRow]
             scores = score(name, pairs.law, pairs.observed)
         if name != "brier":
             test = calibration_test(pairs.law, pairs.observed, name, repetitions=settings.repetitions, seed=settings.seed)
-            estimand = f"mean {title} of the predictive law of the count; {test.expected:.4g} expected under calibration"
+            estimand = (
+                f"mean {title} of the predictive law of the count; {significant(test.expected, 4)} expected under calibration"
+            )
             p_value = test.p_value
         rows.append(
             row(
@@ -281,7 +283,7 @@ def _part_rows(row: _Row, of: str, title: str, parts: Decomposition | Reliabilit
     rows = []
     for name, words in _PARTS.items():
         tested = name == "miscalibration"
-        expected = f"; {parts.expected_miscalibration:.3g} expected under calibration" if tested else ""
+        expected = f"; {significant(parts.expected_miscalibration, 3)} expected under calibration" if tested else ""
         rows.append(
             row(
                 measure=f"{name} of {of}",
@@ -302,9 +304,9 @@ def _coverage_rows(row: _Row, covered: pd.DataFrame) -> list[ResultRow]:
     for line in covered.itertuples():
         rows += [
             row(
-                measure=f"coverage of {line.level:.0%} prediction intervals",
-                estimand=f"share of patients whose count lies in the central {line.level:.0%} prediction interval; "
-                f"{line.expected:.1%} expected, counts being whole",
+                measure=f"coverage of {percentage(line.level)} prediction intervals",
+                estimand=f"share of patients whose count lies in the central {percentage(line.level)} prediction interval; "
+                f"{percentage(line.expected, 1)} expected, counts being whole",
                 estimator="share of patients",
                 variance="Wilson; p against the expected share, Poisson-binomial",
                 estimate=line.coverage,
@@ -313,7 +315,7 @@ def _coverage_rows(row: _Row, covered: pd.DataFrame) -> list[ResultRow]:
                 p_value=line.p_value,
             ),
             row(
-                measure=f"mean width of {line.level:.0%} prediction intervals",
+                measure=f"mean width of {percentage(line.level)} prediction intervals",
                 estimand="mean distance between the ends of the prediction interval, in lesions",
                 estimator="mean over patients",
                 estimate=line.width,

@@ -25,7 +25,7 @@ from causalms.causal.sampling import Running
 from causalms.causal.worlds import Randomisation
 from causalms.errors import InputError, RefusalError
 from causalms.stats import keyed_generator
-from causalms.tables import ResultRow, contrast_population, net2_column, results_table
+from causalms.tables import ResultRow, contrast_population, net2_column, results_table, significant
 
 
 @dataclass(frozen=True)
@@ -190,11 +190,13 @@ def act_on(diagnostics: pd.DataFrame) -> None:
     """
     for row in diagnostics[diagnostics["verdict"] == "refusal"].itertuples():
         raise RefusalError(
-            f"counterfactuals under {row.arm!r} fail the diagnostic {row.diagnostic!r} ({row.words}: {row.value:.3g}, "
-            f"refused beyond {row.threshold_refusal:g}); the model does not explain these patients: calibrate it or ask for do()"
+            f"counterfactuals under {row.arm!r} fail the diagnostic {row.diagnostic!r} ({row.words}: "
+            f"{significant(row.value, 3)}, refused beyond {row.threshold_refusal:g}); the model does not explain these "
+            "patients: calibrate it or ask for do()"
         )
     for row in diagnostics[diagnostics["verdict"] == "warning"].itertuples():
-        message = f"{row.diagnostic} under {row.arm}: {row.words} = {row.value:.3g} (warned beyond {row.threshold_warning:g})"
+        message = f"{row.diagnostic} under {row.arm}: {row.words} = {significant(row.value, 3)}"
+        message += f" (warned beyond {row.threshold_warning:g})"
         warnings.warn(message, stacklevel=3)
 
 

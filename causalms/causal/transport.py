@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from causalms.errors import InputError, RefusalError
+from causalms.tables import fixed, percentage
 
 #: Baseline columns that adjustment and overlap look at by default.
 BASELINE = ("age", "edss", "disease_duration", "relapses_prior_year", "gd_lesions", "t2_lesions", "t2_volume_ml")
@@ -57,7 +58,7 @@ def covariate_overlap(
     )  # fmt: skip
     if common < caliper:
         raise RefusalError(
-            f"patients of {arm!r} and {reference!r} have no covariates in common (share in the common range {common:.3f}); "
+            f"patients of {arm!r} and {reference!r} have no covariates in common (share in the common range {fixed(common, 3)}); "
             "compare arms of alike patients, or restrict the population"
         )
     return pd.DataFrame(out)
@@ -93,12 +94,14 @@ class Sensitivity:
     def words(self) -> str:
         """The same in a sentence."""
         text = (
-            f"an unmeasured trial effect would have to multiply the rate by {self.erases_estimate:.2f} to erase the estimate "
-            f"and by {self.erases_interval:.2f} to bring the interval to 1; E-value {self.e_value:.2f} "
-            f"({self.e_value_interval:.2f} for the interval)"
+            f"an unmeasured trial effect would have to multiply the rate by {fixed(self.erases_estimate, 2)} to erase the "
+            f"estimate and by {fixed(self.erases_interval, 2)} to bring the interval to 1; E-value {fixed(self.e_value, 2)} "
+            f"({fixed(self.e_value_interval, 2)} for the interval)"
         )
         if np.isfinite(self.benchmark):
-            text += f"; the largest difference between trials on an arm they share, given covariates, is {self.benchmark:.2f}"
+            text += (
+                f"; the largest difference between trials on an arm they share, given covariates, is {fixed(self.benchmark, 2)}"
+            )
         return text
 
 
@@ -189,7 +192,7 @@ def refuse_without_support(
         rows.append({"arm": arm, "share_supported": share, "smallest": float(probability[arm].min()), "n_arm": int(counts[arm])})
         if share < 0.5:
             raise RefusalError(
-                f"arm {arm!r}: only {share:.0%} of the patients could have been given it by their covariates "
+                f"arm {arm!r}: only {percentage(share)} of the patients could have been given it by their covariates "
                 f"(P >= {least:g}); restrict the population to those like its patients"
             )
     return pd.DataFrame(rows)

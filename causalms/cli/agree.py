@@ -141,12 +141,10 @@ def _agreements(options: _Options) -> tuple[list[Agreement], list[pd.DataFrame]]
 
 def _draw(agreement: Agreement, path: Path) -> None:
     """One point a contrast, bars both ways."""
-    from causalms.files import whole_file
     from causalms.report import figures
 
     table, across = agreement.table, agreement.across
     if across is not None:
         table = table.assign(correlation=across["estimate"].iloc[0])
     picture = figures.agreement_scatter(table, measure=str(table["measure"].iloc[0]))
-    with whole_file(path) as beside:
-        picture.savefig(beside, dpi=150)
+    figures.save_figure(picture, path)

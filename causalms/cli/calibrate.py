@@ -14,7 +14,7 @@ from causalms.cli.inputs import read_draws, read_observed, text_options
 from causalms.cli.paths import InputPath, OutputFolder, OutputPath, Verb
 from causalms.errors import UsageError
 from causalms.files import whole_file, whole_folder
-from causalms.tables import write_table
+from causalms.tables import fixed, percentage, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -170,7 +170,7 @@ class _Judgement:
             known = set(fitted_on.frame["participant_id"].astype(str))
             written[conformal_to] = table.assign(fitted_on=table["participant_id"].astype(str).isin(known))
             coverage = _numbers(sets.judge(judged_on, how.level))
-            page += [f"conformal sets, at least {how.conformal_level:.0%} in every arm", coverage]
+            page += [f"conformal sets, at least {percentage(how.conformal_level)} in every arm", coverage]
         return assessment, [*page, *assessment.notes], written
 
     def _recalibrated(self, fit: Recalibration, week: float) -> pd.DataFrame:
@@ -200,4 +200,4 @@ def _write_figure_tables(assessment: Assessment, folder: Path) -> None:
 
 
 def _numbers(table: pd.DataFrame) -> str:
-    return table.to_string(index=False, float_format=lambda value: f"{value:.3f}")
+    return table.to_string(index=False, float_format=lambda value: fixed(value, 3))

@@ -10,6 +10,7 @@ import click
 from causalms.cli.inputs import of_trial, read, table_at, text_options
 from causalms.cli.paths import InputPath, OutputPath, Verb
 from causalms.errors import InputError, UsageError
+from causalms.tables import fixed, p_value_text, significant
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -212,7 +213,7 @@ def _with_missing(
 
 def _lines(results: pd.DataFrame) -> str:
     """A results table of observed effects in plain text."""
-    from causalms.effects import interval, number, p_value, text_columns
+    from causalms.effects import interval, number, text_columns
 
     measure = results["measure"].iloc[0]
     heads = [
@@ -220,8 +221,8 @@ def _lines(results: pd.DataFrame) -> str:
     ]
     for row in results.to_dict("records"):
         limits = interval(row["lower"], row["upper"])
-        pair = f"{row['arm']} vs {row['reference']} ({row['n']:.0f}, {row['n_reference']:.0f})"
-        heads.append([pair, number(row["estimate"]), limits, number(row["se"]), p_value(row["p_value"])])
+        pair = f"{row['arm']} vs {row['reference']} ({fixed(row['n'], 0)}, {fixed(row['n_reference'], 0)})"
+        heads.append([pair, number(row["estimate"]), limits, number(row["se"]), p_value_text(row["p_value"])])
     first = results.iloc[0]
     return "\n".join(
         [
@@ -253,7 +254,7 @@ def _observed(
 
         results = with_adjusted_p_values(results, multiplicity)
         adjusted = results["p_adjusted"].tolist()
-        pairs = ", ".join(f"{arm} {value:.4g}" for arm, value in zip(results["arm"], adjusted, strict=True))
+        pairs = ", ".join(f"{arm} {significant(value, 4)}" for arm, value in zip(results["arm"], adjusted, strict=True))
         text += f"\n\nadjusted p ({multiplicity}): {pairs}"
     if publication is not None:
         from causalms.effects import write_publication

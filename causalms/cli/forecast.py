@@ -8,6 +8,7 @@ import click
 
 from causalms.cli.inputs import baseline_option
 from causalms.cli.paths import InputPath, OutputFolder, Verb
+from causalms.tables import fixed
 
 
 @click.command(cls=Verb)
@@ -75,16 +76,16 @@ def command(
                 figure = figures.risk_maps(
                     background, found.risks, voxel_mm=(sizes[0], sizes[1]), title=f"{participant_id}, week {week:g}"
                 )
-                figure.savefig(into / f"{participant_id}_risk.png", dpi=130)
+                figures.save_figure(figure, into / f"{participant_id}_risk.png", dpi=130)
             tables.append(found.table)
             notes += [note for note in found.notes if note not in notes]
         table = pd.concat(tables, ignore_index=True)
         write_table(table, folder / "forecast.csv")
-        (folder / "notes.txt").write_text("\n".join(["Not for clinical use.", *notes]) + "\n")
+        (folder / "notes.txt").write_text("\n".join(["Not for clinical use.", *notes]) + "\n", encoding="utf-8")
     for note in notes:
         click.echo(f"note: {note}")
     shown = table[
         ["participant_id", "arm", "expected_net2_lesions", "lower", "upper", "activity_probability", "expected_net2_volume_ml"]
     ]
-    click.echo(shown.to_string(index=False, float_format=lambda value: f"{value:.2f}"))
+    click.echo(shown.to_string(index=False, float_format=lambda value: fixed(value, 2)))
     click.echo(f"90% prediction intervals of the count at week {week:g}; maps, tables and figures in {out}")

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from causalms.cli.paths import InputPath, OutputPath, Verb
+from causalms.tables import fixed
 
 
 @click.command(cls=Verb)
@@ -42,7 +43,7 @@ def command(masks: tuple[Path, ...], out: Path, rule_name: str, regions: bool) -
         tables.append(table.assign(mask=file.name))
         lines.append({"mask": file.name, **mask_summary(table, regions)})
     write_table(pd.concat(tables, ignore_index=True), out)
-    click.echo(pd.DataFrame(lines).to_string(index=False, float_format=lambda value: f"{value:.2f}"))
+    click.echo(pd.DataFrame(lines).to_string(index=False, float_format=lambda value: fixed(value, 2)))
     click.echo(f"{out}: {sum(map(len, tables))} lesions of {len(files)} masks")
 
 

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import click
 
 from causalms import __version__
+from causalms.cli.terminal import drop_output, flush_streams, prepare_streams
 from causalms.errors import CausalmsError, DataNote, missing_extra
 
 #: The verbs in the order of work, each with what it answers; a verb is the module of its name.
@@ -146,8 +147,13 @@ def app(ctx: click.Context) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; every foreseen error is one line on standard error and exit code 1 or 2."""
     stopped_by = _unwind_when_told_to_stop()
+    prepare_streams()
     try:
         code = app.main(args=arguments, prog_name="causalms", standalone_mode=False)
+        flush_streams()
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        drop_output()
+        sys.exit(1)
     except CausalmsError as error:
         _stop(str(error), error.exit_code)
     except click.UsageError as error:
@@ -191,6 +197,7 @@ def _unwind_when_told_to_stop() -> list[int]:
 
 
 def _stop(message: str, code: int) -> None:
+    drop_output()
     with contextlib.suppress(OSError):  # the terminal may be closed
         sys.stderr.write(f"error: {' '.join(message.split())}\n")
         sys.stderr.flush()

@@ -13,6 +13,7 @@ import click
 from causalms.cli.inputs import baseline_option, read, text_options
 from causalms.cli.paths import InputPath, OutputPath, Verb
 from causalms.errors import CausalmsError, UsageError
+from causalms.tables import fixed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -336,11 +337,11 @@ def _print(table: pd.DataFrame, out: Path, beside: dict[str, Any]) -> None:
         click.echo(f"  {count} patients have no {inputs}; the model ran without it (see column missing_inputs)")
     means = table[table["query"] != "observed"].groupby(["arm", "visit_week"], sort=False)[outcome].mean()
     for arm, week, mean in means.reset_index().itertuples(index=False):
-        click.echo(f"  {arm:<28} week {week:g}: mean NET2 lesions {mean:.2f}")
+        click.echo(f"  {arm:<28} week {week:g}: mean NET2 lesions {fixed(mean, 2)}")
     for row in beside.get(".results.csv", table.head(0)).to_dict("records"):
         if row.get("measure") == "mean ratio":
             together = "randomised together in" + row["estimand"].partition("; randomised together in")[2].partition(";")[0]
-            limits = f"{row['estimate']:.3f} ({row['lower']:.3f} to {row['upper']:.3f})"
+            limits = f"{fixed(row['estimate'], 3)} ({fixed(row['lower'], 3)} to {fixed(row['upper'], 3)})"
             click.echo(f"  {row['arm']} / {row['reference']}: simulated ratio of means {limits}, {together}")
     names = [out.with_suffix(suffix).name for suffix in (".queries.json", *beside)]
     click.echo(f"wrote {out} and {', '.join(names)}")

@@ -13,6 +13,7 @@ from causalms.cli.effects import command as effects_command
 from causalms.cli.inputs import text_options
 from causalms.cli.paths import InputPath, OutputPath, Verb
 from causalms.errors import UsageError
+from causalms.tables import fixed
 
 if TYPE_CHECKING:
     from causalms.benefit import Policies
@@ -243,12 +244,12 @@ def _benefit_page(results: Any) -> str:
     """Who benefits in plain text; bands stand in the file."""
     text = []
     for (who, arm, reference), rows in results.groupby(["population", "arm", "reference"], sort=False):
-        text.append(f"who benefits from {arm} against {reference}: {who}, {rows['n'].max():.0f} patients")
+        text.append(f"who benefits from {arm} against {reference}: {who}, {fixed(rows['n'].max(), 0)} patients")
         for row in rows[~rows["measure"].str.endswith("band")].to_dict("records"):
             part = "" if row["subgroup"] == "all" else f", {row['subgroup']}"
             against = "; p against 1" if row["estimand"].endswith("against 1") else ""
             p = f"{row['p_value']:>9.4f}{against}" if row["p_value"] == row["p_value"] else ""
             known = row["lower"] == row["lower"]
-            interval = f"{row['lower']:.3f} to {row['upper']:.3f}" if known else "no interval"
+            interval = f"{fixed(row['lower'], 3)} to {fixed(row['upper'], 3)}" if known else "no interval"
             text.append(f"  {row['measure'] + part:66.66s}{row['estimate']:>9.3f}{interval:>20s}{p}")
     return "\n".join(text)

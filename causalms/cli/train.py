@@ -45,7 +45,6 @@ def command(
       causalms train trial --out model.safetensors --config small --budget-minutes 30
       torchrun --nproc-per-node 2 -m causalms train trial --out model.safetensors --config base
     """  # noqa: D301
-    from causalms.files import whole_file
     from causalms.generator import config, first_process, train_generator
     from causalms.report import figures
     from causalms.tables import read_table
@@ -59,8 +58,7 @@ def command(
     if not first_process():
         return
     log = out.with_suffix(".training.csv")
-    with whole_file(out.with_suffix(".training.png")) as beside:
-        figures.training_log(read_table(log)).savefig(beside, dpi=120)
+    figures.save_figure(figures.training_log(read_table(log)), out.with_suffix(".training.png"), dpi=120)
     arms = ", ".join(generator.arms)
     click.echo(f"{out}: {generator.parameters:,} parameters, arms {arms}, checksum {generator.checksum[:12]}")
     click.echo(f"log: {log} and {out.with_suffix('.training.png')}")

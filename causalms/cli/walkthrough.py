@@ -20,7 +20,7 @@ from causalms.effects import Design, Method, analyse, estimate
 from causalms.phantom import PhantomTrial, load_design, simulate_trial
 from causalms.report import DEMONSTRATION, Report, figures, read_credibility
 from causalms.subgroups import forest, simulated_forest
-from causalms.tables import net2_column, write_table
+from causalms.tables import fixed, net2_column, write_table
 from causalms.trials import template_anatomy
 
 DESIGN = load_design("pooled")
@@ -337,7 +337,7 @@ class Walkthrough:
             "randomised",
             "rung",
         ]
-        return self.simulated[columns].to_string(index=False, float_format=lambda value: f"{value:.3f}")
+        return self.simulated[columns].to_string(index=False, float_format=lambda value: fixed(value, 3))
 
     def _say(self, stage: str) -> None:
         click.echo(f"[{time.monotonic() - self._begin:5.0f} s] {stage.replace('_', ' ')}", err=True)

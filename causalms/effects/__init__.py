@@ -14,7 +14,7 @@ from causalms.effects.draws import is_draws_table, patient_means
 from causalms.effects.estimands import MEASURES, Estimand, Measure, measure_named
 from causalms.effects.missing import effects_with_missing_outcomes
 from causalms.effects.observed import Analysis, analyse
-from causalms.effects.printing import interval, number, p_value, simulated_page, text_columns
+from causalms.effects.printing import interval, number, simulated_page, text_columns
 from causalms.effects.prognostic import cross_fitted, prospective_power, sample_size, savings
 from causalms.effects.publication import publication_table, write_publication
 from causalms.effects.simulated import analyse_draws
@@ -43,7 +43,6 @@ __all__ = [
     "is_draws_table",
     "measure_named",
     "number",
-    "p_value",
     "patient_means",
     "prospective_power",
     "publication_table",

@@ -11,7 +11,7 @@ import pandas as pd
 from causalms.effects import columns
 from causalms.errors import InputError, RefusalError, UsageError
 from causalms.stats import Array
-from causalms.tables import arm_order, refuse_arm_and_outcome_by_name, refuse_copies, refuse_lookalikes
+from causalms.tables import arm_order, percentage, refuse_arm_and_outcome_by_name, refuse_copies, refuse_lookalikes
 
 _MANY_MISSING = 0.05
 TREATMENT_POLICY = "treatment policy (outcomes used as observed, whatever followed randomisation)"
@@ -301,7 +301,7 @@ def _missing_by_arm(values: pd.Series, arms: pd.Series, name: str) -> tuple[str,
     shares = values[known].isna().groupby(arms[known].map(columns.label)).mean()
     if not (shares > _MANY_MISSING).any():
         return ()
-    each = ", ".join(f"{share:.0%} of {arm}" for arm, share in shares.items())
+    each = ", ".join(f"{percentage(share)} of {arm}" for arm, share in shares.items())
     return (
         f"{name} is missing in {each}: complete cases are unbiased only if that tells nothing of the outcome; "
         "compare causalms.effects.effects_with_missing_outcomes",

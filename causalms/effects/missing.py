@@ -26,6 +26,7 @@ from causalms.tables import (
     as_frame,
     contrast_population,
     one_week,
+    percentage,
     refuse_arm_and_outcome_by_name,
     results_table,
 )
@@ -183,7 +184,8 @@ def _weighted_row(
     theta, influence, heaviest = _weighted_means(codes, among, len(present), of_patients)
     if heaviest > 0.5:
         raise RefusalError(
-            f"{patients.source}: one patient carries {heaviest:.0%} of an arm's weight; use fewer covariates in `missing_given`"
+            f"{patients.source}: one patient carries {percentage(heaviest)} of an arm's weight; use fewer covariates in "
+            "`missing_given`"
         )
     covariance = Covariance(influence.T @ influence, "influence function, weights estimated")
     index = present.index(name)
@@ -197,7 +199,7 @@ def _weighted_row(
     )
     missing = f"{int((~patients.observed[among]).sum())} of {int(among.sum())} missing"
     estimator = f"inverse probability weighting ({missing}, given {missing_given})"
-    estimator += f"; heaviest patient {heaviest:.0%} of its arm" if heaviest > _HEAVY else ""
+    estimator += f"; heaviest patient {percentage(heaviest)} of its arm" if heaviest > _HEAVY else ""
     estimator += "; arm means over several trials, no account of trial" if who.randomised and len(who.trials) > 1 else ""
     return ResultRow(
         analysis=f"observed {outcome}",
@@ -319,7 +321,9 @@ def multiply_imputed_effects(
     results = _rubin(analyses, method.level)
     left_out = "".join(f"; {note}" for note in analyses[0].notes if "left out" in note)
     share = len(lacking) / len(table)
-    results["estimator"] += f"; {len(lacking)} missing outcomes ({share:.0%}) imputed by the generator, {count} draws{left_out}"
+    results["estimator"] += (
+        f"; {len(lacking)} missing outcomes ({percentage(share)}) imputed by the generator, {count} draws{left_out}"
+    )
     results["variance"] += "; Rubin's rules"
     return results
 

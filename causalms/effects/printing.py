@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from causalms.tables import p_value_text, significant
+
 if TYPE_CHECKING:
     from causalms.effects.observed import Analysis
 
@@ -67,7 +69,7 @@ def contrast_lines(analysis: Analysis) -> list[str]:
                 number(contrast.estimate),
                 interval(contrast.lower, contrast.upper),
                 number(contrast.se),
-                p_value(contrast.p_value),
+                p_value_text(contrast.p_value),
             ]
         )
     return text_columns(rows)
@@ -92,7 +94,7 @@ def simulated_page(results: pd.DataFrame) -> str:
         errors = [number(row[name]) for name in ("se_patient", "se_generator", "se_monte_carlo")]
         name = f"{row['arm']} vs {row['reference']}, {row['analysis'].rsplit(', ', 1)[-1]}"
         ends = interval(row["lower"], row["upper"])
-        rows.append([name, number(row["estimate"]), ends, p_value(row["p_value"]), *errors, f"{row['rung']:g}"])
+        rows.append([name, number(row["estimate"]), ends, p_value_text(row["p_value"]), *errors, f"{row['rung']:g}"])
     scale = "of the logarithm" if ratio else "of the difference"
     first = results.iloc[0]
     lines = [f"standard errors {scale}: patients, generator, Monte Carlo", f"estimand   {first.estimand}"]
@@ -123,18 +125,11 @@ def number(value: float) -> str:
     """
     if pd.isna(value):
         return "-"
-    if value == int(value) and abs(value) < 1e12:
+    if abs(value) < 1e12 and value == int(value):
         return str(int(value))
-    return f"{value:.4g}" if 1e-4 <= abs(value) < 1e4 else f"{value:.6g}"
+    return significant(value, 4) if 1e-4 <= abs(value) < 1e4 else significant(value, 6)
 
 
 def interval(lower: float, upper: float) -> str:
     """An interval as ``0.41 to 0.80``."""
     return "-" if pd.isna(lower) else f"{number(lower)} to {number(upper)}"
-
-
-def p_value(value: float) -> str:
-    """A p-value: four decimals, or ``<0.0001``."""
-    if pd.isna(value):
-        return "-"
-    return "<0.0001" if value < 0.0001 else f"{value:.4f}"

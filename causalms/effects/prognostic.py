@@ -12,6 +12,7 @@ from causalms.effects.contrasts import transformed
 from causalms.effects.observed import Analysis, analyse_data
 from causalms.effects.variance import means_covariance
 from causalms.errors import InputError, RefusalError, UsageError, named_arguments
+from causalms.tables import fixed
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ class Saving:
         change = 100 * (1 - self.variance_ratio)
         verb = "saves" if change >= 0 else "costs"
         return (
-            f"adjustment {verb} {abs(change):.1f}% of the variance of {self.arm} vs {self.reference}: "
-            f"{self.n} patients count for {self.equivalent_n:.0f} unadjusted ones"
+            f"adjustment {verb} {fixed(abs(change), 1)}% of the variance of {self.arm} vs {self.reference}: "
+            f"{self.n} patients count for {fixed(self.equivalent_n, 0)} unadjusted ones"
         )
 
 

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from causalms.effects.observed import Analysis
-from causalms.effects.printing import interval, number, p_value
+from causalms.effects.printing import interval, number
 from causalms.errors import UsageError, optional_packages
-from causalms.files import whole_file
-from causalms.tables import write_table
+from causalms.files import whole_file, without_times
+from causalms.tables import p_value_text, write_table
 
 SUFFIXES = (".html", ".tex", ".csv", ".docx")
 _LATEX = {
@@ -70,9 +70,9 @@ def publication_table(analysis: Analysis, p_adjusted: Sequence[float] | None = N
         if index:
             contrast = analysis.contrasts[index - 1]
             row[f"{measure.name} ({level})"] = f"{number(contrast.estimate)} ({interval(contrast.lower, contrast.upper)})"
-            row["p"] = p_value(contrast.p_value)
+            row["p"] = p_value_text(contrast.p_value)
         if p_adjusted is not None:
-            row["adjusted p"] = p_value(p_adjusted[position - 1]) if index else ""
+            row["adjusted p"] = p_value_text(p_adjusted[position - 1]) if index else ""
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -154,4 +154,7 @@ def _docx(table: pd.DataFrame, notes: list[str], path: Path) -> None:
             cell.text = value
     for note in notes:
         document.add_paragraph(note)
+    document.core_properties.author = "causalms"
+    document.core_properties.title = "Treatment effects"
     document.save(str(path))
+    without_times(path)

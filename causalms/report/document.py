@@ -21,10 +21,10 @@ from causalms import __version__
 from causalms.errors import InputError, UsageError
 from causalms.files import whole_file
 from causalms.report.credibility import CredibilityPlan, Verdict, judge
-from causalms.report.formats import each_row, is_ratio, number
+from causalms.report.formats import each_row, number
 from causalms.report.methods import assumptions, estimands, methods_paragraphs
-from causalms.report.rows import RANDOMISED, SIMULATED, TRANSPORTED, origin_of, result_rows
-from causalms.tables import RESULTS_COLUMNS, validate
+from causalms.report.rows import RANDOMISED, SIMULATED, SIMULATED_ACROSS_TRIALS, TRANSPORTED, origin_of, result_rows
+from causalms.tables import RESULTS_COLUMNS, is_ratio, mark_formulas, validate
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -148,7 +148,7 @@ class Report:
             rows=result_rows(checked),
             caption=caption,
             label=self._next("Table"),
-            csv=checked.to_csv(index=False),
+            csv=mark_formulas(checked).to_csv(index=False),
             ratios=any(is_ratio(measure) for measure in checked["measure"]),
         )
         self._add("results", html)
@@ -161,7 +161,12 @@ class Report:
             for values in table.itertuples(index=False, name=None)
         ]
         html = self._render(
-            "table.html.j2", columns=columns, rows=rows, caption=caption, label=self._next("Table"), csv=table.to_csv(index=False)
+            "table.html.j2",
+            columns=columns,
+            rows=rows,
+            caption=caption,
+            label=self._next("Table"),
+            csv=mark_formulas(table).to_csv(index=False),
         )
         self._add("table", html)
 
@@ -308,7 +313,7 @@ def _counts(results: pd.DataFrame) -> list[tuple[str, int]]:
         ("numbers with their estimand", len(results)),
         ("randomised contrasts", origins.count(RANDOMISED)),
         ("observed, transported contrasts", origins.count(TRANSPORTED)),
-        ("simulated contrasts", origins.count(SIMULATED)),
+        ("simulated contrasts", origins.count(SIMULATED) + origins.count(SIMULATED_ACROSS_TRIALS)),
         ("on rung 3 (not identified by trials)", int((results["rung"] == 3).sum())),
     ]
     return counts if len(results) else []

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import pandas as pd
 
-from causalms.report.formats import each_row, is_ratio, percent, text
-from causalms.report.rows import RANDOMISED, SIMULATED, TRANSPORTED, has_contrast, is_simulated, is_transported, origin_of
+from causalms.report.formats import each_row, percent, text
+from causalms.report.rows import (
+    RANDOMISED,
+    SIMULATED,
+    SIMULATED_ACROSS_TRIALS,
+    TRANSPORTED,
+    has_contrast,
+    is_simulated,
+    is_transported,
+    origin_of,
+)
+from causalms.tables import is_ratio
 
 
 def methods_paragraphs(results: pd.DataFrame) -> list[str]:
@@ -56,7 +66,8 @@ def _symmetric_log(rows: pd.DataFrame) -> bool:
 
 def _origin_sentence(results: pd.DataFrame) -> str:
     origins = [origin_of(row) for row in each_row(results)]
-    randomised, transported, simulated = (origins.count(badge) for badge in (RANDOMISED, TRANSPORTED, SIMULATED))
+    randomised, transported = (origins.count(badge) for badge in (RANDOMISED, TRANSPORTED))
+    simulated = origins.count(SIMULATED) + origins.count(SIMULATED_ACROSS_TRIALS)
     rungs = {rung: int((results["rung"] == rung).sum()) for rung in (2, 3)}
     return (
         f"Of {randomised + transported + simulated} contrasts of arms, {randomised} compare arms that were randomised against "
@@ -94,7 +105,7 @@ def assumptions(results: pd.DataFrame) -> list[str]:
         ("No interference: one patient's arm does not change another patient's outcome.", True),
         (
             "Randomisation: within a trial the arm was assigned by chance, independently of everything before it.",
-            bool(contrasts["randomised"].any()),
+            any(origin_of(row) is RANDOMISED for row in rows),
         ),
         (
             "Transport: given the covariates and the baseline scan that the model sees, an arm works alike in patients of other "

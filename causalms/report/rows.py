@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from causalms.report.formats import ABSENT, each_row, estimate_and_interval, is_ratio, number, p_value, percent, text
+from causalms.report.formats import ABSENT, each_row, estimate_and_interval, number, p_value, percent, text
+from causalms.tables import is_ratio
 
 
 class Badge(NamedTuple):
@@ -29,8 +30,14 @@ TRANSPORTED = Badge(
 SIMULATED = Badge(
     "simulated",
     "plain",
-    "Outcomes of the same patients simulated under both arms; the estimand says in which trial, if any, both arms were "
-    "randomised together.",
+    "Rests on outcomes of the same patients simulated under both arms; the estimand or the estimator says in which trial both "
+    "arms were randomised together.",
+)
+SIMULATED_ACROSS_TRIALS = Badge(
+    "simulated across trials",
+    "care",
+    "Rests on outcomes of the same patients simulated under both arms, which no trial randomised against each other: the "
+    "contrast is carried across trials by a model.",
 )
 NO_CONTRAST = Badge("no contrast", "plain", "One quantity, not a contrast of two arms.")
 RUNGS = {
@@ -77,16 +84,24 @@ def has_contrast(row: Any) -> bool:
 
 
 def is_simulated(row: Any) -> bool:
-    """Whether a row is about simulated outcomes: its analysis says so, or its estimator names trials of both arms."""
-    return "simulated" in text(row.analysis).lower().split() or "randomised together in" in text(getattr(row, "estimator", ""))
+    """Whether a row rests on simulated outcomes: its analysis says so, or it names the trials that randomised both arms."""
+    return "simulated" in text(row.analysis).lower().split() or "randomised together in" in _words(row)
+
+
+def _words(row: Any) -> str:
+    return f"{text(getattr(row, 'estimand', ''))} {text(getattr(row, 'estimator', ''))}"
 
 
 def origin_of(row: Any) -> Badge:
-    """What lies behind a contrast of arms: simulated outcomes, randomised arms, or arms of different trials."""
+    """What lies behind a contrast of arms, one badge a row.
+
+    "randomised"; "transported" (observed arms of different trials); "simulated"; or "simulated across trials" where the row says
+    that no trial randomised the two arms together.
+    """
     if not has_contrast(row):
         return NO_CONTRAST
     if is_simulated(row):
-        return SIMULATED
+        return SIMULATED_ACROSS_TRIALS if "randomised together in no trial" in _words(row) else SIMULATED
     return RANDOMISED if row.randomised else TRANSPORTED
 
 
@@ -94,19 +109,13 @@ def is_transported(row: Any) -> bool:
     """Whether a contrast is of arms that, as far as the row says, no trial randomised together."""
     origin = origin_of(row)
     if origin is SIMULATED:
-        words = f"{text(getattr(row, 'estimand', ''))} {text(getattr(row, 'estimator', ''))}"
-        return "randomised together in" not in words or "randomised together in no trial" in words
-    return origin is TRANSPORTED
+        return "randomised together in" not in _words(row)
+    return origin in (TRANSPORTED, SIMULATED_ACROSS_TRIALS)
 
 
 def badges_of(row: Any) -> tuple[Badge, ...]:
-    """Simulated, randomised or transported, and the rung.
-
-    A simulated contrast of arms that no trial randomised together is transported as well.
-    """
+    """One badge of origin and, where it is known, one of the rung."""
     badges = [origin_of(row)]
-    if badges[0] is SIMULATED and is_transported(row):
-        badges.append(TRANSPORTED)
     if not pd.isna(row.rung) and int(row.rung) in RUNGS:
         badges.append(RUNGS[int(row.rung)])
     return tuple(badges)

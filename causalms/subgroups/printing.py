@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from causalms.tables import fixed, p_value_text, percentage, significant
+
 
 def html_page(results: pd.DataFrame, text: str) -> str:
     """A results table for a notebook, and the plain-text page folded below it."""
@@ -22,7 +24,7 @@ def page(table: pd.DataFrame) -> str:
         first = rows.iloc[0]
         origin = "" if source == "simulated" or first["randomised"] == 1 else "; not randomised against each other"
         head = f"{source}: {arm} against {first['reference']}, {first['measure']}"
-        text.append(f"{head} ({first['level']:.0%} interval{origin})")
+        text.append(f"{head} ({percentage(first['level'])} interval{origin})")
         text.append(
             f"  {'subgroup':28s}{'n':>11s}{'events':>13s}{'estimate':>10s}{'interval':>18s}{'interaction p':>15s}{'Holm':>8s}"
         )
@@ -34,11 +36,11 @@ def page(table: pd.DataFrame) -> str:
 
 
 def _line(row: dict[Any, Any], first_of_factor: bool) -> str:
-    n = "" if math.isnan(row["n"]) else f"{row['n']:.0f}/{row['n_reference']:.0f}"
-    events = "" if math.isnan(row["events"]) else f"{row['events']:.6g}/{row['events_reference']:.6g}"
+    n = "" if math.isnan(row["n"]) else f"{fixed(row['n'], 0)}/{fixed(row['n_reference'], 0)}"
+    events = "" if math.isnan(row["events"]) else f"{significant(row['events'], 6)}/{significant(row['events_reference'], 6)}"
     if isinstance(row.get("note"), str) and row["note"]:
         return f"  {row['subgroup']:28.28s}{n:>11s}{events:>13s}  not estimable: {row['note']}"
-    interval = f"{row['lower']:.3f} to {row['upper']:.3f}"
+    interval = f"{fixed(row['lower'], 3)} to {fixed(row['upper'], 3)}"
     tested = first_of_factor and not math.isnan(row.get("interaction_p", math.nan))
-    p = f"{row['interaction_p']:>15.4f}{row['interaction_p_holm']:>8.4f}" if tested else ""
-    return f"  {row['subgroup']:28.28s}{n:>11s}{events:>13s}{row['estimate']:>10.3f}{interval:>18s}{p}"
+    p = f"{p_value_text(row['interaction_p']):>15s}{p_value_text(row['interaction_p_holm']):>8s}" if tested else ""
+    return f"  {row['subgroup']:28.28s}{n:>11s}{events:>13s}{fixed(row['estimate'], 3):>10s}{interval:>18s}{p}"

@@ -14,7 +14,7 @@ from causalms.effects import coefficient_covariance
 from causalms.errors import ConvergenceError, RefusalError, UsageError, named_arguments, optional_packages
 from causalms.stats import Array, fit_model
 from causalms.subgroups.printing import html_page, page
-from causalms.tables import ContrastPopulation, Grouping, ResultRow, as_frame, contrast_population, grouping, results_table
+from causalms.tables import ContrastPopulation, Grouping, ResultRow, as_frame, contrast_population, fixed, grouping, results_table
 
 PRIORS = ("half-normal", "horseshoe")
 
@@ -324,7 +324,7 @@ def _mixing(variances: Array, divergent: int) -> dict[str, float]:
     least = float(effective_sample_size(logs, chain_dim=0, sample_dim=1).min())
     if not worst < 1.05:
         raise ConvergenceError(
-            f"shrinkage: the chain did not mix (R-hat {worst:.2f}, not below 1.05); take more draws and warm-up"
+            f"shrinkage: the chain did not mix (R-hat {fixed(worst, 2)}, not below 1.05); take more draws and warm-up"
         )
     return {"worst_r_hat": worst, "least_effective_draws": least, "divergences": divergent}
 

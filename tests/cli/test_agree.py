@@ -60,7 +60,8 @@ def test_agreement_with_patients_and_publications_is_written(run: Run, define: P
         assert words in ended.printed
     results = pd.read_csv(define / "out.csv")
     assert list(results.columns) == list(RESULTS_COLUMNS)
-    assert results.loc[results["analysis"] == "agreement", "randomised"].all()
+    assert results.loc[results["analysis"] == "agreement: randomised effect", "randomised"].all()
+    assert not results.loc[results["analysis"] == "agreement", "randomised"].any()
     assert not results.loc[results["analysis"] == "agreement: published", "randomised"].any()
     assert pd.read_csv(define / "contrasts.csv")["label"].iloc[0] == "DEFINE: dimethyl-fumarate against placebo"
 

@@ -175,7 +175,7 @@ SIMULATED_CARRIED = {**SIMULATED_TOGETHER, "estimator": CARRIED}
         (ROW, "randomised"),
         (TRANSPORTED, "transported"),
         (SIMULATED_TOGETHER, "simulated"),
-        (SIMULATED_CARRIED, "simulated"),
+        (SIMULATED_CARRIED, "simulated across trials"),
         ({**SIMULATED_TOGETHER, "analysis": "shipped model"}, "simulated"),
     ],
 )

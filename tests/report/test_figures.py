@@ -130,7 +130,15 @@ def _lines(axes: Axes) -> list[tuple[list[float], list[float]]]:
 
 
 def test_every_public_figure_is_tested() -> None:
-    elsewhere = {"risk_maps", "training_log", "lesion_frequency", "bounds_page", "counterfactual_pages", "diagnostics_page"}
+    elsewhere = {
+        "risk_maps",
+        "training_log",
+        "lesion_frequency",
+        "bounds_page",
+        "counterfactual_pages",
+        "diagnostics_page",
+        "save_figure",
+    }
     assert {*TABLES, *elsewhere, "benefit_comparisons"} >= set(figures.__all__)
 
 

@@ -24,7 +24,7 @@ from causalms.causal.evidence import participant_row
 from causalms.causal.mechanism import Expected, MechanismBase, Noise, Outcome, Subject
 from causalms.errors import ConvergenceError, InputError, RefusalError, UsageError
 from causalms.stats import keyed_generator
-from causalms.tables import WEEKS_PER_YEAR, net2_column
+from causalms.tables import WEEKS_PER_YEAR, net2_column, significant
 
 _TRANSFORMS = {"linear": float, "log1p": lambda value: float(np.log1p(value))}
 #: Covariates of the default regression and how they enter.
@@ -262,7 +262,7 @@ def poisson_score(n: int, mean: float, uniform: float) -> float:
     until = special.pdtrc(n - 1, mean) if n > 0 else 1.0
     if until < 1e-300:
         raise RefusalError(
-            f"a count of {n} where {mean:.3g} are expected has no explanation in this model; fit one that allows it"
+            f"a count of {n} where {significant(mean, 3)} are expected has no explanation in this model; fit one that allows it"
         )
     return float(-special.ndtri(until + inside * (above - until)))
 

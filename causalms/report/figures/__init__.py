@@ -10,6 +10,7 @@ from causalms.report.figures.effects import agreement_scatter, bounds_over_rho, 
 from causalms.report.figures.forest import benchmark_bars, effect_forest, subgroup_forest
 from causalms.report.figures.maps import risk_maps
 from causalms.report.figures.training import training_log
+from causalms.report.style import save_figure
 
 __all__ = [
     "agreement_scatter",
@@ -31,6 +32,7 @@ __all__ = [
     "reliability",
     "risk_maps",
     "rootogram",
+    "save_figure",
     "subgroup_forest",
     "training_log",
     "voxel_risk",

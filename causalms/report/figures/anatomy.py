@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from causalms.errors import InputError
 from causalms.report.style import OBSERVED, QUIET, SIMULATED, describe, house_style, new_axes, new_figure, require_columns
+from causalms.tables import fixed, significant
 
 _FWHM_TO_SIGMA = 2.3548
 
@@ -99,7 +100,7 @@ def lesion_frequency(
     return describe(
         figure,
         f"Lesion frequency over axial slices {', '.join(map(str, chosen))}: expected lesion voxels a patient "
-        f"{expected.sum():.2f}, observed {observed.sum():.2f}; correlation of the drawn maps {inside:.2f}.",
+        f"{fixed(expected.sum(), 2)}, observed {fixed(observed.sum(), 2)}; correlation of the drawn maps {fixed(inside, 2)}.",
     )
 
 
@@ -150,6 +151,7 @@ def voxel_risk(table: pd.DataFrame, title: str = "") -> Figure:
     first, last = rows.iloc[0], rows.iloc[-1]
     return describe(
         figure,
-        f"Voxel risk from {first['forecast']:.2g} to {last['forecast']:.2g}: frequency from {first['frequency']:.2g} to "
-        f"{last['frequency']:.2g}; {outside} of {len(rows)} classes lie outside the band.",
+        f"Voxel risk from {significant(first['forecast'], 2)} to {significant(last['forecast'], 2)}: frequency from "
+        f"{significant(first['frequency'], 2)} to {significant(last['frequency'], 2)}; {outside} of {len(rows)} "
+        "classes lie outside the band.",
     )

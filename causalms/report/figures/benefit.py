@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from causalms.errors import InputError
 from causalms.report.formats import each_row
 from causalms.report.style import BAND, OBSERVED, QUIET, SIMULATED, describe, house_style, new_axes, require_columns
+from causalms.tables import significant
 
 CURVES = {"lesions spared, AD(c)": "Lesions spared", "ratio of mean lesions, AR(c)": "Ratio of mean lesions"}
 GROUPS = "lesions spared by group of predicted benefit"
@@ -63,9 +64,10 @@ def benefit_curves(table: pd.DataFrame, title: str = "") -> Figure:
     if title:
         panels[0].set_title(title, pad=20)
     (spared, ratio), few, most = said, said[0].index.min(), said[0].index.max()
-    ratios = " and ".join(f"{ratio[share]:.3g}" if share in ratio else "unknown" for share in (most, few))
+    ratios = " and ".join(significant(ratio[share], 3) if share in ratio else "unknown" for share in (most, few))
     words = (
-        f"{arm} against {reference} by predicted benefit: lesions spared {spared[most]:.3g} of all, {spared[few]:.3g} of the "
+        f"{arm} against {reference} by predicted benefit: lesions spared {significant(spared[most], 3)} of all, "
+        f"{significant(spared[few], 3)} of the "
         f"most promising {few:g}%; ratio {ratios}."
     )
     return describe(figure, words)
@@ -104,7 +106,10 @@ def benefit_groups(table: pd.DataFrame, title: str = "") -> Figure:
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, borderaxespad=0.2)
     if title:
         axes.set_title(title, pad=20)
-    shown = "; ".join(f"{row.subgroup} {row.estimate:.3g} ({row.lower:.3g} to {row.upper:.3g})" for row in each_row(rows))
+    shown = "; ".join(
+        f"{row.subgroup} {significant(row.estimate, 3)} ({significant(row.lower, 3)} to {significant(row.upper, 3)})"
+        for row in each_row(rows)
+    )
     return describe(figure, f"Lesions that {arm} spares against {reference}: {shown}.")
 
 

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from causalms.report.formats import each_row
 from causalms.report.style import BAND, OBSERVED, QUIET, SIMULATED, WARNING, describe, house_style, new_axes, require_columns
+from causalms.tables import percentage
 
 
 def _outside(table: pd.DataFrame, column: str) -> pd.Series:
@@ -216,7 +217,7 @@ def coverage(table: pd.DataFrame, title: str = "") -> Figure:
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02), aspect="equal", xlabel="Nominal level of the interval", ylabel="Coverage")
     _legend(axes)
     _title(axes, title)
-    shown = ", ".join(f"{100 * row.level:g}% level {100 * row.coverage:.1f}%" for row in each_row(rows))
+    shown = ", ".join(f"{100 * row.level:g}% level {percentage(row.coverage, 1)}" for row in each_row(rows))
     return describe(figure, f"Coverage of prediction intervals: {shown}.")
 
 

@@ -21,6 +21,7 @@ from causalms.report.style import (
     new_figure,
     require_columns,
 )
+from causalms.tables import fixed, significant
 
 _VERDICT_COLOURS = {"ok": "#009E73", "warning": WARNING, "refusal": "#B00020", "not checked": QUIET}
 _MARKS = {"ok": "o", "warning": "^", "refusal": "X", "not checked": "_"}
@@ -82,7 +83,7 @@ def diagnostics_page(table: pd.DataFrame, arm: str | None = None, title: str = "
     _verdicts(panels[5], verdicts)
     name = str(rows["arm"].iloc[0])
     figure.suptitle(title or f"Counterfactuals under {name}", x=0.02, ha="left", fontsize=10, weight="bold")
-    words = ", ".join(f"{row.diagnostic} {row.value:.3g} {row.verdict}" for row in each_row(verdicts))
+    words = ", ".join(f"{row.diagnostic} {significant(row.value, 3)} {row.verdict}" for row in each_row(verdicts))
     return describe(figure, f"Diagnostics of counterfactuals under {name}: {words}.")
 
 
@@ -147,7 +148,7 @@ def _verdicts(axes: Axes, verdicts: pd.DataFrame) -> None:
     for k, row in enumerate(each_row(verdicts)):
         colour = _VERDICT_COLOURS.get(str(row.verdict), QUIET)
         axes.plot(0.03, -k, _MARKS.get(str(row.verdict), "o"), color=colour, markersize=5)
-        value = "" if pd.isna(row.value) else f" {row.value:.3g}"
+        value = "" if pd.isna(row.value) else f" {significant(row.value, 3)}"
         axes.annotate(f"{row.diagnostic}{value}", (0.06, -k), va="center", fontsize=7)
         axes.annotate(str(row.verdict), (1.06, -k), va="center", ha="right", fontsize=7, color=colour)
 
@@ -192,8 +193,8 @@ def bounds_page(table: pd.DataFrame, title: str = "") -> Figure:
         axes.set(ylabel=f"P({measure})", ylim=(-0.02, None))
         first, last = rows.iloc[0], rows.iloc[-1]
         shown.append(
-            f"{measure} {first['estimate']:.3f} at rho {first['rho']:g} to {last['estimate']:.3f} at rho {last['rho']:g}, "
-            f"bounds {first['lower_bound']:.3f} to {first['upper_bound']:.3f}"
+            f"{measure} {fixed(first['estimate'], 3)} at rho {first['rho']:g} to {fixed(last['estimate'], 3)} at rho "
+            f"{last['rho']:g}, bounds {fixed(first['lower_bound'], 3)} to {fixed(first['upper_bound'], 3)}"
         )
     panels[-1].set_xlabel("Coupling of the two worlds: -1 mirrored, 0 unrelated, 1 shared noise")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=7.5)

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-from causalms.report.formats import each_row, is_ratio
+from causalms.report.formats import each_row
 from causalms.report.style import (
     BAND,
     OBSERVED,
@@ -22,6 +22,7 @@ from causalms.report.style import (
     new_axes,
     require_columns,
 )
+from causalms.tables import fixed, is_ratio, percentage, significant
 
 _TICKS = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 
@@ -82,13 +83,14 @@ def agreement_scatter(table: pd.DataFrame, measure: str = "rate ratio", title: s
     axes.set(xlabel=f"Randomised {measure}", ylabel=f"Simulated {measure}")
     if "correlation" in table.columns and table["correlation"].notna().any():
         axes.annotate(
-            f"correlation {table['correlation'].dropna().iloc[0]:.2f}", (0.97, 0.03), xycoords="axes fraction", ha="right"
+            f"correlation {fixed(table['correlation'].dropna().iloc[0], 2)}", (0.97, 0.03), xycoords="axes fraction", ha="right"
         )
     figure.legend(loc="outside lower center", ncols=1 if table["label"].str.len().max() > 24 else 2, handletextpad=0.3)
     if title:
         axes.set_title(title)
     shown = "; ".join(
-        f"{row.label} simulated {row.simulated_estimate:.3g}, randomised {row.randomised_estimate:.3g}" for row in each_row(table)
+        f"{row.label} simulated {significant(row.simulated_estimate, 3)}, randomised {significant(row.randomised_estimate, 3)}"
+        for row in each_row(table)
     )
     return describe(figure, f"Simulated against randomised {measure} of {len(table)} contrasts: {shown}.")
 
@@ -135,7 +137,7 @@ def count_distribution(table: pd.DataFrame, title: str = "", most: int = 10) -> 
         if "observed_share" in rows.columns:
             panel.plot(rows["count"], rows["observed_share"], "_", color=OBSERVED, markersize=12, markeredgewidth=1.8)
         panel.set(ylabel="", xlabel="")
-        panel.set_title(f"{arm}, mean {means[arm]:.2f}", fontsize=9)
+        panel.set_title(f"{arm}, mean {fixed(means[arm], 2)}", fontsize=9)
     ticks = [f"{count}+" if count == most and table["count"].max() > most else str(count) for count in order]
     panels[-1].set_xticks(range(len(order)), ticks)
     panels[-1].set_xlabel("New or enlarging T2 lesions" + (" (line: observed)" if "observed_share" in columns else ""))
@@ -143,7 +145,7 @@ def count_distribution(table: pd.DataFrame, title: str = "", most: int = 10) -> 
     if title:
         figure.suptitle(title, x=0.02, ha="left", fontsize=10, weight="bold")
     none = capped[capped["count"] == 0].set_index("arm")["share"]
-    shown = "; ".join(f"{arm} none {100 * none.get(arm, 0.0):.0f}%, mean {means[arm]:.2f}" for arm in arms)
+    shown = "; ".join(f"{arm} none {percentage(none.get(arm, 0.0))}, mean {fixed(means[arm], 2)}" for arm in arms)
     return describe(figure, f"Share of patients by count of new lesions: {shown}.")
 
 
@@ -186,9 +188,9 @@ def bounds_over_rho(table: pd.DataFrame, quantity: str, title: str = "") -> Figu
         axes.set_title(title, pad=20)
     first, last = rows.iloc[0], rows.iloc[-1]
     words = (
-        f"{quantity[:1].upper()}{quantity[1:]} over the coupling: {first['estimate']:.3f} at rho {first['rho']:g} to "
-        f"{last['estimate']:.3f} at rho {last['rho']:g}; bounds under every coupling {rows['lower_bound'].min():.3f} to "
-        f"{rows['upper_bound'].max():.3f}."
+        f"{quantity[:1].upper()}{quantity[1:]} over the coupling: {fixed(first['estimate'], 3)} at rho {first['rho']:g} to "
+        f"{fixed(last['estimate'], 3)} at rho {last['rho']:g}; bounds under every coupling "
+        f"{fixed(rows['lower_bound'].min(), 3)} to {fixed(rows['upper_bound'].max(), 3)}."
     )
     return describe(figure, words)
 
@@ -222,5 +224,7 @@ def learning_curve(table: pd.DataFrame, title: str = "", value_label: str = "Los
     if title:
         axes.set_title(title)
     ends = [(name, rows.sort_values("step")["value"]) for name, rows in table.groupby("series", sort=False)]
-    shown = "; ".join(f"{name} from {values.iloc[0]:.3g} to {values.iloc[-1]:.3g}" for name, values in ends)
+    shown = "; ".join(
+        f"{name} from {significant(values.iloc[0], 3)} to {significant(values.iloc[-1], 3)}" for name, values in ends
+    )
     return describe(figure, f"{value_label} over {int(table['step'].max())} steps: {shown}.")

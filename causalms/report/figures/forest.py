@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-from causalms.report.formats import each_row, estimate_and_interval, is_ratio, p_value, text
-from causalms.report.rows import is_simulated, is_transported, origin_of
+from causalms.report.formats import each_row, estimate_and_interval, p_value, text
+from causalms.report.rows import SIMULATED_ACROSS_TRIALS, TRANSPORTED, is_simulated, origin_of
 from causalms.report.style import (
     CYCLE,
     OBSERVED,
@@ -25,6 +25,7 @@ from causalms.report.style import (
     require_columns,
     wrapped,
 )
+from causalms.tables import is_ratio, significant
 
 #: Places for the ticks of a ratio axis, from coarse to fine reading.
 _RATIO_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.33, 0.5, 0.67, 0.8, 1, 1.25, 1.5, 2, 3, 4, 5, 10, 20, 50, 100)
@@ -35,6 +36,10 @@ SOURCES = {
     "shrinkage": (SHRUNKEN, "D", True),
 }
 _ROW_INCHES = 0.36
+
+
+#: Origins of contrasts whose arms no trial randomised together; their marks are open.
+_ACROSS = (TRANSPORTED, SIMULATED_ACROSS_TRIALS)
 
 
 @house_style
@@ -68,12 +73,12 @@ def effect_forest(table: pd.DataFrame, title: str = "") -> Figure:
     measure = str(table["measure"].iloc[0])
     y = np.arange(len(table))
     for place, row in zip(map(float, y), each_row(table), strict=True):
-        _mark(axes, place, row, SIMULATED, "D" if is_simulated(row) else "o", not is_transported(row))
+        _mark(axes, place, row, SIMULATED, "D" if is_simulated(row) else "o", origin_of(row) not in _ACROSS)
         axes.annotate(_shown(row), (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=8.5)
     _finish(axes, y, lines, table, measure, title)
     if not table["randomised"].all():
         _origin_legend(axes, table)
-    names = [f"{label} {_shown(row, '(')}, {_origin_words(row)})" for label, row in zip(labels, each_row(table), strict=True)]
+    names = [f"{label} {_shown(row, '(')}, {origin_of(row).label})" for label, row in zip(labels, each_row(table), strict=True)]
     return describe(figure, f"Forest plot of {len(table)} {measure}{'s' if len(table) > 1 else ''}: {_some(names)}.")
 
 
@@ -138,17 +143,12 @@ def _log_axis(axes: Axes, table: pd.DataFrame) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
 
 
-def _origin_words(row: Any) -> str:
-    """What lies behind a contrast, in the words of its badges."""
-    words = origin_of(row).label
-    return f"{words}, transported" if is_simulated(row) and is_transported(row) else words
-
-
 def _origin_legend(axes: Axes, table: pd.DataFrame) -> None:
-    for words in dict.fromkeys(_origin_words(row) for row in each_row(table)):
-        marker = "D" if words.startswith("simulated") else "o"
-        fill = "white" if "transported" in words else SIMULATED
-        axes.plot([], [], marker, color=SIMULATED, markerfacecolor=fill, markeredgewidth=1.4, markersize=5.5, label=words)
+    """Filled marks: both arms in one trial; open marks: carried across trials; diamonds: simulated."""
+    for origin in dict.fromkeys(origin_of(row) for row in each_row(table)):
+        marker = "D" if origin.label.startswith("simulated") else "o"
+        fill = "white" if origin in _ACROSS else SIMULATED
+        axes.plot([], [], marker, color=SIMULATED, markerfacecolor=fill, markeredgewidth=1.4, markersize=5.5, label=origin.label)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, borderaxespad=0, handletextpad=0.2, columnspacing=1.2)
 
 
@@ -242,5 +242,5 @@ def benchmark_bars(table: pd.DataFrame, value_label: str, title: str = "", bar: 
     axes.set_xlabel(value_label)
     if title:
         axes.set_title(title, pad=14 if bar is not None else 6)
-    shown = ", ".join(f"{row.name} {row.value:.3g}" for row in each_row(table[["name", "value"]]))
+    shown = ", ".join(f"{row.name} {significant(row.value, 3)}" for row in each_row(table[["name", "value"]]))
     return describe(figure, f"Bars of {value_label}: {shown}.")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from causalms.errors import InputError
 from causalms.report.style import WIDTH_INCHES, describe, house_style, new_figure
+from causalms.tables import fixed
 
 _PANELS_PER_ROW = 3
 
@@ -82,7 +83,7 @@ def risk_maps(
     if title:
         figure.suptitle(title, x=0.02, ha="left", fontsize=10, weight="bold")
     words = [
-        f"{arm}, highest voxel risk {np.nanmax(part):.3f}, expected lesion voxels in the slice {np.nansum(part):.2f}"
+        f"{arm}, highest voxel risk {fixed(np.nanmax(part), 3)}, expected lesion voxels in the slice {fixed(np.nansum(part), 2)}"
         for arm, part in ((arm, risk[:, :, z]) for arm, risk in risks.items())
     ]
     return describe(figure, f"Risk maps over axial FLAIR slice {z}: {'; '.join(words)}.")

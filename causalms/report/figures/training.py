@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from causalms.report.style import describe, house_style, new_figure, require_columns
+from causalms.tables import significant
 
 _LABELS = {
     "loss": "training loss",
@@ -47,6 +48,7 @@ def training_log(log: pd.DataFrame) -> Figure:
         axes.plot(part["step"], part[column], marker="o", markersize=3, linewidth=1.2)
         axes.set(xlabel="step", ylabel=_LABELS[column], title=f"{stage} stage")
     words = [
-        f"{stage}, {_LABELS[column]} {log.loc[log['stage'] == stage, column].dropna().iloc[-1]:.3g}" for stage, column in panels
+        f"{stage}, {_LABELS[column]} {significant(log.loc[log['stage'] == stage, column].dropna().iloc[-1], 3)}"
+        for stage, column in panels
     ]
     return describe(figure, f"Training log, last values: {'; '.join(words)}.")
