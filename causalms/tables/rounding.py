@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from decimal import ROUND_FLOOR, Decimal
+from typing import Any
 
 import pandas as pd
 
@@ -29,7 +30,7 @@ def _rounded(value: float, decimals: int) -> Decimal:
     )
 
 
-def fixed(value: float, decimals: int, *, thousands: bool = False) -> str:
+def fixed(value: Any, decimals: int, *, thousands: bool = False) -> str:
     """A number with so many decimals, half away from zero; a zero has no sign.
 
     Parameters
@@ -54,7 +55,7 @@ def fixed(value: float, decimals: int, *, thousands: bool = False) -> str:
     return f"{number:,f}" if thousands else f"{number:f}"
 
 
-def significant(value: float, digits: int) -> str:
+def significant(value: Any, digits: int) -> str:
     """A number with so many significant digits, half away from zero, without closing zeros (Python's format ``g``).
 
     Examples
@@ -68,7 +69,7 @@ def significant(value: float, digits: int) -> str:
     return f"{float(_rounded(value, decimals)):.{digits}g}"
 
 
-def percentage(share: float, decimals: int = 0) -> str:
+def percentage(share: Any, decimals: int = 0) -> str:
     """A share in percent, half away from zero.
 
     Examples
@@ -81,7 +82,7 @@ def percentage(share: float, decimals: int = 0) -> str:
     return f"{_rounded(float(Decimal(repr(float(share))).scaleb(2)), decimals):f}%"
 
 
-def p_value_text(value: float, decimals: int = 4, absent: str = "-") -> str:
+def p_value_text(value: Any, decimals: int = 4, absent: str = "-") -> str:
     """A p-value: so many decimals, and below the smallest of them ``<0.0001``.
 
     Examples

@@ -321,8 +321,8 @@ def test_report_command_writes_the_page(tmp_path: Path, run: Run) -> None:
     ("out", "content", "code", "words"),
     [
         ("report.html", "arm,estimate\nplacebo,1\n", 1, "no columns 'analysis', 'population', 'subgroup'"),
-        ("report.html", "", 1, "not a readable csv table"),
-        ("report.pdf", "arm,estimate\nplacebo,1\n", 2, "a report ends in .html"),
+        ("report.html", "", 1, "the file is empty"),
+        ("report.pdf", "arm,estimate\nplacebo,1\n", 2, "a report is written as .html"),
     ],
 )
 def test_report_command_refuses_what_is_not_a_results_table(

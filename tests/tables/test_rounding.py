@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import numpy as np
@@ -82,10 +83,10 @@ ROOMS = ("effects", "subgroups", "report", "agreement", "calibration", "benefit"
 
 
 def _formats(tree: ast.AST) -> list[str]:
-    """The format specifications of every f-string that fix a number of digits."""
+    """The format specifications of every f-string that fix a number of digits (12 and more tell values apart: names)."""
     values = [node for node in ast.walk(tree) if isinstance(node, ast.FormattedValue) and node.format_spec is not None]
     specs = [ast.unparse(value.format_spec).strip("f'\"") for value in values if value.format_spec is not None]
-    return [spec for spec in specs if "." in spec and spec[-1:] in "fge%"]
+    return [spec for spec in specs if re.search(r"\.\d[fge%]$", spec)]
 
 
 @pytest.mark.parametrize("room", ROOMS)
