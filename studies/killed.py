@@ -141,21 +141,20 @@ class Aftermath:
 
 
 def verbs(inputs: Path, starter: Starter) -> list[Verb]:
-    """Toy sizes of the verbs that work long, on a trial of 12 patients that is made in ``inputs`` first."""
+    """Toy sizes of the verbs that work long, on a trial of 6 patients that is made in ``inputs`` first."""
     if not (inputs / "trial").exists():
-        starter.run(Verb("simulate", ("trial", "--patients", "12", "--seed", "7")), inputs)
+        starter.run(Verb("simulate", ("trial", "--patients", "6", "--seed", "7")), inputs)
         write_table(simulate_trial("pooled", patients=200, seed=7).participants, inputs / "patients.csv")
         outcome = ("--outcome", "net2_lesions_week96", "--reference", ARMS[0], "--pool-trials")
         starter.run(Verb("effects", ("patients.csv", *outcome, "--out", "effects.csv")), inputs)
     trial, worlds = str(inputs / "trial"), ("--do", ARMS[0], "--do", ARMS[-1])
     return [
-        Verb("simulate", ("trial", "--patients", "24", "--workers", "2")),
+        Verb("simulate", ("trial", "--patients", "8", "--workers", "2")),
         Verb("train", (trial, "--out", "model.safetensors", "--config", "tiny")),
-        Verb("query", (trial, *worlds, "--draws", "2", "--workers", "2", "--out", "draws.parquet")),
-        Verb("forecast", (trial, "--participant", "sub-0001", "--participant", "sub-0002", "--arm", ARMS[0], "--draws", "2",
-                          "--masks", "--out", "forecast")),
+        Verb("query", (trial, *worlds, "--draws", "1", "--workers", "2", "--out", "draws.parquet")),
+        Verb("forecast", (trial, "--participant", "sub-0001", "--arm", ARMS[0], "--draws", "1", "--masks", "--out", "forecast")),
         Verb("report", ("report.html", str(inputs / "effects.csv"), "--table", str(inputs / "patients.csv"))),
-    ]  # fmt: skip
+    ]
 
 
 def undisturbed(verb: Verb, folder: Path, starter: Starter) -> Undisturbed:
@@ -235,8 +234,8 @@ def _whole(folder: Path, file: Path, expected: Undisturbed) -> bool:
         return False
 
 
-def killed_table(inputs: Path, kills: int, seed: int, only: tuple[str, ...] = ()) -> pd.DataFrame:
-    """One row a verb and signal: what ``kills`` kills left."""
+def killed_table(inputs: Path, kills: int, seed: int, only: tuple[str, ...] = (), out: Path | None = None) -> pd.DataFrame:
+    """One row a verb and signal: what ``kills`` kills left; rows are written to ``out`` as they come."""
     rng, rows = np.random.default_rng(seed), []
     with Starter() as starter, tqdm(desc="kills", unit="kill", disable=None) as bar:
         for verb in [verb for verb in verbs(inputs, starter) if not only or verb.name in only]:
@@ -247,7 +246,8 @@ def killed_table(inputs: Path, kills: int, seed: int, only: tuple[str, ...] = ()
                     aftermaths.append(kill_once(verb, expected, inputs / "killed", signal.Signals[name], moment, starter))
                     bar.update()
                 rows.append({"verb": verb.name, "signal": name, "seconds": round(expected.seconds, 1), **_counts(aftermaths)})
-                tqdm.write(str(rows[-1]), file=sys.stderr)
+                if out is not None:
+                    write_table(pd.DataFrame(rows), out)
     return pd.DataFrame(rows)
 
 
@@ -263,8 +263,7 @@ def _counts(aftermaths: list[Aftermath]) -> dict[str, int]:
 @seed_option(1)
 def main(out: Path, kills: int, only: tuple[str, ...], seed: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        table = killed_table(Path(folder), kills, seed, only)
-    write_table(table, out / "killed.csv")
+        table = killed_table(Path(folder), kills, seed, only, out / "killed.csv")
     click.echo(table.to_string(index=False))
 
 

@@ -1,0 +1,83 @@
+"""Workers end with the run that started them, and a worker that dies is one line that says how to go on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import joblib
+import pytest
+
+from causalms.errors import WorkerError
+from causalms.workers import results_in_order
+from studies.killed import MARK, still_running
+from tests.conftest import files_in
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
+
+WORKS = """
+import sys, time, joblib
+from causalms.workers import results_in_order
+def work(number):
+    print("working", flush=True)
+    time.sleep(120)
+list(results_in_order((joblib.delayed(work)(n) for n in range(4)), 2, "run it again"))
+"""
+
+
+def _dies(number: int) -> int:
+    if number == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def test_worker_that_is_killed_is_one_error_that_says_how_to_go_on() -> None:
+    with pytest.raises(WorkerError, match=r"a worker process died \(killed, .*\); the same command goes on where it stopped"):
+        list(results_in_order((joblib.delayed(_dies)(n) for n in range(3)), 2, "the same command goes on where it stopped"))
+    assert list(results_in_order((joblib.delayed(abs)(n) for n in (-1, -2)), 2, "")) == [1, 2]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+def test_workers_end_with_the_process_that_started_them(tmp_path: Path, number: signal.Signals) -> None:
+    mark = uuid.uuid4().hex
+    (tmp_path / "work.py").write_text(WORKS)
+    parent = subprocess.Popen(
+        [sys.executable, str(tmp_path / "work.py")],
+        env={**os.environ, MARK: mark},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == b"working\n"
+    assert still_running(mark, patience=0) >= 3
+    parent.send_signal(number)
+    parent.wait()
+    assert still_running(mark, patience=20) == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "workers"), [(signal.SIGTERM, 143, 2), (signal.SIGHUP, 129, 1), (signal.SIGINT, 130, 1)]
+)
+def test_signal_ends_a_run_in_one_line_and_nothing_is_left(
+    tmp_path: Path, number: signal.Signals, code: int, workers: int
+) -> None:
+    mark = uuid.uuid4().hex
+    words = [sys.executable, "-m", "causalms", "simulate", "trial", "--patients", "3000", "--workers", str(workers)]
+    process = subprocess.Popen(
+        words, cwd=tmp_path, env={**os.environ, MARK: mark}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    while not list(tmp_path.glob(".writing-*/trial/sub-*")):
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(number)
+    _, error = process.communicate()
+    assert process.returncode == code
+    who = "the user" if number == signal.SIGINT else number.name
+    assert error.decode().splitlines()[-1] == f"error: stopped by {who}; nothing half-written was left behind"
+    assert files_in(tmp_path) == []
+    assert still_running(mark, patience=20) == 0
