@@ -1,6 +1,6 @@
 """What killed runs leave: verbs stopped by SIGKILL or SIGTERM at random moments, then run again.
 
-python -m studies.killed --out results [--kills 10] [--seed 1] [--verb simulate ...]
+python -m studies.killed --out results [--kills 10] [--seed 1] [--verb simulate ...] [--work folder]
 
 Each kill is of the process that was started, never of its workers, at a moment drawn uniformly from the time that an undisturbed
 run takes. Counted are files that stand under their final name and are not whole, processes that outlive the killed one by more
@@ -142,19 +142,24 @@ class Aftermath:
 
 def verbs(inputs: Path, starter: Starter) -> list[Verb]:
     """Toy sizes of the verbs that work long, on a trial of 6 patients that is made in ``inputs`` first."""
-    if not (inputs / "trial").exists():
+    if not (inputs / "effects.csv").exists():
         starter.run(Verb("simulate", ("trial", "--patients", "6", "--seed", "7")), inputs)
-        write_table(simulate_trial("pooled", patients=200, seed=7).participants, inputs / "patients.csv")
-        outcome = ("--outcome", "net2_lesions_week96", "--reference", ARMS[0], "--pool-trials")
-        starter.run(Verb("effects", ("patients.csv", *outcome, "--out", "effects.csv")), inputs)
+        _made_up_patients().to_csv(inputs / "patients.csv", index=False)
+        starter.run(Verb("effects", ("patients.csv", "--outcome", "lesions", "--reference", "a", "--out", "effects.csv")), inputs)
     trial, worlds = str(inputs / "trial"), ("--do", ARMS[0], "--do", ARMS[-1])
     return [
-        Verb("simulate", ("trial", "--patients", "8", "--workers", "2")),
-        Verb("train", (trial, "--out", "model.safetensors", "--config", "tiny")),
-        Verb("query", (trial, *worlds, "--draws", "1", "--workers", "2", "--out", "draws.parquet")),
-        Verb("forecast", (trial, "--participant", "sub-0001", "--arm", ARMS[0], "--draws", "1", "--masks", "--out", "forecast")),
         Verb("report", ("report.html", str(inputs / "effects.csv"), "--table", str(inputs / "patients.csv"))),
+        Verb("forecast", (trial, "--participant", "sub-0001", "--arm", ARMS[0], "--draws", "1", "--masks", "--out", "forecast")),
+        Verb("simulate", ("trial", "--patients", "8", "--workers", "2")),
+        Verb("query", (trial, *worlds, "--draws", "1", "--workers", "2", "--out", "draws.parquet")),
+        Verb("train", (trial, "--out", "model.safetensors", "--config", "tiny")),
     ]
+
+
+def _made_up_patients() -> pd.DataFrame:
+    rng, arms = np.random.default_rng(7), np.repeat(["a", "b", "c"], 50)
+    counts = rng.poisson(np.repeat([3.0, 2.0, 1.0], 50))
+    return pd.DataFrame({"participant_id": [f"p{number}" for number in range(150)], "arm": arms, "lesions": counts})
 
 
 def undisturbed(verb: Verb, folder: Path, starter: Starter) -> Undisturbed:
@@ -260,9 +265,17 @@ def _counts(aftermaths: list[Aftermath]) -> dict[str, int]:
 @out_option
 @click.option("--kills", default=10, show_default=True, help="Of every verb by each signal.")
 @click.option("--verb", "only", multiple=True, help="Only these; may be repeated.")
+@click.option(
+    "--work",
+    type=click.Path(path_type=Path),
+    help="Folder of the runs; a trial, patients.csv and effects.csv that lie there are taken.",
+)
 @seed_option(1)
-def main(out: Path, kills: int, only: tuple[str, ...], seed: int) -> None:
-    with tempfile.TemporaryDirectory() as folder:
+def main(out: Path, kills: int, only: tuple[str, ...], work: Path | None, seed: int) -> None:
+    with tempfile.TemporaryDirectory(dir=work) as folder:
+        for name in ("trial", "patients.csv", "effects.csv"):
+            if work is not None and (work / name).exists():
+                (Path(folder) / name).symlink_to((work / name).resolve())
         table = killed_table(Path(folder), kills, seed, only, out / "killed.csv")
     click.echo(table.to_string(index=False))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -278,7 +279,7 @@ def _one_patient(
     participant_id: str,
     folder: Path | None,
 ) -> pd.DataFrame:
-    part = None if folder is None else folder / f"{quote(participant_id, safe='')}.parquet"  # an id is never a path
+    part = None if folder is None else folder / _part_name(trial, participant_id)
     if part is not None and (known := _finished(part)) is not None:
         return known
     with on_one_thread():
@@ -288,6 +289,13 @@ def _one_patient(
         with whole_file(part) as beside:
             table.to_parquet(beside, index=False)
     return table
+
+
+def _part_name(trial: Any, participant_id: str) -> str:
+    """File of a finished patient: of other scans than those it was answered from it has another name, and is not taken."""
+    stamp = getattr(getattr(trial, "source", None), "stamp", None)
+    scans = "" if stamp is None else "." + hashlib.sha256(stamp(participant_id).encode()).hexdigest()[:12]
+    return f"{quote(participant_id, safe='')}{scans}.parquet"  # an id is never a path
 
 
 def on_one_thread() -> AbstractContextManager[None]:

@@ -50,20 +50,30 @@ def command(
       causalms forecast my_study --out forecast --participant sub-01 --arm placebo --arm DRUG --week 96 --masks
     """  # noqa: D301
     import pandas as pd
+    from tqdm import tqdm
 
     from causalms.files import whole_folder
     from causalms.generator import Generator, MapFolder, forecast_patient
     from causalms.report import figures
     from causalms.tables import write_table
-    from causalms.trials import load_trial
+    from causalms.trials import load_trial, resample_trial
 
     generator = Generator.load(model)
+    for arm in arms:
+        generator.arm_index(arm)
+    generator.check_week(week)
     loaded = load_trial(trial, participants or None, baseline=baseline, follow_ups=False)
     chosen = tuple(loaded.participants["participant_id"])
     wanted = arms or generator.arms
     tables: list[pd.DataFrame] = []
     notes: list[str] = []
     with whole_folder(out) as folder:
+        if (
+            len(chosen) > 1
+        ):  # a scan that cannot be used is refused before the first patient's forecast, not after the last but one
+            on_grid = resample_trial(loaded, generator.space)
+            for participant_id in tqdm(chosen, desc="reading scans", unit="patient", disable=None):
+                generator.encode(on_grid, participant_id)
         for participant_id in chosen:
             into = folder / participant_id
             into.mkdir()

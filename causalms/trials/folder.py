@@ -12,6 +12,7 @@ import numpy as np
 
 from causalms.errors import InputError, named_arguments
 from causalms.trials.bids import (
+    LESIONS,
     find,
     image_path,
     mask_path,
@@ -59,6 +60,13 @@ class FolderSource:
         """The first baseline image of a participant, for messages."""
         files = (image_file(self.root, participant_id, modality, self.baseline[participant_id]) for modality in MODALITIES)
         return str(next((file for file in files if file is not None), participant_id))
+
+    def stamp(self, participant_id: str) -> str:
+        """Names, sizes and times of change of all files of a participant: another text where any of them was changed."""
+        files = [
+            file for base in (self.root, self.root / LESIONS) for file in (base / participant_id).rglob("*") if file.is_file()
+        ]
+        return "\n".join(f"{file} {(here := file.stat()).st_size} {here.st_mtime_ns}" for file in sorted(files))
 
     def mask(self, participant_id: str, kind: str, week: int) -> np.ndarray | None:
         """Mask, bool; None if there is none."""

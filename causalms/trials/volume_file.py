@@ -15,6 +15,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.freesurfer import MGHImage
+from nibabel.imageglobals import LoggingOutputSuppressor
 from nibabel.spatialimages import HeaderDataError
 
 from causalms.errors import InputError
@@ -114,7 +115,7 @@ def _parsed(path: Path, content: bytes) -> nib.spatialimages.SpatialImage:
     else:
         kind = nib.Nifti2Image if content[:4] in (b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c") else nib.Nifti1Image
     try:
-        with nib.imageglobals.LoggingOutputSuppressor():
+        with LoggingOutputSuppressor():
             return kind.from_bytes(content)
     except BROKEN as error:
         raise damaged(path, f"not a {'FreeSurfer' if kind is MGHImage else 'NIfTI'} file", error) from error

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,8 @@ import pytest
 
 from causalms.causal import CausalModel, NegativeBinomialMechanism
 from causalms.causal import sampling as answers
+from causalms.errors import InputError
+from causalms.trials.folder import FolderSource
 
 
 @pytest.fixture
@@ -212,3 +215,37 @@ def test_a_query_killed_for_real_goes_on_and_leaves_no_hidden_file(file, table, 
     assert sorted(p.name for p in tmp_path.iterdir()) == ["draws.csv", "draws.queries.json", "participants.csv"]
     whole = CausalModel.fit_counts(pd.read_csv(file)).do(table, ["placebo", "ocrelizumab"], draws=400)
     assert pd.read_csv(out)["net2_lesions"].tolist() == whole["net2_lesions"].tolist()
+
+
+def test_patients_finished_before_a_refusal_are_kept_and_not_asked_again(file, table, tmp_path, run, monkeypatch):
+    out, original, last = tmp_path / "d.csv", answers.patient_rows, table["participant_id"].iloc[-1]
+    asked = ["query", file, "--do", "placebo", "--draws", 2, "--model", "counts", "--out", out]
+
+    def refuse_the_last(*arguments):
+        if arguments[-1] == last:
+            raise InputError(f"{last}: its scan is broken; export it again")
+        return original(*arguments)
+
+    monkeypatch.setattr(answers, "patient_rows", refuse_the_last)
+    code, printed, error = run(*asked)
+    assert code == 1
+    assert f"{len(table) - 1} finished patients are kept in" in error
+    assert error.count("\n") == 1
+    again = []
+    monkeypatch.setattr(answers, "patient_rows", lambda *a: (again.append(a[-1]), original(*a))[1])
+    assert run(*asked).code == 0
+    assert again == [last]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["d.csv", "d.queries.json", "participants.csv"]
+
+
+def test_finished_patient_is_not_taken_when_its_scans_have_changed(tmp_path):
+    trial = SimpleNamespace(source=FolderSource(tmp_path, None, {}))
+    scan = tmp_path / "derivatives" / "lesions" / "sub-1" / "mask.nii.gz"
+    scan.parent.mkdir(parents=True)
+    scan.write_bytes(b"one")
+    names = {answers._part_name(trial, "sub-1")}
+    names.add(answers._part_name(trial, "sub-1"))
+    assert len(names) == 1
+    scan.write_bytes(b"other")
+    names.add(answers._part_name(trial, "sub-1"))
+    assert len(names) == 2
