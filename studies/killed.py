@@ -31,7 +31,6 @@ import pandas as pd
 from tqdm import tqdm
 
 from causalms.generator.checkpoint import read_checkpoint
-from causalms.phantom import simulate_trial
 from causalms.tables import write_table
 from studies.common import ARMS, out_option, seed_option
 
