@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import pandas as pd
@@ -41,20 +41,7 @@ if TYPE_CHECKING:
     help="Simulated against randomised effects (.png, .svg or .pdf).",
 )
 @text_options
-def command(
-    draws: str,
-    observed: str | None,
-    participants: str | None,
-    published: bool,
-    margin: float,
-    measure: str,
-    week: float | None,
-    reference: str | None,
-    level: float,
-    out: Path | None,
-    table_out: Path | None,
-    figure: Path | None,
-) -> None:
+def command(out: Path | None, table_out: Path | None, figure: Path | None, **options: Any) -> None:
     """Agreement of the simulated effects in DRAWS with the randomised effects of the observed trials.
 
     --published also compares with published contrasts (verified numbers of the same outcome), the simulated patients weighted
@@ -65,10 +52,10 @@ def command(
       causalms agree draws.parquet --observed trial/ --margin 1.25 --out agreement.csv --figure agreement.png
       causalms agree draws.parquet --published --participants trial/participants.tsv --out published.csv
     """  # noqa: D301
-    options = _Options(draws, observed, participants, published, measure, week, reference, margin, level)
-    if figure is not None and observed is None:
+    compared = _Options(**options)
+    if figure is not None and compared.observed is None:
         raise UsageError(f"--figure {figure}: draws the randomised contrasts of --observed; give it or leave out --figure")
-    agreements, results = _agreements(options)
+    agreements, results = _agreements(compared)
     if figure is not None:
         _draw(agreements[0], figure)
     if out:

@@ -5,7 +5,7 @@ Patients are the rows and arms the columns of every array; intervals are percent
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,9 +14,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from causalms.calibration.pit import pit_ends, pit_histogram
+from causalms.calibration import pit_ends, pit_histogram
 from causalms.errors import InputError
 from causalms.stats import Array, CountLaw, DrawsLaw, NegativeBinomialLaw, score
+
+Rows = NDArray[np.intp]
+Measure = Callable[[Rows], Array]
 
 
 @dataclass(frozen=True)
@@ -96,83 +99,117 @@ def judge(law: CountLaw, known: KnownOutcomes, repetitions: int = 500, seed: int
     >>> log_rate = rng.normal(size=(200, 1)) + np.log([2.0, 1.0])
     >>> counts = rng.poisson(rng.gamma(0.8, 1 / 0.8, (200, 1)) * np.exp(log_rate))
     >>> known = KnownOutcomes(("placebo", "drug"), log_rate, counts, rng.integers(2, size=200), rng.random(200) < 0.5, 0.8)
-    >>> found = judge(NegativeBinomialLaw(known.rate.ravel(), [0.8] * 400), known, 50).set_index(["measure", "arm"])["estimate"]
-    >>> [round(float(found[row]), 2) for row in (("mean ratio", "drug"), ("R2 of log rate", ""), ("PEHE", ""))]
+    >>> scores = judge(NegativeBinomialLaw(known.rate.ravel(), [0.8] * 400), known, 50).set_index(["measure", "arm"])["estimate"]
+    >>> [round(float(scores[row]), 2) for row in (("mean ratio", "drug"), ("R2 of log rate", ""), ("PEHE", ""))]
     [1.0, 1.0, 0.0]
     """
     patients, arms = known.counts.shape
     if law.n != patients * arms:
         raise InputError(f"forecasts for {law.n} rows; expected {patients} patients x {arms} arms")
-    if isinstance(law, DrawsLaw):  # half a lesion over all draws, so that no logarithm is of zero
-        log_mean = np.log(law.mean + 0.5 / law.draws.shape[1]).reshape(patients, arms)
-    else:
-        log_mean = np.log(np.maximum(law.mean, 1e-9)).reshape(patients, arms)
-    mean, variance = law.mean.reshape(patients, arms), law.variance.reshape(patients, arms)
-    activity, y = law.activity.reshape(patients, arms), known.counts.ravel()
-    true_law = NegativeBinomialLaw(known.rate.ravel(), np.full(patients * arms, known.size))
-    low, high = pit_ends(law, y)
-    inside = (np.minimum(high, 0.95) - np.maximum(low, 0.05)).clip(0) / np.maximum(high - low, 1e-300)
-    scores = {label: score(name, law, y).reshape(patients, arms) for label, name in _SCORES.items()}
-    scores["coverage of 90% intervals"] = inside.reshape(patients, arms)
-    if not isinstance(law, DrawsLaw):
-        scores["the same, expected under the true law"] = expected_coverage(law, true_law, 0.9).reshape(patients, arms)
-
-    def ratio(rows: NDArray[np.intp]) -> Array:
-        return np.asarray(mean[rows].mean(0) / known.rate[rows].mean(0))
-
-    def part(rows: NDArray[np.intp], wanted: bool) -> Array:
-        own = ratio(rows[known.marker[rows] == wanted])
-        return own / own[0]
-
-    def r2(rows: NDArray[np.intp]) -> Array:
-        true, own = known.log_rate[rows], log_mean[rows]
-        error = own - own.mean(0) - true + true.mean(0)
-        return np.asarray(1 - (error**2).mean(0) / true.var(0))
-
-    def pehe(rows: NDArray[np.intp]) -> Array:
-        error = (mean - mean[:, :1] - known.rate + known.rate[:, :1])[rows, 1:]
-        return np.array([np.sqrt((error**2).mean())])
-
-    def total_variance(rows: NDArray[np.intp]) -> Array:
-        true = true_law.variance.reshape(patients, arms)[rows].mean(0) + known.rate[rows].var(0)
-        return np.asarray((variance[rows].mean(0) + mean[rows].var(0)) / true)
-
-    def zeros(rows: NDArray[np.intp]) -> Array:
-        return np.asarray((1 - activity[rows]).mean(0) / (1 - true_law.activity.reshape(patients, arms)[rows]).mean(0))
-
-    def auc(rows: NDArray[np.intp]) -> Array:
-        active = known.counts[rows].ravel() > 0
-        one_class = active.all() or not active.any()
-        return np.array([np.nan if one_class else roc_auc_score(active, activity[rows].ravel())])
-
-    by_arm: dict[str, Callable[[NDArray[np.intp]], Array]] = {
-        "mean ratio": ratio,
-        "rate ratio / truth": lambda rows: ratio(rows) / ratio(rows)[0],
-        "rate ratio / truth, marker positive": lambda rows: part(rows, True),
-        "rate ratio / truth, marker negative": lambda rows: part(rows, False),
-        "R2 of log rate, by arm": r2,
-        "variance / truth": total_variance,
-        "share of zeros / truth": zeros,
-    }
-    overall: dict[str, Callable[[NDArray[np.intp]], Array]] = {
-        "R2 of log rate": lambda rows: r2(rows).mean(keepdims=True),
-        "PEHE": pehe,
-        "AUC of activity": auc,
-        **{label: partial(_mean, of) for label, of in scores.items()},
-    }
-    everyone = np.arange(patients)
+    forecast = _Forecast.of(law, known)
     samples = np.random.default_rng(seed).integers(patients, size=(repetitions, patients))
     rows = []
-    for functions, labels in ((by_arm, known.arms), (overall, ("",))):
+    for functions, labels in ((forecast.by_arm, known.arms), (forecast.overall, ("",))):
         for measure, function in functions.items():
             with np.errstate(invalid="ignore", divide="ignore"):
-                estimate = function(everyone)
+                estimate = function(np.arange(patients))
                 ends = np.nanquantile([function(sample) for sample in samples], [0.025, 0.975], axis=0)
             rows += [(measure, label, *values, patients) for label, *values in zip(labels, estimate, *ends, strict=True)]
     own = np.arange(patients) * arms + known.randomised
-    p_value = pit_histogram(law.take(own), y[own], repetitions=repetitions, seed=seed).p_value
+    p_value = pit_histogram(law.take(own), known.counts.ravel()[own], repetitions=repetitions, seed=seed).p_value
     rows.append(("PIT p-value", "", p_value, np.nan, np.nan, patients))
     return pd.DataFrame(rows, columns=["measure", "arm", "estimate", "lower", "upper", "patients"])
+
+
+@dataclass(frozen=True)
+class _Forecast:
+    """Means, variances, activity probabilities and scores of a law, (patients, arms), beside the truth.
+
+    Every measure is a function of the rows of a bootstrap sample.
+    """
+
+    known: KnownOutcomes
+    mean: Array
+    log_mean: Array
+    variance: Array
+    activity: Array
+    true_variance: Array
+    true_activity: Array
+    scores: Mapping[str, Array]
+
+    @classmethod
+    def of(cls, law: CountLaw, known: KnownOutcomes) -> _Forecast:
+        shape, y = known.counts.shape, known.counts.ravel()
+        if isinstance(law, DrawsLaw):  # half a lesion over all draws, so that no logarithm is of zero
+            log_mean = np.log(law.mean + 0.5 / law.draws.shape[1])
+        else:
+            log_mean = np.log(np.maximum(law.mean, 1e-9))
+        true_law = NegativeBinomialLaw(known.rate.ravel(), np.full(y.size, known.size))
+        low, high = pit_ends(law, y)
+        scores = {label: score(name, law, y) for label, name in _SCORES.items()}
+        scores["coverage of 90% intervals"] = (np.minimum(high, 0.95) - np.maximum(low, 0.05)).clip(0) / np.maximum(
+            high - low, 1e-300
+        )
+        if not isinstance(law, DrawsLaw):
+            scores["the same, expected under the true law"] = expected_coverage(law, true_law, 0.9)
+        arrays = (law.mean, log_mean, law.variance, law.activity, true_law.variance, true_law.activity)
+        return cls(
+            known,
+            *(array.reshape(shape) for array in arrays),
+            {label: values.reshape(shape) for label, values in scores.items()},
+        )
+
+    @property
+    def by_arm(self) -> dict[str, Measure]:
+        """Measures with one value an arm."""
+        return {
+            "mean ratio": self.mean_ratio,
+            "rate ratio / truth": self.rate_ratio,
+            "rate ratio / truth, marker positive": lambda rows: self.rate_ratio(rows[self.known.marker[rows]]),
+            "rate ratio / truth, marker negative": lambda rows: self.rate_ratio(rows[~self.known.marker[rows]]),
+            "R2 of log rate, by arm": self.r2,
+            "variance / truth": self.total_variance,
+            "share of zeros / truth": self.zeros,
+        }
+
+    @property
+    def overall(self) -> dict[str, Measure]:
+        """Measures over all arms."""
+        return {
+            "R2 of log rate": lambda rows: self.r2(rows).mean(keepdims=True),
+            "PEHE": self.pehe,
+            "AUC of activity": self.auc,
+            **{label: partial(_mean, values) for label, values in self.scores.items()},
+        }
+
+    def mean_ratio(self, rows: Rows) -> Array:
+        return np.asarray(self.mean[rows].mean(0) / self.known.rate[rows].mean(0))
+
+    def rate_ratio(self, rows: Rows) -> Array:
+        ratio = self.mean_ratio(rows)
+        return ratio / ratio[0]
+
+    def r2(self, rows: Rows) -> Array:
+        true, own = self.known.log_rate[rows], self.log_mean[rows]
+        error = own - own.mean(0) - true + true.mean(0)
+        return np.asarray(1 - (error**2).mean(0) / true.var(0))
+
+    def pehe(self, rows: Rows) -> Array:
+        rate = self.known.rate
+        error = (self.mean - self.mean[:, :1] - rate + rate[:, :1])[rows, 1:]
+        return np.array([np.sqrt((error**2).mean())])
+
+    def total_variance(self, rows: Rows) -> Array:
+        true = self.true_variance[rows].mean(0) + self.known.rate[rows].var(0)
+        return np.asarray((self.variance[rows].mean(0) + self.mean[rows].var(0)) / true)
+
+    def zeros(self, rows: Rows) -> Array:
+        return np.asarray((1 - self.activity[rows]).mean(0) / (1 - self.true_activity[rows]).mean(0))
+
+    def auc(self, rows: Rows) -> Array:
+        active = self.known.counts[rows].ravel() > 0
+        one_class = active.all() or not active.any()
+        return np.array([np.nan if one_class else roc_auc_score(active, self.activity[rows].ravel())])
 
 
 def expected_coverage(law: CountLaw, true_law: CountLaw, level: float) -> Array:
@@ -202,7 +239,7 @@ def expected_coverage(law: CountLaw, true_law: CountLaw, level: float) -> Array:
     return np.asarray(ends[1] - ends[0])
 
 
-def _mean(values: Array, rows: NDArray[np.intp]) -> Array:
+def _mean(values: Array, rows: Rows) -> Array:
     return np.array([values[rows].mean()])
 
 
