@@ -20,6 +20,7 @@ import pandas as pd
 
 from causalms.benefit import (
     Benefit,
+    Comparison,
     Inference,
     benefit,
     benefit_curves,
@@ -37,7 +38,7 @@ from causalms.phantom.covariates import draw_baseline, terms
 from causalms.tables import write_table
 from studies.common import out_option, seed_option
 
-ARMS = {"outcome": "lesions", "drug": "drug", "reference": "placebo"}
+ARMS = Comparison(outcome="lesions", drug="drug", reference="placebo")
 FORMULA = "log_gd + age + log_t2 + relapses"
 SHARES = (1.0, 0.75, 0.5, 0.3, 0.2)
 CAP = 0.3
@@ -170,13 +171,13 @@ def repetition(people: pd.DataFrame, kind: str, patients: int, seed: int, redraw
     trial = drawn_trial(people, patients, rng, ("placebo", "drug"))
     if kind == "cross-fitted":
         outside = people.assign(participant_id=-1 - np.arange(len(people)))
-        told = cross_fit(trial, **ARMS, covariates=FORMULA, seed=seed, outside=outside)
+        told = cross_fit(trial, ARMS, FORMULA, seed=seed, outside=outside)
         beyond = told.iloc[patients:]
         score = (beyond["under_reference"] - beyond["under_drug"]).to_numpy()
     else:
         told = trial[["participant_id", "under_reference", "under_drug"]]
         score = (people["under_reference"] - people["under_drug"]).to_numpy()
-    data = benefit(trial, told, **ARMS) if kind == "fixed" else cross_fitted_benefit(trial, **ARMS, covariates=FORMULA, seed=seed)
+    data = benefit(trial, told, ARMS) if kind == "fixed" else cross_fitted_benefit(trial, ARMS, FORMULA, seed=seed)
     inference = Inference(redraws=redraws)
     yield from intervals(data, people, score, inference)
     if kind == "fixed":

@@ -7,13 +7,14 @@ from causalms.benefit.cross_fitting import cross_fit, cross_fitted_benefit
 from causalms.benefit.curves import benefit_curves
 from causalms.benefit.heterogeneity import benefit_groups, best_linear_predictor, ranking
 from causalms.benefit.policy import Policies, policy_value, who_is_treated
-from causalms.benefit.predict import Benefit, benefit, predict_from_draws
+from causalms.benefit.predict import Benefit, Comparison, benefit, predict_from_draws
 from causalms.benefit.statistics import Inference
 from causalms.benefit.treatment_choice import Choice, choose_treatment
 
 __all__ = [
     "Benefit",
     "Choice",
+    "Comparison",
     "Inference",
     "Policies",
     "benefit",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pandas as pd
 
@@ -11,7 +10,7 @@ from causalms.benefit.cross_fitting import cross_fitted_benefit
 from causalms.benefit.curves import benefit_curves
 from causalms.benefit.heterogeneity import benefit_groups, best_linear_predictor, ranking
 from causalms.benefit.policy import Policies, policy_value
-from causalms.benefit.predict import Benefit, benefit, benefit_row, predict_from_draws
+from causalms.benefit.predict import Benefit, Comparison, benefit, benefit_row, predict_from_draws
 from causalms.benefit.statistics import Inference, Statistic
 from causalms.errors import CausalmsError, InputError, RefusalError, named_arguments
 from causalms.tables import ResultRow, percentage, results_table, significant
@@ -76,12 +75,12 @@ def who_benefits(
     for trial, rows, drug in _comparisons(people, reference, arm, outcome):
         who = f"patients of {trial} randomised to {drug} or {reference}" if trial else ""
         try:
-            names: dict[str, Any] = {"outcome": outcome, "drug": drug, "reference": reference, "arm": arm, "population": who}
+            comparison = Comparison(outcome=outcome, drug=drug, reference=reference, arm=arm, population=who)
             if draws is not None:
                 own = draws[draws["trial"].astype(str) == trial] if trial and "trial" in draws else draws
-                data = benefit(rows, predict_from_draws(own, drug=drug, reference=reference, week=week), **names)
+                data = benefit(rows, predict_from_draws(own, drug=drug, reference=reference, week=week), comparison)
             elif covariates:
-                data = cross_fitted_benefit(rows, **names, covariates=covariates, seed=inference.seed)
+                data = cross_fitted_benefit(rows, comparison, covariates, seed=inference.seed)
             else:
                 raise InputError("benefit: nothing predicts; give draws, or covariates for a cross-fitted prediction")
             tables.append(benefit_results(data, policies, inference))

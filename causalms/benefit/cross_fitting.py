@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalms.benefit.predict import Benefit, benefit
+from causalms.benefit.predict import Benefit, Comparison, benefit
 from causalms.benefit.redraws import Floats
 from causalms.errors import InputError, UsageError
 from causalms.stats import Batch, fit_batch, fit_or_limit
@@ -68,37 +67,12 @@ def balanced_folds(treated: NDArray[np.bool_], folds: int, rng: np.random.Genera
 
 
 def cross_fitted_benefit(
-    people: pd.DataFrame,
-    *,
-    outcome: str,
-    drug: str,
-    reference: str,
-    covariates: str,
-    arm: str = "arm",
-    folds: int = 5,
-    seed: int = 0,
-    population: str = "",
+    people: pd.DataFrame, comparison: Comparison, covariates: str, *, folds: int = 5, seed: int = 0
 ) -> Benefit:
     """Predict the benefit by :func:`cross_fit` and join it to the outcomes; redrawn trials learn their predictions anew.
 
     Intervals from :func:`causalms.benefit.benefit` alone take the predictions as given before the trial; here they also
-    hold what comes of having learned them from its outcomes.
-
-    Parameters
-    ----------
-    people, outcome, drug, reference, covariates, arm, folds, seed
-        As for :func:`cross_fit`.
-    population : str
-        Its name in results.
-
-    Returns
-    -------
-    Benefit
-
-    Raises
-    ------
-    InputError, RefusalError, UsageError, ConvergenceError
-        Those of :func:`cross_fit` and :func:`causalms.benefit.benefit`.
+    hold what comes of having learned them from its outcomes.  Arguments and errors are those of :func:`cross_fit`.
 
     Examples
     --------
@@ -106,24 +80,20 @@ def cross_fitted_benefit(
     >>> rng = np.random.default_rng(1)
     >>> people = pd.DataFrame({"participant_id": range(80), "arm": ["p", "d"] * 40, "age": rng.uniform(20, 60, 80)})
     >>> people["y"] = rng.poisson(np.where(people["arm"] == "p", 4, 1))
-    >>> data = cross_fitted_benefit(people, outcome="y", drug="d", reference="p", covariates="age")
+    >>> data = cross_fitted_benefit(people, Comparison(outcome="y", drug="d", reference="p"), "age")
     >>> data.n, data.learner.folds, data.redraws(20).law_score.shape
     (80, 5, (20, 80))
     """
-    names: dict[str, Any] = {"outcome": outcome, "drug": drug, "reference": reference, "arm": arm}
-    predictions = cross_fit(people, **names, covariates=covariates, folds=folds, seed=seed)
-    data = benefit(people, predictions, **names, population=population)
-    return replace(data, learner=Learner(_covariates(_analysed(people, outcome, drug, reference, arm), covariates), folds))
+    predictions = cross_fit(people, comparison, covariates, folds=folds, seed=seed)
+    data = benefit(people, predictions, comparison)
+    return replace(data, learner=Learner(_covariates(comparison.patients(people), covariates), folds))
 
 
 def cross_fit(
     people: pd.DataFrame,
-    *,
-    outcome: str,
-    drug: str,
-    reference: str,
+    comparison: Comparison,
     covariates: str,
-    arm: str = "arm",
+    *,
     folds: int = 5,
     seed: int = 0,
     outside: pd.DataFrame | None = None,
@@ -137,7 +107,7 @@ def cross_fit(
     Parameters
     ----------
     people : DataFrame
-    outcome, drug, reference, arm : str
+    comparison : Comparison
     covariates : str
         Right-hand side of a formula, such as ``"age + gd_lesions"``.
     folds : int
@@ -167,18 +137,18 @@ def cross_fit(
     >>> rng = np.random.default_rng(1)
     >>> people = pd.DataFrame({"participant_id": range(80), "arm": ["p", "d"] * 40, "age": rng.uniform(20, 60, 80)})
     >>> people["y"] = rng.poisson(np.where(people["arm"] == "p", 4, 1))
-    >>> predictions = cross_fit(people, outcome="y", drug="d", reference="p", covariates="age")
+    >>> predictions = cross_fit(people, Comparison(outcome="y", drug="d", reference="p"), "age")
     >>> bool((predictions["under_reference"] > predictions["under_drug"]).all()), predictions["fold"].nunique()
     (True, 5)
     """
-    read = formula(covariates, people, "covariates")
-    refuse_arm_and_outcome_by_name(read, arm, outcome)
-    rows = _analysed(people, outcome, drug, reference, arm)
+    outcome, read = comparison.outcome, formula(covariates, people, "covariates")
+    refuse_arm_and_outcome_by_name(read, comparison.arm, outcome)
+    rows = comparison.patients(people)
     if folds < 2 or folds > len(rows) // 4:
         raise UsageError(f"{folds} folds for {len(rows)} patients; give four patients or more a fold, and at least 2 folds")
     others = rows.iloc[:0] if outside is None else outside
     design = _covariates(rows, covariates, others)
-    treated = (rows[arm].astype(str) == str(drug)).to_numpy(float)
+    treated = comparison.treated(rows).astype(float)
     y = rows[outcome].to_numpy(float)
     refuse_copies(rows[list(read.columns)], treated.astype(int), y, argument="covariates")
     if (y < 0).any():
@@ -206,12 +176,6 @@ def cross_fit(
         )
     means *= (levels.mean(axis=0) / levels)[fold]
     return identifiers.assign(under_reference=means[:, 0], under_drug=means[:, 1], fold=fold)
-
-
-def _analysed(people: pd.DataFrame, outcome: str, drug: str, reference: str, arm: str) -> pd.DataFrame:
-    """Patients of the two arms with an outcome."""
-    known = people[arm].astype(str).isin([str(drug), str(reference)]) & people[outcome].notna()
-    return people[known].reset_index(drop=True)
 
 
 def _covariates(people: pd.DataFrame, text: str, outside: pd.DataFrame | None = None) -> Floats:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from causalms.benefit.curves import slice_truth
 from causalms.benefit.predict import Benefit, benefit_row
-from causalms.benefit.redraws import Floats
-from causalms.benefit.statistics import Inference, NullDistribution, Pair, rank_areas, regression, slice_means, studentised
+from causalms.benefit.redraws import Floats, Redraws
+from causalms.benefit.statistics import Inference, Pair, rank_areas, regression, slice_means, studentised
 from causalms.errors import RefusalError, UsageError
 from causalms.tables import results_table
 
@@ -61,11 +61,9 @@ def ranking(data: Benefit, inference: Inference = Inference()) -> pd.DataFrame:
     if data.constant:
         raise RefusalError("benefit: every patient has the same predicted benefit; nothing can be ranked")
     values, ses = _areas(data.score, data.spared)
-    redraws = data.redraws(inference.redraws, inference.seed)
-    drawn = None
-    if redraws is not None:
-        drawn = studentised(*rank_areas(redraws.spared), rank_areas(redraws.law_spared)[0])
-    null_distribution = NullDistribution(drawn, data.n - 1)
+    null_distribution = data.null_distribution(
+        inference, lambda trials: studentised(*rank_areas(trials.spared), rank_areas(trials.law_spared)[0]), data.n - 1
+    )
     statistics = null_distribution.statistics(values, ses, inference.level)
     return results_table(
         benefit_row(data, "ranking", name, f"{RANKINGS[name]} of the predicted benefit: lesions spared", statistic)
@@ -125,11 +123,12 @@ def best_linear_predictor(data: Benefit, inference: Inference = Inference()) -> 
     if data.constant:
         raise RefusalError("benefit: every patient has the same predicted benefit; nothing can be said of heterogeneity")
     values, ses = regression(data.score, data.spared)
-    redraws = data.redraws(inference.redraws, inference.seed)
-    drawn = None
-    if redraws is not None:
-        drawn = studentised(*regression(redraws.score, redraws.spared), regression(redraws.law_score, redraws.law_spared)[0])
-    null_distribution = NullDistribution(drawn, data.n - 2)
+
+    def of(trials: Redraws) -> Floats:
+        truth = regression(trials.law_score, trials.law_spared)[0]
+        return studentised(*regression(trials.score, trials.spared), truth)
+
+    null_distribution = data.null_distribution(inference, of, data.n - 2)
     statistics = null_distribution.statistics(values, ses, inference.level)
     # Both tails: a one-sided tail taken for the p-value would double the type I error.
     statistics.append(null_distribution.statistics(values, ses, inference.level, null=1.0)[2])
@@ -187,13 +186,13 @@ def benefit_groups(data: Benefit, groups: int = 4, inference: Inference = Infere
     slices = [(int(a), int(b)) for a, b in pairwise(ends)]
     observed, ses = _with_difference(*slice_means(data.spared[order], slices))
     sizes = np.array([b - a for a, b in slices])
-    redraws = data.redraws(inference.redraws, inference.seed)
-    drawn = None
-    if redraws is not None:
-        before, after = slice_truth(redraws, slices)
+
+    def of(trials: Redraws) -> Floats:
+        before, after = slice_truth(trials, slices)
         truth = _with_difference(before - after, np.zeros(before.shape))[0]
-        drawn = studentised(*_with_difference(*slice_means(redraws.spared, slices)), truth)
-    null_distribution = NullDistribution(drawn, np.append(np.maximum(sizes - 1, 1), _welch(ses, sizes)))
+        return studentised(*_with_difference(*slice_means(trials.spared, slices)), truth)
+
+    null_distribution = data.null_distribution(inference, of, np.append(np.maximum(sizes - 1, 1), _welch(ses, sizes)))
     lower, upper = null_distribution.interval(observed, ses, inference.level)
     predicted = [data.score[place == number].mean() for number in present]
     table = pd.DataFrame(

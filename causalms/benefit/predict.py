@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -10,10 +11,52 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalms.benefit.redraws import Floats, Learns, Redraws, TrialLaw, count_law, pseudo_outcomes, redraw
-from causalms.benefit.statistics import REDRAWS, Statistic
+from causalms.benefit.statistics import REDRAWS, Inference, NullDistribution, Statistic
 from causalms.effects import patient_means
-from causalms.errors import InputError, RefusalError, UsageError
-from causalms.tables import ResultRow, participant_key
+from causalms.errors import InputError, RefusalError
+from causalms.tables import ResultRow, one_week, participant_key
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two randomised arms and the outcome that they are compared by.
+
+    Attributes
+    ----------
+    outcome : str
+        Column of the counts.
+    drug, reference : str
+        The arms.
+    arm : str
+        Column of the arm.
+    population : str
+        Its name in results; "patients randomised to ..." unless given.
+
+    Examples
+    --------
+    >>> Comparison(outcome="y", drug="d", reference="p").who
+    'patients randomised to d or p'
+    """
+
+    outcome: str
+    drug: str
+    reference: str
+    arm: str = "arm"
+    population: str = ""
+
+    @property
+    def who(self) -> str:
+        """Name of the population."""
+        return self.population or f"patients randomised to {self.drug} or {self.reference}"
+
+    def patients(self, people: pd.DataFrame) -> pd.DataFrame:
+        """Patients of the two arms with an outcome."""
+        known = people[self.arm].astype(str).isin([str(self.drug), str(self.reference)]) & people[self.outcome].notna()
+        return people[known].reset_index(drop=True)
+
+    def treated(self, patients: pd.DataFrame) -> NDArray[np.bool_]:
+        """Which of the patients were randomised to the drug."""
+        return (patients[self.arm].astype(str) == str(self.drug)).to_numpy()
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +108,13 @@ class Benefit:
         """Every patient has the same predicted benefit, so nothing can be ranked."""
         return bool(np.ptp(self.score) < 1e-12 * max(1.0, np.abs(self.score).max()))
 
+    def null_distribution(
+        self, inference: Inference, studentised_of: Callable[[Redraws], Floats], degrees_of_freedom: Floats | float
+    ) -> NullDistribution:
+        """Null distribution of statistics: of the redrawn trials where there are any, else t."""
+        redraws = self.redraws(inference.redraws, inference.seed)
+        return NullDistribution(None if redraws is None else studentised_of(redraws), degrees_of_freedom)
+
     def redraws(self, count: int = REDRAWS, seed: int = 0) -> Redraws | None:
         """The trial drawn again ``count`` times from the law of its counts; None if it has none.
 
@@ -84,16 +134,7 @@ def _redrawn(data: Benefit, count: int, seed: int) -> Redraws:
     return redraw(data.score, data.law, count, seed, data.learner)
 
 
-def benefit(
-    people: pd.DataFrame,
-    predictions: pd.DataFrame,
-    *,
-    outcome: str,
-    drug: str,
-    reference: str,
-    arm: str = "arm",
-    population: str = "",
-) -> Benefit:
+def benefit(people: pd.DataFrame, predictions: pd.DataFrame, comparison: Comparison) -> Benefit:
     """Join predictions of patients who did not help to make them to their randomised outcomes.
 
     Parameters
@@ -103,9 +144,7 @@ def benefit(
     predictions : DataFrame
         ``participant_id``, ``under_reference``, ``under_drug``: predicted outcomes, from :func:`predict_from_draws` of a
         generator that has not seen these patients, or from :func:`cross_fit`.
-    outcome, drug, reference, arm : str
-    population : str
-        Its name in results.
+    comparison : Comparison
 
     Returns
     -------
@@ -127,10 +166,10 @@ def benefit(
     >>> import pandas as pd
     >>> people = pd.DataFrame({"participant_id": list("abcd"), "arm": ["p", "p", "d", "d"], "y": [4, 2, 1, 1]})
     >>> predictions = pd.DataFrame({"participant_id": list("abcd"), "under_reference": [3.0] * 4, "under_drug": [1.0] * 4})
-    >>> benefit(people, predictions, outcome="y", drug="d", reference="p").spared.tolist()
+    >>> benefit(people, predictions, Comparison(outcome="y", drug="d", reference="p")).spared.tolist()
     [4.0, 0.0, 2.0, 2.0]
     """
-    rows = people[people[arm].astype(str).isin([str(drug), str(reference)]) & people[outcome].notna()]
+    rows, drug, reference = comparison.patients(people), comparison.drug, comparison.reference
     if "trial" in rows and rows["trial"].nunique() > 1:
         names = ", ".join(sorted(rows["trial"].astype(str).unique()))
         raise RefusalError(
@@ -142,10 +181,10 @@ def benefit(
         raise InputError(f"benefit: participant {lost[0]} has no prediction; predict every patient of the trial")
     refuse_repeated(keyed["key"], keyed_predictions.index)
     keyed_predictions = keyed_predictions.loc[list(keyed["key"])]
-    treated = (keyed[arm].astype(str) == str(drug)).to_numpy()
+    treated = comparison.treated(keyed)
     if min(treated.sum(), (~treated).sum()) < 2:
         raise RefusalError(f"benefit: {drug!r} has {treated.sum()} patients and {reference!r} {(~treated).sum()}; both need two")
-    y = keyed[outcome].to_numpy(float)
+    y = keyed[comparison.outcome].to_numpy(float)
     before, after = keyed_predictions["under_reference"].to_numpy(float), keyed_predictions["under_drug"].to_numpy(float)
     if not (np.isfinite(before) & np.isfinite(after)).all():
         lost = keyed.loc[~(np.isfinite(before) & np.isfinite(after)), "participant_id"].iloc[0]
@@ -158,7 +197,7 @@ def benefit(
         participant_id=keyed["participant_id"].to_numpy(object),
         drug=drug,
         reference=reference,
-        population=population or f"patients randomised to {drug} or {reference}",
+        population=comparison.who,
         law=count_law(y, np.column_stack([before, after]), treated.astype(np.intp)),
     )
 
@@ -187,9 +226,8 @@ def predict_from_draws(draws: pd.DataFrame, *, drug: str, reference: str, week: 
     chosen = draws[(draws["query"] == "interventional") & draws["arm"].isin([drug, reference])]
     if chosen["arm"].nunique() < 2:
         raise RefusalError(f"draws: no interventional rows under both {drug!r} and {reference!r}; query both with `do`")
+    week = one_week(chosen, week, "draws")
     means = patient_means(chosen, reference=reference, measure="mean-difference", outcome="net2_lesions", week=week)
-    if means["visit_week"].nunique() > 1:
-        raise UsageError("draws: several weeks; name one")
     return means.rename(columns={reference: "under_reference", drug: "under_drug"})[
         ["participant_id", "under_reference", "under_drug"]
     ]

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from causalms.errors import UsageError
+from causalms.stats import NegativeBinomialLaw
 
 FloatArray = npt.NDArray[np.floating[Any]]
 _MOST_LESIONS = 1_000_000
@@ -85,20 +85,13 @@ class Law:
         """
         if not (np.isfinite(mean) and np.isfinite(dispersion) and mean >= 0 and dispersion >= 0):
             raise UsageError(f"a count law with mean {mean} and dispersion {dispersion} is none; both must be at least 0")
-        if mean <= 0:
-            return cls(np.array([0.0]), np.array([1.0]))
-        if dispersion > 1e-9:
-            size = 1 / dispersion
-            law = stats.nbinom(size, size / (size + mean))
-        else:
-            law = stats.poisson(mean)
-        last = float(law.isf(1e-10))
-        if not last <= _MOST_LESIONS:
+        law = NegativeBinomialLaw([mean], [1 / dispersion if dispersion > 1e-9 else np.inf])
+        if mean > _MOST_LESIONS or (last := int(law.quantile(1 - 1e-10)[0])) > _MOST_LESIONS:
             raise UsageError(
-                f"a count law with mean {mean:g} and dispersion {dispersion:g} reaches {last:g} lesions; check the mean"
+                f"a count law with mean {mean:g} and dispersion {dispersion:g} reaches beyond a million lesions; check the mean"
             )
-        support = np.arange(int(last) + 1, dtype=float)
-        probabilities = law.pmf(support)
+        support = np.arange(last + 1, dtype=float)
+        probabilities = law.pmf(support[None])[0]
         probabilities[-1] += max(1.0 - probabilities.sum(), 0.0)
         return cls(support, probabilities / probabilities.sum())
 

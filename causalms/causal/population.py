@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from causalms.effects import mean_variances
 from causalms.errors import InputError, RefusalError
 from causalms.tables import one_week
 
@@ -128,7 +129,7 @@ def policy_values(
     for world in worlds:
         pair = paired_worlds(table, world, worlds[0], week, outcome)
         difference = pair.arm - pair.reference
-        errors = [_errors(values, pair.sampled) for values in (pair.arm, difference)]
+        errors = [np.sqrt(mean_variances(values[:, None], sampled=pair.sampled)) for values in (pair.arm, difference)]
         rows.append([world, pair.arm.mean(), *errors[0], difference.mean(), *errors[1]])
     names = ["world", "value", "se_patient", "se_monte_carlo", "difference", "se_difference", "se_difference_monte_carlo"]
     return pd.DataFrame(rows, columns=names)
@@ -197,21 +198,6 @@ def _leave_one_out(numerator: FloatArray, denominator: FloatArray) -> FloatArray
 def _jackknife(left_out: FloatArray) -> float:
     n = len(left_out)
     return float(np.sqrt((n - 1) / n * ((left_out - left_out.mean()) ** 2).sum())) if n > 2 else np.nan
-
-
-def _errors(values: FloatArray, sampled: bool) -> tuple[float, float]:
-    n = len(values)
-    monte_carlo = _monte_carlo_variance(values, sampled)
-    patient = float(values.mean(1).var(ddof=1)) / n if n > 1 else np.nan
-    return float(np.sqrt(np.maximum(patient - monte_carlo, 0.0))), float(np.sqrt(monte_carlo))
-
-
-def _monte_carlo_variance(values: FloatArray, sampled: bool) -> float:
-    """Of a mean over patients and draws; 0 for expected outcomes, missing where one draw shows no scatter."""
-    n, draws = values.shape
-    if not sampled:
-        return 0.0
-    return float(values.var(1, ddof=1).sum()) / (n**2 * draws) if draws > 1 else np.nan
 
 
 def _column(outcome: str, sampled: bool) -> str:

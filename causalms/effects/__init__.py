@@ -17,7 +17,7 @@ from causalms.effects.observed import Analysis, analyse
 from causalms.effects.printing import interval, number, simulated_page, text_columns
 from causalms.effects.prognostic import cross_fitted, prospective_power, sample_size, savings
 from causalms.effects.publication import publication_table, write_publication
-from causalms.effects.simulated import analyse_draws
+from causalms.effects.simulated import analyse_draws, mean_variances
 from causalms.effects.transport import transport_weights, transported_effect
 from causalms.effects.variance import coefficient_covariance, influence_values
 
@@ -41,6 +41,7 @@ __all__ = [
     "influence_values",
     "interval",
     "is_draws_table",
+    "mean_variances",
     "measure_named",
     "number",
     "patient_means",

@@ -11,7 +11,7 @@ import pandas as pd
 from causalms.effects.estimands import Measure, measure_named
 from causalms.errors import InputError, RefusalError
 from causalms.stats import Array
-from causalms.tables import DRAWS_KEYS, WEEKS_PER_YEAR, arm_order
+from causalms.tables import DRAWS_KEYS, WEEKS_PER_YEAR, arm_order, one_week
 
 RUNG = {"interventional": 2, "counterfactual": 3}
 _EXPECTED = {
@@ -103,6 +103,8 @@ def simulated_outcomes(
     ------
     InputError
         A column is missing, or a patient lacks an arm or a draw that others have.
+    UsageError
+        The draws do not hold the week; theirs are listed.
     """
     chosen = measure_named(measure)
     outcome = outcome or default_outcome(chosen)
@@ -118,12 +120,10 @@ def simulated_outcomes(
             f"{source}: no column for a {chosen.name} of {outcome!r}; columns are {', '.join(map(str, draws.columns))}"
         )
     table = draws[draws["query"].astype(str).isin(list(RUNG))]
-    if week is not None:
-        table = table[table["visit_week"] == week]
     if table.empty:
-        raise RefusalError(
-            f"{source}: no simulated outcome{f' at week {week:g}' if week is not None else ''}; weeks and queries differ"
-        )
+        raise RefusalError(f"{source}: no simulated outcome, only rows of query 'observed'")
+    if week is not None:
+        table = table[table["visit_week"] == one_week(table, week, source)]
     keys = table[["query", "visit_week"]].drop_duplicates()
     for query, at in sorted({(str(query), float(at)) for query, at in keys.itertuples(index=False)}):
         part = table[(table["query"].astype(str) == query) & (table["visit_week"] == at)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -47,7 +47,17 @@ def effects_with_missing_outcomes(
     design: Design = Design(),
     method: Method = Method(),
 ) -> pd.DataFrame:
-    """Effects with missing outcomes handled by a named strategy, as a results table that says which.
+    r"""Effects with missing outcomes handled by a named strategy, as a results table that says which.
+
+    ``ipw``: complete cases weighted by the inverse of the probability :math:`\hat p_i` of being complete, from a logistic model
+    within each arm on ``missing_given``, :math:`\theta_a = \sum_{A_i=a} R_i Y_i/\hat p_i \big/ \sum_{A_i=a} R_i E_i/\hat p_i`.
+    The variance counts the weights as estimated: influence values are what is left of them after projection on the scores of
+    the missingness model.  Where several trials randomised both arms, this is done trial by trial and averaged over their
+    patients.
+
+    ``multiple-imputation``: outcomes drawn by the generator under each patient's own arm, pooled by Rubin's rules; with M draws
+    :math:`T = \bar U + (1 + 1/M) B` and :math:`\nu = (M-1)\{1 + \bar U/((1+1/M)B)\}^2` degrees of freedom.  An imputed
+    patient's exposure is the whole time to ``week``.
 
     Parameters
     ----------
@@ -66,83 +76,88 @@ def effects_with_missing_outcomes(
     ------
     UsageError
         The strategy is unknown, or an argument has no meaning with it.
-    """
-    table, missing = as_frame(table), method.missing or MissingOutcomes()
-    if missing.strategy not in _STRATEGIES:
-        raise UsageError(f"`missing`: found {missing.strategy!r}, expected one of {', '.join(_STRATEGIES)}")
-    effects = _STRATEGIES[missing.strategy]
-    return effects(
-        table,
-        outcome=outcome,
-        reference=reference,
-        arm=arm,
-        measure=measure,
-        exposure=exposure,
-        adjust=adjust,
-        design=design,
-        method=replace(method, missing=missing),
-    )
-
-
-def _complete_cases(table: pd.DataFrame, *, method: Method, **of_analysis: Any) -> pd.DataFrame:
-    analysis = analyse(table, method=replace(method, missing=None), **of_analysis)
-    results = analysis.results
-    left_out = [note for note in analysis.notes if "left out" in note]
-    return results.assign(estimator=["; ".join([text, "complete cases", *left_out]) for text in results["estimator"]])
-
-
-def inverse_probability_effects(
-    table: Any,
-    *,
-    outcome: str,
-    reference: str,
-    arm: str = "arm",
-    measure: str = "rate-ratio",
-    exposure: str | None = None,
-    adjust: str | None = None,
-    design: Design = Design(),
-    method: Method = Method(),
-) -> pd.DataFrame:
-    r"""Arm means of complete cases weighted by the inverse probability of being complete.
-
-    The probability :math:`\hat p_i` comes from a logistic model within each arm on ``method.missing.missing_given``;
-    :math:`\theta_a = \sum_{A_i=a} R_i Y_i/\hat p_i \big/ \sum_{A_i=a} R_i E_i/\hat p_i`.  The variance counts the weights as
-    estimated: the influence values are what is left of them after projection on the scores of the missingness model.
-
-    Raises
-    ------
     InputError
-        A covariate of ``missing_given`` is itself missing.
+        A covariate of ``missing_given`` is itself missing, or a patient who lacks an outcome has no draw.
     RefusalError
-        A patient's probability is so small that its weight decides the result (positivity).
+        A patient's probability is so small that its weight decides the result (positivity); fewer than two draws.
 
     References
     ----------
     Robins, Rotnitzky, Zhao (1994), JASA 89:846-866; Seaman and White (2013), Statistical Methods in Medical Research 22:278-295.
+    Rubin (1987), Multiple Imputation for Nonresponse in Surveys.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"y": [2.0, 4, np.nan, 3, 1, 2], "age": [30, 50, 40, 30, 50, 40], "arm": list("ppptdd")}).assign(
+    ...     arm=["p"] * 3 + ["d"] * 3)
+    >>> strategy = MissingOutcomes(strategy="complete-case")
+    >>> results = effects_with_missing_outcomes(table, outcome="y", reference="p", method=Method(missing=strategy))
+    >>> float(results["estimate"].iloc[0]), "complete cases" in results["estimator"].iloc[0]
+    (0.667, True)
     """
-    source, missing_given = design.source, (method.missing or MissingOutcomes()).missing_given
+    missing = method.missing or MissingOutcomes()
+    if missing.strategy not in _STRATEGIES:
+        raise UsageError(f"`missing`: found {missing.strategy!r}, expected one of {', '.join(_STRATEGIES)}")
+    analysis = _Analysis(
+        as_frame(table), outcome, reference, arm, measure, exposure, adjust, design, replace(method, missing=None)
+    )
+    return _STRATEGIES[missing.strategy](analysis, missing)
+
+
+@dataclass(frozen=True)
+class _Analysis:
+    """Arguments of :func:`causalms.effects.analyse`."""
+
+    table: pd.DataFrame
+    outcome: str
+    reference: str
+    arm: str
+    measure: str
+    exposure: str | None
+    adjust: str | None
+    design: Design
+    method: Method
+
+    def run(self) -> Analysis:
+        return analyse(**vars(self))
+
+
+def _complete_cases(analysis: _Analysis, missing: MissingOutcomes) -> pd.DataFrame:
+    complete = analysis.run()
+    left_out = [note for note in complete.notes if "left out" in note]
+    results = complete.results
+    return results.assign(estimator=["; ".join([text, "complete cases", *left_out]) for text in results["estimator"]])
+
+
+def _inverse_probability(analysis: _Analysis, missing: MissingOutcomes) -> pd.DataFrame:
+    """Arm means of complete cases weighted by the inverse probability of being complete."""
+    table, design, method = analysis.table, analysis.design, analysis.method
+    source, missing_given = design.source, missing.missing_given
     if not missing_given:
         raise UsageError("`missing=ipw` needs what the missingness depends on: `missing_given`")
-    unused: dict[str, object] = {"adjust": adjust, "strata": design.strata, "cluster": design.cluster}
+    unused: dict[str, object] = {"adjust": analysis.adjust, "strata": design.strata, "cluster": design.cluster}
     unused |= {"prognostic": method.prognostic, "interaction": method.interaction, "variance": method.variance}
     for name, value in unused.items():
         if value:
             raise UsageError(f"`missing=ipw` weights arm means; `{name}` has no meaning with it, leave it out")
-    chosen = measure_named(measure)
-    patients = _weighted_patients(table, (outcome, arm, exposure), missing_given, chosen.outcome_kind, source)
+    measure, arm, reference = measure_named(analysis.measure), analysis.arm, analysis.reference
+    patients = _weighted_patients(analysis, measure.outcome_kind, missing_given)
     names = arm_order(patients.labels, reference)
     if reference not in names or len(names) < 2:
         raise InputError(f"{source}: column {arm!r} needs {reference!r} and another arm; its arms are {', '.join(names)}")
     people = pd.DataFrame({"arm": patients.labels} | ({"trial": table["trial"]} if "trial" in table and arm != "trial" else {}))
     of_arm = [contrast_population(people, name, reference, pool=design.pool_trials) for name in names[1:]]
-    return results_table(_weighted_row(patients, who, chosen, outcome, missing_given, method.level) for who in of_arm)
+    return results_table(
+        _weighted_row(patients, who, measure, f"given {missing_given}", analysis.outcome, method.level) for who in of_arm
+    )
 
 
 @dataclass(frozen=True)
 class _Weighted:
-    """Every patient of the table: label of the arm, whether complete, outcome, time at risk, covariates of the missingness."""
+    """Every patient: label of the arm, trial, whether complete, outcome, time at risk, covariates of the missingness."""
 
     labels: pd.Series
+    trial: pd.Series
     observed: np.ndarray
     outcome: Array
     time: Array
@@ -150,11 +165,9 @@ class _Weighted:
     source: str
 
 
-def _weighted_patients(
-    table: pd.DataFrame, names: tuple[str, str, str | None], missing_given: str, kind: str, source: str
-) -> _Weighted:
-    outcome, arm, exposure = names
-    given = columns.column(table, arm, source)
+def _weighted_patients(analysis: _Analysis, kind: str, missing_given: str) -> _Weighted:
+    table, outcome, exposure, source = analysis.table, analysis.outcome, analysis.exposure, analysis.design.source
+    given = columns.column(table, analysis.arm, source)
     labels = given.map(columns.label).where(given.notna(), None)
     needed = [outcome, *([exposure] if exposure else [])]
     observed = table[[columns.column(table, name, source).name for name in needed]].notna().all(axis=1).to_numpy()
@@ -170,26 +183,25 @@ def _weighted_patients(
     if not covariates.complete.all():
         row = int(np.flatnonzero(~covariates.complete)[0]) + 1
         raise InputError(f"{source}: row {row} lacks a covariate of {missing_given!r}; weights need it for every patient")
-    return _Weighted(labels, observed, y, time, covariates.matrix(np.arange(len(table)))[0], source)
+    trial = table["trial"].astype(str) if "trial" in table else pd.Series("", index=table.index)
+    return _Weighted(labels, trial, observed, y, time, covariates.matrix(np.arange(len(table)))[0], source)
 
 
 def _weighted_row(
-    patients: _Weighted, who: ContrastPopulation, measure: Measure, outcome: str, missing_given: str, level: float
+    patients: _Weighted, who: ContrastPopulation, measure: Measure, given: str, outcome: str, level: float
 ) -> ResultRow:
     """One contrast of weighted arm means."""
     among, name, reference = who.included, who.arm, who.reference
-    present = arm_order(patients.labels[among], reference)
-    codes = np.array([present.index(label) if label in present else -1 for label in patients.labels])
-    of_patients = patients.observed, patients.outcome, patients.time, patients.covariates
-    theta, influence, heaviest = _weighted_means(codes, among, len(present), of_patients)
+    own = [among & (patients.labels == label).to_numpy() for label in (reference, name)]
+    trials = who.trials if who.randomised and len(who.trials) > 1 else ()
+    theta, influence, heaviest = _weighted_means(patients, among, own, trials)
     if heaviest > 0.5:
         raise RefusalError(
             f"{patients.source}: one patient carries {percentage(heaviest)} of an arm's weight; use fewer covariates in "
             "`missing_given`"
         )
     covariance = Covariance(influence.T @ influence, "influence function, weights estimated")
-    index = present.index(name)
-    contrast = contrast_with_reference(theta, covariance, index, scale=measure.scale, level=level, arms=present)
+    contrast = contrast_with_reference(theta, covariance, 1, scale=measure.scale, level=level, arms=(reference, name))
     estimand = Estimand(
         who.words,
         f"{name} against {reference}",
@@ -198,9 +210,9 @@ def _weighted_row(
         f"marginal {measure.name}",
     )
     missing = f"{int((~patients.observed[among]).sum())} of {int(among.sum())} missing"
-    estimator = f"inverse probability weighting ({missing}, given {missing_given})"
+    estimator = f"inverse probability weighting ({missing}, {given})"
     estimator += f"; heaviest patient {percentage(heaviest)} of its arm" if heaviest > _HEAVY else ""
-    estimator += "; arm means over several trials, no account of trial" if who.randomised and len(who.trials) > 1 else ""
+    estimator += f"; trial by trial, averaged over the patients of {', '.join(trials)}" if trials else ""
     return ResultRow(
         analysis=f"observed {outcome}",
         population=estimand.population,
@@ -212,8 +224,8 @@ def _weighted_row(
         estimator="; ".join(filter(None, (estimator, who.note))),
         variance=covariance.name,
         **vars(contrast),
-        n=int((among & (codes == index)).sum()),
-        n_reference=int((among & (codes == 0)).sum()),
+        n=int(own[1].sum()),
+        n_reference=int(own[0].sum()),
         se_patient=contrast.se,
         randomised=who.randomised,
         rung=2,
@@ -221,15 +233,28 @@ def _weighted_row(
 
 
 def _weighted_means(
-    codes: np.ndarray, among: np.ndarray, count: int, columns_of: tuple[np.ndarray, Array, Array, Array]
+    patients: _Weighted, among: np.ndarray, arms: list[np.ndarray], trials: Sequence[str]
 ) -> tuple[Array, Array, float]:
-    """Weighted mean of every arm among the included patients, influence values (n, K), and the largest share of weight."""
-    observed, y, time, x = columns_of
-    theta, influence, heaviest = np.empty(count), np.zeros((len(codes), count)), 0.0
-    for index in range(count):
-        own = among & (codes == index)
-        theta[index], influence[own, index], share = _weighted_arm(observed[own], y[own], time[own], x[own])
-        heaviest = max(heaviest, share)
+    r"""Weighted means of the arms, influence values (n, arms), and the largest share of weight.
+
+    Over several trials :math:`\theta_a = \sum_s p_s \theta_{as}` with the trials' shares :math:`p_s` of the patients; their
+    patients are a sample too, which adds :math:`(\theta_{as} - \theta_a)/n` to the influence of every patient of trial s.
+    """
+    theta, influence, heaviest = np.zeros(len(arms)), np.zeros((len(among), len(arms))), 0.0
+    parts = [among & (patients.trial == trial).to_numpy() for trial in trials] or [among]
+    for index, of_arm in enumerate(arms):
+        means = []
+        for part in parts:
+            own, share = of_arm & part, float(part.sum() / among.sum())
+            mean, values, largest = _weighted_arm(
+                patients.observed[own], patients.outcome[own], patients.time[own], patients.covariates[own]
+            )
+            influence[own, index] += share * values
+            heaviest = max(heaviest, share * largest)
+            means.append((part, share, mean))
+        theta[index] = sum(share * mean for _, share, mean in means)
+        for part, _, mean in means:
+            influence[part, index] += (mean - theta[index]) / among.sum()
     return theta, influence, heaviest
 
 
@@ -258,67 +283,26 @@ def _weighted_arm(observed: np.ndarray, y: Array, time: Array, x: Array) -> tupl
     return theta, values, float(weight.max() / weight.sum())
 
 
-def multiply_imputed_effects(
-    table: Any,
-    *,
-    outcome: str,
-    reference: str,
-    arm: str = "arm",
-    measure: str = "rate-ratio",
-    exposure: str | None = None,
-    adjust: str | None = None,
-    design: Design = Design(),
-    method: Method = Method(),
-) -> pd.DataFrame:
-    r"""Effects with missing outcomes drawn by the generator under each patient's own arm, pooled by Rubin's rules.
-
-    With M draws: :math:`T = \bar U + (1 + 1/M) B` and :math:`\nu = (M-1)\{1 + \bar U/((1+1/M)B)\}^2` degrees of freedom.  An
-    imputed patient's exposure is the whole time to ``week``.
-
-    Raises
-    ------
-    RefusalError
-        Fewer than two draws, or nobody lacks an outcome.
-    InputError
-        A patient who lacks an outcome has no draw.
-
-    References
-    ----------
-    Rubin (1987), Multiple Imputation for Nonresponse in Surveys.
-    """
-    missing, source = method.missing or MissingOutcomes(), design.source
-    lacking = np.flatnonzero(columns.column(table, outcome, source).isna().to_numpy())
+def _multiple_imputation(analysis: _Analysis, missing: MissingOutcomes) -> pd.DataFrame:
+    """Effects of tables completed by the generator's draws, pooled by Rubin's rules."""
+    table, source, exposure = analysis.table, analysis.design.source, analysis.exposure
+    lacking = np.flatnonzero(columns.column(table, analysis.outcome, source).isna().to_numpy())
     if not len(lacking):
-        raise RefusalError(f"{source}: column {outcome!r} lacks no value; use the complete-case strategy")
+        raise RefusalError(f"{source}: column {analysis.outcome!r} lacks no value; use the complete-case strategy")
     if missing.draws is None:
         raise UsageError("`missing=multiple-imputation` needs `draws` (under each patient's own arm)")
     imputed, week = _imputed_outcomes(table, lacking, missing, source)
     count = imputed.shape[1]
     if count < 2:
         raise RefusalError("draws: multiple imputation needs at least two draws; draw more")
-    analyses = []
-    for draw in imputed.columns:
-        values = table[outcome].astype(float).to_numpy().copy()
-        values[lacking] = imputed[draw].to_numpy()
-        completed = table.assign(**{outcome: values})
-        if exposure is not None:
-            time = table[exposure].astype(float).to_numpy().copy()
-            time[lacking] = week / WEEKS_PER_YEAR
-            completed = completed.assign(**{exposure: time})
-        analyses.append(
-            analyse(
-                completed,
-                outcome=outcome,
-                reference=reference,
-                arm=arm,
-                measure=measure,
-                exposure=exposure,
-                adjust=adjust,
-                design=design,
-                method=replace(method, missing=None),
-            )
-        )
-    results = _rubin(analyses, method.level)
+    completed = table
+    if exposure is not None:
+        completed = _with_values(completed, exposure, lacking, week / WEEKS_PER_YEAR)
+    analyses = [
+        replace(analysis, table=_with_values(completed, analysis.outcome, lacking, imputed[draw].to_numpy())).run()
+        for draw in imputed.columns
+    ]
+    results = _rubin(analyses, analysis.method.level)
     left_out = "".join(f"; {note}" for note in analyses[0].notes if "left out" in note)
     share = len(lacking) / len(table)
     results["estimator"] += (
@@ -326,6 +310,13 @@ def multiply_imputed_effects(
     )
     results["variance"] += "; Rubin's rules"
     return results
+
+
+def _with_values(table: pd.DataFrame, name: str, rows: np.ndarray, values: Array | float) -> pd.DataFrame:
+    """A copy of the table with other numbers in some rows of a column."""
+    column = table[name].astype(float).to_numpy().copy()
+    column[rows] = values
+    return table.assign(**{name: column})
 
 
 def _imputed_outcomes(
@@ -366,8 +357,8 @@ def _rubin(analyses: list[Analysis], level: float) -> pd.DataFrame:
     return results
 
 
-_STRATEGIES: dict[str, Callable[..., pd.DataFrame]] = {
+_STRATEGIES: dict[str, Callable[[_Analysis, MissingOutcomes], pd.DataFrame]] = {
     "complete-case": _complete_cases,
-    "ipw": inverse_probability_effects,
-    "multiple-imputation": multiply_imputed_effects,
+    "ipw": _inverse_probability,
+    "multiple-imputation": _multiple_imputation,
 }

@@ -44,15 +44,45 @@ class Errors:
         return float((self.generators - 1) * (self.total**2 / self.generator) ** 2)
 
 
+def mean_variances(effect: Array, weights: Array | None = None, *, sampled: bool = True) -> tuple[float, float]:
+    r"""Variances of the mean of an outcome or a paired difference over patients: of patients, and Monte Carlo.
+
+    With patient means :math:`\bar e_i` over D draws and G generators: Monte Carlo :math:`\sum_i w_i^2 s_i^2/(GD)`, with
+    :math:`s_i^2` the variance of the draws; patients :math:`\frac{n}{n-1} \sum_i w_i^2 (\bar e_i - \bar e)^2` less the
+    Monte-Carlo part.
+
+    Parameters
+    ----------
+    effect : array (N, G, D)
+    weights : array (N,), optional
+        Adding up to 1.
+    sampled : bool
+        Expected outcomes have no Monte-Carlo error; that of a single draw is missing and stays part of the patients'.
+
+    Examples
+    --------
+    >>> [round(variance, 4) for variance in mean_variances(np.array([[[1.0, 3.0]], [[5.0, 7.0]]]))]
+    [3.5, 0.5]
+    """
+    count, generators, draws = effect.shape
+    w = np.full(count, 1 / count) if weights is None else weights
+    means = effect.mean(axis=(1, 2))
+    together = float((w**2) @ (means - w @ means) ** 2) * count / (count - 1) if count > 1 else np.nan
+    monte_carlo = 0.0 if not sampled else np.nan
+    if sampled and draws > 1:
+        monte_carlo = float((w**2) @ effect.var(axis=2, ddof=1).mean(axis=1)) / (generators * draws)
+    known = 0.0 if np.isnan(monte_carlo) else monte_carlo
+    return (np.nan if np.isnan(together) else max(together - known, 0.0)), monte_carlo
+
+
 def contrast_errors(
     outcomes: SimulatedOutcomes, arm: int, measure: Measure, weights: Array | None = None
 ) -> tuple[float, Errors]:
     r"""A simulated contrast with the reference on the scale of inference, and its three variances.
 
     With patient means :math:`\bar m_i(a)` over D draws and G generators and influence
-    :math:`\psi_i = g'(\theta_a)(\bar m_i(a)-\theta_a) - g'(\theta_0)(\bar m_i(0)-\theta_0)`:
-    Monte Carlo :math:`\sum_i w_i^2 s_i^2/(GD)` with :math:`s_i^2` the variance of the paired draws; patients
-    :math:`\sum_i w_i^2\psi_i^2` less the Monte-Carlo part; generator :math:`(1 + 1/G)` times the variance between generators,
+    :math:`\psi_i = g'(\theta_a)(\bar m_i(a)-\theta_a) - g'(\theta_0)(\bar m_i(0)-\theta_0)`, patients and Monte Carlo as in
+    :func:`mean_variances`; generator :math:`(1 + 1/G)` times the variance between generators,
     less the Monte-Carlo part of one generator.
 
     References
@@ -66,12 +96,8 @@ def contrast_errors(
     transformed_means, slopes = transformed(means, measure.scale, (outcomes.arms[0], outcomes.arms[arm]))
     gradient = slopes * np.array([-1.0, 1.0])
     effect = np.einsum("a,iagd->igd", gradient, pair)  # first order in each draw, paired by patient and draw
-    generators, draws = effect.shape[1:]
-    influence = effect.mean(axis=(1, 2)) - gradient @ means
-    together = float((w**2) @ influence**2) * count / (count - 1)
-    monte_carlo = 0.0 if not outcomes.sampled else np.nan
-    if outcomes.sampled and draws > 1:
-        monte_carlo = float((w**2) @ effect.var(axis=2, ddof=1).mean(axis=1)) / (generators * draws)
+    generators = effect.shape[1]
+    patient, monte_carlo = mean_variances(effect, w, sampled=outcomes.sampled)
     known = 0.0 if np.isnan(monte_carlo) else monte_carlo
     between = np.nan
     if generators > 1:
@@ -79,7 +105,7 @@ def contrast_errors(
             [np.diff(transformed(w @ pair[:, :, g].mean(axis=2), measure.scale, outcomes.arms)[0])[0] for g in range(generators)]
         )
         between = (1 + 1 / generators) * max(float(each.var(ddof=1)) - generators * known, 0.0)
-    errors = Errors(max(together - known, 0.0), between, monte_carlo, generators)
+    errors = Errors(patient, between, monte_carlo, generators)
     return float(transformed_means[1] - transformed_means[0]), errors
 
 

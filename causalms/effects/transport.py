@@ -13,6 +13,7 @@ from causalms.effects.draws import simulated_outcomes
 from causalms.effects.estimands import measure_named
 from causalms.errors import InputError, RefusalError
 from causalms.stats import Array, entropy_balance
+from causalms.tables import one_week
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,14 @@ def transport_weights(participants: pd.DataFrame, target: pd.DataFrame, formula:
             f"participants: covariate {names[int(np.flatnonzero(scale == 0)[0])]!r} is constant in the trial; leave it out"
         )
     centred = (x - t.mean(axis=0)) / scale
-    weights = _balance(centred, names)
+    balanced = entropy_balance(centred)
+    if not balanced.reached:
+        worst = names[int(np.abs(balanced.imbalance).argmax())]
+        raise RefusalError(
+            f"target: no weighting of the trial's patients reaches its mean of {worst!r} (no overlap); "
+            "restrict the target population or leave the covariate out"
+        )
+    weights = balanced.weights
     after = weights @ x / weights.sum()
     balance = pd.DataFrame(
         {
@@ -118,17 +126,6 @@ def _complete(table: pd.DataFrame, formula: str, source: str) -> Covariates:
     return covariates
 
 
-def _balance(centred: Array, names: tuple[str, ...]) -> Array:
-    balanced = entropy_balance(centred)
-    if not balanced.reached:
-        worst = names[int(np.abs(balanced.imbalance).argmax())]
-        raise RefusalError(
-            f"target: no weighting of the trial's patients reaches its mean of {worst!r} (no overlap); "
-            "restrict the target population or leave the covariate out"
-        )
-    return balanced.weights
-
-
 def transported_effect(
     draws: pd.DataFrame,
     transport: Transport,
@@ -148,12 +145,15 @@ def transported_effect(
     Raises
     ------
     InputError
-        A patient of the draws has no weight, or the draws hold several weeks or queries.
+        A patient of the draws has no weight, or the draws hold several queries.
+    UsageError
+        The draws hold several weeks, or not the one named.
     """
     chosen = measure_named(measure)
+    week = one_week(draws, week, "draws")
     parts = list(simulated_outcomes(draws, reference=reference, measure=measure, week=week))
     if len(parts) != 1:
-        raise InputError(f"draws: {len(parts)} weeks and queries found; name one week of one query")
+        raise InputError("draws: interventional and counterfactual rows are mixed; keep those of one query")
     part = parts[0]
     if arm not in part.arms:
         raise InputError(f"draws: no arm {arm!r}; arms are {', '.join(part.arms)}")

@@ -86,6 +86,22 @@ def new_axes(height_inches: float, width_inches: float = WIDTH_INCHES) -> tuple[
     return figure, figure.subplots()
 
 
+def shade(axes: Axes, x: Any, lower: Any, upper: Any, label: str, *, colour: str = QUIET, **options: Any) -> None:
+    """A band between two curves: grey for tolerance, blue (``BAND``) for what is estimated."""
+    axes.fill_between(x, lower, upper, color=colour, alpha=0.45 if colour == BAND else 0.28, linewidth=0, label=label, **options)
+
+
+def headline(figure: Figure, title: str) -> None:
+    """A title above all panels, at the left; none where it is empty."""
+    if title:
+        figure.suptitle(title, x=0.02, ha="left", fontsize=10, weight="bold")
+
+
+def colour_bar(figure: Figure, colours: Any, panels: Any, label: str) -> None:
+    """A horizontal scale of colours below the panels."""
+    figure.colorbar(colours, ax=panels, orientation="horizontal", fraction=0.05, pad=0.02, aspect=40, label=label)
+
+
 def describe(figure: Figure, text: str) -> Figure:
     """Attach the alternative text that is read out where the figure cannot be seen."""
     figure.set_label(" ".join(text.split()))

@@ -14,7 +14,8 @@ import pandas as pd
 
 from causalms.causal import Law, activity_harm_bounds, benefit_bounds, harm_bounds
 from causalms.errors import InputError, UsageError
-from studies.known_truth.twins import exact_twins, fair_crps, joined
+from causalms.stats import DrawsLaw, score
+from studies.known_truth.twins import exact_twins, joined
 
 FloatArray = npt.NDArray[np.floating[Any]]
 MEASURES = ("benefit", "harm", "activity harm")
@@ -50,8 +51,8 @@ def patient_scores(twins: pd.DataFrame, truth: pd.DataFrame, level: float = 0.9)
     rows = []
     for (participant_id, arm), twin in joined(twins, truth).groupby(["participant_id", "arm"], sort=False):
         x, y = twin["net2_lesions"].to_numpy(float), float(twin["true_lesions"].iloc[0])
-        error = float(x.mean()) - y
-        rows.append((participant_id, arm, fair_crps(x, y), error**2, error, rank_coverage(x, y, level)))
+        error, crps = float(x.mean()) - y, float(score("crps", DrawsLaw(x[None]), [y])[0])
+        rows.append((participant_id, arm, crps, error**2, error, rank_coverage(x, y, level)))
     return pd.DataFrame(rows, columns=["participant_id", "arm", "crps", "squared_error", "error", "coverage"])
 
 

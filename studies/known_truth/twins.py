@@ -45,6 +45,9 @@ def exact_thinning_twins(
 def crps(particles: npt.ArrayLike, truth: float) -> float:
     r"""Continuous ranked probability score of particles: :math:`E|X-y| - \tfrac12 E|X-X'|`; 0 is perfect, in lesions.
 
+    The particles are the forecast here; the score of the law that they were drawn from is ``score("crps", DrawsLaw(...))`` of
+    :mod:`causalms.stats`, which is unbiased for any number of them.
+
     Examples
     --------
     >>> crps([2.0, 2.0], 5.0)
@@ -55,28 +58,6 @@ def crps(particles: npt.ArrayLike, truth: float) -> float:
     x = np.sort(np.asarray(particles, dtype=float))
     n = len(x)
     spread = 2 * float((np.arange(1, n + 1) * x).sum()) / n**2 - (n + 1) / n * float(x.mean())
-    return float(np.abs(x - truth).mean()) - spread
-
-
-def fair_crps(particles: npt.ArrayLike, truth: float) -> float:
-    """CRPS of the law that the particles were drawn from, unbiased for any number of them; it can be negative.
-
-    The spread term divides by n (n - 1) instead of n^2, so that few particles are not punished for being few.
-
-    References
-    ----------
-    Ferro (2014) Q. J. R. Meteorol. Soc. 140.
-
-    Examples
-    --------
-    >>> fair_crps([0.0, 1.0], 1.0)
-    0.0
-    """
-    x = np.sort(np.asarray(particles, dtype=float))
-    n = len(x)
-    if n < 2:
-        raise InputError(f"{n} particle has no spread; the fair score needs at least 2 particles a twin")
-    spread = float(((2 * np.arange(1, n + 1) - n - 1) * x).sum()) / (n * (n - 1))
     return float(np.abs(x - truth).mean()) - spread
 
 

@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from causalms.benefit import (
+    Comparison,
     Inference,
     benefit,
     benefit_curves,
@@ -23,7 +24,7 @@ from causalms.benefit.heterogeneity import areas
 from causalms.errors import InputError, RefusalError, UsageError
 
 SIZE = 1.0
-SETTINGS = {"outcome": "lesions", "drug": "drug", "reference": "placebo"}
+SETTINGS = Comparison(outcome="lesions", drug="drug", reference="placebo")
 
 
 def truth(patients: int, rng: np.random.Generator) -> pd.DataFrame:
@@ -63,7 +64,7 @@ def test_every_interval_of_benefit_holds_the_truth_at_its_level(population: pd.D
     held = dict.fromkeys(("AUTOC", "Qini", "ATE", "slope", "AD", "AD band", "AR", "GATES", "value", "gain"), 0)
     trials = 120
     for seed in range(trials):
-        data = benefit(*trial(seed), **SETTINGS)
+        data = benefit(*trial(seed), SETTINGS)
         lines = ranking(data, inference=Inference(redraws=199, seed=seed))
         for name, target in (("AUTOC", autoc), ("Qini", qini)):
             line = lines[lines["measure"] == name].iloc[0]
@@ -96,7 +97,7 @@ def test_rankings_of_no_knowledge_are_zero_and_hold_their_level() -> None:
         people, told = trial(seed, 200)
         rng = np.random.default_rng(seed + 1000)
         noise = told.assign(under_reference=3 + rng.normal(0, 0.5, len(told)), under_drug=1.0)
-        data = benefit(people, noise, **SETTINGS)
+        data = benefit(people, noise, SETTINGS)
         rejected["AUTOC"] += ranking(data, inference=Inference(redraws=199, seed=seed)).iloc[0]["p_value"] <= 0.05
         rejected["slope"] += best_linear_predictor(data).iloc[2]["p_value"] <= 0.05
     assert max(rejected.values()) <= 21
@@ -112,17 +113,17 @@ def test_autoc_and_qini_of_a_hand_made_ranking() -> None:
 
 def test_pseudo_outcomes_average_to_the_arm_means_whatever_the_prediction() -> None:
     people, told = trial(1)
-    blind = benefit(people, told.assign(under_reference=0.0, under_drug=0.0), **SETTINGS)
+    blind = benefit(people, told.assign(under_reference=0.0, under_drug=0.0), SETTINGS)
     assert blind.under_drug.mean() == pytest.approx(people.loc[people["arm"] == "drug", "lesions"].mean(), rel=1e-12)
     assert blind.under_reference.mean() == pytest.approx(people.loc[people["arm"] == "placebo", "lesions"].mean(), rel=1e-12)
 
 
 def test_cross_fitting_shows_a_patient_nothing_of_his_outcome_but_the_level_of_the_trial() -> None:
     people, _ = trial(2, 100)
-    found = cross_fit(people, **SETTINGS, covariates="marker", seed=1)
+    found = cross_fit(people, SETTINGS, "marker", seed=1)
     changed = people.copy()
     changed.loc[7, "lesions"] += 50
-    again = cross_fit(changed, **SETTINGS, covariates="marker", seed=1)
+    again = cross_fit(changed, SETTINGS, "marker", seed=1)
     arm = "under_drug" if people.loc[7, "arm"] == "drug" else "under_reference"
     factor = again[arm] / found[arm]
     same_fold = found["fold"] == found.loc[7, "fold"]
@@ -136,7 +137,7 @@ def test_cross_fitted_predictions_of_all_folds_have_one_level() -> None:
     outside = people.assign(participant_id=-1 - people["participant_id"])
     everybody = pd.concat([outside] * 5)  # each patient of the trial once by the model of each fold
     everybody = everybody.sort_values("participant_id", kind="stable").assign(participant_id=np.arange(1000))
-    found = cross_fit(people, **SETTINGS, covariates="marker", seed=1, outside=everybody).iloc[200:]
+    found = cross_fit(people, SETTINGS, "marker", seed=1, outside=everybody).iloc[200:]
     levels = found.groupby("fold")[["under_reference", "under_drug"]].mean()
     np.testing.assert_allclose(levels / levels.mean(), 1.0, rtol=1e-9)
 
@@ -152,7 +153,7 @@ def test_predictions_from_draws_are_the_patients_means() -> None:
 
 def test_a_cap_treats_the_most_promising_and_never_the_unpromising() -> None:
     people, told = trial(3)
-    data = benefit(people, told, **SETTINGS)
+    data = benefit(people, told, SETTINGS)
     chosen = who_is_treated(data, cap=0.25)
     assert chosen.mean() == pytest.approx(0.25)
     assert data.score[chosen > 0].min() >= data.score[chosen == 0].max()
@@ -164,8 +165,8 @@ def test_a_cap_treats_the_most_promising_and_never_the_unpromising() -> None:
 def test_mixed_trials_and_missing_predictions_are_refused() -> None:
     people, told = trial(4)
     with pytest.raises(RefusalError, match="trials A, B are mixed"):
-        benefit(people.assign(trial=np.where(people.index % 2, "A", "B")), told, **SETTINGS)
+        benefit(people.assign(trial=np.where(people.index % 2, "A", "B")), told, SETTINGS)
     with pytest.raises(InputError, match="has no prediction"):
-        benefit(people, told.iloc[1:], **SETTINGS)
+        benefit(people, told.iloc[1:], SETTINGS)
     with pytest.raises(RefusalError, match="same predicted benefit"):
-        best_linear_predictor(benefit(people, told.assign(under_reference=2.0, under_drug=1.0), **SETTINGS))
+        best_linear_predictor(benefit(people, told.assign(under_reference=2.0, under_drug=1.0), SETTINGS))

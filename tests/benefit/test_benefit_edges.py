@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from causalms.benefit import (
+    Comparison,
     Inference,
     benefit,
     benefit_curves,
@@ -22,7 +23,7 @@ from causalms.benefit.policy import benefit_at
 from causalms.benefit.statistics import capped_policy, rank_areas, regression
 from causalms.errors import InputError, RefusalError, UsageError
 
-SETTINGS = {"outcome": "lesions", "drug": "drug", "reference": "placebo"}
+SETTINGS = Comparison(outcome="lesions", drug="drug", reference="placebo")
 
 
 def trial(seed: int, patients: int = 200) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -36,7 +37,7 @@ def trial(seed: int, patients: int = 200) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def test_a_prediction_that_is_alike_for_everybody_ranks_nobody() -> None:
     people, told = trial(1)
-    data = benefit(people, told.assign(under_reference=2.0, under_drug=1.0), **SETTINGS)
+    data = benefit(people, told.assign(under_reference=2.0, under_drug=1.0), SETTINGS)
     for judge in (ranking, best_linear_predictor, benefit_groups):
         with pytest.raises(RefusalError, match="same predicted benefit"):
             judge(data)
@@ -99,9 +100,9 @@ def test_benefit_at_a_threshold_is_that_of_the_patients_around_it() -> None:
 
 def test_predictions_off_by_a_constant_cost_no_precision() -> None:
     people, told = trial(6)
-    exact = benefit(people, told, **SETTINGS)
+    exact = benefit(people, told, SETTINGS)
     shifted = benefit(
-        people, told.assign(under_reference=told["under_reference"] + 9, under_drug=told["under_drug"] - 3), **SETTINGS
+        people, told.assign(under_reference=told["under_reference"] + 9, under_drug=told["under_drug"] - 3), SETTINGS
     )
     np.testing.assert_allclose(shifted.spared, exact.spared, rtol=1e-9)
 
@@ -109,10 +110,10 @@ def test_predictions_off_by_a_constant_cost_no_precision() -> None:
 def test_an_arm_without_any_lesion_has_numbers_but_no_ratio() -> None:
     people, told = trial(7)
     people.loc[people["arm"] == "drug", "lesions"] = 0
-    data = benefit(people, told, **SETTINGS)
+    data = benefit(people, told, SETTINGS)
     assert data.law is None  # no count can be drawn from a mean of zero: t quantiles
     curve = benefit_curves(data, shares=(1.0, 0.5))
-    blind = benefit(people, told.assign(under_reference=0.0, under_drug=0.0), **SETTINGS)
+    blind = benefit(people, told.assign(under_reference=0.0, under_drug=0.0), SETTINGS)
     assert blind.spared.mean() == pytest.approx(people.loc[people["arm"] == "placebo", "lesions"].mean(), rel=1e-9)
     assert curve["ad"].iloc[0] == pytest.approx(data.spared.mean(), rel=1e-9)
     assert ranking(data)["estimate"].notna().all()
@@ -123,22 +124,22 @@ def test_two_patients_an_arm_have_numbers_and_one_is_refused() -> None:
     people, told = trial(8)
     drug, placebo = (people[people["arm"] == arm] for arm in ("drug", "placebo"))
     few = pd.concat([drug.iloc[:2], placebo.iloc[:2]])
-    data = benefit(few, told, **SETTINGS)
+    data = benefit(few, told, SETTINGS)
     assert np.isfinite(ranking(data)["estimate"]).all()
     with pytest.raises(UsageError, match="4 groups of 4 patients"):
         benefit_groups(data)
     with pytest.raises(UsageError, match="5 folds for 4 patients"):
-        cross_fit(few, **SETTINGS, covariates="age")
+        cross_fit(few, SETTINGS, "age")
     with pytest.raises(RefusalError, match="both need two"):
-        benefit(few.iloc[1:], told, **SETTINGS)
+        benefit(few.iloc[1:], told, SETTINGS)
 
 
 def test_missing_predictions_and_columns_are_named() -> None:
     people, told = trial(9)
     with pytest.raises(InputError, match="participant 7 is no finite number"):
-        benefit(people, told.assign(under_drug=told["under_drug"].where(told.index != 7)), **SETTINGS)
+        benefit(people, told.assign(under_drug=told["under_drug"].where(told.index != 7)), SETTINGS)
     with pytest.raises(InputError, match="covariates 'weight' cannot be read"):
-        cross_fit(people, **SETTINGS, covariates="weight")
+        cross_fit(people, SETTINGS, "weight")
     with pytest.raises(InputError, match="no column 'relapses' among the patients"):
         who_benefits(people, outcome="relapses", reference="placebo", covariates="age")
     with pytest.raises(RefusalError, match="no trial randomised 'aspirin'"):
@@ -159,5 +160,5 @@ def test_every_trial_is_judged_by_itself() -> None:
 
 def test_same_seed_same_intervals() -> None:
     people, told = trial(11)
-    first, second = (ranking(benefit(people, told, **SETTINGS), inference=Inference(redraws=99, seed=3)) for _ in range(2))
+    first, second = (ranking(benefit(people, told, SETTINGS), inference=Inference(redraws=99, seed=3)) for _ in range(2))
     pd.testing.assert_frame_equal(first, second)

@@ -9,6 +9,7 @@ from scipy import stats
 
 from causalms.benefit import (
     Benefit,
+    Comparison,
     Inference,
     benefit,
     benefit_curves,
@@ -23,7 +24,7 @@ from causalms.benefit.curves import slice_truth
 from causalms.benefit.redraws import Redraws, TrialLaw
 from causalms.errors import InputError, UsageError
 
-SETTINGS = {"outcome": "y", "drug": "d", "reference": "p"}
+SETTINGS = Comparison(outcome="y", drug="d", reference="p")
 
 
 def two_valued(seed: int, order: str, patients: int = 400) -> Benefit:
@@ -37,7 +38,7 @@ def two_valued(seed: int, order: str, patients: int = 400) -> Benefit:
     arm = rng.permutation(np.arange(patients) % 2)
     lesions = rng.poisson(np.where(arm, told["under_drug"], 2 * told["under_reference"]))
     people = pd.DataFrame({"participant_id": range(patients), "arm": np.array(["p", "d"])[arm], "y": lesions})
-    return benefit(people, told, **SETTINGS)
+    return benefit(people, told, SETTINGS)
 
 
 @pytest.mark.parametrize("order", ["drawn", "severest first", "mildest first"])
@@ -108,7 +109,7 @@ def test_patients_with_several_rows_are_refused(side: str) -> None:
     rows, told = people()
     rows, told = (pd.concat([rows, rows.iloc[:1]]), told) if side == "people" else (rows, pd.concat([told, told.iloc[:1]]))
     with pytest.raises(InputError, match="has several rows; give one row"):
-        benefit(rows, told, **SETTINGS)
+        benefit(rows, told, SETTINGS)
     with pytest.raises(InputError, match="has several rows; give one row"):
         choose_treatment(rows, told.rename(columns={"under_reference": "p", "under_drug": "d"}), outcome="y")
 
@@ -140,7 +141,7 @@ def test_an_outlying_covariate_is_named() -> None:
     rows.loc[5, "age"] = -4000.0
     rows.loc[5, "y"] = 0
     with pytest.raises(InputError, match="covariates of participant 005 lie so far outside"):
-        cross_fit(rows, **SETTINGS, covariates="age")
+        cross_fit(rows, SETTINGS, "age")
 
 
 def test_a_word_among_numbers_and_a_negative_count_are_named() -> None:
@@ -148,17 +149,17 @@ def test_a_word_among_numbers_and_a_negative_count_are_named() -> None:
     words = rows.assign(age=rows["age"].astype(str))
     words.loc[3, "age"] = "forty"
     with pytest.raises(InputError, match="age of participant 003 is 'forty', no number; correct it"):
-        cross_fit(words, **SETTINGS, covariates="age")
+        cross_fit(words, SETTINGS, "age")
     sites = rows.assign(site=np.resize(["01", "02", "A3"], len(rows)))
-    assert len(cross_fit(sites, **SETTINGS, covariates="age + C(site)")) == len(rows)
+    assert len(cross_fit(sites, SETTINGS, "age + C(site)")) == len(rows)
     rows.loc[4, "y"] = -2
     with pytest.raises(InputError, match="y of participant 004 is -2; counts are not negative: correct it"):
-        cross_fit(rows, **SETTINGS, covariates="age")
+        cross_fit(rows, SETTINGS, "age")
 
 
 def test_covariates_may_not_name_the_outcome() -> None:
     with pytest.raises(UsageError, match="'y' is the outcome, no baseline covariate"):
-        cross_fit(people()[0], **SETTINGS, covariates="age + log1p(y)")
+        cross_fit(people()[0], SETTINGS, "age + log1p(y)")
 
 
 def test_covariates_may_not_hold_the_arm_or_a_copy_of_it_or_of_the_outcome() -> None:
@@ -170,19 +171,19 @@ def test_covariates_may_not_hold_the_arm_or_a_copy_of_it_or_of_the_outcome() -> 
         ("worse", "copy of the outcome"),
     ):
         with pytest.raises((InputError, UsageError), match=words):
-            cross_fit(rows, **SETTINGS, covariates=covariates)
+            cross_fit(rows, SETTINGS, covariates)
 
 
 def test_integer_arms_are_arms() -> None:
     rows, told = people()
     coded = rows.assign(arm=(rows["arm"] == "d").astype(int))
-    found = benefit(coded, told, outcome="y", drug=1, reference=0)
-    assert found.spared.tolist() == benefit(rows, told, **SETTINGS).spared.tolist()
+    found = benefit(coded, told, Comparison(outcome="y", drug=1, reference=0))
+    assert found.spared.tolist() == benefit(rows, told, SETTINGS).spared.tolist()
 
 
 @pytest.mark.parametrize(("options", "words"), [({"redraws": 9}, "9 redraws for 0.95 intervals"), ({"level": 95}, "level 95")])
 def test_a_level_that_cannot_be_had_is_refused(options: dict[str, int], words: str) -> None:
-    data = benefit(*people(), **SETTINGS)
+    data = benefit(*people(), SETTINGS)
     for judge in (ranking, policy_value):
         with pytest.raises(UsageError, match=words):
             judge(data, inference=Inference(**options))
@@ -191,5 +192,5 @@ def test_a_level_that_cannot_be_had_is_refused(options: dict[str, int], words: s
 def test_a_law_beyond_all_counts_is_none() -> None:
     rows, told = people()
     told.loc[0, "under_reference"] = 1e25
-    assert benefit(rows, told, **SETTINGS).law is None
+    assert benefit(rows, told, SETTINGS).law is None
     assert TrialLaw(np.ones((2, 2)), np.array([0, 1]), 0.0).trials(1, np.random.default_rng(0))[2].shape == (1, 2)

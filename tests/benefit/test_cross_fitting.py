@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from causalms.benefit import Inference, best_linear_predictor, cross_fit, cross_fitted_benefit, policy_value, ranking
+from causalms.benefit import Comparison, Inference, best_linear_predictor, cross_fit, cross_fitted_benefit, policy_value, ranking
 from causalms.benefit.cross_fitting import Learner, balanced_folds
 from causalms.benefit.heterogeneity import areas
 from causalms.errors import UsageError
 
-SETTINGS = {"outcome": "lesions", "drug": "drug", "reference": "placebo"}
+SETTINGS = Comparison(outcome="lesions", drug="drug", reference="placebo")
 FORMULA = "marker + noise"
 
 
@@ -32,13 +32,13 @@ def trial(seed: int, patients: int = 200) -> pd.DataFrame:
 
 def test_a_learner_predicts_what_cross_fit_predicts() -> None:
     people = trial(1)
-    told = cross_fit(people, **SETTINGS, covariates=FORMULA, seed=3)
+    told = cross_fit(people, SETTINGS, FORMULA, seed=3)
     learner = Learner(np.column_stack([np.ones(200), people["marker"], people["noise"]]), 5)
     treated, y = (people["arm"] == "drug").to_numpy()[None], people["lesions"].to_numpy(float)[None]
     rows = np.arange(200)[None]
     found, beyond = learner.learn(rows, treated, y, np.random.default_rng(3))  # the seed deals the same folds
     np.testing.assert_allclose(found[0], told[["under_reference", "under_drug"]], rtol=1e-6)
-    dealt = cross_fit(people, **SETTINGS, covariates=FORMULA, seed=3, outside=people).iloc[200:]
+    dealt = cross_fit(people, SETTINGS, FORMULA, seed=3, outside=people).iloc[200:]
     np.testing.assert_allclose(beyond[0], dealt[["under_reference", "under_drug"]], rtol=1e-6)
 
 
@@ -66,14 +66,14 @@ def test_trials_that_can_hardly_be_learned_from_fall_back_to_t() -> None:
     rng = np.random.default_rng(3)
     people = trial(3, 40).assign(lesions=0)
     people.loc[people.groupby("arm").head(3).index, "lesions"] = rng.poisson(3, 6) + 1  # most redrawn arms of a fold have none
-    data = cross_fitted_benefit(people, **SETTINGS, covariates="marker", folds=2)
+    data = cross_fitted_benefit(people, SETTINGS, "marker", folds=2)
     hopeless = replace(data, law=replace(data.law, mean=data.law.mean * 1e-6))
     assert hopeless.redraws(50) is None
     assert ranking(hopeless, inference=Inference(redraws=50))["variance"].tolist() == ["influence function, t"] * 2
 
 
 def test_intervals_are_wider_than_those_of_predictions_taken_as_given() -> None:
-    data = cross_fitted_benefit(trial(4, 400), **SETTINGS, covariates=FORMULA)
+    data = cross_fitted_benefit(trial(4, 400), SETTINGS, FORMULA)
     alone = replace(data, learner=None)
     learned, given = (
         ranking(data, inference=Inference(redraws=499)).iloc[0],
@@ -84,10 +84,10 @@ def test_intervals_are_wider_than_those_of_predictions_taken_as_given() -> None:
 
 
 def test_same_seed_same_interval_whatever_was_asked_before() -> None:
-    first = cross_fitted_benefit(trial(5), **SETTINGS, covariates=FORMULA)
+    first = cross_fitted_benefit(trial(5), SETTINGS, FORMULA)
     inference = Inference(redraws=60, seed=1)
     policy_value(first, inference=inference)
-    second = cross_fitted_benefit(trial(5), **SETTINGS, covariates=FORMULA)
+    second = cross_fitted_benefit(trial(5), SETTINGS, FORMULA)
     pd.testing.assert_frame_equal(ranking(first, inference), ranking(second, inference))
 
 
@@ -98,9 +98,9 @@ def test_cross_fitted_intervals_hold_the_truth() -> None:
     spared = (people["before"] - people["after"]).to_numpy()
     for seed in range(trials):
         sample = trial(1000 + seed)
-        beyond = cross_fit(sample, **SETTINGS, covariates=FORMULA, seed=seed, outside=people).iloc[200:]
+        beyond = cross_fit(sample, SETTINGS, FORMULA, seed=seed, outside=people).iloc[200:]
         score = (beyond["under_reference"] - beyond["under_drug"]).to_numpy()
-        data = cross_fitted_benefit(sample, **SETTINGS, covariates=FORMULA, seed=seed)
+        data = cross_fitted_benefit(sample, SETTINGS, FORMULA, seed=seed)
         order = np.argsort(-score, kind="stable")
         lines = [
             ranking(data, inference=Inference(redraws=199)).iloc[0],
@@ -116,4 +116,4 @@ def test_cross_fitted_intervals_hold_the_truth() -> None:
 
 def test_too_many_folds_are_refused() -> None:
     with pytest.raises(UsageError, match="30 folds for 40 patients"):
-        cross_fitted_benefit(trial(6, 40), **SETTINGS, covariates=FORMULA, folds=30)
+        cross_fitted_benefit(trial(6, 40), SETTINGS, FORMULA, folds=30)

@@ -77,6 +77,25 @@ def test_trial_is_a_factor_where_several_trials_randomised_both_arms() -> None:
     assert np.log(pooled.estimate / 0.5) > 3 * pooled.se  # without the factor, more patients of the busier trial had the drug
 
 
+def test_weighting_by_inverse_probability_takes_each_trial_by_itself() -> None:
+    """The busier trial gave more patients the drug; nobody is missing, so the answer is that of the model with trial x arm."""
+    rng = np.random.default_rng(1)
+    table = pd.DataFrame({"trial": np.repeat(["A", "B"], [300, 300]), "arm": ["placebo", "drug"] * 300})
+    table["arm"] = np.where((table.trial == "B") & (rng.random(600) < 0.6), "drug", table["arm"])
+    table["time"], table["age"] = rng.uniform(0.5, 2, 600), rng.uniform(20, 60, 600)
+    rate = np.where(table.trial == "B", 9, 3) * np.where(table.arm == "drug", 0.5, 1.0)
+    table["y"] = rng.poisson(rate * table["time"]).astype(float)
+    options = dict(**BASIC, exposure="time")
+    weighted = effects_with_missing_outcomes(table, **grouped_arguments(dict(strategy="ipw", missing_given="age", **options)))
+    saturated = analyse(table, **grouped_arguments(dict(interaction=True, **options))).results
+    assert weighted["estimate"].iloc[0] == pytest.approx(saturated["estimate"].iloc[0], rel=1e-8)
+    assert weighted["se"].iloc[0] == pytest.approx(saturated["se"].iloc[0], rel=0.01)  # sums of squares over n or n - 1
+    assert "trial by trial, averaged over the patients of A, B" in weighted["estimator"].iloc[0]
+    table.loc[rng.random(600) < np.where(table.trial == "B", 0.4, 0.1), "y"] = np.nan
+    row = effects_with_missing_outcomes(table, **grouped_arguments(dict(strategy="ipw", missing_given="age", **options))).iloc[0]
+    assert abs(np.log(row.estimate / 0.5)) < 3 * row.se
+
+
 def test_python_prints_what_the_command_line_prints(
     two_trials: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

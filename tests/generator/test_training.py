@@ -16,6 +16,7 @@ from causalms.generator import Generator
 from causalms.generator.train import loop, resume
 from causalms.generator.train.risk import negative_binomial_log_likelihood
 from causalms.phantom import PhantomTrial, simulate_trial
+from causalms.stats import NegativeBinomialLaw
 from tests.generator.conftest import MODEL, SHORT
 
 
@@ -89,6 +90,7 @@ def test_negative_binomial_likelihood_matches_scipy() -> None:
     count, mean, size = np.array([0.0, 3.0, 40.0]), np.array([0.5, 2.0, 17.0]), np.array([0.5, 0.3, 5.0])
     found = negative_binomial_log_likelihood(torch.tensor(count), torch.log(torch.tensor(mean)), torch.tensor(size))
     assert np.allclose(found.numpy(), stats.nbinom.logpmf(count, size, size / (size + mean)), rtol=1e-9)
+    assert np.allclose(found.numpy(), np.log(NegativeBinomialLaw(mean, size).pmf(count)), rtol=1e-9)
 
 
 def test_predicted_arm_means_equal_the_observed_ones_of_the_training_trial(

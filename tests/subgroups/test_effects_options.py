@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 
 from causalms.cli.main import main
-from causalms.effects import grouped_arguments
-from causalms.effects.missing import inverse_probability_effects
+from causalms.effects import effects_with_missing_outcomes, grouped_arguments
 from causalms.tables import write_table
 
 OUTCOME = "net2_lesions_week48"
@@ -59,7 +58,7 @@ def test_patients_of_other_trials_are_left_out_and_counted(
 def test_inverse_probability_weighting_is_that_of_the_function(people: pd.DataFrame, tmp_path: Path) -> None:
     assert run(tmp_path / "missing.csv", *SHARED, "--missing", "ipw", "--missing-given", "age", "--out", tmp_path / "r.csv") == 0
     table = pd.read_csv(tmp_path / "missing.csv")
-    known = inverse_probability_effects(
+    known = effects_with_missing_outcomes(
         table, **grouped_arguments({"strategy": "ipw", "outcome": OUTCOME, "reference": "placebo", "missing_given": "age"})
     )
     found = pd.read_csv(tmp_path / "r.csv")

@@ -12,7 +12,18 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from causalms.errors import InputError
-from causalms.report.style import OBSERVED, QUIET, SIMULATED, describe, house_style, new_axes, new_figure, require_columns
+from causalms.report.style import (
+    OBSERVED,
+    SIMULATED,
+    colour_bar,
+    describe,
+    headline,
+    house_style,
+    new_axes,
+    new_figure,
+    require_columns,
+    shade,
+)
 from causalms.tables import fixed, significant
 
 _FWHM_TO_SIGMA = 2.3548
@@ -85,17 +96,8 @@ def lesion_frequency(
                 spine.set_visible(False)
             if column == 0:
                 ax.set_ylabel(name)
-    figure.colorbar(
-        colours,
-        ax=axes,
-        orientation="horizontal",
-        fraction=0.05,
-        pad=0.02,
-        aspect=40,
-        label="Share of patients with a lesion here",
-    )
-    if title:
-        figure.suptitle(title, x=0.02, ha="left", fontsize=10, weight="bold")
+    colour_bar(figure, colours, axes, "Share of patients with a lesion here")
+    headline(figure, title)
     inside = np.corrcoef(drawn[0].ravel(), drawn[1].ravel())[0, 1] if drawn[0].std() > 0 and drawn[1].std() > 0 else float("nan")
     return describe(
         figure,
@@ -134,9 +136,7 @@ def voxel_risk(table: pd.DataFrame, title: str = "") -> Figure:
     rows = table.sort_values("forecast")
     figure, axes = new_axes(3.9, 4.4)
     foot = float(rows["forecast"].min()) / 10
-    axes.fill_between(
-        rows["forecast"], rows["lower"].clip(lower=foot), rows["upper"], color=QUIET, alpha=0.28, linewidth=0, label="band"
-    )
+    shade(axes, rows["forecast"], rows["lower"].clip(lower=foot), rows["upper"], "band")
     ends = [foot, float(max(rows["forecast"].max(), rows["frequency"].max())) * 2]
     axes.plot(ends, ends, color=OBSERVED, linewidth=0.9, linestyle=(0, (3, 2)))
     axes.plot(

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from causalms.errors import InputError
 from causalms.report.formats import each_row
-from causalms.report.style import BAND, OBSERVED, QUIET, SIMULATED, describe, house_style, new_axes, require_columns
+from causalms.report.style import BAND, OBSERVED, QUIET, SIMULATED, describe, house_style, new_axes, require_columns, shade
 from causalms.tables import significant
 
 CURVES = {"lesions spared, AD(c)": "Lesions spared", "ratio of mean lesions, AR(c)": "Ratio of mean lesions"}
@@ -122,9 +122,7 @@ def benefit_comparisons(table: pd.DataFrame) -> list[pd.DataFrame]:
 
 def _curve(panel: Axes, rows: pd.DataFrame, band: pd.DataFrame) -> None:
     if len(band):
-        panel.fill_between(
-            band["share"], band["lower"], band["upper"], color=BAND, alpha=0.45, linewidth=0, label="band of the whole curve"
-        )
+        shade(panel, band["share"], band["lower"], band["upper"], "band of the whole curve", colour=BAND)
     panel.plot(rows["share"], rows["estimate"], "o-", color=SIMULATED, markersize=4, linewidth=1.4, label="estimate")
     for row in each_row(rows):
         panel.plot([row.share] * 2, [row.lower, row.upper], color=SIMULATED, linewidth=1.2, alpha=0.8)

@@ -8,7 +8,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from causalms.report.formats import each_row
-from causalms.report.style import BAND, OBSERVED, QUIET, SIMULATED, WARNING, describe, house_style, new_axes, require_columns
+from causalms.report.style import (
+    BAND,
+    OBSERVED,
+    QUIET,
+    SIMULATED,
+    WARNING,
+    describe,
+    house_style,
+    new_axes,
+    require_columns,
+    shade,
+)
 from causalms.tables import percentage
 
 
@@ -88,9 +99,7 @@ def pit_curve(table: pd.DataFrame, title: str = "") -> Figure:
     require_columns(table, ("u", "pit", "lower", "upper"), "PIT curve")
     figure, axes = new_axes(2.9)
     u = table["u"]
-    axes.fill_between(
-        u, table["lower"] - u, table["upper"] - u, color=QUIET, alpha=0.28, linewidth=0, label=f"{_level(table)}band"
-    )
+    shade(axes, u, table["lower"] - u, table["upper"] - u, f"{_level(table)}band")
     axes.plot(u, table["pit"] - u, color=SIMULATED, linewidth=1.6, label="observed")
     axes.axhline(0, color=OBSERVED, linewidth=0.9, linestyle=(0, (3, 2)))
     axes.set(xlim=(0, 1), xlabel="Probability integral transform", ylabel="Observed minus uniform")
@@ -124,16 +133,7 @@ def rootogram(table: pd.DataFrame, title: str = "") -> Figure:
     top, drop = np.sqrt(table["expected"]), np.sqrt(table["observed"])
     outside = _outside(table, "observed")
     colours = [WARNING if out else SIMULATED for out in outside]
-    axes.fill_between(
-        count,
-        top - np.sqrt(table["upper"]),
-        top - np.sqrt(table["lower"]),
-        step="mid",
-        color=QUIET,
-        alpha=0.28,
-        linewidth=0,
-        label="band",
-    )
+    shade(axes, count, top - np.sqrt(table["upper"]), top - np.sqrt(table["lower"]), "band", step="mid")
     axes.bar(count, -drop, 0.8, bottom=top, color=colours, alpha=0.8)
     axes.bar([], [], color=SIMULATED, alpha=0.8, label="observed")  # the legend shows a count inside its band
     axes.plot(count, top, "o-", color=OBSERVED, markersize=3.5, linewidth=1.3, label="expected")
@@ -166,15 +166,7 @@ def reliability(table: pd.DataFrame, title: str = "", outcome: str = "any new or
     require_columns(table, ("forecast", "frequency", "lower", "upper"), "reliability diagram")
     rows = table.sort_values("forecast")
     figure, axes = new_axes(3.9, 4.4)
-    axes.fill_between(
-        rows["forecast"],
-        rows["lower"],
-        rows["upper"],
-        color=QUIET,
-        alpha=0.28,
-        linewidth=0,
-        label=f"{_level(rows)}consistency band",
-    )
+    shade(axes, rows["forecast"], rows["lower"], rows["upper"], f"{_level(rows)}consistency band")
     axes.plot([0, 1], [0, 1], color=OBSERVED, linewidth=0.9, linestyle=(0, (3, 2)))
     axes.plot(rows["forecast"], rows["frequency"], color=SIMULATED, linewidth=1.8, label="CORP")
     if "n" in rows.columns:

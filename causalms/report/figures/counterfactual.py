@@ -17,9 +17,11 @@ from causalms.report.style import (
     SIMULATED,
     WARNING,
     describe,
+    headline,
     house_style,
     new_figure,
     require_columns,
+    shade,
 )
 from causalms.tables import fixed, significant
 
@@ -82,7 +84,7 @@ def diagnostics_page(table: pd.DataFrame, arm: str | None = None, title: str = "
     _shares(panels[4], points, "effectiveness", "Effectiveness")
     _verdicts(panels[5], verdicts)
     name = str(rows["arm"].iloc[0])
-    figure.suptitle(title or f"Counterfactuals under {name}", x=0.02, ha="left", fontsize=10, weight="bold")
+    headline(figure, title or f"Counterfactuals under {name}")
     words = ", ".join(f"{row.diagnostic} {significant(row.value, 3)} {row.verdict}" for row in each_row(verdicts))
     return describe(figure, f"Diagnostics of counterfactuals under {name}: {words}.")
 
@@ -183,7 +185,7 @@ def bounds_page(table: pd.DataFrame, title: str = "") -> Figure:
     for axes, measure in zip(panels, measures, strict=True):
         rows = table[table["measure"] == measure].sort_values("rho")
         holds = "holds under every coupling"
-        axes.fill_between(rows["rho"], rows["lower_bound"], rows["upper_bound"], color=BAND, alpha=0.45, linewidth=0, label=holds)
+        shade(axes, rows["rho"], rows["lower_bound"], rows["upper_bound"], holds, colour=BAND)
         error = 1.959964 * rows["se_monte_carlo"]
         axes.errorbar(
             rows["rho"], rows["estimate"], error, fmt="o-", color=WARNING, markersize=3.5, linewidth=1.2, label="assumed coupling"
@@ -199,7 +201,7 @@ def bounds_page(table: pd.DataFrame, title: str = "") -> Figure:
     panels[-1].set_xlabel("Coupling of the two worlds: -1 mirrored, 0 unrelated, 1 shared noise")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=7.5)
     pair = f"{pairs['arm'].iloc[0]} against {pairs['reference'].iloc[0]}"
-    figure.suptitle(title or pair, x=0.02, ha="left", fontsize=10, weight="bold")
+    headline(figure, title or pair)
     return describe(figure, f"{pair} over the coupling: {'; '.join(shown)}.")
 
 

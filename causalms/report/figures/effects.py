@@ -18,9 +18,11 @@ from causalms.report.style import (
     WARNING,
     arm_colours,
     describe,
+    headline,
     house_style,
     new_axes,
     require_columns,
+    shade,
 )
 from causalms.tables import fixed, is_ratio, percentage, significant
 
@@ -142,8 +144,7 @@ def count_distribution(table: pd.DataFrame, title: str = "", most: int = 10) -> 
     panels[-1].set_xticks(range(len(order)), ticks)
     panels[-1].set_xlabel("New or enlarging T2 lesions" + (" (line: observed)" if "observed_share" in columns else ""))
     figure.supylabel("Share of patients", fontsize=9)
-    if title:
-        figure.suptitle(title, x=0.02, ha="left", fontsize=10, weight="bold")
+    headline(figure, title)
     none = capped[capped["count"] == 0].set_index("arm")["share"]
     shown = "; ".join(f"{arm} none {percentage(none.get(arm, 0.0))}, mean {fixed(means[arm], 2)}" for arm in arms)
     return describe(figure, f"Share of patients by count of new lesions: {shown}.")
@@ -170,15 +171,7 @@ def bounds_over_rho(table: pd.DataFrame, quantity: str, title: str = "") -> Figu
     require_columns(table, ("rho", "estimate", "lower_bound", "upper_bound"), "bounds over rho")
     rows = table.sort_values("rho")
     figure, axes = new_axes(2.9)
-    axes.fill_between(
-        rows["rho"],
-        rows["lower_bound"],
-        rows["upper_bound"],
-        color=BAND,
-        alpha=0.45,
-        linewidth=0,
-        label="holds under every coupling",
-    )
+    shade(axes, rows["rho"], rows["lower_bound"], rows["upper_bound"], "holds under every coupling", colour=BAND)
     axes.plot(
         rows["rho"], rows["estimate"], "o-", color=WARNING, linewidth=1.6, markersize=4, label="under this coupling (assumed)"
     )

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from causalms.errors import InputError
-from causalms.report.style import WIDTH_INCHES, describe, house_style, new_figure
+from causalms.report.style import WIDTH_INCHES, colour_bar, describe, headline, house_style, new_figure
 from causalms.tables import fixed
 
 _PANELS_PER_ROW = 3
@@ -71,17 +71,8 @@ def risk_maps(
         panel.set_title(arm, fontsize=8, weight="normal", loc="center", pad=3)
     for panel in panels:
         panel.set_axis_off()
-    figure.colorbar(
-        colours,
-        ax=list(panels),
-        orientation="horizontal",
-        fraction=0.05,
-        pad=0.02,
-        aspect=40,
-        label="Risk of a new or enlarging lesion",
-    )
-    if title:
-        figure.suptitle(title, x=0.02, ha="left", fontsize=10, weight="bold")
+    colour_bar(figure, colours, list(panels), "Risk of a new or enlarging lesion")
+    headline(figure, title)
     words = [
         f"{arm}, highest voxel risk {fixed(np.nanmax(part), 3)}, expected lesion voxels in the slice {fixed(np.nansum(part), 2)}"
         for arm, part in ((arm, risk[:, :, z]) for arm, risk in risks.items())
