@@ -85,7 +85,7 @@ class Law:
         """
         if not (np.isfinite(mean) and np.isfinite(dispersion) and mean >= 0 and dispersion >= 0):
             raise UsageError(f"a count law with mean {mean} and dispersion {dispersion} is none; both must be at least 0")
-        law = NegativeBinomialLaw([mean], [1 / dispersion if dispersion > 1e-9 else np.inf])
+        law = NegativeBinomialLaw(np.array([mean]), np.array([1 / dispersion if dispersion > 1e-9 else np.inf]))
         if mean > _MOST_LESIONS or (last := int(law.quantile(1 - 1e-10)[0])) > _MOST_LESIONS:
             raise UsageError(
                 f"a count law with mean {mean:g} and dispersion {dispersion:g} reaches beyond a million lesions; check the mean"

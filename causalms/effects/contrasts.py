@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from causalms.errors import RefusalError, UsageError
-from causalms.stats import Array
+from causalms.stats import Array, normal_cdf, normal_quantile
 
 if TYPE_CHECKING:
     from causalms.effects.variance import Covariance
@@ -76,8 +76,6 @@ def wald(
     >>> wald(0.0, 1.0, log=False).upper.__round__(6)
     1.959964
     """
-    from scipy.special import ndtr, ndtri, stdtr, stdtrit
-
     if not 0 < level < 1:
         raise UsageError(f"`level`: found {level:g}, expected a number between 0 and 1 such as 0.95")
     if not (np.isfinite(value) and np.isfinite(se)) or se < 0 or (se == 0 and not exact):
@@ -87,9 +85,11 @@ def wald(
     tail = (1 + level) / 2
     statistic = -abs(value - null) / se if se > 0 else (-np.inf if value != null else 0.0)
     if np.isfinite(degrees_of_freedom):
+        from scipy.special import stdtr, stdtrit
+
         quantile, p_value = float(stdtrit(degrees_of_freedom, tail)), 2 * float(stdtr(degrees_of_freedom, statistic))
     else:
-        quantile, p_value = float(ndtri(tail)), 2 * float(ndtr(statistic))
+        quantile, p_value = normal_quantile(tail), 2 * normal_cdf(statistic)
     ends = value - quantile * se, value + quantile * se
     if not log:
         return Contrast(value, se, ends[0], ends[1], p_value, level)

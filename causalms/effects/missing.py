@@ -88,11 +88,10 @@ def effects_with_missing_outcomes(
 
     Examples
     --------
-    >>> table = pd.DataFrame({"y": [2.0, 4, np.nan, 3, 1, 2], "age": [30, 50, 40, 30, 50, 40], "arm": list("ppptdd")}).assign(
-    ...     arm=["p"] * 3 + ["d"] * 3)
+    >>> table = pd.DataFrame({"y": [2.0, 4, np.nan, 3, 1, 2], "arm": ["p"] * 3 + ["d"] * 3})
     >>> strategy = MissingOutcomes(strategy="complete-case")
     >>> results = effects_with_missing_outcomes(table, outcome="y", reference="p", method=Method(missing=strategy))
-    >>> float(results["estimate"].iloc[0]), "complete cases" in results["estimator"].iloc[0]
+    >>> round(float(results["estimate"].iloc[0]), 3), "complete cases" in results["estimator"].iloc[0]
     (0.667, True)
     """
     missing = method.missing or MissingOutcomes()

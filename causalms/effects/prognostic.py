@@ -12,6 +12,7 @@ from causalms.effects.contrasts import transformed
 from causalms.effects.observed import Analysis, analyse_data
 from causalms.effects.variance import means_covariance
 from causalms.errors import InputError, RefusalError, UsageError, named_arguments
+from causalms.stats import normal_cdf, normal_quantile
 from causalms.tables import fixed
 
 
@@ -192,14 +193,12 @@ def sample_size(
     >>> sample_size(rate=3, ratio=0.5, dispersion=2, variance_ratio=0.7)
     (77, 77)
     """
-    from scipy.special import ndtri
-
     if ratio == 1:
         raise RefusalError("ratio: a rate ratio of 1 cannot be detected with any number of patients; name a smaller effect")
     _fractions(power=power, level=level)
     if not 0 < variance_ratio <= 1:
         raise UsageError(f"variance_ratio: found {variance_ratio:g}, expected a number above 0 and up to 1")
-    z = float(ndtri((1 + level) / 2) + ndtri(power))
+    z = normal_quantile((1 + level) / 2) + normal_quantile(power)
     size = z**2 * log_ratio_variance(rate, ratio, dispersion, exposure_years, allocation) / np.log(ratio) ** 2 * variance_ratio
     return int(np.ceil(size)), int(np.ceil(size * allocation))
 
@@ -222,12 +221,10 @@ def prospective_power(
     >>> round(prospective_power(110, rate=3, ratio=0.5, dispersion=2), 3)
     0.902
     """
-    from scipy.special import ndtr, ndtri
-
     _fractions(level=level)
     se = np.sqrt(log_ratio_variance(rate, ratio, dispersion, exposure_years, allocation) * variance_ratio / n)
-    z, effect = float(ndtri((1 + level) / 2)), abs(np.log(ratio)) / se
-    return float(ndtr(effect - z) + ndtr(-effect - z))
+    z, effect = normal_quantile((1 + level) / 2), abs(np.log(ratio)) / se
+    return normal_cdf(effect - z) + normal_cdf(-effect - z)
 
 
 def _fractions(**values: float) -> None:

@@ -6,7 +6,15 @@ import numpy as np
 
 from causalms.effects.data import TrialData
 from causalms.errors import RefusalError, UsageError
-from causalms.stats import Family, Fit, extreme_permutations, fit_or_limit, permuted_labels, welch_statistics
+from causalms.stats import (
+    Family,
+    Fit,
+    extreme_permutations,
+    fit_or_limit,
+    normal_cdf,
+    permuted_labels,
+    welch_statistics,
+)
 
 TESTS = ("wald", "score", "permutation")
 _CHUNK = 1000
@@ -37,8 +45,6 @@ def score_test(data: TrialData, family: Family, arm: int) -> tuple[float, float]
     >>> [round(value, 4) for value in score_test(data, "poisson", 1)]
     [-2.3026, 0.0213]
     """
-    from scipy.special import ndtr
-
     pair, fit = null_fit(data, family, arm)
     treated = (pair.arm == arm).astype(float)
     weights = fit.weights
@@ -48,7 +54,7 @@ def score_test(data: TrialData, family: Family, arm: int) -> tuple[float, float]
     if spread == 0:
         raise RefusalError("outcome: does not vary, so there is nothing to test; choose another outcome")
     statistic = float(terms.sum()) / spread
-    return statistic, 2 * float(ndtr(-abs(statistic)))
+    return statistic, 2 * normal_cdf(-abs(statistic))
 
 
 def permutation_test(data: TrialData, family: Family, arm: int, permutations: int = 9_999, seed: int = 0) -> tuple[float, float]:

@@ -11,6 +11,7 @@ from causalms.stats.dispersion import FULL_WEIGHT, adjusted_alpha, adjusted_alph
 from causalms.stats.glm import FAMILIES, LOG_LINK, Array, Family, Fit, inverse_link, mean_slope
 from causalms.stats.multiplicity import adjusted_p_values, with_adjusted_p_values
 from causalms.stats.negbin import log_likelihood, observed_information
+from causalms.stats.normal import normal_cdf, normal_quantile
 from causalms.stats.randomness import keyed_generator
 from causalms.stats.resampling import (
     acceleration,
@@ -58,6 +59,8 @@ __all__ = [
     "log_likelihood",
     "mean_slope",
     "moment_law",
+    "normal_cdf",
+    "normal_quantile",
     "observed_information",
     "others_moments",
     "permuted_labels",

@@ -6,11 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from causalms.cli.main import VERBS
-from tests.cli.conftest import EFFECTS
 from tests.conftest import Run, files_in, refused
 
 
@@ -71,14 +69,3 @@ def test_import_takes_less_than_a_second_and_loads_nothing_heavy() -> None:
     seconds, *heavy = _python(code).split()
     assert float(seconds) < 1
     assert heavy == []
-
-
-def test_effects_needs_no_torch(tmp_path: Path, table: pd.DataFrame) -> None:
-    table.to_csv(tmp_path / "t.csv", index=False)
-    code = (
-        "import sys\nfrom causalms.cli.main import main\n"
-        "try:\n    main(sys.argv[1:])\n"
-        "except SystemExit as end:\n    assert not end.code\n"
-        "assert not {'torch', 'pyro'} & set(sys.modules)\nassert 'pandas' in sys.modules"
-    )
-    assert "rate ratio" in _python(code, "effects", tmp_path / "t.csv", *EFFECTS).lower()
