@@ -89,7 +89,16 @@ def test_weighting_by_inverse_probability_takes_each_trial_by_itself() -> None:
     weighted = effects_with_missing_outcomes(table, **grouped_arguments(dict(strategy="ipw", missing_given="age", **options)))
     saturated = analyse(table, **grouped_arguments(dict(interaction=True, **options))).results
     assert weighted["estimate"].iloc[0] == pytest.approx(saturated["estimate"].iloc[0], rel=1e-8)
-    assert weighted["se"].iloc[0] == pytest.approx(saturated["se"].iloc[0], rel=0.01)  # sums of squares over n or n - 1
+    # By hand: the rates of each trial with their variances, averaged by the trials' shares, whose patients are a sample too.
+    rates, variance = {}, 0.0
+    for (trial, arm), cell in table.groupby(["trial", "arm"]):
+        rates[trial, arm] = cell.y.sum() / cell.time.sum()
+    means = {arm: (rates["A", arm] + rates["B", arm]) / 2 for arm in ("placebo", "drug")}
+    for (trial, arm), cell in table.groupby(["trial", "arm"]):
+        variance += 0.25 * ((cell.y - rates[trial, arm] * cell.time) ** 2).sum() / (cell.time.sum() * means[arm]) ** 2
+    between = [rates[trial, "drug"] / means["drug"] - rates[trial, "placebo"] / means["placebo"] for trial in "AB"]
+    variance += 300 * (between[0] ** 2 + between[1] ** 2) / 600**2
+    assert weighted["se"].iloc[0] == pytest.approx(np.sqrt(variance), rel=1e-9)
     assert "trial by trial, averaged over the patients of A, B" in weighted["estimator"].iloc[0]
     table.loc[rng.random(600) < np.where(table.trial == "B", 0.4, 0.1), "y"] = np.nan
     row = effects_with_missing_outcomes(table, **grouped_arguments(dict(strategy="ipw", missing_given="age", **options))).iloc[0]
