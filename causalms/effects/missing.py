@@ -178,7 +178,7 @@ def _weighted_patients(analysis: _Analysis, kind: str, missing_given: str) -> _W
         time[rows] = columns.times_at_risk(columns.numbers(table[exposure], rows, exposure, source), exposure, rows, source)
     covariates = columns.Covariates.of(table, missing_given, source, "missing_given")
     if covariates.formula is not None:
-        refuse_arm_and_outcome_by_name(covariates.formula, arm, outcome)
+        refuse_arm_and_outcome_by_name(covariates.formula, analysis.arm, outcome)
     if not covariates.complete.all():
         row = int(np.flatnonzero(~covariates.complete)[0]) + 1
         raise InputError(f"{source}: row {row} lacks a covariate of {missing_given!r}; weights need it for every patient")
