@@ -175,7 +175,8 @@ def _weighted_patients(analysis: _Analysis, kind: str, missing_given: str) -> _W
     y[rows] = _outcome(table[outcome], rows, outcome, kind, source)
     time = np.ones(len(table))
     if exposure:
-        time[rows] = columns.times_at_risk(columns.numbers(table[exposure], rows, exposure, source), exposure, rows, source)
+        times = columns.numbers(table[exposure], rows, exposure, source)
+        time[rows] = columns.times_at_risk(times, exposure, rows, source)[0]
     covariates = columns.Covariates.of(table, missing_given, source, "missing_given")
     if covariates.formula is not None:
         refuse_arm_and_outcome_by_name(covariates.formula, analysis.arm, outcome)
