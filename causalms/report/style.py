@@ -86,9 +86,11 @@ def new_axes(height_inches: float, width_inches: float = WIDTH_INCHES) -> tuple[
     return figure, figure.subplots()
 
 
-def shade(axes: Axes, x: Any, lower: Any, upper: Any, label: str, *, colour: str = QUIET, **options: Any) -> None:
+def shade(axes: Axes, x: Any, lower: Any, upper: Any, label: str, *, colour: str = QUIET, steps: bool = False) -> None:
     """A band between two curves: grey for tolerance, blue (``BAND``) for what is estimated."""
-    axes.fill_between(x, lower, upper, color=colour, alpha=0.45 if colour == BAND else 0.28, linewidth=0, label=label, **options)
+    opacity = 0.45 if colour == BAND else 0.28
+    step = "mid" if steps else None
+    axes.fill_between(x, lower, upper, color=colour, alpha=opacity, linewidth=0, label=label, step=step)
 
 
 def headline(figure: Figure, title: str) -> None:

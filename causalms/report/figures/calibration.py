@@ -133,7 +133,7 @@ def rootogram(table: pd.DataFrame, title: str = "") -> Figure:
     top, drop = np.sqrt(table["expected"]), np.sqrt(table["observed"])
     outside = _outside(table, "observed")
     colours = [WARNING if out else SIMULATED for out in outside]
-    shade(axes, count, top - np.sqrt(table["upper"]), top - np.sqrt(table["lower"]), "band", step="mid")
+    shade(axes, count, top - np.sqrt(table["upper"]), top - np.sqrt(table["lower"]), "band", steps=True)
     axes.bar(count, -drop, 0.8, bottom=top, color=colours, alpha=0.8)
     axes.bar([], [], color=SIMULATED, alpha=0.8, label="observed")  # the legend shows a count inside its band
     axes.plot(count, top, "o-", color=OBSERVED, markersize=3.5, linewidth=1.3, label="expected")
