@@ -14,7 +14,7 @@ import contextlib
 import difflib
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import ParamSpec, TypeVar
 
 _P = ParamSpec("_P")
@@ -104,6 +104,18 @@ def optional_packages() -> Iterator[None]:
         raise refusal from error
 
 
+def near_name(name: object, known: Iterable[str]) -> str:
+    """The question after a misspelt name, or nothing where no known name is near.
+
+    Examples
+    --------
+    >>> near_name("ruls", ["name", "rules"]), near_name("x", ["name", "rules"])
+    ("did you mean 'rules'?", '')
+    """
+    near = difflib.get_close_matches(str(name), list(known), 1)
+    return f"did you mean {near[0]!r}?" if near else ""
+
+
 def named_arguments(function: Callable[_P, _T]) -> Callable[_P, _T]:
     """Make a misspelt keyword argument of a public function an error of one line that says the near name.
 
@@ -128,8 +140,7 @@ def named_arguments(function: Callable[_P, _T]) -> Callable[_P, _T]:
     def checked(*args: _P.args, **kwargs: _P.kwargs) -> _T:
         for name in kwargs:
             if name not in names:
-                near = difflib.get_close_matches(name, names, 1)
-                mend = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(names)}"
+                mend = near_name(name, names) or f"it has {', '.join(names)}"
                 raise UsageError(f"{function.__name__} has no argument {name!r}; {mend}")
         return function(*args, **kwargs)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from causalms.causal.mechanism import Subject
-from causalms.errors import InputError, RefusalError, UsageError
+from causalms.errors import InputError, RefusalError, UsageError, near_name
 from causalms.stats import keyed_generator
+from causalms.tables import condition_columns, rows_where
+from causalms.yaml_files import read_yaml
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,8 @@ class Intervention:
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns of the participants table that its conditions compare."""
-        return tuple(column for rule in self.words.get("rules", ()) for column in columns_of(rule["when"]))
+        conditions = [rule["when"] for rule in self.words.get("rules", ()) if rule["when"]]
+        return tuple(column for when in conditions for column in sorted(condition_columns(when)))
 
     def within(self, order: Sequence[str]) -> Intervention:
         """The same intervention put to a model: a shift without an order of its own takes the model's order of arms."""
@@ -161,8 +162,8 @@ def policy(
     ----------
     name : str
     rules : list of (condition, arm)
-        A condition compares participants columns, as :meth:`pandas.DataFrame.query` reads it (``"gd_lesions > 0 and age < 50"``);
-        an arm is a name or a law ``{"placebo": 0.5, ...}``.
+        A condition compares participants columns, with ``and``, ``or``, ``not``, ``in`` and arithmetic
+        (``"gd_lesions > 0 and age < 50"``); an arm is a name or a law ``{"placebo": 0.5, ...}``.
     otherwise : str or mapping, optional
         The arm where no rule holds; without it such a patient is refused.
 
@@ -198,23 +199,50 @@ def read_policy(path: str | os.PathLike[str]) -> Intervention:
     'escalate'
     """
     file = Path(path)
+    content = read_yaml(file, "write name, rules and otherwise")
+    if not isinstance(content, dict):
+        raise InputError(f"{file}: found {_kind(content)}; expected the keys {', '.join(_KEYS)}")
+    _refuse_unknown_keys(content, _KEYS, f"{file}")
+    name, rules = content.get("name", file.stem), content.get("rules") or []
+    if isinstance(name, dict | list):
+        raise InputError(f"{file}: name: found {_kind(name)}, expected a text")
+    if not isinstance(rules, list):
+        raise InputError(f"{file}: rules: found {_kind(rules)}, expected a list, each '- when: ...' with its 'arm: ...'")
+    steps = [_rule(rule, f"{file}: rule {number}") for number, rule in enumerate(rules, start=1)]
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror}); check the path") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{file}: not readable as YAML ({reason}); write name, rules and otherwise") from error
-    if not isinstance(content, dict) or set(content) - {"name", "rules", "otherwise"}:
-        keys = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
-        raise InputError(f"{file}: found {keys}; expected the keys name, rules, otherwise")
-    rules = content.get("rules") or []
-    if not isinstance(rules, list) or any(not isinstance(r, dict) or set(r) != {"when", "arm"} for r in rules):
-        raise InputError(f"{file}: every rule needs 'when' and 'arm' and nothing else; correct 'rules'")
-    try:
-        return policy(str(content.get("name", file.stem)), [(str(r["when"]), r["arm"]) for r in rules], content.get("otherwise"))
+        return policy(str(name), steps, content.get("otherwise"))
     except UsageError as error:
         raise InputError(f"{file}: {error}") from error
+
+
+_KEYS = ("name", "rules", "otherwise")
+
+
+def _rule(rule: Any, place: str) -> tuple[str, Any]:
+    """Condition and arm of a rule of a policy file."""
+    if not isinstance(rule, dict):
+        raise InputError(f"{place}: found {_kind(rule)}; every rule needs 'when' and 'arm'")
+    _refuse_unknown_keys(rule, ("when", "arm"), place)
+    for key in ("when", "arm"):
+        if key not in rule:
+            raise InputError(f"{place}: {key!r} is missing; every rule needs 'when' and 'arm'")
+    if not isinstance(rule["when"], str):
+        raise InputError(f"{place}: when: found {_kind(rule['when'])}, expected a condition such as 'gd_lesions > 0'")
+    return rule["when"], rule["arm"]
+
+
+def _refuse_unknown_keys(content: Mapping[Any, Any], known: Sequence[str], place: str) -> None:
+    for key in content:
+        if key not in known:
+            raise InputError(
+                f"{place}: found {key!r}; expected the keys {', '.join(known)}. {near_name(key, known)}".rstrip(". ")
+            )
+
+
+def _kind(value: Any) -> str:
+    """What a value of a YAML file is, in words."""
+    kinds = {dict: "a mapping", list: "a list", type(None): "nothing", str: "a text"}
+    return kinds.get(type(value), f"{value!r}")
 
 
 def as_interventions(arm: Arms) -> tuple[Intervention, ...]:
@@ -248,44 +276,17 @@ def _law(arm: Any, name: str) -> tuple[tuple[str, float], ...]:
     return tuple((a, p) for a, p in law if p > 0)
 
 
-_ALLOWED = (
-    ast.Expression, ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.Not, ast.USub, ast.Invert, ast.Compare, ast.BinOp,
-    ast.BitAnd, ast.BitOr, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Name, ast.Load, ast.Constant, ast.List, ast.Tuple,
-    ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.In, ast.NotIn,
-)  # fmt: skip
-
-
 def _checked(when: str, name: str) -> str:
     """Refuse all but comparisons of columns: a policy file is data, never a program."""
     try:
-        tree = ast.parse(when.strip(), mode="eval")
-    except (SyntaxError, ValueError):
-        raise UsageError(
-            f"policy {name!r}: {when!r} is not a condition; write for example 'gd_lesions > 0 and age < 50'"
-        ) from None
-    for node in ast.walk(tree):
-        if not isinstance(node, _ALLOWED):
-            raise UsageError(
-                f"policy {name!r}: {when!r} is more than a comparison of columns ({type(node).__name__}); simplify it"
-            )
-    if not any(isinstance(node, ast.Compare) for node in ast.walk(tree)):
-        raise UsageError(f"policy {name!r}: {when!r} compares nothing; write for example 'gd_lesions > 0'")
+        condition_columns(when, "when")
+    except UsageError as error:
+        raise UsageError(f"policy {name!r}: {error}") from None
     return when.strip()
 
 
-def columns_of(when: str) -> list[str]:
-    """Columns that a checked condition compares, in alphabetical order; none for ``otherwise``.
-
-    Examples
-    --------
-    >>> columns_of("gd_lesions > 0 and age < 50")
-    ['age', 'gd_lesions']
-    """
-    return sorted({node.id for node in ast.walk(ast.parse(when or "0", mode="eval")) if isinstance(node, ast.Name)})
-
-
 def _holds(when: str, subject: Subject, name: str) -> bool:
-    columns = columns_of(when)
+    columns = condition_columns(when, "when")
     for column in columns:
         covariate = subject.covariates.get(column)
         if column not in subject.covariates:
@@ -296,8 +297,6 @@ def _holds(when: str, subject: Subject, name: str) -> bool:
             )
     row = pd.DataFrame([{column: subject.covariates[column] for column in columns}])
     try:
-        return len(row.query(when, engine="python", local_dict={}, global_dict={})) == 1
-    except Exception as error:  # pandas raises many kinds for a condition of wrong types; all mean the same to the user
-        raise InputError(
-            f"policy {name!r}: {when!r} cannot be decided for {subject.participant_id} ({error}); correct it"
-        ) from error
+        return bool(rows_where(row, when, "when")[0][0])
+    except UsageError as error:
+        raise InputError(f"policy {name!r}: cannot be decided for {subject.participant_id}: {error}") from error

@@ -162,11 +162,11 @@ def _refitted(fit: Fit, weights: Array) -> BatchFit:
     """The working model fitted to weighted samples; patients who are predicted 0 or 1 in the whole sample are so in every one."""
     if fit.limit is None:
         start = BatchFit(fit.coefficients[None], np.array([fit.alpha]), np.array([True]))
-        return fit_batch(fit.family, Batch(fit.X, fit.y[None], fit.exposure[None], weights), start)
+        return fit_batch(fit.family, Batch(fit.X, fit.y[None], fit.exposure[None], weights), start, near_limit=True)
     left, kept = fit.limit.side(fit.X) == 0, fit.limit.kept
     start = BatchFit(fit.coefficients[None, kept], np.array([fit.alpha]), np.array([True]))
     finite = Batch(fit.X[np.ix_(left, kept)], fit.y[None, left], fit.exposure[None, left], weights[:, left])
-    fitted = fit_batch(fit.family, finite, start)
+    fitted = fit_batch(fit.family, finite, start, near_limit=True)
     coefficients = np.zeros((len(weights), len(kept)))
     coefficients[:, kept] = fitted.coefficients
     return replace(fitted, coefficients=coefficients)

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from causalms.errors import InputError, UsageError
+from causalms.errors import InputError, UsageError, near_name
+from causalms.yaml_files import parse_yaml, read_yaml
 
 #: What a rate, an effect or an assignment may depend on, each centred so that 0 is a typical trial patient.
 COLUMN_TERMS = (
@@ -266,25 +267,16 @@ def load_design(design: str | os.PathLike[str] | Design) -> Design:
     >>> load_design("pooled-2131").size
     2131
     """
-    import yaml
-
     if isinstance(design, Design):
         return design
     path = Path(design)
     if path.suffix in (".yaml", ".yml"):
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: cannot be read ({error}); give a YAML design or one of {_shipped()}") from error
-    elif str(design) in _shipped():
+        return parse_design(read_yaml(path, f"give a YAML design or one of {', '.join(_shipped())}"), str(path))
+    if str(design) in _shipped():
         text = (resources.files("causalms.phantom") / "designs" / f"{design}.yaml").read_text(encoding="utf-8")
     else:
         raise UsageError(f"no design is called {str(design)!r}; choose one of {', '.join(_shipped())} or give a .yaml file")
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{design}: not readable as YAML ({' '.join(str(error).split())}); correct that line") from error
-    return parse_design(content, str(design))
+    return parse_design(parse_yaml(text, str(design), "correct that line"), str(design))
 
 
 def parse_design(content: Any, source: str = "design") -> Design:
@@ -305,7 +297,9 @@ def _sentence(key: str, kind: str, message: str, found: Any) -> str:
     if kind == "missing":
         return f"{place}is missing; add it"
     if kind == "extra_forbidden":
-        return f"{place}is not known here; remove it or correct its name (docs/phantom.md lists the keys)"
+        names = {name for part in (Design, *_Part.__subclasses__()) for name in part.model_fields}
+        near = near_name(key.rpartition(".")[2], names)
+        return f"{place}is not known here; {near or 'remove it or correct its name (docs/phantom.md lists the keys)'}"
     said = message.removeprefix("Value error, ")
     if found is None:
         return f"{place}{said}"

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Literal, Self
 
 import pandas as pd
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from causalms.errors import InputError
+from causalms.errors import InputError, near_name
 from causalms.report.formats import each_row, number
+from causalms.yaml_files import read_yaml
 
 Grade = Literal["low", "medium", "high"]
 Statistic = Literal["estimate", "lower", "upper", "se", "p_value", "se_patient", "se_generator", "se_monte_carlo", "n"]
@@ -145,13 +145,8 @@ def read_credibility(path: str | os.PathLike[str]) -> CredibilityPlan:
     file = Path(path)
     if not file.is_file():
         raise InputError(f"{file}: no such file; write the credibility file before the run and give its path")
+    content = read_yaml(file, "correct the indentation or quote the text")
     raw = file.read_bytes()
-    try:
-        content = yaml.safe_load(raw)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}" if mark else ""
-        raise InputError(f"{file}{place}: not readable as YAML; correct the indentation or quote the text") from error
     if not isinstance(content, dict):
         raise InputError(
             f"{file}: found {type(content).__name__}, expected entries such as 'question_of_interest: ...'; rewrite it"
@@ -169,7 +164,9 @@ def _first_fault(failure: ValidationError, content: dict[str, object]) -> str:
     if fault["type"] == "missing":
         return f"{place}: missing; add it"
     if fault["type"] == "extra_forbidden":
-        return f"{place}: not an entry of this file; correct the spelling or remove it"
+        names = {name for part in _Strict.__subclasses__() for name in part.model_fields}
+        near = near_name(place.rpartition(".")[2], names)
+        return f"{place}: not an entry of this file; {near or 'correct the spelling or remove it'}"
     if fault["type"] == "value_error":
         return f"{place}: {fault['msg'].removeprefix('Value error, ')}; correct it"
     return f"{place}: found {fault['input']!r}, {fault['msg'][0].lower()}{fault['msg'][1:]}; correct it"

@@ -27,6 +27,11 @@ class _Care:
     """How carefully the loop climbs."""
 
     exact: bool
+    near_limit: bool = False
+
+    def flat(self, slope: Array, batch: Batch) -> np.ndarray:
+        """Replicates that are as good as at a maximum at infinity: the score is rounding, the level without events near 0."""
+        return (slope < _FLAT * (1 + batch.total(batch.y))) & self.near_limit
 
     @property
     def iterations(self) -> int:
@@ -112,7 +117,9 @@ class Batch:
         )
 
 
-def fit_batch(family: Family, batch: Batch, start: BatchFit | None = None, *, exact: bool = False) -> BatchFit:
+def fit_batch(
+    family: Family, batch: Batch, start: BatchFit | None = None, *, exact: bool = False, near_limit: bool = False
+) -> BatchFit:
     """Fit a working model to every replicate by Newton's method.
 
     Parameters
@@ -123,6 +130,9 @@ def fit_batch(family: Family, batch: Batch, start: BatchFit | None = None, *, ex
         Starting values (one row for all, or one a replicate), such as the fit of the whole sample.
     exact : bool
         Climb with care and stop at rounding, as :func:`causalms.stats.fit_model` does.
+    near_limit : bool
+        Replicates without events in some level of a covariate stop where its prediction is about 1e-9 of the events, as R's
+        glm does, instead of having no fit.
 
     Returns
     -------
@@ -140,14 +150,14 @@ def fit_batch(family: Family, batch: Batch, start: BatchFit | None = None, *, ex
     if family == "linear":
         coefficients = _least_squares(batch, batch.y, exact)
         return BatchFit(coefficients, np.zeros(len(coefficients)), np.asarray(np.isfinite(coefficients).all(axis=1)))
-    replicates, care = len(batch.y) if batch.weights is None else len(batch.weights), _Care(exact)
+    replicates, care = len(batch.y) if batch.weights is None else len(batch.weights), _Care(exact, near_limit)
     with np.errstate(all="ignore"):
         if start is None:
             beta = _start(family, batch, replicates, exact)
         elif family == "logistic" or len(start.coefficients) > 1 or batch.X.ndim == 3 or len(batch.y) > 1:
             beta = np.broadcast_to(start.coefficients, (replicates, batch.X.shape[-1]))
         elif family == "negbin" and start.alpha[0] > _CLEARLY_OVERDISPERSED:
-            return _with_more_care(batch, _negbin_near(batch, start))
+            return _with_more_care(batch, _negbin_near(batch, start, care), care)
         else:
             beta = _second_order_start(batch, start.coefficients[0])
         fit = _newton(family, batch, np.array(beta), care)
@@ -243,9 +253,8 @@ def _newton(family: Family, batch: Batch, beta: Array, care: _Care) -> BatchFit:
         else:
             now = now + step * np.minimum(1, _LARGEST_STEP / np.maximum(size, 1e-300))[:, None]
             # Newton doubles the digits: after a step below 1e-5 the next would be below 1e-9, so it need not be taken.
-            # A replicate without events in some level never stops; it is done when its score is rounding (the level then near 0).
-            flat = np.abs(gradient).max(axis=1) < _FLAT * (1 + part.total(part.y))
-            done, stay = (size < 1e-5) | flat, stay & (np.abs(now).max(axis=1) < 200)
+            done = (size < 1e-5) | care.flat(np.abs(gradient).max(axis=1), part)
+            stay &= np.abs(now).max(axis=1) < 200
         out[alive[done]] = now[done]
         stay &= ~done
         if not stay.all():
@@ -274,21 +283,21 @@ def _negbin(batch: Batch, poisson: BatchFit, alpha: Array | None, care: _Care) -
     return BatchFit(beta, out_alpha, converged, poisson.reason)
 
 
-def _negbin_near(batch: Batch, start: BatchFit) -> BatchFit:
+def _negbin_near(batch: Batch, start: BatchFit, care: _Care) -> BatchFit:
     """Weighted fits near a common fit: the first step shares every patient's terms and needs matrix products alone."""
-    log_alpha, care = np.log(start.alpha[:1]), _Care(exact=False)
+    log_alpha = np.log(start.alpha[:1])
     step, _, _ = _joint_step(batch, start.coefficients, log_alpha, CountSums.of(batch.y, batch.weights), care)
     return _joint_newton(batch, start.coefficients + step[:, :-1], log_alpha + step[:, -1], care)
 
 
-def _with_more_care(batch: Batch, fit: BatchFit) -> BatchFit:
+def _with_more_care(batch: Batch, fit: BatchFit, care: _Care) -> BatchFit:
     """Negative-binomial replicates that did not converge, from their own starting values and then with halved steps."""
     coefficients, alpha, converged = fit.coefficients.copy(), fit.alpha.copy(), fit.converged.copy()
     for exact in (False, True):
         rows = np.flatnonzero(~converged)
         if not len(rows):
             break
-        again = fit_batch("negbin", batch.take(rows), exact=exact)
+        again = fit_batch("negbin", batch.take(rows), exact=exact, near_limit=care.near_limit)
         coefficients[rows], alpha[rows], converged[rows] = again.coefficients, again.alpha, again.converged
     return BatchFit(coefficients, alpha, converged)
 
@@ -314,7 +323,7 @@ def _joint_newton(batch: Batch, beta: Array, log_alpha: Array, care: _Care) -> B
         if care.exact:  # a small step that no longer shrinks has met the rounding of huge counts
             done = (size < 1e-10 * (1 + np.abs(beta).max(axis=1))) | ((size < 1e-4) & (size > before / 2)) | bounded
         else:
-            done = (size < 1e-5) | (slope < _FLAT * (1 + batch.total(batch.y))) | bounded
+            done = (size < 1e-5) | care.flat(slope, batch) | bounded
         out[rows[done]], out_alpha[rows[done]] = beta[done], np.where(bounded, 0.0, np.exp(log_alpha))[done]
         stay, before = ~done & np.isfinite(size), size
         if not stay.all():

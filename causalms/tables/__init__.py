@@ -9,6 +9,7 @@ from causalms.tables.cells import (
     refuse_lookalikes,
     refuse_words_among_numbers,
 )
+from causalms.tables.conditions import condition_columns, rows_where
 from causalms.tables.formula_matrix import FittedFormula
 from causalms.tables.formulas import FORMULA_FUNCTIONS, Formula, formula
 from causalms.tables.groups import Grouping, grouping
@@ -48,6 +49,7 @@ __all__ = [
     "ResultRow",
     "arm_order",
     "as_frame",
+    "condition_columns",
     "contrast_population",
     "fixed",
     "formula",
@@ -68,6 +70,7 @@ __all__ = [
     "refuse_lookalikes",
     "refuse_words_among_numbers",
     "results_table",
+    "rows_where",
     "schema",
     "significant",
     "unmark_formulas",

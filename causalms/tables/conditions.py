@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from causalms.errors import UsageError
-from causalms.tables.grammar import columns_of, read_condition
+from causalms.tables.grammar import Node, Operation, columns_of, read_condition
 from causalms.tables.values import NUMBER_FUNCTIONS, Values
 
 
@@ -46,3 +46,31 @@ def rows_where(table: pd.DataFrame, text: str, argument: str = "where") -> tuple
     named = list(columns_of(node))
     unknown = table[named].isna().any(axis=1).to_numpy() if named else np.zeros(len(table), dtype=bool)
     return value & ~unknown, unknown
+
+
+def condition_columns(text: str, argument: str = "where") -> tuple[str, ...]:
+    """Columns that a condition compares, in order of appearance; read without a table.
+
+    Raises
+    ------
+    UsageError
+        If the text is no condition: a comparison, or several joined by and, or, not.
+
+    Examples
+    --------
+    >>> condition_columns("gd_lesions > 0 and `age.bl` < 50")
+    ('gd_lesions', 'age.bl')
+    """
+    node = read_condition(text, None, argument, tuple(NUMBER_FUNCTIONS))
+    if not _is_condition(node) or not columns_of(node):
+        raise UsageError(f"`{argument}`: {text!r} compares no column; write a condition such as 'gd_lesions > 0'")
+    return columns_of(node)
+
+
+def _is_condition(node: Node) -> bool:
+    match node:
+        case Operation("and" | "or" | "not" | "()", parts):
+            return all(map(_is_condition, parts))
+        case Operation("in" | "not in" | "<" | "<=" | ">" | ">=" | "==" | "!="):
+            return True
+    return False

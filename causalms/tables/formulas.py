@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 import pandas as pd
 
-from causalms.errors import UsageError
+from causalms.errors import UsageError, near_name
 from causalms.tables.formula_matrix import FittedFormula, fitted_formula
 from causalms.tables.formula_values import ARGUMENTS, MOST_PARTS, SEVERAL_COLUMNS
 from causalms.tables.grammar import Call, Column, Literal, Node, Operation, Series, columns_of, read_formula
@@ -143,8 +142,7 @@ def _misused_call(node: Call) -> Iterator[str]:
         yield f"{node.function} takes {' and '.join(['a column', *known])}, found {len(node.arguments)} parts"
     for name in (name for name, _ in node.named):
         if name not in known:
-            near = get_close_matches(name, known, 1)
-            mend = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known) or 'none'}"
+            mend = near_name(name, known) or f"it has {', '.join(known) or 'none'}"
             yield f"{node.function} has no argument {name!r}; {mend}"
     names = [*list(known)[: max(len(node.arguments) - 1, 0)], *(name for name, _ in node.named)]
     if len(set(names)) < len(names):

@@ -14,9 +14,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 
-from causalms.errors import UsageError
+from causalms.errors import UsageError, near_name
 
 LONGEST_TEXT, DEEPEST = 4000, 40
 _TOKEN = re.compile(
@@ -106,14 +105,14 @@ def _columns(node: Node) -> Iterator[str]:
                 yield from _columns(item)
 
 
-def read_condition(text: str, columns: Collection[str], argument: str, functions: Collection[str] = ()) -> Node:
+def read_condition(text: str, columns: Collection[str] | None, argument: str, functions: Collection[str] = ()) -> Node:
     """Read a condition such as ``age >= 40 and sex == "F"``.
 
     Parameters
     ----------
     text : str
-    columns : collection of str
-        Columns of the table.
+    columns : collection of str or None
+        Columns of the table; any name where they are not known yet.
     argument : str
         Name of the argument that the text was given for, in messages.
     functions : collection of str
@@ -152,8 +151,9 @@ def read_formula(text: str, columns: Collection[str], argument: str, functions: 
 class _Reader:
     """A reader by recursive descent; each method reads one level of precedence."""
 
-    def __init__(self, text: str, columns: Collection[str], argument: str, functions: Collection[str]) -> None:
-        self.text, self.columns, self.argument, self.functions = text, tuple(columns), argument, functions
+    def __init__(self, text: str, columns: Collection[str] | None, argument: str, functions: Collection[str]) -> None:
+        self.text, self.argument, self.functions = text, argument, functions
+        self.columns = None if columns is None else tuple(columns)
         self.depth, self.at = 0, 0
         if len(text) > LONGEST_TEXT:
             raise UsageError(
@@ -324,7 +324,7 @@ class _Reader:
                 return self.column(token.word[1:-1], token)
             case "name" if self.now.word == "(" and self.now.kind == "mark":
                 return self.call(token)
-            case "name" if token.word in self.columns:
+            case "name" if self.columns is not None and token.word in self.columns:
                 return Column(token.word)
             case "name" if token.word in ("True", "False", "None"):
                 return Literal({"True": True, "False": False, "None": None}[token.word])
@@ -333,9 +333,8 @@ class _Reader:
         raise self._refusal(token.word, token.place)
 
     def column(self, name: str, token: Token) -> Column:
-        if name not in self.columns:
-            near = get_close_matches(name, self.columns, 1)
-            mend = f"did you mean {near[0]!r}?" if near else f"columns are {', '.join(self.columns[:20])}"
+        if self.columns is not None and name not in self.columns:
+            mend = near_name(name, self.columns) or f"columns are {', '.join(self.columns[:20])}"
             raise UsageError(f"`{self.argument}`: {self.text!r}: no column {name!r} (letter {token.place}); {mend}")
         return Column(name)
 

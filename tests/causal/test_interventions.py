@@ -59,7 +59,6 @@ def test_a_shift_moves_along_the_fitted_rates_of_a_count_model(truth, table):
     "condition",
     [
         "__import__('os').system('true')",
-        "gd_lesions.__class__ == 1",
         "@x > 1",
         "(lambda: 1)() == 1",
         "age[0] > 1",
@@ -76,6 +75,8 @@ def test_conditions_name_missing_columns_and_values():
     rule = policy("p", [("gd > 0", "ocrelizumab")], "placebo")
     with pytest.raises(InputError, match="no column 'gd'"):
         rule.law(subject(age=1))
+    with pytest.raises(InputError, match=r"no column 'gd\.__class__'"):  # a name with a dot, never an attribute
+        policy("p", [("gd.__class__ == 1", "ocrelizumab")]).law(subject(gd=1))
     with pytest.raises(InputError, match="participant p1 has no 'gd'"):
         rule.law(subject(gd=float("nan")))
 
@@ -102,6 +103,17 @@ def test_without_otherwise_a_patient_whom_no_rule_fits_is_refused():
         ("extra: 1\nrules: []", "expected the keys"),
         ("rules: [{when: age > 1}]", "every rule needs 'when' and 'arm'"),
         ("rules: [{when: age > 1, arm: {a: 2}}]", "sum to 1"),
+        ("ruls: []", "did you mean 'rules'"),
+        ("rules: {when: age > 1, arm: a}", "rules: found a mapping, expected a list"),
+        ("rules: [[age > 1, a]]", "rule 1: found a list; every rule needs"),
+        ("rules:\n- {when: age > 1, arm: a}\n- {wen: age > 2, arm: a}", "rule 2: found 'wen'.*did you mean 'when'"),
+        ("rules: [{when: true, arm: a}]", "rule 1: when: found True, expected a condition"),
+        ("rules: [{when: 2026-02-31, arm: a}]", "line 1: '2026-02-31' is no date"),
+        ("rules: [{when: age > 2026-02-31-, arm: a}]", "found 'the end'"),
+        ("rules: [{when: age >, arm: a}]", "`when`: 'age >': found 'the end' at letter 6"),
+        ("name: [a]\nrules: []\notherwise: a", "name: found a list, expected a text"),
+        ("rules: &a [*a]", "an alias stands for what holds it"),
+        ("", "found nothing"),
     ],
 )
 def test_a_bad_policy_file_is_named(tmp_path, text, message):

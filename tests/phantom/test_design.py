@@ -42,6 +42,8 @@ def test_pooled_2131_has_2131_patients_on_the_six_arms():
     ("content", "said"),
     [
         (design(color="red"), "key 'color': is not known here; remove it"),
+        (design(rate_rato={"a": 1.0}), "key 'rate_rato': is not known here; did you mean 'rate_ratio'?"),
+        (design(counts={"siz": 1}), "key 'counts.siz': is not known here; did you mean 'size'?"),
         (design(rate_ratio={"a": 1.0}), "trials.S.arms: 'b' is not known; choose from a"),
         (design(rate_ratio={"a": 0.9, "b": 0.5}), "set the arm of comparison to 1.0"),
         (design(rate_ratio={"a": 1.0, "b": -0.5}), "key 'rate_ratio.b': found -0.5"),
