@@ -42,8 +42,6 @@ HEAVY = {
     "yaml",
     "causalms",
 }
-#: Files that still hold more than one idea: each is to leave this list, none may join it.
-LONG_FILES = {"causalms/effects/variance.py"}
 DRUGS = re.compile(r"laquinimod|interferon|dimethyl|ocrelizumab|fingolimod|teriflunomide", re.IGNORECASE)
 
 
@@ -66,7 +64,7 @@ def _code_lines(node: ast.FunctionDef | ast.AsyncFunctionDef, text: list[str]) -
     return sum(1 for line in lines if line.strip() and not line.strip().startswith("#"))
 
 
-@pytest.mark.parametrize("file", [file for file in FILES if _named(file) not in LONG_FILES], ids=_named)
+@pytest.mark.parametrize("file", FILES, ids=_named)
 def test_a_file_holds_one_idea_and_a_function_fits_in_a_head(file: Path) -> None:
     text = file.read_text().splitlines()
     assert len(text) <= LONGEST_FILE

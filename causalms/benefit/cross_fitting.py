@@ -12,7 +12,7 @@ from causalms.benefit.predict import Benefit, Comparison, benefit
 from causalms.benefit.redraws import Floats
 from causalms.errors import InputError, UsageError
 from causalms.stats import Batch, fit_batch, fit_or_limit
-from causalms.tables import formula, refuse_arm_and_outcome_by_name, refuse_copies
+from causalms.tables import formula, patient_order, refuse_arm_and_outcome_by_name, refuse_copies
 
 Places = NDArray[np.intp]
 
@@ -146,7 +146,7 @@ def cross_fit(
     rows = comparison.patients(people)
     if folds < 2 or folds > len(rows) // 4:
         raise UsageError(f"{folds} folds for {len(rows)} patients; give four patients or more a fold, and at least 2 folds")
-    others = rows.iloc[:0] if outside is None else outside
+    others = rows.iloc[:0] if outside is None else outside.iloc[patient_order(outside)]
     design = _covariates(rows, covariates, others)
     treated = comparison.treated(rows).astype(float)
     y = rows[outcome].to_numpy(float)

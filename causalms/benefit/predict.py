@@ -14,7 +14,7 @@ from causalms.benefit.redraws import Floats, Learns, Redraws, TrialLaw, count_la
 from causalms.benefit.statistics import REDRAWS, Inference, NullDistribution, Statistic
 from causalms.effects import patient_means
 from causalms.errors import InputError, RefusalError
-from causalms.tables import ResultRow, one_week, participant_key
+from causalms.tables import ResultRow, one_week, participant_key, patient_order
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +50,9 @@ class Comparison:
         return self.population or f"patients randomised to {self.drug} or {self.reference}"
 
     def patients(self, people: pd.DataFrame) -> pd.DataFrame:
-        """Patients of the two arms with an outcome."""
+        """Patients of the two arms with an outcome, in an order that is not that of the file: lots are drawn by patient."""
         known = people[self.arm].astype(str).isin([str(self.drug), str(self.reference)]) & people[self.outcome].notna()
-        return people[known].reset_index(drop=True)
+        return people[known].iloc[patient_order(people[known])].reset_index(drop=True)
 
     def treated(self, patients: pd.DataFrame) -> NDArray[np.bool_]:
         """Which of the patients were randomised to the drug."""

@@ -14,7 +14,7 @@ from causalms.benefit.predict import refuse_repeated
 from causalms.benefit.redraws import Floats, TrialLaw, count_law
 from causalms.benefit.statistics import Inference, NullDistribution, studentised
 from causalms.errors import InputError, RefusalError, UsageError
-from causalms.tables import ResultRow, participant_key, percentage, results_table
+from causalms.tables import ResultRow, participant_key, patient_order, percentage, results_table
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,8 @@ def _joined(people: pd.DataFrame, predictions: pd.DataFrame, outcome: str, arm: 
     arms = sorted(name for name in predictions.columns if name in set(people[arm].dropna()))
     if len(arms) < 2:
         raise RefusalError(f"predictions hold {len(arms)} randomised arm; a choice needs at least two")
-    rows = people[people[arm].isin(arms) & people[outcome].notna()].reset_index(drop=True)
+    rows = people[people[arm].isin(arms) & people[outcome].notna()]
+    rows = rows.iloc[patient_order(rows)].reset_index(drop=True)  # lots are drawn by patient, not by place in the file
     if "trial" in rows and rows["trial"].nunique() > 1:
         names = ", ".join(sorted(rows["trial"].astype(str).unique()))
         raise RefusalError(f"trials {names} are mixed, between which nobody was randomised; give the patients of one trial")

@@ -113,7 +113,7 @@ def diagnose(
     mechanism = mechanism.for_coupling(query.coupling)
     particles = particles or (1 if "mask" in mechanism.capabilities else 4)
     randomisation = Randomisation.of(trial.participants, mechanism.arms)
-    chosen = _with_evidence(mechanism, trial, query, participants, patients)
+    chosen = _with_evidence(mechanism, trial, query, sorted(participants), patients)
     rows, points = [], []
     for world in query.interventions:
         task = joblib.delayed(round_trips)
@@ -261,7 +261,7 @@ def _observed(checks: list[RoundTrips], trial: Any, world: Intervention, week: f
         return np.array([])
     trials = set(table.loc[table["participant_id"].isin([c.participant_id for c in checks]), "trial"])
     counts = table.loc[(table["arm"] == world.name) & table["trial"].isin(trials), column]
-    return np.asarray(counts.dropna().to_numpy(float))
+    return np.sort(counts.dropna().to_numpy(float))
 
 
 def _permutation_p(one: np.ndarray, other: np.ndarray, permutations: int = 4999) -> float:

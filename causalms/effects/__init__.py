@@ -12,6 +12,7 @@ from causalms.effects.data import Design
 from causalms.effects.design import Method, MissingOutcomes, grouped_arguments
 from causalms.effects.draws import is_draws_table, patient_means
 from causalms.effects.estimands import MEASURES, Estimand, Measure, measure_named
+from causalms.effects.influence import influence_values
 from causalms.effects.missing import effects_with_missing_outcomes
 from causalms.effects.observed import Analysis, analyse
 from causalms.effects.printing import interval, number, simulated_page, text_columns
@@ -19,7 +20,7 @@ from causalms.effects.prognostic import cross_fitted, prospective_power, sample_
 from causalms.effects.publication import publication_table, write_publication
 from causalms.effects.simulated import analyse_draws, mean_variances
 from causalms.effects.transport import transport_weights, transported_effect
-from causalms.effects.variance import coefficient_covariance, influence_values
+from causalms.effects.variance import coefficient_covariance
 
 __all__ = [
     "MEASURES",

@@ -8,8 +8,8 @@ import numpy as np
 
 from causalms.effects.contrasts import Contrast, transformed
 from causalms.effects.data import TrialData
+from causalms.effects.influence import influence_values
 from causalms.effects.means import ArmMeans, design
-from causalms.effects.variance import influence_values
 from causalms.errors import RefusalError, UsageError
 from causalms.stats import (
     LOG_LINK,
@@ -127,10 +127,11 @@ def bootstrap(means: ArmMeans, *, scale: str, replicates: int = 10_000, seed: in
 
 
 def _groups(data: TrialData) -> list[np.ndarray]:
-    """Patients by trial and arm."""
+    """Patients by trial and arm, the reference first, the other arms by name: lots do not depend on which arm was met first."""
     trial = np.zeros(data.n, dtype=int) if data.trial is None else np.unique(data.trial, return_inverse=True)[1]
-    label = trial * len(data.arms) + data.arm
-    return [np.flatnonzero(label == value) for value in np.unique(label)]
+    rank = np.argsort(sorted(range(len(data.arms)), key=lambda arm: (arm > 0, data.arms[arm])))
+    order = trial * len(data.arms) + rank[data.arm]
+    return [np.flatnonzero(order == value) for value in np.unique(order)]
 
 
 def _replicate(means: ArmMeans, weights: Array, interaction: bool) -> Array:

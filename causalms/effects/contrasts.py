@@ -11,7 +11,11 @@ from causalms.errors import RefusalError, UsageError
 from causalms.stats import Array, normal_cdf, normal_quantile
 
 if TYPE_CHECKING:
-    from causalms.effects.variance import Covariance
+    from causalms.effects.covariance import Covariance
+
+
+#: A standard error below this share of the means is rounding.
+_ROUNDING = 1e-13
 
 
 @dataclass(frozen=True)
@@ -129,4 +133,6 @@ def contrast_with_reference(
     values, slopes = transformed(means[pair], scale, names)
     variance, degrees = (float(part) for part in covariance.of_contrast(pair, slopes * np.array([-1.0, 1.0])))
     se = float(np.sqrt(max(variance, 0.0)))
+    if se <= _ROUNDING * (1.0 if scale != "identity" else float(np.abs(means[pair]).max())):
+        se = 0.0  # refused below
     return wald(float(values[1] - values[0]), se, log=scale != "identity", level=level, degrees_of_freedom=degrees)

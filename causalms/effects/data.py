@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from causalms.effects import columns
+from causalms.effects.estimable import one_arm_strata, refuse_lone_clusters
 from causalms.errors import InputError, RefusalError, UsageError
 from causalms.stats import Array
-from causalms.tables import arm_order, percentage, refuse_arm_and_outcome_by_name, refuse_copies, refuse_lookalikes
+from causalms.tables import arm_order, patient_order, percentage, refuse_arm_and_outcome_by_name, refuse_copies, refuse_lookalikes
 
 _MANY_MISSING = 0.05
 TREATMENT_POLICY = "treatment policy (outcomes used as observed, whatever followed randomisation)"
@@ -203,6 +204,10 @@ def trial_data(
     codes, arms = _arms(used[arm].iloc[rows], reference, arm, source)
     values = columns.numbers(used[outcome], rows, outcome, source)
     notes = _left_out(pd.concat([used, formula.table], axis=1), complete) + _missing_by_arm(used[outcome], used[arm], outcome)
+    if cluster is not None:
+        refuse_lone_clusters(used[cluster].iloc[rows], codes, arms, cluster, source)
+    if strata is not None:
+        notes += one_arm_strata(used[strata].iloc[rows], codes, strata)
     if kind == "count":
         columns.counts(values, outcome, rows, source)
     elif kind == "binary":
@@ -217,6 +222,7 @@ def trial_data(
     indicators = np.eye(len(arms))[codes]
     matrix, names, dropped = columns.independent_columns(indicators, np.column_stack([matrix, expected]), names + expected_names)
     time = np.ones(len(rows))
+    by_patient = patient_order(_identified(table, used, formula.table).iloc[rows])
     if exposure is not None:
         time, more = columns.times_at_risk(columns.numbers(used[exposure], rows, exposure, source), exposure, rows, source)
         notes += more
@@ -229,14 +235,14 @@ def trial_data(
         covariate_names=names,
         rows=rows,
         has_exposure=exposure is not None,
-        strata=None if strata is None else pd.factorize(used[strata].iloc[rows])[0],
-        cluster=None if cluster is None else pd.factorize(used[cluster].iloc[rows])[0],
+        strata=None if strata is None else _codes(used[strata].iloc[rows], by_patient),
+        cluster=None if cluster is None else _codes(used[cluster].iloc[rows], by_patient),
         trial=table["trial"].iloc[rows].astype(str).to_numpy() if "trial" in table and arm != "trial" else None,
         factors=tuple((name, values.iloc[rows].astype(str).to_numpy()) for name, values in formula.factors),
         notes=notes + dropped,
     )
     _refuse_copies(formula, built, used[list(dict.fromkeys(prognostic))].iloc[rows], data)
-    return data
+    return data.take(by_patient)
 
 
 def _separate_roles(roles: Mapping[str, str | None], prognostic: Sequence[str]) -> None:
@@ -282,6 +288,18 @@ def _trial_columns(trials: pd.Series) -> tuple[Array, tuple[str, ...]]:
     """Indicators of every trial but the first in alphabetical order."""
     names = sorted(trials.unique())[1:]
     return np.column_stack([(trials == name).to_numpy(dtype=float) for name in names]), tuple(f"trial {name}" for name in names)
+
+
+def _identified(table: pd.DataFrame, *used: pd.DataFrame) -> pd.DataFrame:
+    """The columns that an analysis uses, and who the patients are."""
+    return pd.concat([*([table[["participant_id"]]] if "participant_id" in table else []), *used], axis=1)
+
+
+def _codes(values: pd.Series, by_patient: np.ndarray) -> np.ndarray:
+    """Numbers of strata or clusters, in the order of the patients that ``by_patient`` puts first."""
+    codes = np.empty(len(values), dtype=int)
+    codes[by_patient] = pd.factorize(values.iloc[by_patient])[0]
+    return codes
 
 
 def _left_out(used: pd.DataFrame, complete: np.ndarray) -> tuple[str, ...]:

@@ -11,11 +11,11 @@ import pandas as pd
 
 from causalms.effects import columns
 from causalms.effects.contrasts import contrast_with_reference, wald
+from causalms.effects.covariance import Covariance
 from causalms.effects.data import Design
 from causalms.effects.design import Method, MissingOutcomes
 from causalms.effects.estimands import Estimand, Measure, measure_named
 from causalms.effects.observed import Analysis, analyse
-from causalms.effects.variance import Covariance
 from causalms.errors import InputError, RefusalError, UsageError, named_arguments
 from causalms.stats import Array, fit_model
 from causalms.tables import (

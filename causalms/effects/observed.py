@@ -9,11 +9,13 @@ import numpy as np
 import pandas as pd
 
 from causalms.effects.contrasts import Contrast, contrast_with_reference, wald
+from causalms.effects.covariance import Covariance
 from causalms.effects.data import TREATMENT_POLICY, Adjustment, Design, TrialData, trial_data
 from causalms.effects.design import BOOTSTRAPS, Method, Settings, checked_settings
+from causalms.effects.estimable import refuse_constant_outcome
 from causalms.effects.estimands import Estimand
 from causalms.effects.means import ArmMeans, counterfactual_means, fit_working_model, unadjusted_means
-from causalms.effects.variance import Covariance, coefficient_covariance, means_covariance
+from causalms.effects.variance import coefficient_covariance, means_covariance
 from causalms.effects.wording import TEST_NAMES, estimand_of, estimator_name, notes_of
 from causalms.errors import InputError, RefusalError, UsageError, named_arguments
 from causalms.stats import Fit
@@ -129,7 +131,7 @@ class Analysis:
                 value, slope = np.log(value), 1 / value
             se = float(np.sqrt(max(self.covariance.matrix[index, index], 0)) * slope)
             own = self.covariance.arm_degrees
-            degrees = self.covariance.degrees_of_freedom if own is None else float(own[index])
+            degrees = float(self.covariance.degrees_of_freedom if own is None else own[index])
             table.loc[index, "estimate"] = self.means.estimates[index]
             if se > 0:
                 interval = wald(value, se, log=log, level=self.settings.level, degrees_of_freedom=degrees)
@@ -254,11 +256,13 @@ def analyse_data(
     more: tuple[str, ...] = ()
     if settings.estimator in ("negbin", "conditional"):
         fit, means = fit_working_model(data, settings.family), None
+        refuse_constant_outcome(data.outcome, fit.y - fit.mean, data.arm, data.arms, outcome)
         covariance = coefficient_covariance(fit, settings.variance, data.cluster)
         contrasts = _coefficients(data, fit, covariance, settings)
     else:
         means = estimate_means(data, settings)
         fit = means.fit
+        more = refuse_constant_outcome(data.outcome, means.residuals, data.arm, data.arms, outcome)
         variance = "influence" if settings.variance in BOOTSTRAPS else settings.variance
         covariance = means_covariance(means, variance, settings.randomization)
         contrasts = tuple(
@@ -268,7 +272,8 @@ def analyse_data(
             for index in range(1, len(data.arms))
         )
         if settings.variance in BOOTSTRAPS:
-            contrasts, covariance, more = _bootstrapped(means, covariance, settings)
+            contrasts, covariance, failed = _bootstrapped(means, covariance, settings)
+            more += failed
     if settings.test != "wald":
         contrasts = _tested(data, contrasts, settings)
         covariance = replace(covariance, name=f"{covariance.name}; p: {TEST_NAMES[settings.test]}")
@@ -325,7 +330,7 @@ def _tested(data: TrialData, contrasts: tuple[Contrast, ...], settings: Settings
         if settings.test == "score":
             p_value = score_test(data, settings.family, arm)[1]
         else:
-            p_value = permutation_test(data, settings.family, arm, settings.replicates - 1, settings.seed)[1]
+            p_value = permutation_test(data, settings.family, arm, settings.replicates, settings.seed)[1]
         tested.append(replace(contrast, p_value=p_value))
     return tuple(tested)
 
@@ -345,7 +350,7 @@ def _coefficients(data: TrialData, fit: Fit, covariance: Covariance, settings: S
             float(np.sqrt(max(covariance.matrix[index, index], 0.0))),
             log=settings.measure.is_ratio,
             level=settings.level,
-            degrees_of_freedom=covariance.degrees_of_freedom,
+            degrees_of_freedom=float(covariance.degrees_of_freedom),
         )
         for index in range(1, len(data.arms))
     )

@@ -13,7 +13,7 @@ from causalms.effects.observed import Analysis, analyse_data
 from causalms.effects.variance import means_covariance
 from causalms.errors import InputError, RefusalError, UsageError, named_arguments
 from causalms.stats import normal_cdf, normal_quantile
-from causalms.tables import fixed
+from causalms.tables import fixed, patient_order
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,8 @@ def cross_fitted(
     """
     if not 2 <= folds <= len(table):
         raise UsageError(f"folds: found {folds}, expected 2 to {len(table)} (the number of patients)")
+    order = patient_order(table)
+    table = table.iloc[order]
     fold = np.random.default_rng(seed).permutation(np.arange(len(table)) % folds)
     expected = np.empty(len(table))
     for number in range(folds):
@@ -133,7 +135,7 @@ def cross_fitted(
         values = np.asarray(learn(table[~held])(table[held]), dtype=float)
         if values.shape != (int(held.sum()),) or not np.isfinite(values).all():
             raise InputError(f"cross-fitting, fold {number + 1}: the learner gave missing or misshapen expectations; check it")
-        expected[held] = values
+        expected[order[held]] = values
     return expected
 
 

@@ -17,6 +17,8 @@ from causalms.stats import (
 )
 
 TESTS = ("wald", "score", "permutation")
+#: Fewest permutations: their smallest p-value is 1/100.
+FEWEST_PERMUTATIONS = 99
 _CHUNK = 1000
 
 
@@ -81,8 +83,8 @@ def permutation_test(data: TrialData, family: Family, arm: int, permutations: in
     >>> permutation_test(data, "poisson", 1, permutations=999, seed=0)[1] < 0.06
     True
     """
-    if permutations < 99:
-        raise UsageError(f"`replicates`: found {permutations}, expected at least 99 permutations")
+    if permutations < FEWEST_PERMUTATIONS:
+        raise UsageError(f"`replicates`: found {permutations}, expected at least {FEWEST_PERMUTATIONS} permutations")
     pair, fit = null_fit(data, family, arm)
     residuals = fit.y - fit.mean
     treated = (pair.arm == arm).astype(float)

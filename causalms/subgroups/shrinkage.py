@@ -14,7 +14,17 @@ from causalms.effects import coefficient_covariance
 from causalms.errors import ConvergenceError, RefusalError, UsageError, named_arguments, optional_packages
 from causalms.stats import Array, fit_model
 from causalms.subgroups.printing import html_page, page
-from causalms.tables import ContrastPopulation, Grouping, ResultRow, as_frame, contrast_population, fixed, grouping, results_table
+from causalms.tables import (
+    ContrastPopulation,
+    Grouping,
+    ResultRow,
+    as_frame,
+    contrast_population,
+    fixed,
+    grouping,
+    patient_order,
+    results_table,
+)
 
 PRIORS = ("half-normal", "horseshoe")
 
@@ -144,6 +154,7 @@ def shrink(
     ['all', 'age >= 40', 'age < 40']
     """
     people, model = as_frame(people), model or ShrinkageModel()
+    people = people.iloc[patient_order(people)].reset_index(drop=True)  # a chain remembers the last digit
     factors = [grouping(people, name) for name in by]
     complete = np.all([factor.labels != "" for factor in factors], axis=0)
     complete &= people[[name for name in (outcome, arm, exposure) if name]].notna().all(axis=1).to_numpy()

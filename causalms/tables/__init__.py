@@ -14,7 +14,7 @@ from causalms.tables.formula_matrix import FittedFormula
 from causalms.tables.formulas import FORMULA_FUNCTIONS, Formula, formula
 from causalms.tables.groups import Grouping, grouping
 from causalms.tables.io import as_frame, read_table, write_table
-from causalms.tables.keys import WEEKS_PER_YEAR, arm_order, one_week, participant_key
+from causalms.tables.keys import WEEKS_PER_YEAR, arm_order, one_week, participant_key, patient_order
 from causalms.tables.population import ContrastPopulation, contrast_population
 from causalms.tables.results import RESULTS_COLUMNS, ResultRow, is_ratio, results_table
 from causalms.tables.rounding import fixed, p_value_text, percentage, significant
@@ -62,6 +62,7 @@ __all__ = [
     "one_week",
     "p_value_text",
     "participant_key",
+    "patient_order",
     "percentage",
     "plain_numbers",
     "read_table",

@@ -26,6 +26,26 @@ def participant_key(identifiers: pd.Series) -> pd.Series:
     return identifiers.astype(str).str.removeprefix("sub-").str.replace(r"^0+(?=\d+$)", "", regex=True)
 
 
+def patient_order(table: pd.DataFrame) -> np.ndarray:
+    """Positions of the rows in an order that does not depend on how the file was sorted: by patient, then by content.
+
+    Whatever draws lots (bootstrap, permutations, folds) or iterates takes patients in this order.  Rows without a
+    ``participant_id`` are ordered by what stands in them; rows alike in everything are exchangeable.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> patient_order(pd.DataFrame({"participant_id": ["sub-02", "1", "3"]})).tolist()
+    [1, 0, 2]
+    """
+    columns = table.loc[:, ~table.columns.duplicated()]
+    words = {name: str for name in columns if not pd.api.types.is_numeric_dtype(columns[name])}
+    content = pd.util.hash_pandas_object(columns.astype(words), index=False).to_numpy()
+    if "participant_id" not in columns:
+        return np.argsort(content, kind="stable")
+    return np.lexsort((content, participant_key(columns["participant_id"]).to_numpy(dtype=str)))
+
+
 def one_week(table: pd.DataFrame, week: float | None = None, source: str = "table") -> float:
     """The visit week that an analysis of a draws table is about: the one named, or the only one there is.
 

@@ -84,7 +84,7 @@ REFUSED: dict[str, tuple[Change, dict, type[CausalmsError], str]] = {
     ),
     "negative prognostic count": (lambda t: t, {"prognostic": ["x"]}, InputError, "expected a count above 0"),
     "negative activity": (with_value("y", -2), {"measure": "risk-difference", **NO_TIME}, InputError, "expected 0, 1 or a count"),
-    "one cluster": (lambda t: t.assign(site=1), {"cluster": "site"}, UsageError, "one cluster only"),
+    "one cluster": (lambda t: t.assign(site=1), {"cluster": "site"}, RefusalError, "one cluster only"),
     "exposure with a risk": (lambda t: t, {"measure": "risk-ratio"}, UsageError, "no meaning for a risk ratio"),
     "level out of range": (lambda t: t, {"level": 95}, UsageError, "between 0 and 1"),
     "unknown measure": (lambda t: t, {"measure": "hazard-ratio"}, UsageError, "no measure is called 'hazard-ratio'"),

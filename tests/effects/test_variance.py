@@ -10,8 +10,9 @@ import pytest
 
 from causalms.effects import analyse, grouped_arguments
 from causalms.effects.data import TrialData
+from causalms.effects.influence import influence_covariance
 from causalms.effects.means import ArmMeans, counterfactual_means, design, fit_working_model
-from causalms.effects.variance import VARIANCES, coefficient_covariance, influence_covariance, means_covariance
+from causalms.effects.variance import VARIANCES, coefficient_covariance, means_covariance
 from causalms.errors import UsageError
 from causalms.stats import Batch, Fit, fit_batch
 

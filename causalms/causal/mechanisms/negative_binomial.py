@@ -24,7 +24,7 @@ from causalms.causal.evidence import participant_row
 from causalms.causal.mechanism import Expected, MechanismBase, Noise, Outcome, Subject
 from causalms.errors import ConvergenceError, InputError, RefusalError, UsageError
 from causalms.stats import keyed_generator
-from causalms.tables import WEEKS_PER_YEAR, net2_column, significant
+from causalms.tables import WEEKS_PER_YEAR, net2_column, patient_order, significant
 
 _TRANSFORMS = {"linear": float, "log1p": lambda value: float(np.log1p(value))}
 #: Covariates of the default regression and how they enter.
@@ -299,7 +299,7 @@ def _fit(
     for name in ("arm", lesions, *covariates):
         if name not in participants:
             raise InputError(f"participants: no column {name!r}; add it or name another week or covariate")
-    seen = participants.dropna(subset=[lesions, "arm", *covariates])
+    seen = participants.iloc[patient_order(participants)].dropna(subset=[lesions, "arm", *covariates])
     if seen.empty:
         raise InputError(f"participants: nobody has {lesions!r}; name a week with observed outcomes")
     arms = tuple(sorted(seen["arm"].unique()))
