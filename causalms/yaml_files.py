@@ -122,7 +122,7 @@ def _loader() -> type[yaml.SafeLoader]:
         depth = 0
 
         def compose_node(self, parent: Any, index: Any) -> Any:
-            line = self.peek_event().start_mark.line + 1
+            line: int = self.peek_event().start_mark.line + 1  # type: ignore[no-untyped-call]
             if self.depth >= DEEPEST_YAML:
                 raise _YamlRefusalError(f"line {line}: nested more than {DEEPEST_YAML} deep")
             self.depth += 1

@@ -297,7 +297,8 @@ def _sentence(key: str, kind: str, message: str, found: Any) -> str:
     if kind == "missing":
         return f"{place}is missing; add it"
     if kind == "extra_forbidden":
-        names = {name for part in (Design, *_Part.__subclasses__()) for name in part.model_fields}
+        parts: list[type[_Part]] = _Part.__subclasses__()
+        names = {name for part in parts for name in part.model_fields}
         near = near_name(key.rpartition(".")[2], names)
         return f"{place}is not known here; {near or 'remove it or correct its name (docs/phantom.md lists the keys)'}"
     said = message.removeprefix("Value error, ")
