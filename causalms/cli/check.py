@@ -14,7 +14,9 @@ from causalms.cli.paths import InputPath, Verb
 @click.argument("trial", metavar="DIR", type=InputPath())
 @baseline_option
 def command(trial: Path, baseline: str | None) -> None:
-    """List every problem of the BIDS folder DIR, one line each with its mend (exit code 1), or sum it up (exit code 0).
+    """List every problem of the BIDS folder DIR, one line each with its mend: errors first (exit code 1), then warnings.
+
+    Without an error the trial is summed up (exit code 0).
 
     \b
     Example:
@@ -26,9 +28,13 @@ def command(trial: Path, baseline: str | None) -> None:
     problems = check_trial(trial, baseline)
     for problem in problems:
         click.echo(problem)
-    if problems:
-        raise InputError(f"{trial}: {len(problems)} problem{'s' * (len(problems) > 1)}, listed above; mend them and check again")
+    errors = sum(problem.rank == "error" for problem in problems)
+    warned = f"{len(problems) - errors} warning{'s' * (len(problems) - errors != 1)}"
+    if errors:
+        raise InputError(
+            f"{trial}: {errors} error{'s' * (errors > 1)} and {warned}, listed above; mend the errors and check again"
+        )
     for note in load_trial(trial, baseline=baseline, follow_ups=False).notes:
         click.echo(f"note: {note}")
     click.echo(summary_table(trial, baseline).to_string(index=False))
-    click.echo(f"{trial}: no problem found")
+    click.echo(f"{trial}: no error, {warned}, listed above" if problems else f"{trial}: no problem found")

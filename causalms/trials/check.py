@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -12,39 +12,30 @@ import numpy as np
 import pandas as pd
 
 from causalms.errors import InputError, named_arguments
-from causalms.tables import PARTICIPANTS_COLUMNS, net2_column, validate
+from causalms.tables import fixed, net2_column
 from causalms.trials.bids import image_path, mask_path, session_of_week, sessions, week_of_session
 from causalms.trials.dictionary import outcome_week
 from causalms.trials.folder import image_file, load_trial, mask_file, own_mask
 from causalms.trials.nifti import binary, finite, read_volume
-from causalms.trials.participants import read_raw_participants, respell_sex
+from causalms.trials.participants import read_raw_participants
 from causalms.trials.position import measure_position
+from causalms.trials.problem import Problem, Rank, as_problem
 from causalms.trials.sessions import choose_baselines
 from causalms.trials.space import Space
+from causalms.trials.table_problems import folder_problems, full_name, has_folder, table_problems, week_problems
 from causalms.trials.trial import MODALITIES
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What is wrong, where, and what to do; ``where`` is a file, a column or a participant."""
-
-    where: str
-    what: str
-    mend: str
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.what}; {self.mend}"
 
 
 @named_arguments
 def check_trial(path: str | os.PathLike[str], baseline: str | None = None) -> list[Problem]:
-    """List every problem of a trial folder.
+    """List every problem of a trial folder at once, errors and warnings.
 
-    Looked for: an unreadable table, missing or repeated ids, values outside a column's schema, arms of one patient (any drug is
-    allowed, but a single patient is most often a misspelling), missing baseline images, images that cannot be read or are not
-    finite, grids that differ within a patient or between patients, masks that hold more than 0 and 1, an empty brain or T2
-    lesion mask (an empty NET2 or enhancing mask is normal), and NET2 masks that are missing at a visit whose count is in the
-    table.
+    An error stops the verbs that read the trial: an unreadable table, missing or repeated ids, cells that cannot be, arms spelt
+    in two ways, participants without a folder or a baseline image, images that cannot be read, are not finite or not in MNI152
+    space, grids that differ within or between patients, masks that hold more than 0 and 1, an empty brain mask. A warning does
+    not, but is most often a slip: an arm of one patient, a column that is not read and looks like a known one, a folder
+    without a row, a participant without FLAIR, an empty T2 lesion mask (an empty NET2 or enhancing mask is normal), a NET2
+    mask that is missing where the table has the count, sessions that name no week or another week than the table.
 
     Parameters
     ----------
@@ -56,34 +47,38 @@ def check_trial(path: str | os.PathLike[str], baseline: str | None = None) -> li
     Returns
     -------
     list of Problem
-        Empty if the folder is in order.
+        Errors first, each with its rank; empty if the folder is in order.
 
     Examples
     --------
     >>> import tempfile
-    >>> str(check_trial(tempfile.mkdtemp())[0]).split(": ")[1]
+    >>> check_trial(tempfile.mkdtemp())[0].what + "; " + check_trial(tempfile.mkdtemp())[0].mend
     'no such file; a trial needs a participants table (BIDS)'
     """
     root = Path(path)
     try:
         table = read_raw_participants(root)
     except InputError as error:
-        where, _, rest = str(error).partition(": ")
-        what, _, mend = rest.partition("; ")
-        return [Problem(where, what, mend)]
+        return [as_problem(error)]
     file = str(root / "participants.tsv")
-    problems = [*_identity(table, file), *_values(table, file), *_arms(table, file)]
-    ids = [name if name.startswith("sub-") else f"sub-{name}" for name in table["participant_id"].dropna().unique()]
-    seen = {name: sessions(root, name) for name in ids}
+    seen = {name: sessions(root, name) for name in dict.fromkeys(map(full_name, table["participant_id"].dropna()))}
+    problems = [*table_problems(table, file), *folder_problems(root, file, seen)]
     try:
         baselines = choose_baselines(root, seen, baseline).session
     except InputError as error:
-        return [*problems, _as_problem(error)]
+        return _errors_first([*problems, as_problem(error)])
+    later = Counter(session for name in seen for session in seen[name] if session != baselines[name])
+    problems += week_problems(file, table, later)
     grids: dict[str, Space] = {}
-    for participant_id in ids:
-        weeks = sorted(week for session in seen[participant_id] if (week := week_of_session(session)))
-        problems += _patient(root, participant_id, baselines[participant_id], weeks, table, grids)
-    return [*problems, *_between(grids)]
+    for participant_id in seen:
+        if has_folder(root, participant_id):
+            weeks = sorted(week for session in seen[participant_id] if (week := week_of_session(session)))
+            problems += _patient(root, participant_id, baselines[participant_id], weeks, table, grids)
+    return _errors_first([*problems, *_between(grids)])
+
+
+def _errors_first(problems: list[Problem]) -> list[Problem]:
+    return sorted(problems, key=lambda problem: problem.rank != "error")
 
 
 def summary_table(path: str | os.PathLike[str], baseline: str | None = None) -> pd.DataFrame:
@@ -97,42 +92,8 @@ def summary_table(path: str | os.PathLike[str], baseline: str | None = None) -> 
     for week in trial.weeks:
         if net2_column(week) in people:
             table[f"seen_week{week}"] = grouped[net2_column(week)].count()
-    return table.round(1).reset_index()
-
-
-def _identity(table: pd.DataFrame, file: str) -> Iterator[Problem]:
-    ids = table["participant_id"]
-    for row in np.flatnonzero(ids.isna()):
-        yield Problem(file, f"row {row + 1} has no participant_id", "fill it in")
-    for row in np.flatnonzero(ids.duplicated() & ids.notna()):
-        yield Problem(file, f"row {row + 1}: participant {ids.iloc[row]!r} stands twice", "keep one row a participant")
-
-
-def _values(table: pd.DataFrame, file: str) -> Iterator[Problem]:
-    """One problem a column that does not fit the schema."""
-    known = table.copy()
-    if "sex" in known:
-        known["sex"] = respell_sex(known["sex"])
-    for column in [name for name in PARTICIPANTS_COLUMNS if name in known and name != "participant_id"]:
-        alone = pd.DataFrame({name: pd.Series([None] * len(known), dtype=object) for name in PARTICIPANTS_COLUMNS})
-        alone["participant_id"] = [f"sub-{row}" for row in range(len(known))]
-        alone["trial"] = "t"
-        alone[column] = known[column].fillna("t") if column == "trial" else known[column]
-        try:
-            validate(alone, "participants", file)
-        except InputError as error:
-            _, _, rest = str(error).partition(": ")
-            what, _, mend = rest.rpartition("; ")
-            yield Problem(file, what, mend)
-
-
-def _arms(table: pd.DataFrame, file: str) -> Iterator[Problem]:
-    if "arm" not in table:
-        return
-    for arm, patients in table["arm"].dropna().value_counts().items():
-        if patients == 1:
-            mend = "correct it if it is misspelt; an effect needs two or more, so merge or leave out the arm"
-            yield Problem(file, f"arm {arm!r} has one patient", mend)
+    means = {name: table[name].map(lambda value: fixed(value, 1)) for name in ("age_mean_years", "gd_lesions_mean")}
+    return table.assign(**means).reset_index()
 
 
 def _patient(
@@ -147,6 +108,11 @@ def _patient(
     if not any(images):
         example = image_path(participant_id, "FLAIR", baseline).as_posix()
         problems.append(Problem(participant_id, "no baseline image", f"add at least one, for example {example}"))
+    elif images[MODALITIES.index("FLAIR")] is None:
+        example = image_path(participant_id, "FLAIR", baseline).as_posix()
+        there = ", ".join(name for name, path in zip(MODALITIES, images, strict=True) if path is not None)
+        what = f"no FLAIR image (there are {there}); the model runs without it and is less sure"
+        problems.append(Problem(participant_id, what, f"add {example} if it was taken", "warning"))
     for kind in ("brain", "T2", "Gd"):
         path = _located(partial(mask_file, root, participant_id, kind, 0, baseline), problems)
         problems += [] if path is None else _mask(path, spaces, may_be_empty=kind == "Gd")
@@ -157,7 +123,8 @@ def _patient(
             problems += _mask(path, spaces, may_be_empty=True)
         elif week in counted:
             missing = mask_path(participant_id, "NET2", session_of_week(week)).as_posix()
-            problems.append(Problem(missing, "is missing although the table has the count", "add the mask or clear the count"))
+            what = f"is missing although column {net2_column(week)!r} has the count of {participant_id}"
+            problems.append(Problem(missing, what, "add the mask; without it the count alone is used", "warning"))
     if scans and len({spaces[path.name] for path in scans}) == 1:
         try:
             brain = own_mask(root, participant_id, "brain", 0, baseline)
@@ -180,7 +147,7 @@ def _located(find: Callable[[], Path | None], problems: list[Problem]) -> Path |
     try:
         return find()
     except InputError as error:
-        problems.append(_as_problem(error))
+        problems.append(as_problem(error))
         return None
 
 
@@ -204,7 +171,7 @@ def _image(path: Path, spaces: dict[str, Space], scans: dict[Path, np.ndarray]) 
         finite(path, values)
         scans[path] = values
     except InputError as error:
-        yield _as_problem(error)
+        yield as_problem(error)
 
 
 def _mask(path: Path, spaces: dict[str, Space], may_be_empty: bool) -> Iterator[Problem]:
@@ -213,10 +180,11 @@ def _mask(path: Path, spaces: dict[str, Space], may_be_empty: bool) -> Iterator[
         spaces[path.name] = space
         inside = binary(path, values)
     except InputError as error:
-        yield _as_problem(error)
+        yield as_problem(error)
         return
     if not inside.any() and not may_be_empty:
-        yield Problem(str(path), "the mask is empty", "segment again, or remove the file if there is none")
+        rank: Rank = "error" if "brain" in path.name else "warning"
+        yield Problem(str(path), "the mask is empty", "segment again, or remove the file if there is none", rank)
 
 
 def _within(participant_id: str, spaces: dict[str, Space]) -> Iterator[Problem]:
@@ -239,9 +207,3 @@ def _between(grids: dict[str, Space]) -> Iterator[Problem]:
                 f"has {space.describe()}, {items[0][0]} has {items[0][1].describe()}",
                 "bring all patients onto one grid (a forecast of one patient alone also works)",
             )
-
-
-def _as_problem(error: InputError) -> Problem:
-    where, _, rest = str(error).partition(": ")
-    what, _, mend = rest.rpartition("; ")
-    return Problem(where, what or rest, mend if what else "correct it")

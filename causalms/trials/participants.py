@@ -68,7 +68,10 @@ def read_participants(root: Path) -> tuple[pd.DataFrame, list[str]]:
         notes.append(f"participants.tsv has no column {', '.join(absent)}: filled with missing values" + _but_trial(absent))
     table["trial"] = table["trial"].fillna(dataset_name(root))
     others = [name for name in table.columns if name not in PARTICIPANTS_COLUMNS]
-    notes += _near_names(others, absent)
+    notes += [
+        f"column {name!r} is not read as a covariate; did you mean {meant}?"
+        for name, meant in near_columns(table.drop(columns=absent, errors="ignore")).items()
+    ]
     return validate(table[[*PARTICIPANTS_COLUMNS, *others]], "participants", str(file)), notes
 
 
@@ -117,10 +120,26 @@ def _known_columns(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _near_names(others: list[str], absent: list[str]) -> list[str]:
-    """For columns that are not read and look like one that is missing: which may be meant."""
-    near = {name: difflib.get_close_matches(_plain(name), absent, 1, 0.75) for name in others if outcome_week(name) is None}
-    return [f"column {name!r} is not read as a covariate; did you mean {match[0]}?" for name, match in near.items() if match]
+def near_columns(table: pd.DataFrame) -> dict[str, str]:
+    """Columns that are not read and look like one that is missing, each with the one that may be meant.
+
+    Examples
+    --------
+    >>> near_columns(pd.DataFrame({"participant_id": ["sub-1"], "t2_lesion": [3], "net2_lesion_week48": [1], "smoker": [0]}))
+    {'t2_lesion': 't2_lesions', 'net2_lesion_week48': 'net2_lesions_week48'}
+    """
+    absent = [name for name in PARTICIPANTS_COLUMNS if name not in table]
+    near: dict[str, str] = {}
+    for name in map(str, table.columns):
+        if name in PARTICIPANTS_COLUMNS or outcome_week(name) is not None:
+            continue
+        number = re.search(r"\d+$", name)
+        outcomes = [f"{kind}_week{number[0]}" for kind in ("net2_lesions", "net2_volume_ml")] if number else []
+        wanted = [one for one in [*outcomes, *absent] if one not in table]
+        match = difflib.get_close_matches(_plain(name), wanted, 1, 0.75)
+        if match:
+            near[name] = match[0]
+    return near
 
 
 def _but_trial(absent: list[str]) -> str:

@@ -71,7 +71,8 @@ def test_folder_reads_back_as_it_was_simulated(written: Path, simulated: Phantom
 
 
 def test_folder_in_order_has_no_problem(written: Path) -> None:
-    problems = [str(problem) for problem in check_trial(written) if "has one patient" not in str(problem)]
+    usual = ("has one patient", "no FLAIR image")  # a phantom has small arms, and scans are missing as in a real trial
+    problems = [str(problem) for problem in check_trial(written) if not any(words in str(problem) for words in usual)]
     assert problems == []
 
 
@@ -100,7 +101,7 @@ def test_every_problem_is_listed_at_once(folder: Path) -> None:
     _says(folder, "sub-0003", "a mask holds only 0 and 1, found also 2")
     _says(folder, "sub-0004", "the mask is empty")
     _says(folder, "arm 'aspirin' has one patient", "correct it if it is misspelt")
-    _says(folder, "column 'age', row 6", "-3")
+    _says(folder, "row 6, column 'age'", "-3")
     _says(folder, "stands twice", "keep one row a participant")
 
 
