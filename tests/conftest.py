@@ -6,9 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 
 from causalms.cli.main import main
+from causalms.tables import ModelError
+
+#: Column ``model_error`` of a simulator that is the truth itself: its own error is known to be none.
+NO_MODEL_ERROR = ModelError("truth", "of the truth", np.zeros(1), 0.0, 0.0, 0.0).text()
 
 
 class Ended(NamedTuple):

@@ -37,6 +37,11 @@ from causalms.tables import (
 )
 
 Floats = NDArray[np.float64]
+#: Columns of the agreement table that stay missing where the model's own error is unknown.
+_VERDICTS = (
+    "standardised_difference", "significance_agreement", "estimate_agreement", "difference_agreement", "equivalence_lower",
+    "equivalence_upper", "equivalence_p", "equivalent", "smallest_detectable",
+)  # fmt: skip
 
 
 @named_arguments
@@ -56,8 +61,9 @@ def agree(
 
     Both effects are of the same patients: all of the trial whose count at the visit was observed.  With influence functions
     :math:`\psi^{sim}_i` and :math:`\psi^{rand}_i` on the log scale the ratio of rate ratios has
-    :math:`se^2 = \sum_i (\psi^{sim}_i - \psi^{rand}_i)^2 / (n (n - 1))`, which counts their covariance and the draws'
-    Monte-Carlo error.
+    :math:`se^2 = \sum_i (\psi^{sim}_i - \psi^{rand}_i)^2 / (n (n - 1)) + se_{generator}^2`: the first part counts their
+    covariance and the draws' Monte-Carlo error, the second is the model's own error.  Where that is unknown agreement is not
+    judged.
 
     Parameters
     ----------
@@ -189,8 +195,14 @@ class _Contrast:
     randomised: pd.Series
     simulated: pd.Series
     patients: int
-    se: float
+    se_patient: float
+    se_generator: float
     degrees_of_freedom: float
+
+    @property
+    def se(self) -> float:
+        """Of the difference of both effects; missing where the model's own error is unknown."""
+        return float(np.hypot(self.se_patient, self.se_generator))
 
     @classmethod
     def of(
@@ -227,7 +239,8 @@ class _Contrast:
             randomised=analysis.results[analysis.results["arm"] == arm].iloc[0],
             simulated=simulated.iloc[0],
             patients=n,
-            se=float(np.sqrt((influence**2).sum() / (n * (n - 1)))),
+            se_patient=float(np.sqrt((influence**2).sum() / (n * (n - 1)))),
+            se_generator=float(simulated.iloc[0]["se_generator"]),
             degrees_of_freedom=analysis.covariance.degrees_of_freedom,
         )
 
@@ -248,6 +261,7 @@ class _Contrast:
             **{
                 f"{kind}_{name}": row[name] for kind, row in effects.items() for name in ("estimate", "lower", "upper", "p_value")
             },
+            **dict.fromkeys(_VERDICTS, np.nan),
             **judge(target, simulated, self.se, rule, self.degrees_of_freedom),
         }
 
@@ -267,10 +281,12 @@ class _Contrast:
                 population=self.population,
                 estimand=f"{what}, simulated {against} randomised, {sides}; randomised together in {self.trial}",
                 estimator=f"{what}, simulated by g-computation, randomised unadjusted",
-                variance="joint influence function of both effects over the same patients, t; generator error not included",
+                variance="joint influence function of both effects over the same patients, t"
+                + ("; model error unknown" if np.isnan(self.se_generator) else " + the model's own error"),
                 n=randomised.n,
                 n_reference=randomised.n_reference,
-                se_patient=line["se"],
+                se_patient=self.se_patient,
+                se_generator=self.se_generator,
                 se_monte_carlo=simulated.se_monte_carlo,
             ),
         )

@@ -140,7 +140,12 @@ def distance_row(line: dict[str, Any], row: ResultRow) -> ResultRow:
 
 
 def verdict_rows(line: dict[str, Any], distance: ResultRow) -> list[ResultRow]:
-    """Equivalence and the three agreements of RCT-DUPLICATE, one row each, about the same patients as ``distance``."""
+    """Equivalence and the three agreements of RCT-DUPLICATE, one row each, about the same patients as ``distance``.
+
+    None where the distance has no standard error, because the model's own error is unknown.
+    """
+    if np.isnan(line["se"]):
+        return []
     equivalence = replace(
         distance,
         measure=f"equivalence of {line['measure']}s within {line['margin']:g}",

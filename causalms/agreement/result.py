@@ -71,6 +71,12 @@ def _randomised_lines(table: pd.DataFrame) -> list[str]:
         lines += [
             f"{row['label']}: {row['measure']} at week {row['week']:g}, {row['n']} patients",
             f"  randomised {_interval(row, 'randomised_')}   simulated {_interval(row, 'simulated_')}",
+        ]
+        if np.isnan(row["se"]):
+            ratio = fixed(row["ratio"], 3)
+            lines.append(f"  {what} {ratio}; model error unknown: no interval, and agreement is not judged")
+            continue
+        lines += [
             f"  {what} {_interval(row, '', 'ratio')}, p = {p_value_text(row['p_value'])}; "
             f"detectable with 80% power: {fixed(row['smallest_detectable'], 2)}",
             f"  agreement: significance {_yes(row, 'significance')}, estimate {_yes(row, 'estimate')}, "
@@ -85,7 +91,8 @@ def _published_lines(table: pd.DataFrame) -> list[str]:
     """Three lines a published contrast: the effects, what was matched, and where the number was read."""
     lines = ["published contrasts (transported, not randomised here):"]
     for row in table.to_dict("records"):
-        unpublished = "; no published interval" if np.isnan(row["lower"]) else ""
+        why = "model error unknown: no interval" if np.isnan(row["simulated_lower"]) else "no published interval"
+        unpublished = f"; {why}" if np.isnan(row["lower"]) else ""
         lines += [
             f"{row['label']}: {row['measure']}, week {row['published_week']:g}: published {_interval(row, 'randomised_')}, "
             f"simulated at week {row['week']:g} {_interval(row, 'simulated_')}, ratio {_interval(row, '', 'ratio')}{unpublished}",

@@ -152,7 +152,8 @@ def contrast(
     if supported.trials or not supported.compared:
         return Contrast(row, supported)
     overlap = covariate_overlap(participants, arm, reference, columns)
-    ratio, lower, upper = (float(row[c].iloc[0]) for c in ("estimate", "lower", "upper"))
+    ratio, lower, upper = (float(row[c].iloc[0]) for c in ("estimate", "lower", "upper"))  # the ends are missing where the
+    # model's own error is unknown, and then the E-value of the interval is too
     benchmark = _benchmark(participants, net2_column(int(week)), columns, assignment)
     sensitivity = unmeasured_trial_effect(ratio, lower, upper, benchmark)
     return Contrast(

@@ -182,7 +182,7 @@ def benefit_and_harm(
             measure=measure.name,
             estimand=f"{words}; {together}" if together else words,
             estimator=f"twins given the factual outcome, coupling {coupling} (an assumption)",
-            variance="patients and particles",
+            variance="patients and particles; model error unknown: no interval",
             n=len(effects),
             n_reference=len(effects),
             randomised=False,
@@ -217,15 +217,10 @@ def _with_mean(row: ResultRow, values: np.ndarray, errors: np.ndarray) -> Result
     n = len(values)
     together = float(np.var(values, ddof=1) / n) if n > 1 else np.nan
     monte_carlo = float(np.sum(errors**2)) / n**2  # missing with one particle a patient: nothing shows its scatter
-    se = float(np.sqrt(np.maximum(together, np.nan_to_num(monte_carlo))))
     estimate = float(np.mean(values))
     return replace(
         row,
         estimate=estimate,
-        se=se,
-        lower=float(np.maximum(estimate - 1.959964 * se, 0.0)),
-        upper=float(np.minimum(estimate + 1.959964 * se, 1.0)),
-        level=0.95,
         se_patient=float(np.sqrt(np.maximum(together - monte_carlo, 0.0))),
         se_monte_carlo=float(np.sqrt(monte_carlo)),
     )

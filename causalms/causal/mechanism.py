@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from causalms.errors import RefusalError, UsageError
 from causalms.stats import keyed_generator
+from causalms.tables import ModelError
 
 #: What a mechanism may declare: sample outcomes, expectations without sampling, posterior noise given an outcome, masks,
 #: and the deterministic (dequantised, fixed-point) form of abduction.
@@ -217,6 +218,9 @@ class Mechanism(Protocol):
     ) -> Noise:
         """One particle of the posterior of U given that the patient had ``outcome`` under ``arm`` at ``week``."""
 
+    def error(self, subject: Subject, arm: str, week: float) -> ModelError | None:
+        """How far its own law of the count may be wrong; None where that is unknown."""
+
     def risk_map(self, subject: Subject, arm: str, week: float) -> npt.NDArray[np.floating[Any]]:
         """P(voxel is in a NET2 lesion) on the model's grid (mechanisms with masks only)."""
 
@@ -276,6 +280,10 @@ class MechanismBase:
     ) -> Noise:
         """Refuse: no posterior of the noise."""
         raise RefusalError(f"mechanism {self.name!r} has no abduct; counterfactual queries need one, interventional ones do not")
+
+    def error(self, subject: Subject, arm: str, week: float) -> ModelError | None:
+        """Unknown: results print neither interval nor p-value."""
+        return None
 
     def risk_map(self, subject: Subject, arm: str, week: float) -> npt.NDArray[np.floating[Any]]:
         """Refuse: no place."""

@@ -28,7 +28,7 @@ from causalms.causal.evidence import as_trial
 from causalms.causal.model import CausalModel
 from causalms.causal.sampling import Running
 from causalms.errors import ConvergenceError, InputError, UsageError
-from causalms.tables import net2_column
+from causalms.tables import MODEL_ERROR, net2_column
 
 if TYPE_CHECKING:
     import torch
@@ -173,6 +173,7 @@ class Recalibration:
             rows = (expected["arm"] == arm).to_numpy()
             means[:, rows] = self.means(np.log(m[rows]), str(arm))
         volume = expected["expected_net2_volume_ml"].to_numpy(float) / m
+        expected = expected.drop(columns=MODEL_ERROR, errors="ignore")  # the members carry the error in its place
         parts = [
             expected.assign(
                 expected_net2_lesions=mean,

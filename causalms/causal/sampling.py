@@ -20,11 +20,12 @@ from tqdm import tqdm
 
 from causalms.causal.evidence import factual_outcome
 from causalms.causal.mechanism import Expected, Mechanism, Outcome, Subject
+from causalms.causal.own_error import error_texts
 from causalms.causal.query import Query, refuse_arms
 from causalms.causal.worlds import Randomisation, Tie, Worlds
 from causalms.errors import RefusalError
 from causalms.files import whole_file
-from causalms.tables import DRAWS_OUTCOMES, EXPECTED_OUTCOMES
+from causalms.tables import DRAWS_OUTCOMES, EXPECTED_OUTCOMES, MODEL_ERROR
 from causalms.workers import results_in_order
 
 
@@ -197,11 +198,22 @@ def patient_rows(
         axis = [(i.name, w) for i in query.interventions for w in query.weeks]
         values = np.array([[e.lesions, e.volume_ml, e.activity_probability, e.dispersion] for e in outcomes])
         table = _keys(subject, [a for a, _ in axis], [w for _, w in axis], "interventional", query_id)
-        return table.assign(**dict(zip(EXPECTED_OUTCOMES, values.T, strict=True)))
+        table = table.assign(**dict(zip(EXPECTED_OUTCOMES, values.T, strict=True)))
+        return _with_errors(table, error_texts(mechanism, subject, query))
     answer = sample_patient(mechanism, trial, randomisation, query, participant_id)
     if answer is None:
         return pd.DataFrame()
-    return answer_rows(answer, query, query_id)
+    table = answer_rows(answer, query, query_id)
+    return _with_errors(table, error_texts(mechanism, answer.subject, query)) if query.rung == 2 else table
+
+
+def _with_errors(table: pd.DataFrame, texts: list[str] | None) -> pd.DataFrame:
+    """The model's own error in the first row of every world; no column where it is unknown."""
+    if texts is None:
+        return table
+    cells = np.full(len(table), None, dtype=object)
+    cells[:: len(table) // len(texts)] = texts
+    return table.assign(**{MODEL_ERROR: cells})
 
 
 def answer_rows(answer: PatientAnswer, query: Query, query_id: str) -> pd.DataFrame:

@@ -93,11 +93,15 @@ class Sensitivity:
     @property
     def words(self) -> str:
         """The same in a sentence."""
-        text = (
-            f"an unmeasured trial effect would have to multiply the rate by {fixed(self.erases_estimate, 2)} to erase the "
-            f"estimate and by {fixed(self.erases_interval, 2)} to bring the interval to 1; E-value {fixed(self.e_value, 2)} "
-            f"({fixed(self.e_value_interval, 2)} for the interval)"
-        )
+        erased = fixed(self.erases_estimate, 2)
+        text = f"an unmeasured trial effect would have to multiply the rate by {erased} to erase the estimate"
+        if np.isnan(self.erases_interval):
+            text += f"; E-value {fixed(self.e_value, 2)} (none for the interval: model error unknown)"
+        else:
+            text += (
+                f" and by {fixed(self.erases_interval, 2)} to bring the interval to 1; E-value {fixed(self.e_value, 2)} "
+                f"({fixed(self.e_value_interval, 2)} for the interval)"
+            )
         if np.isfinite(self.benchmark):
             text += (
                 f"; the largest difference between trials on an arm they share, given covariates, is {fixed(self.benchmark, 2)}"
@@ -122,6 +126,9 @@ def unmeasured_trial_effect(ratio: float, lower: float, upper: float, benchmark:
     >>> erased.erases_estimate, erased.erases_interval, round(erased.e_value, 3)
     (2.0, 1.25, 3.414)
     """
+    if np.isnan(lower) or np.isnan(upper):
+        strong = max(ratio, 1 / ratio)
+        return Sensitivity(ratio, np.nan, strong, np.nan, _e_value(strong), np.nan, benchmark)
     if not 0 < lower <= ratio <= upper:
         raise InputError(f"estimate {ratio:g} lies outside its interval {lower:g} to {upper:g}; give positive numbers in order")
     limit = 1.0 if lower <= 1 <= upper else (upper if upper < 1 else lower)

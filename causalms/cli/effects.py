@@ -96,6 +96,9 @@ _VARIANCES = (
     "--pool-trials", is_flag=True, help="Compare all patients of all trials; such a contrast is not marked as randomised."
 )
 @click.option(
+    "--given-model", is_flag=True, help="For a draws table: the narrower interval that leaves out the model's own error."
+)
+@click.option(
     "--publication",
     type=OutputPath((".html", ".tex", ".csv", ".docx"), what="a publication table is written"),
     help="Write a table for a paper (.html, .tex, .csv or .docx).",
@@ -121,6 +124,9 @@ def command(
 
     TABLE may also be a BIDS folder (its participants.tsv), a draws table, or an ADaM BDS dataset with --adsl.
 
+    The interval of a simulated effect holds three errors: patients, the model's own, Monte Carlo. Draws of a model that does not
+    know its own error give neither interval nor p-value.
+
     \b
     Example
       causalms effects participants.tsv --outcome net2_lesions_week48 --arm arm --reference placebo \\
@@ -141,12 +147,15 @@ def command(
         patients = read(place)
         _refuse_bds(patients, place)
     patients = of_trial(patients, trial, str(place))
+    narrow = options.pop("given_model")
+    if narrow and not is_draws_table(patients):
+        raise UsageError("--given-model is about simulated outcomes; leave it out for an observed table")
     if is_draws_table(patients):
         if publication is not None or multiplicity is not None or missing is not None:
             raise UsageError(
                 "--publication, --multiplicity and --missing are for observed tables; write a draws table's results with --out"
             )
-        text, results = _simulated(patients, place.name, week, options)
+        text, results = _simulated(patients, place.name, week, options, narrow)
     elif missing is not None:
         if publication is not None or multiplicity is not None:
             raise UsageError("--publication and --multiplicity go with an analysis of complete rows; leave out --missing")
@@ -263,9 +272,11 @@ def _observed(
     return text, results
 
 
-def _simulated(draws: pd.DataFrame, source: str, week: float | None, options: dict[str, Any]) -> tuple[str, pd.DataFrame]:
+def _simulated(
+    draws: pd.DataFrame, source: str, week: float | None, options: dict[str, Any], narrow: bool
+) -> tuple[str, pd.DataFrame]:
     """Effects on a draws table: g-computation over patients."""
-    from causalms.effects import analyse_draws, simulated_page
+    from causalms.effects import analyse_draws, given_model, simulated_page
 
     for name in ("exposure", "adjust", "interaction", "strata", "prognostic", "cluster", "pool_trials"):
         if options[name]:
@@ -274,4 +285,6 @@ def _simulated(draws: pd.DataFrame, source: str, week: float | None, options: di
             )
     kept = {name: options[name] for name in ("outcome", "reference", "measure", "level")}
     results = analyse_draws(draws, source=source, week=week, **kept)
+    if narrow:
+        results = given_model(results)
     return simulated_page(results), results

@@ -73,7 +73,9 @@ def command(source: Path, model: str, out: Path, workers: int, **given: Any) -> 
     --bounds-over-rho also writes OUT.bounds.csv and OUT.bounds.pdf: the probabilities while the coupling runs from mirrored
     (-1) over unrelated (0) to shared noise (1).
 
-    --recalibrate makes the model's own error a number: `causalms effects` on its table gives se_generator.
+    The table carries the model's own error (column model_error), which `causalms effects`, `subgroups` and `agree` add to the
+    errors of patients and of Monte Carlo; a model that does not know its own error gives neither interval nor p-value there.
+    --recalibrate replaces it by what the observed arms of DIR say.
 
     --model counts fits a negative-binomial regression to the participants table of DIR itself (a folder, or the table as
     .csv, .tsv or .parquet): no images are read.
@@ -329,6 +331,8 @@ def _write_pages(pages: list[Figure], place: Path) -> None:
 
 
 def _print(table: pd.DataFrame, out: Path, beside: dict[str, Any]) -> None:
+    from causalms.effects import simulated_words
+
     (query_id, record), *_ = table.attrs["queries"].items()
     outcome = "expected_net2_lesions" if record["expected"] else "net2_lesions"
     click.echo(f"query {query_id}: rung {record['rung']} ({record['query']}), {record['participants_answered']} patients")
@@ -341,7 +345,6 @@ def _print(table: pd.DataFrame, out: Path, beside: dict[str, Any]) -> None:
     for row in beside.get(".results.csv", table.head(0)).to_dict("records"):
         if row.get("measure") == "mean ratio":
             together = "randomised together in" + row["estimand"].partition("; randomised together in")[2].partition(";")[0]
-            limits = f"{fixed(row['estimate'], 3)} ({fixed(row['lower'], 3)} to {fixed(row['upper'], 3)})"
-            click.echo(f"  {row['arm']} / {row['reference']}: simulated ratio of means {limits}, {together}")
+            click.echo(f"  {row['arm']} / {row['reference']}: ratio of means {simulated_words(row)}; {together}")
     names = [out.with_suffix(suffix).name for suffix in (".queries.json", *beside)]
     click.echo(f"wrote {out} and {', '.join(names)}")

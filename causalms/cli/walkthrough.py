@@ -120,7 +120,7 @@ class Walkthrough:
         """Effects of the shipped model as it is, beside the randomised ones."""
         write_table(self.simulated, self.out / "effects.csv")
         self.report.add_results(
-            self.simulated, "Simulated effects against the reference, the shipped model as it is (one model: no generator error)"
+            self.simulated, "Simulated effects against the reference, the model as it is, its own error in the interval"
         )
         ratios = self.simulated[self.simulated["measure"] == "simulated rate ratio"]
         ratios = ratios if len(ratios) else self.simulated[self.simulated["measure"].str.contains("rate ratio")]

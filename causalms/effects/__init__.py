@@ -15,10 +15,10 @@ from causalms.effects.estimands import MEASURES, Estimand, Measure, measure_name
 from causalms.effects.influence import influence_values
 from causalms.effects.missing import effects_with_missing_outcomes
 from causalms.effects.observed import Analysis, analyse
-from causalms.effects.printing import interval, number, simulated_page, text_columns
+from causalms.effects.printing import interval, number, simulated_page, simulated_words, text_columns
 from causalms.effects.prognostic import cross_fitted, prospective_power, sample_size, savings
 from causalms.effects.publication import publication_table, write_publication
-from causalms.effects.simulated import analyse_draws, mean_variances
+from causalms.effects.simulated import analyse_draws, given_model, mean_variances
 from causalms.effects.transport import transport_weights, transported_effect
 from causalms.effects.variance import coefficient_covariance
 
@@ -38,6 +38,7 @@ __all__ = [
     "cross_fitted",
     "effects_with_missing_outcomes",
     "estimate",
+    "given_model",
     "grouped_arguments",
     "influence_values",
     "interval",
@@ -52,6 +53,7 @@ __all__ = [
     "sample_size",
     "savings",
     "simulated_page",
+    "simulated_words",
     "text_columns",
     "transformed",
     "transport_weights",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ import pandas as pd
 from causalms.effects.estimands import Measure, measure_named
 from causalms.errors import InputError, RefusalError
 from causalms.stats import Array
-from causalms.tables import DRAWS_KEYS, WEEKS_PER_YEAR, arm_order, one_week
+from causalms.tables import DRAWS_KEYS, WEEKS_PER_YEAR, arm_order, first_model_errors, one_week
 
 RUNG = {"interventional": 2, "counterfactual": 3}
 _EXPECTED = {
@@ -38,6 +38,10 @@ class SimulatedOutcomes:
     query : {"interventional", "counterfactual"}
     sampled : bool
         False for expected outcomes, which have no Monte-Carlo error.
+    model_error : array (N, K, E), optional
+        Error of every patient's mean outcome along E independent standard normal directions; None where it is unknown.
+    error_source : str
+        What that error was learned on, in words.
     """
 
     values: Array
@@ -46,6 +50,8 @@ class SimulatedOutcomes:
     week: float
     query: str
     sampled: bool
+    model_error: Array | None = None
+    error_source: str = ""
 
     @property
     def patient_means(self) -> Array:
@@ -60,9 +66,9 @@ class SimulatedOutcomes:
 
     def where(self, chosen: np.ndarray) -> SimulatedOutcomes:
         """The same outcomes for chosen patients only."""
-        return SimulatedOutcomes(
-            self.values[chosen], self.arms, self.patients[chosen].reset_index(drop=True), self.week, self.query, self.sampled
-        )
+        patients = self.patients[chosen].reset_index(drop=True)
+        error = None if self.model_error is None else self.model_error[chosen]
+        return replace(self, values=self.values[chosen], patients=patients, model_error=error)
 
 
 def default_outcome(measure: Measure) -> str:
@@ -127,7 +133,8 @@ def simulated_outcomes(
     keys = table[["query", "visit_week"]].drop_duplicates()
     for query, at in sorted({(str(query), float(at)) for query, at in keys.itertuples(index=False)}):
         part = table[(table["query"].astype(str) == query) & (table["visit_week"] == at)]
-        yield _complete(part, name, chosen, str(reference), query, at, sampled, source)
+        complete = _complete(part, name, chosen, str(reference), query, at, sampled, source)
+        yield _with_model_error(complete, part, chosen, outcome, source)
 
 
 def _complete(
@@ -172,6 +179,43 @@ def _complete(
     people = pd.DataFrame({"trial": patients.get_level_values(0), "participant_id": patients.get_level_values(1)})
     people["arm_randomised"] = first.sort_values("patient")["arm_randomised"].to_numpy()
     return SimulatedOutcomes(cube.reshape(shape), arms, people, week, query, sampled)
+
+
+def _with_model_error(
+    outcomes: SimulatedOutcomes, part: pd.DataFrame, measure: Measure, outcome: str, source: str
+) -> SimulatedOutcomes:
+    """The outcomes with their generator's own error, where the table holds it and it speaks of this outcome.
+
+    To first order the mean count and the mean volume err in proportion to themselves, P(any) by its slope; the dispersion and
+    the mean volume of a lesion add a direction of their own in every arm.
+    """
+    people = outcomes.patients[["trial", "participant_id"]].astype(str)
+    place = pd.MultiIndex.from_frame(people).get_indexer(pd.MultiIndex.from_frame(part[["trial", "participant_id"]].astype(str)))
+    arm = np.array([outcomes.arms.index(name) for name in part["arm"].astype(str)])
+    shape = (len(people), len(outcomes.arms))
+    errors = first_model_errors(part, place * shape[1] + arm, shape[0] * shape[1], source)
+    if errors is None or outcome not in ("net2_lesions", "net2_volume_ml"):
+        return outcomes
+    log_mean = np.array([error.log_mean for error in errors]).reshape(*shape, -1)
+    means = outcomes.patient_means
+    if measure.kind == "risk" and outcome == "net2_lesions":
+        slope, own = (
+            np.reshape([getattr(error, name) for error in errors], shape) for name in ("activity_slope", "activity_size")
+        )
+    elif outcome == "net2_volume_ml" and measure.kind == "mean":
+        slope, own = means, means * np.reshape([error.log_volume for error in errors], shape)
+    elif outcome == "net2_lesions":
+        slope, own = means, np.zeros(shape)
+    else:
+        return outcomes
+    if not np.isfinite(own).all():
+        return outcomes
+    per_arm = own[:, :, None] * np.eye(shape[1])
+    return replace(
+        outcomes,
+        model_error=np.concatenate([slope[:, :, None] * log_mean, per_arm], axis=2),
+        error_source=errors[0].source,
+    )
 
 
 def _scaled(values: Array, measure: Measure, week: float, sampled: bool, source: str) -> Array:

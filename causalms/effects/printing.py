@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -88,18 +89,37 @@ def estimand_lines(analysis: Analysis) -> list[str]:
 def simulated_page(results: pd.DataFrame) -> str:
     """Simulated effects with their three errors apart, as the command line prints them."""
     ratio = results["measure"].iloc[0].endswith("ratio")
-    level = f"{100 * results['level'].iloc[0]:g}% CI"
-    rows = [["effect", results["measure"].iloc[0], level, "p", "patients", "generator", "Monte Carlo", "rung"]]
+    narrow = results["variance"].str.contains("given the model", regex=False).any()
+    level = f"{100 * results['level'].iloc[0]:g}% CI{' given the model' if narrow else ''}"
+    rows = [["simulated effect", results["measure"].iloc[0], level, "p", "patients", "generator", "Monte Carlo", "rung"]]
     for row in results.to_dict("records"):
         errors = [number(row[name]) for name in ("se_patient", "se_generator", "se_monte_carlo")]
         name = f"{row['arm']} vs {row['reference']}, {row['analysis'].rsplit(', ', 1)[-1]}"
         ends = interval(row["lower"], row["upper"])
-        rows.append([name, number(row["estimate"]), ends, p_value_text(row["p_value"]), *errors, f"{row['rung']:g}"])
+        errors[1] = "unknown" if pd.isna(row["se_generator"]) else errors[1]
+        p = p_value_text(row["p_value"])
+        rows.append([name, f"{number(row['estimate'])} simulated", ends, p, *errors, f"{row['rung']:g}"])
     scale = "of the logarithm" if ratio else "of the difference"
     first = results.iloc[0]
-    lines = [f"standard errors {scale}: patients, generator, Monte Carlo", f"estimand   {first.estimand}"]
+    lines = [f"standard errors {scale}: patients, generator (model error), Monte Carlo", f"estimand   {first.estimand}"]
     lines += [f"estimator  {first.estimator}", f"variance   {first.variance}", f"patients   {first.n:g}"]
     return "\n".join([*text_columns(rows), "", *lines])
+
+
+def simulated_words(row: Mapping[Any, Any]) -> str:
+    """A simulated result in words: ``0.39 (0.31 to 0.49) simulated; model error 0.12 (from 40 patients), for trials like those``.
+
+    Examples
+    --------
+    >>> simulated_words({"estimate": 0.39, "lower": float("nan"), "upper": float("nan"), "se_generator": float("nan")})
+    '0.39 simulated; model error unknown: no interval'
+    """
+    if pd.isna(row["se_generator"]):
+        return f"{number(row['estimate'])} simulated; model error unknown: no interval"
+    _, marked, source = str(row.get("variance")).partition("the model's own error ")
+    words = source.partition(";")[0] if marked else "between its members"
+    limits = interval(row["lower"], row["upper"])
+    return f"{number(row['estimate'])} ({limits}) simulated; model error {significant(row['se_generator'], 2)} {words}"
 
 
 def text_columns(rows: list[list[str]]) -> list[str]:

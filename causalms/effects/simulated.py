@@ -1,7 +1,8 @@
 """Simulated effects: g-computation over patients from a draws table, with three errors apart.
 
-The patients' error says how the average effect would change with other patients, the generator's how it would change with another
-trained model, the Monte-Carlo error how it would change with other draws.  Only the last one shrinks with more draws.
+The patients' error says how the average effect would change with other patients, the generator's how far the model that
+simulated may be wrong, the Monte-Carlo error how the effect would change with other draws.  Only the last one shrinks with more
+draws; where the generator's is unknown there is neither interval nor p-value.
 """
 
 from __future__ import annotations
@@ -12,34 +13,45 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalms.effects.contrasts import transformed, wald
+from causalms.effects.contrasts import Contrast, transformed, wald
 from causalms.effects.draws import RUNG, SimulatedOutcomes, default_outcome, is_draws_table, simulated_outcomes
 from causalms.effects.estimands import Estimand, Measure, measure_named
 from causalms.errors import InputError, RefusalError, UsageError, named_arguments
 from causalms.stats import Array
 from causalms.tables import ResultRow, as_frame, results_table
 
-__all__ = ["Errors", "analyse_draws", "contrast_errors", "is_draws_table"]
+__all__ = ["Errors", "analyse_draws", "contrast_errors", "given_model", "is_draws_table"]
+
+#: Words of an interval that leaves out the model's own error.
+GIVEN_MODEL = "given the model: its own error is left out"
 
 
 @dataclass(frozen=True)
 class Errors:
-    """Variances of a contrast on the scale of inference: patients, generator (NaN with one model), Monte Carlo."""
+    """Variances of a contrast on the scale of inference: patients, generator (NaN: unknown), Monte Carlo.
+
+    ``direction`` is the contrast's error along the generator's independent standard normal directions, where they are known: two
+    contrasts of one generator covary by the product of theirs.
+    """
 
     patient: float
     generator: float
     monte_carlo: float
     generators: int
+    direction: Array | None = None
 
     @property
     def total(self) -> float:
-        """Standard error of the contrast."""
-        return float(np.sqrt(np.nansum([self.patient, self.generator, self.monte_carlo])))
+        """Standard error of the contrast; NaN where the generator's part is unknown.
+
+        The Monte-Carlo error of a single draw is unknown by itself and part of the patients'.
+        """
+        return float(np.sqrt(self.patient + self.generator + np.nan_to_num(self.monte_carlo)))
 
     @property
     def degrees_of_freedom(self) -> float:
         """Satterthwaite: finite when few generators carry much of the variance."""
-        if not self.generator > 0:
+        if not self.generator > 0 or self.direction is not None:
             return np.inf
         return float((self.generators - 1) * (self.total**2 / self.generator) ** 2)
 
@@ -82,8 +94,9 @@ def contrast_errors(
 
     With patient means :math:`\bar m_i(a)` over D draws and G generators and influence
     :math:`\psi_i = g'(\theta_a)(\bar m_i(a)-\theta_a) - g'(\theta_0)(\bar m_i(0)-\theta_0)`, patients and Monte Carlo as in
-    :func:`mean_variances`; generator :math:`(1 + 1/G)` times the variance between generators,
-    less the Monte-Carlo part of one generator.
+    :func:`mean_variances`; generator :math:`(1 + 1/G)` times the variance between generators, less the Monte-Carlo part of one
+    generator.  With one generator that knows its own error :math:`l_{ie}(a)` of patient means, its part is
+    :math:`\sum_e [\sum_i w_i (g'(\theta_a) l_{ie}(a) - g'(\theta_0) l_{ie}(0))]^2`.
 
     References
     ----------
@@ -105,7 +118,11 @@ def contrast_errors(
             [np.diff(transformed(w @ pair[:, :, g].mean(axis=2), measure.scale, outcomes.arms)[0])[0] for g in range(generators)]
         )
         between = (1 + 1 / generators) * max(float(each.var(ddof=1)) - generators * known, 0.0)
-    errors = Errors(patient, between, monte_carlo, generators)
+    direction = None
+    if generators == 1 and outcomes.model_error is not None:
+        direction = np.einsum("i,a,iae->e", w, gradient, outcomes.model_error[:, [0, arm]])
+        between = float(direction @ direction)
+    errors = Errors(patient, between, monte_carlo, generators, direction)
     return float(transformed_means[1] - transformed_means[0]), errors
 
 
@@ -148,7 +165,8 @@ def analyse_draws(
     DataFrame
         In the schema of the results table; ``se`` is the root of the sum of squares of se_patient, se_generator and
         se_monte_carlo. ``randomised`` is False for every simulated row; the estimator says in which trials, if any, both arms
-        were randomised together.
+        were randomised together.  Draws that do not carry their model's own error (column ``model_error``, or several members
+        in column ``generator``) give neither ``se`` nor interval nor p-value; :func:`given_model` gives the narrower ones.
 
     Raises
     ------
@@ -169,7 +187,7 @@ def analyse_draws(
         raise UsageError(f"`population`: found {population!r}, expected 'all' or 'treated'")
     draws, chosen = as_frame(draws), measure_named(measure)
     outcome = outcome or default_outcome(chosen)
-    rows = []
+    rows, directions = [], []
     for outcomes in simulated_outcomes(draws, reference=reference, measure=measure, outcome=outcome, week=week, source=source):
         for arm in range(1, len(outcomes.arms)):
             part = outcomes
@@ -180,9 +198,8 @@ def analyse_draws(
                 part = outcomes.where(treated)
             share = None if weights is None else _weights(part, weights, source)
             value, errors = contrast_errors(part, arm, chosen, share)
-            interval = wald(
-                value, errors.total, log=chosen.is_ratio, level=level, degrees_of_freedom=errors.degrees_of_freedom, exact=True
-            )
+            interval = simulated_interval(value, errors, chosen, level)
+            directions.append(None if errors.direction is None else tuple(errors.direction.tolist()))
             who = _population(part, population, arm) if weights is None or not weights.name else str(weights.name)
             rows.append(
                 ResultRow(
@@ -194,7 +211,7 @@ def analyse_draws(
                     measure=chosen.name,
                     estimand=_estimand(part, arm, chosen, outcome, who).sentence,
                     estimator=f"{_estimator(part)}; {outcomes.randomised_together(arm)}",
-                    variance=_variance(errors, weights is not None),
+                    variance=_variance(errors, weights is not None, part.error_source),
                     **vars(interval),
                     n=len(part.values),
                     n_reference=len(part.values),
@@ -209,7 +226,54 @@ def analyse_draws(
         raise RefusalError(
             f"{source}: no arm other than {reference!r} has two randomised patients, so there is no effect in the treated"
         )
-    return results_table(rows)
+    table = results_table(rows)
+    table.attrs["model_error_directions"] = directions
+    return table
+
+
+def simulated_interval(value: float, errors: Errors, measure: Measure, level: float) -> Contrast:
+    """Estimate, interval and p-value; the estimate alone where the generator's error is unknown."""
+    se, degrees = errors.total, errors.degrees_of_freedom
+    if np.isnan(se):
+        wald(value, 0.0, log=measure.is_ratio, level=level, exact=True)  # a level outside 0 to 1 is refused here too
+        back = float(np.exp(value)) if measure.is_ratio else value
+        return Contrast(back, np.nan, np.nan, np.nan, np.nan, level)
+    return wald(value, se, log=measure.is_ratio, level=level, degrees_of_freedom=degrees, exact=True)
+
+
+def given_model(results: pd.DataFrame) -> pd.DataFrame:
+    """Simulated results with the narrower interval that takes the model for true: its own error is left out of it.
+
+    Parameters
+    ----------
+    results : DataFrame
+        Of :func:`analyse_draws`; the components of the error stay as they are.
+
+    Returns
+    -------
+    DataFrame
+        ``variance`` says "given the model".
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> rows = [(p, arm, 2.0 + p + (arm == "b")) for p in range(4) for arm in "ab"]
+    >>> draws = pd.DataFrame(rows, columns=["participant_id", "arm", "expected_net2_lesions"])
+    >>> draws = draws.assign(trial="T", arm_randomised="a", visit_week=48.0, query="interventional", query_id="q")
+    >>> effects = analyse_draws(draws, reference="a")
+    >>> [table[["lower", "upper"]].round(2).values.tolist() for table in (effects, given_model(effects))]
+    [[[nan, nan]], [[1.19, 1.39]]]
+    """
+    narrow = results.copy()
+    for row in narrow.index[(narrow["estimate"].notna() & narrow["se_patient"].notna()).to_numpy()]:
+        ratio = str(narrow.at[row, "measure"]).endswith("ratio")
+        errors = Errors(narrow.at[row, "se_patient"] ** 2, 0.0, narrow.at[row, "se_monte_carlo"] ** 2, 1)
+        value = float(np.log(narrow.at[row, "estimate"])) if ratio else float(narrow.at[row, "estimate"])
+        interval = wald(value, errors.total, log=ratio, level=float(narrow.at[row, "level"]), exact=True)
+        for name in ("se", "lower", "upper", "p_value"):
+            narrow.at[row, name] = getattr(interval, name)
+        narrow.at[row, "variance"] = f"{narrow.at[row, 'variance']}; interval {GIVEN_MODEL}"
+    return narrow
 
 
 def _weights(part: SimulatedOutcomes, weights: pd.Series, source: str) -> Array:
@@ -248,7 +312,7 @@ def _estimator(part: SimulatedOutcomes) -> str:
     return f"g-computation over patients ({what}{f', {generators} generators' if generators > 1 else ''})"
 
 
-def _variance(errors: Errors, weighted: bool) -> str:
+def _variance(errors: Errors, weighted: bool, error_source: str) -> str:
     parts = ["influence function over patients" + (", weights as given" if weighted else "")]
     if errors.generators > 1:
         parts.append(f"between {errors.generators} generators")
@@ -256,5 +320,7 @@ def _variance(errors: Errors, weighted: bool) -> str:
         parts[0] += " (Monte-Carlo error of the single draw included)"
     elif errors.monte_carlo > 0:
         parts.append("Monte Carlo")
-    left = "" if errors.generators > 1 else "; generator error not included (one model)"
-    return " + ".join(parts) + left
+    if errors.direction is not None:
+        parts.append(f"the model's own error ({error_source}), for trials like those")
+    unknown = "; model error unknown: neither interval nor p-value" if np.isnan(errors.generator) else ""
+    return " + ".join(parts) + unknown

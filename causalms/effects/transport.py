@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from causalms.effects.columns import Covariates
-from causalms.effects.contrasts import Contrast, transformed, wald
+from causalms.effects.contrasts import Contrast, transformed
 from causalms.effects.draws import simulated_outcomes
 from causalms.effects.estimands import measure_named
+from causalms.effects.simulated import Errors, contrast_errors, simulated_interval
 from causalms.errors import InputError, RefusalError
 from causalms.stats import Array, entropy_balance
 from causalms.tables import one_week
@@ -140,7 +141,8 @@ def transported_effect(
 
     Influence of patient i: :math:`n w_i(\psi_i - B'(x_i-\bar x_T))`, with B the weighted regression of the contrast on the
     covariates; the target's part of the variance is :math:`B'\,\mathrm{Cov}(\bar x_T)\,B`.  Draws are averaged first, so their
-    Monte-Carlo error is part of the patients' error here; :func:`causalms.effects.analyse_draws` shows it apart.
+    Monte-Carlo error is part of the patients' error here; :func:`causalms.effects.analyse_draws` shows it apart.  The model's own
+    error is part of the interval; where it is unknown there is none.
 
     Raises
     ------
@@ -169,5 +171,7 @@ def transported_effect(
     psi = (means - theta) @ (slopes * np.array([-1.0, 1.0]))
     slope = np.linalg.lstsq(x * np.sqrt(weights)[:, None], psi * np.sqrt(weights), rcond=None)[0]
     patient = float((weights**2 * (psi - x @ slope) ** 2).sum()) * len(psi) / (len(psi) - 1)
-    se = float(np.sqrt(patient + slope @ transport.target_covariance @ slope))
-    return wald(float(values[1] - values[0]), se, log=chosen.is_ratio, level=level, exact=True)
+    variance = patient + float(slope @ transport.target_covariance @ slope)
+    _, errors = contrast_errors(part, part.arms.index(arm), chosen, weights)
+    total = Errors(variance, errors.generator, 0.0, errors.generators, errors.direction)
+    return simulated_interval(float(values[1] - values[0]), total, chosen, level)

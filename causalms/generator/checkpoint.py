@@ -16,18 +16,22 @@ from torch import Tensor
 
 from causalms.errors import InputError
 from causalms.files import whole_file
+from causalms.stats import ErrorModel
 
 #: Raised by one whenever the tensors or the meaning of the header change.
 SCHEMA_VERSION = 1
+#: Begins the names of the error model's tensors, which have a checksum of their own: fitted again, the network stays the same.
+_ERROR_MODEL = "error_model."
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Tensors by name and the header: config, arms, weeks, lesion rule, recipe, scores."""
+    """Tensors by name, the header (config, arms, weeks, lesion rule, recipe, scores) and the error model, if it has one."""
 
     tensors: Mapping[str, Tensor]
     header: Mapping[str, Any]
     checksum: str
+    error_model: ErrorModel | None = None
 
 
 def checksum(tensors: Mapping[str, Tensor]) -> str:
@@ -46,13 +50,22 @@ def checksum(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def write_checkpoint(path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> str:
-    """Write tensors and header, whole or not at all; returns the checksum."""
+def write_checkpoint(
+    path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any], error_model: ErrorModel | None = None
+) -> str:
+    """Write tensors, header and error model, whole or not at all; returns the checksum of the tensors.
+
+    The error model has a checksum of its own, so that a network keeps its name when its error is learned anew.
+    """
     ready = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     digest = checksum(ready)
-    metadata = {"causalms": json.dumps({"schema_version": SCHEMA_VERSION, "checksum": digest, **header})}
+    content = {"schema_version": SCHEMA_VERSION, "checksum": digest, **header}
+    if error_model is not None:
+        arrays = {_ERROR_MODEL + name: torch.from_numpy(array).float() for name, array in error_model.arrays().items()}
+        content["error_model"] = {**error_model.words_and_numbers(), "checksum": checksum(arrays)}
+        ready |= arrays
     with whole_file(path) as beside:
-        save_file(ready, beside, metadata=metadata)
+        save_file(ready, beside, metadata={"causalms": json.dumps(content)})
     return digest
 
 
@@ -82,12 +95,24 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             f"{file}: checkpoint schema {header.get('schema_version')}, this version reads {SCHEMA_VERSION}; "
             "train it again with this version"
         )
-    found = checksum(tensors)
-    if header.get("checksum") != found:
-        raise InputError(
-            f"{file}: checksum {found[:12]} instead of {str(header.get('checksum'))[:12]}; the file is damaged, copy it again"
-        )
-    return Checkpoint(tensors, header, found)
+    arrays = {name: tensors.pop(name) for name in sorted(tensors) if name.startswith(_ERROR_MODEL)}
+    words = header.pop("error_model", None)
+    digest = checksum(tensors)
+    _refuse_damage(file, header.get("checksum"), digest)
+    if words is None and not arrays:
+        return Checkpoint(tensors, header, digest)
+    _refuse_damage(file, (words or {}).get("checksum"), checksum(arrays))
+    plain = {name.removeprefix(_ERROR_MODEL): tensor.double().numpy() for name, tensor in arrays.items()}
+    try:
+        error_model = ErrorModel.read(plain, words or {})
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from None
+    return Checkpoint(tensors, header, digest, error_model)
+
+
+def _refuse_damage(file: Path, written: Any, digest: str) -> None:
+    if written != digest:
+        raise InputError(f"{file}: checksum {digest[:12]} instead of {str(written)[:12]}; the file is damaged, copy it again")
 
 
 def load_tensors(module: torch.nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:

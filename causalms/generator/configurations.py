@@ -68,6 +68,8 @@ class TrainingConfig:
         Probability that one modality of a patient is masked in a training step.
     validation_share : float
         Share of patients kept for early stopping.
+    held_out_share : float
+        Share of patients, in proportion in every arm, that the network never sees: its error model is fitted to them.
     calibration_patients : int
         Patients of the simulation that matches sampled to expected counts after training.
     mixed_precision : bool
@@ -82,6 +84,7 @@ class TrainingConfig:
     weight_decay: float = 0.02
     modality_dropout: float = 0.05
     validation_share: float = 0.1
+    held_out_share: float = 0.2
     calibration_patients: int = 100
     mixed_precision: bool = False
 

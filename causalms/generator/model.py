@@ -16,11 +16,14 @@ from causalms.generator import noise as exogenous
 from causalms.generator import sampling as samplers
 from causalms.generator.checkpoint import load_tensors, read_checkpoint, write_checkpoint
 from causalms.generator.configurations import COVARIATES, ModelConfig
+from causalms.generator.error_of_counts import error_of_expected_count
 from causalms.generator.inputs import POOLED, PatientArrays, patient_arrays, pooled_signals, template_planes, volumes
 from causalms.generator.network import Encoded, Network, channels_last
 from causalms.generator.noise import DiffusionNoise
 from causalms.generator.sampling import one_thread
 from causalms.lesions import LesionRule
+from causalms.stats import ErrorModel
+from causalms.tables import ModelError
 from causalms.trials import Space, Trial, mni_space
 
 
@@ -33,6 +36,7 @@ class Scan:
     rate: Tensor = field(repr=False)
     brain: Tensor = field(repr=False)
     missing: tuple[str, ...] = ()
+    covariates: np.ndarray = field(default_factory=lambda: np.full(len(COVARIATES), np.nan), repr=False)
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,8 @@ class Generator:
     header : dict
         What the checkpoint says of itself.
     checksum : str
+    error_model : ErrorModel, optional
+        How far its expected counts may be wrong; unknown for checkpoints of older versions.
     """
 
     def __init__(
@@ -108,10 +114,11 @@ class Generator:
         rule: LesionRule,
         header: dict[str, Any] | None = None,
         checksum: str = "",
+        error_model: ErrorModel | None = None,
     ) -> None:
         self.network = channels_last(network.eval())
         self.config, self.arms, self.weeks, self.rule = config, arms, weeks, rule
-        self.header, self.checksum = header or {}, checksum
+        self.header, self.checksum, self.error_model = header or {}, checksum, error_model
         self.space: Space = mni_space(config.grid)
         self.sigmas = exogenous.sigma_ladder(config.sigma_min, config.sigma_max, config.steps)
 
@@ -141,7 +148,7 @@ class Generator:
             ) from error
         network = Network(config, len(arms), len(COVARIATES), POOLED, weeks[1])
         load_tensors(network, checkpoint.tensors, str(file))
-        return cls(network, config, arms, weeks, rule, header, checkpoint.checksum)
+        return cls(network, config, arms, weeks, rule, header, checkpoint.checksum, checkpoint.error_model)
 
     def save(self, path: str | Path, half: bool = True) -> str:
         """Write the checkpoint, weights in half precision unless told otherwise; returns its checksum.
@@ -157,7 +164,7 @@ class Generator:
             "weeks": list(self.weeks),
             "lesion_rule": asdict(self.rule),
         }
-        return write_checkpoint(path, tensors, header)
+        return write_checkpoint(path, tensors, header, self.error_model)
 
     @property
     def parameters(self) -> int:
@@ -191,7 +198,7 @@ class Generator:
         pooled = pooled_signals(images, masks, planes, regions, self.space.voxel_volume_mm3 / 1000)
         covariates, pooled = self.network.standardise(covariates, pooled)
         encoded, rate = self.network.encoder(volumes(images, masks, planes), pooled, covariates, masks[:, :1])
-        return Scan(patient.participant_id, encoded, rate, masks[:, 0] > 0, patient.missing)
+        return Scan(patient.participant_id, encoded, rate, masks[:, 0] > 0, patient.missing, patient.covariates)
 
     def arm_index(self, arm: str) -> int:
         """Position of an arm.
@@ -247,6 +254,11 @@ class Generator:
             volume_ml = float(promised.sum()) * self.space.voxel_volume_mm3 / 1000
             risk_map = (promised * min(1.0, volume / max(volume_ml, 1e-12))).cpu().numpy()
         return ExpectedOutcome(mean, volume, 1 - (size / (size + mean)) ** size, 1 / size, risk_map)
+
+    @torch.no_grad()
+    def model_error(self, scan: Scan, arm: str, week: float) -> ModelError | None:
+        """How far the expected count may be wrong, from the error model; None where the checkpoint has none."""
+        return error_of_expected_count(self, scan, self.arm_index(arm), self.check_week(week))
 
     def noise(self, participant_id: str, draw: int, seed: int) -> DiffusionNoise:
         """Exogenous noise of a patient and draw; the same for every arm and week."""

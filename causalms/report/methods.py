@@ -128,8 +128,8 @@ def assumptions(results: pd.DataFrame) -> list[str]:
             simulated,
         ),
         (
-            "Generator error: some numbers carry no standard error for the generator, so their intervals hold as if the fitted "
-            "model, where one was used, were known exactly.",
+            "Generator error: some numbers carry no standard error for the generator; simulated ones among them stand without "
+            "interval, or with one that holds given the model.",
             bool(results["se_generator"].isna().any()),
         ),
     ]

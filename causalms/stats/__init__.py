@@ -9,6 +9,8 @@ from causalms.stats.count_laws import CountLaw, DrawsLaw, NegativeBinomialLaw, i
 from causalms.stats.count_sums import CountSums
 from causalms.stats.dispersion import FULL_WEIGHT, adjusted_alpha, adjusted_alphas
 from causalms.stats.glm import FAMILIES, LOG_LINK, Array, Family, Fit, inverse_link, mean_slope
+from causalms.stats.model_error import ColumnSummary, ErrorModel
+from causalms.stats.model_error_fit import HeldOutCounts, Priors, fit_error_model
 from causalms.stats.multiplicity import adjusted_p_values, with_adjusted_p_values
 from causalms.stats.negbin import log_likelihood, observed_information
 from causalms.stats.normal import normal_cdf, normal_quantile
@@ -34,13 +36,17 @@ __all__ = [
     "Band",
     "Batch",
     "BatchFit",
+    "ColumnSummary",
     "CountLaw",
     "CountSums",
     "DrawsLaw",
     "EntropyBalance",
+    "ErrorModel",
     "Family",
     "Fit",
+    "HeldOutCounts",
     "NegativeBinomialLaw",
+    "Priors",
     "acceleration",
     "adjusted_alpha",
     "adjusted_alphas",
@@ -51,6 +57,7 @@ __all__ = [
     "entropy_balance",
     "extreme_permutations",
     "fit_batch",
+    "fit_error_model",
     "fit_model",
     "fit_or_limit",
     "interval_positions",

@@ -70,3 +70,33 @@ def interaction_test(effects: Array, ses: Array, dfs: Array | float = np.inf) ->
     statistic = between / (1 + 2 * (groups - 2) * uncertainty / (groups**2 - 1))
     df_within = (groups**2 - 1) / (3 * uncertainty)
     return Interaction(statistic, groups - 1, df_within, float(stats.f.sf(statistic, groups - 1, df_within)))
+
+
+def correlated_interaction_test(effects: Array, ses: Array, directions: Array) -> Interaction:
+    r"""Wald test that subgroups share one effect, where the simulating model's own error is common to them.
+
+    With independent variances :math:`D` and the model's error along independent directions :math:`L` (g, e), effects have
+    covariance :math:`V = D + LL'`; with :math:`C` the differences to the first subgroup the statistic is
+    :math:`(C\hat\theta)'(CVC')^{-1}C\hat\theta`, chi-squared with g - 1 degrees of freedom.
+
+    Parameters
+    ----------
+    effects, ses : array (g,)
+        On the scale of inference; standard errors without the model's own.
+    directions : array (g, e)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> common = np.array([[0.5], [0.5]])  # an error that both subgroups share says nothing of their difference
+    >>> round(correlated_interaction_test(np.array([0.0, 1.0]), np.array([0.3, 0.4]), common).p_value, 4)
+    0.0455
+    """
+    from scipy import stats
+
+    C = np.eye(len(effects))[1:] - np.eye(len(effects))[0]
+    covariance = C @ (np.diag(np.asarray(ses, float) ** 2) + directions @ directions.T) @ C.T
+    gaps = C @ effects
+    statistic = float(gaps @ np.linalg.solve(covariance, gaps))
+    between = len(effects) - 1
+    return Interaction(statistic / between, between, np.inf, float(stats.chi2.sf(statistic, between)))

@@ -40,7 +40,8 @@ def _line(row: dict[Any, Any], first_of_factor: bool) -> str:
     events = "" if math.isnan(row["events"]) else f"{significant(row['events'], 6)}/{significant(row['events_reference'], 6)}"
     if isinstance(row.get("note"), str) and row["note"]:
         return f"  {row['subgroup']:28.28s}{n:>11s}{events:>13s}  not estimable: {row['note']}"
-    interval = f"{fixed(row['lower'], 3)} to {fixed(row['upper'], 3)}"
+    unknown = row["source"] == "simulated" and math.isnan(row["lower"])
+    interval = "error unknown" if unknown else f"{fixed(row['lower'], 3)} to {fixed(row['upper'], 3)}"
     tested = first_of_factor and not math.isnan(row.get("interaction_p", math.nan))
     p = f"{p_value_text(row['interaction_p']):>15s}{p_value_text(row['interaction_p_holm']):>8s}" if tested else ""
     return f"  {row['subgroup']:28.28s}{n:>11s}{events:>13s}{fixed(row['estimate'], 3):>10s}{interval:>18s}{p}"

@@ -29,7 +29,8 @@ def simulated_forest(
 ) -> Forest:
     """Simulated effect of every arm in every prespecified subgroup of the patients of a draws table.
 
-    Every patient counts under every arm, so a subgroup's ``n`` is the same in both arms.
+    Every patient counts under every arm, so a subgroup's ``n`` is the same in both arms.  Intervals hold the model's own error,
+    and the test of interaction its part that differs between subgroups; where it is unknown there is neither.
 
     Parameters
     ----------
@@ -83,6 +84,9 @@ def simulated_forest(
     def effects_of(part: pd.DataFrame) -> pd.DataFrame:
         chosen = keyed[keyed["key"].isin(set(participant_key(part["participant_id"])))].drop(columns="key")
         effects = analyse_draws(chosen, reference=reference, measure=measure, outcome=outcome, level=level)
-        return effects.assign(df=np.inf, note="", events=np.nan, events_reference=np.nan, randomised=False)
+        directions = pd.Series(effects.attrs["model_error_directions"], index=effects.index, dtype=object)
+        return effects.assign(
+            df=np.inf, note="", events=np.nan, events_reference=np.nan, randomised=False, model_error_direction=directions
+        )
 
     return assemble(members, by, effects_of, source="simulated", level=level)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from causalms.errors import CausalmsError, InputError, RefusalError
 from causalms.stats import Array, adjusted_p_values
-from causalms.subgroups.interaction import interaction_test
+from causalms.subgroups.interaction import Interaction, correlated_interaction_test, interaction_test
 from causalms.subgroups.printing import html_page, page
 from causalms.tables import Grouping, ResultRow, grouping, results_table, significant
 
@@ -67,6 +67,7 @@ def assemble(
         interactions.loc[rows.index, "interaction_p_holm"] = adjusted_p_values(rows["interaction_p"].to_numpy(), missing="keep")
     table = table.merge(interactions[["factor", "arm", "interaction_p", "interaction_p_holm"]], on=["factor", "arm"], how="left")
     table.insert(0, "source", source)
+    table = table.drop(columns="model_error_direction", errors="ignore")
     return Forest(table, results_table(_results(table, interactions, source, level)))
 
 
@@ -101,22 +102,37 @@ def _interactions(rows: pd.DataFrame, name: str, level: float) -> pd.DataFrame:
     for arm, lines in rows.groupby("arm", sort=False):
         ratio = bool(lines["measure"].str.endswith("ratio").all())
         estimated = lines[lines["se"] > SMALLEST_STANDARD_ERROR]
-        values = np.log(estimated["estimate"]) if ratio else estimated["estimate"]
+        values = (np.log(estimated["estimate"]) if ratio else estimated["estimate"]).to_numpy()
         test: dict[str, Any] = {"factor": name, "arm": arm, "ratio": ratio, "groups": len(estimated), "interaction_p": np.nan}
         if len(estimated) >= 2:
-            welch = interaction_test(values.to_numpy(), estimated["se"].to_numpy(), estimated["df"].to_numpy())
-            test["interaction_p"] = welch.p_value
+            tested, se = _tested(values, estimated)
+            test["interaction_p"] = tested.p_value
             if len(estimated) == 2:
-                test |= _difference(values.to_numpy(), estimated, welch.df_within, ratio, level)
+                test |= _difference(values, estimated, (se, tested.df_within), ratio, level)
         tests.append(test)
     return pd.DataFrame(tests)
 
 
-def _difference(values: Array, estimated: pd.DataFrame, df: float, ratio: bool, level: float) -> dict[str, Any]:
+def _tested(values: Array, estimated: pd.DataFrame) -> tuple[Interaction, float]:
+    """The test over subgroups, and the standard error of the difference of the first two.
+
+    Errors of observed subgroups are independent; the own error of one simulating model is common to its subgroups.
+    """
+    known = "model_error_direction" in estimated and all(one is not None for one in estimated["model_error_direction"])
+    if not known:
+        test = interaction_test(values, estimated["se"].to_numpy(), estimated["df"].to_numpy())
+        return test, float(np.hypot(*estimated["se"].iloc[:2]))
+    directions = np.stack(estimated["model_error_direction"].tolist())
+    own = np.sqrt(np.maximum(estimated["se"].to_numpy() ** 2 - (directions**2).sum(axis=1), 0.0))
+    test = correlated_interaction_test(values, own, directions)
+    return test, float(np.linalg.norm([*own[:2], *(directions[0] - directions[1])]))
+
+
+def _difference(values: Array, estimated: pd.DataFrame, error: tuple[float, float], ratio: bool, level: float) -> dict[str, Any]:
     from scipy import stats
 
+    se, df = error
     gap = float(values[0] - values[1])
-    se = float(np.hypot(*estimated["se"]))
     half = float(stats.t.ppf((1 + level) / 2, df)) * se
     back = np.exp if ratio else float
     first, second = estimated["subgroup"]
@@ -142,12 +158,12 @@ def _results(table: pd.DataFrame, tests: pd.DataFrame, source: str, level: float
     for test in tests.to_dict("records"):
         first = table[(table["factor"] == test["factor"]) & (table["arm"] == test["arm"])].iloc[0]
         what = f"ratio of {first['measure']}s" if test["ratio"] else f"difference of {first['measure']}s"
-        between = test.get("between")
+        between, kind = test.get("between"), "Wald" if source == "simulated" else "Welch"
         own = {key: first[key] for key in shared} | {key: test.get(key, np.nan) for key in ("estimate", "se", "lower", "upper")}
         own |= {
             "measure": what if isinstance(between, str) else f"interaction of {first['measure']}",
             "estimator": f"{first['estimator']} in each subgroup",
-            "variance": f"{first['variance']}; Welch test; Holm-adjusted p = {significant(test['interaction_p_holm'], 4)}",
+            "variance": f"{first['variance']}; {kind} test; Holm-adjusted p = {significant(test['interaction_p_holm'], 4)}",
         }
         estimand = f"{what} {between}" if isinstance(between, str) else f"equality of effects over {test['factor']}"
         if pd.isna(own["estimate"]) and pd.isna(test["interaction_p"]):

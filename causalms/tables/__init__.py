@@ -15,6 +15,7 @@ from causalms.tables.formulas import FORMULA_FUNCTIONS, Formula, formula
 from causalms.tables.groups import Grouping, grouping
 from causalms.tables.io import as_frame, read_table, write_table
 from causalms.tables.keys import WEEKS_PER_YEAR, arm_order, one_week, participant_key, patient_order
+from causalms.tables.model_error import MODEL_ERROR, ModelError, first_model_errors
 from causalms.tables.population import ContrastPopulation, contrast_population
 from causalms.tables.results import RESULTS_COLUMNS, ResultRow, is_ratio, results_table
 from causalms.tables.rounding import fixed, p_value_text, percentage, significant
@@ -38,6 +39,7 @@ __all__ = [
     "EXPECTED_OUTCOMES",
     "FORMULA_FUNCTIONS",
     "LARGEST_VALUES",
+    "MODEL_ERROR",
     "PARTICIPANTS_COLUMNS",
     "REGIONS",
     "RESULTS_COLUMNS",
@@ -46,11 +48,13 @@ __all__ = [
     "FittedFormula",
     "Formula",
     "Grouping",
+    "ModelError",
     "ResultRow",
     "arm_order",
     "as_frame",
     "condition_columns",
     "contrast_population",
+    "first_model_errors",
     "fixed",
     "formula",
     "grouping",

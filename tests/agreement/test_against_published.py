@@ -9,6 +9,7 @@ from scipy import stats
 
 from causalms.agreement import agree_published, match_baseline
 from causalms.errors import RefusalError
+from tests.conftest import NO_MODEL_ERROR
 
 
 def test_weighting_reaches_the_published_means_and_changes_least() -> None:
@@ -37,6 +38,7 @@ def made(week: float = 96.0) -> tuple[pd.DataFrame, pd.DataFrame]:
     rng = np.random.default_rng(2)
     people = pd.DataFrame({"participant_id": range(400), "age": rng.uniform(24, 50, 400), "sex": rng.choice(["F", "M"], 400)})
     keys = {"trial": "T", "arm_randomised": "placebo", "visit_week": week, "query": "interventional", "query_id": "q"}
+    keys["model_error"] = NO_MODEL_ERROR
     ratio = 0.1 + 0.01 * (people["age"] - 30)
     tables = [
         people[["participant_id"]].assign(**keys, arm=arm, expected_net2_lesions=10 * share, activity_probability=0.6)

@@ -9,6 +9,7 @@ import pytest
 from causalms.agreement import agree
 from causalms.effects import analyse, grouped_arguments
 from causalms.errors import RefusalError, UsageError
+from tests.conftest import NO_MODEL_ERROR
 
 SIZE = 0.5
 
@@ -25,6 +26,7 @@ def made(
     people = pd.DataFrame({"participant_id": np.arange(n), "trial": "T", "arm": arm})
     people["net2_lesions_week48"] = rng.negative_binomial(SIZE, SIZE / (SIZE + mean))
     keys = {"trial": "T", "arm_randomised": arm, "visit_week": 48.0, "query": "interventional", "query_id": "q"}
+    keys["model_error"] = NO_MODEL_ERROR
     rows = []
     for name, share in (("placebo", 1.0), ("dimethyl-fumarate", simulated)):
         one = people[["participant_id"]].assign(**keys, arm=name)
@@ -187,3 +189,13 @@ def test_what_cannot_agree_is_refused_by_name() -> None:
         agree(draws.assign(query="counterfactual"), people)
     with pytest.raises(UsageError, match=r"`margin`: found 0\.8, expected a ratio above 1"):
         agree(draws, people, margin=0.8)
+
+
+def test_agreement_is_not_judged_where_the_models_own_error_is_unknown() -> None:
+    people, draws = made(1, 60)
+    agreement = agree(draws.drop(columns="model_error"), people)
+    row = agreement.table.iloc[0]
+    assert np.isfinite(row["ratio"])
+    assert np.isnan([row["lower"], row["p_value"], row["equivalent"], row["simulated_lower"]]).all()
+    assert "model error unknown: no interval, and agreement is not judged" in repr(agreement)
+    assert not agreement.results["measure"].str.startswith("equivalence").any()

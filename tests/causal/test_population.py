@@ -36,7 +36,7 @@ def test_population_difference_and_ratio_are_means_over_patients(draws):
     ratio = effect(draws, "mean-ratio")
     assert difference["estimate"] == pytest.approx(means["ocrelizumab"] - means["placebo"])
     assert ratio["estimate"] == pytest.approx(means["ocrelizumab"] / means["placebo"])
-    assert ratio["lower"] < ratio["estimate"] < ratio["upper"]
+    assert np.isnan(ratio["lower"])  # the parameters were given, so nothing says how far they may be wrong
     assert ratio["rung"] == 2
     assert ratio["analysis"].startswith("simulated")
 

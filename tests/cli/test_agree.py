@@ -10,7 +10,7 @@ import pytest
 
 from causalms.agreement import agree
 from causalms.tables import RESULTS_COLUMNS, read_table, write_table
-from tests.conftest import Run, refused
+from tests.conftest import NO_MODEL_ERROR, Run, refused
 
 
 def written(folder: Path, people: pd.DataFrame, placebo: pd.Series, drug: pd.Series) -> Path:
@@ -19,7 +19,9 @@ def written(folder: Path, people: pd.DataFrame, placebo: pd.Series, drug: pd.Ser
         people[["participant_id", "trial"]].assign(arm_randomised=people["arm"], arm=arm, expected_net2_lesions=mean)
         for arm, mean in (("placebo", placebo), ("dimethyl-fumarate", drug))
     )
-    draws = draws.assign(visit_week=96.0, query="interventional", query_id="q", expected_net2_volume_ml=0.1)
+    draws = draws.assign(
+        visit_week=96.0, query="interventional", query_id="q", expected_net2_volume_ml=0.1, model_error=NO_MODEL_ERROR
+    )
     write_table(people, folder / "participants.tsv")
     write_table(draws.assign(activity_probability=0.6, dispersion=1.0), folder / "draws.parquet")
     return folder

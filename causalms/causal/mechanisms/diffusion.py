@@ -15,7 +15,7 @@ from causalms.causal.mechanism import Expected, MechanismBase, Noise, Outcome, S
 from causalms.errors import RefusalError
 from causalms.generator import DiffusionNoise, Generator
 from causalms.lesions import count_lesions
-from causalms.tables import REGIONS
+from causalms.tables import REGIONS, ModelError
 from causalms.trials import template_anatomy
 
 
@@ -106,6 +106,10 @@ class DiffusionMechanism(MechanismBase):
         """Count, volume and activity by one evaluation of the risk head."""
         outcome = self.generator.expect(subject.encoding, arm, week)
         return Expected(outcome.lesions, outcome.volume_ml, outcome.activity_probability, outcome.dispersion)
+
+    def error(self, subject: Subject, arm: str, week: float) -> ModelError | None:
+        """From the checkpoint's error model; unknown where it has none."""
+        return self.generator.model_error(subject.encoding, arm, week)  # type: ignore[no-any-return]
 
     def risk_map(self, subject: Subject, arm: str, week: float) -> npt.NDArray[np.floating[Any]]:
         """P(voxel is in a NET2 lesion)."""

@@ -24,7 +24,7 @@ from causalms.causal.evidence import participant_row
 from causalms.causal.mechanism import Expected, MechanismBase, Noise, Outcome, Subject
 from causalms.errors import ConvergenceError, InputError, RefusalError, UsageError
 from causalms.stats import keyed_generator
-from causalms.tables import WEEKS_PER_YEAR, net2_column, patient_order, significant
+from causalms.tables import WEEKS_PER_YEAR, ModelError, net2_column, patient_order, significant
 
 _TRANSFORMS = {"linear": float, "log1p": lambda value: float(np.log1p(value))}
 #: Covariates of the default regression and how they enter.
@@ -52,6 +52,10 @@ class NegativeBinomialMechanism(MechanismBase):
         alpha = 1/k; 0 is Poisson.
     lesion_volume_ml, lesion_volume_shape : float
         Mean and Gamma shape of one lesion's volume.
+    covariance : tuple of tuple of float
+        Of the fitted log rates, coefficients and dispersion, in this order; empty where they were not fitted.
+    patients : int
+        How many they were fitted to.
 
     Examples
     --------
@@ -74,6 +78,8 @@ class NegativeBinomialMechanism(MechanismBase):
     lesion_volume_shape: float = 0.5
     weeks: tuple[float, float] = (0.0, 96.0)
     path: bool = False
+    covariance: tuple[tuple[float, ...], ...] = ()
+    patients: int = 0
     name: str = "negative-binomial"
     capabilities = frozenset({"push", "expect", "abduct"})
     couplings = frozenset({"monotone", "ancestral", "independent", "rho"})
@@ -176,6 +182,27 @@ class NegativeBinomialMechanism(MechanismBase):
         mean = self.rate(subject, arm, week)
         silent = np.exp(-mean) if self.dispersion == 0 else (1 + self.dispersion * mean) ** (-1 / self.dispersion)
         return Expected(mean, mean * self.lesion_volume_ml, float(1 - silent), self.dispersion)
+
+    def error(self, subject: Subject, arm: str, week: float) -> ModelError | None:
+        """The covariance of the fitted parameters; unknown where they were given."""
+        if not self.covariance:
+            return None
+        row = subject.covariates
+        columns = [_transformed(row, n, how, subject.participant_id) for n, how in self.covariates.items()]
+        own = [float(name == arm) for name in self.arms]
+        direction = np.array([*own, *(np.array(columns) - self.centres), 0.0])
+        covariance = np.array(self.covariance)
+        values, vectors = np.linalg.eigh(covariance)
+        alpha, mean = self.dispersion, self.rate(subject, arm, week)
+        silent = 1 - self.expect(subject, arm, week).activity_probability
+        by_alpha = silent * (np.log1p(alpha * mean) / alpha**2 - mean / (alpha * (1 + alpha * mean))) if alpha > 0 else 0.0
+        return ModelError(
+            self.checksum,
+            f"from {self.patients:,} patients of the regression",
+            direction @ (vectors * np.sqrt(np.clip(values, 0.0, None))),
+            silent * mean / (1 + alpha * mean),
+            abs(by_alpha) * float(np.sqrt(covariance[-1, -1])),
+        )
 
     def abduct(
         self, subject: Subject, arm: str, week: float, outcome: Outcome, draw: int, seed: int, method: str = "stochastic"
@@ -321,6 +348,7 @@ def _fit(
     poisson = Poisson(y, design, exposure=years).fit(disp=0, maxiter=100)
     excess = float(np.mean((y - poisson.predict()) ** 2 - y) / np.mean(poisson.predict() ** 2))
     parameters, dispersion = np.asarray(poisson.params), 0.0
+    covariance = np.pad(np.asarray(poisson.cov_params(), float), (0, 1))
     if excess > 1e-3:
         start = np.append(parameters, excess)
         fitted = NegativeBinomial(y, design, exposure=years).fit(
@@ -329,6 +357,7 @@ def _fit(
         if not (np.all(np.isfinite(fitted.params)) and fitted.mle_retvals["converged"]):
             raise ConvergenceError("the negative-binomial regression did not converge; use fewer covariates")
         parameters, dispersion = np.asarray(fitted.params)[:-1], max(float(fitted.params[-1]), 0.0)
+        covariance = np.asarray(fitted.cov_params(), float)
     lesion_ml, shape = _lesion_volumes(seen, lesions, volume)
     return cls(
         arms=arms,
@@ -339,6 +368,8 @@ def _fit(
         dispersion=dispersion,
         lesion_volume_ml=lesion_ml,
         lesion_volume_shape=shape,
+        covariance=tuple(tuple(float(value) for value in row) for row in covariance) if np.isfinite(covariance).all() else (),
+        patients=len(seen),
     )
 
 

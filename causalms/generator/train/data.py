@@ -43,6 +43,7 @@ class TrainingPatient:
     visits: tuple[Visit, ...]
     centres: np.ndarray
     volume_ml: float
+    trial: str = ""
 
     @property
     def last(self) -> Visit:
@@ -69,7 +70,7 @@ def lesion_centres(mask: np.ndarray, rule: LesionRule, voxel_volume_mm3: float) 
     return np.asarray(np.ravel_multi_index(tuple(corner.T), mask.shape))
 
 
-def _one_patient(trial: Trial, participant_id: str, arm: str, rule: LesionRule) -> TrainingPatient | None:
+def _one_patient(trial: Trial, participant_id: str, arm: str, of_trial: str, rule: LesionRule) -> TrainingPatient | None:
     visits, last_mask = [], None
     volume = float(trial.space.voxel_volume_mm3)
     for week in trial.weeks:
@@ -82,11 +83,11 @@ def _one_patient(trial: Trial, participant_id: str, arm: str, rule: LesionRule) 
         return None
     centres = lesion_centres(last_mask, rule, volume)
     arrays = patient_arrays(trial, participant_id)
-    return TrainingPatient(arrays, arm, tuple(visits), centres, float(last_mask.sum()) * volume / 1000)
+    return TrainingPatient(arrays, arm, tuple(visits), centres, float(last_mask.sum()) * volume / 1000, of_trial)
 
 
-def _many_patients(trial: Trial, rows: list[tuple[str, str]], rule: LesionRule) -> list[TrainingPatient | None]:
-    return [_one_patient(trial, participant_id, arm, rule) for participant_id, arm in rows]
+def _many_patients(trial: Trial, rows: list[tuple[str, str, str]], rule: LesionRule) -> list[TrainingPatient | None]:
+    return [_one_patient(trial, participant_id, arm, of_trial, rule) for participant_id, arm, of_trial in rows]
 
 
 def training_set(trial: Trial, rule: LesionRule, workers: int = 1) -> list[TrainingPatient]:
@@ -98,7 +99,7 @@ def training_set(trial: Trial, rule: LesionRule, workers: int = 1) -> list[Train
         If fewer than four such patients are there.
     """
     table = trial.participants.dropna(subset=["arm"])
-    rows = list(zip(table["participant_id"], table["arm"], strict=True))
+    rows = list(zip(table["participant_id"], table["arm"], table["trial"].astype(str), strict=True))
     chunks = [rows[start : start + 16] for start in range(0, len(rows), 16)]
     jobs = (delayed(_many_patients)(trial, chunk, rule) for chunk in chunks)
     found: list[TrainingPatient] = []
@@ -123,10 +124,11 @@ class Material:
     regions: Tensor
     voxel_ml: float
     shape: tuple[int, ...]
+    held_out: tuple[TrainingPatient, ...] = ()
 
     @property
     def patients(self) -> list[TrainingPatient]:
-        """Everyone, for what is not learned by steps."""
+        """Everyone that the network may see, for what is not learned by steps."""
         return [*self.training, *self.validation]
 
     @property
@@ -144,10 +146,12 @@ class Material:
 
 
 def read_material(trial: Trial, recipe: TrainingConfig, seed: int, workers: int, device: torch.device) -> Material:
-    """Read a trial for training; patients are split into training and validation by the seed alone."""
-    patients = training_set(trial, LesionRule.default(), workers)
-    present = {p.arm for p in patients}
-    weeks = [float(v.week) for p in patients for v in p.visits]
+    """Read a trial for training; patients are split into training, validation and held out by the seed alone."""
+    everyone = training_set(trial, LesionRule.default(), workers)
+    present = {p.arm for p in everyone}
+    weeks = [float(v.week) for p in everyone for v in p.visits]
+    out = held_out_rows([p.arm for p in everyone], recipe.held_out_share, seed)
+    patients = [p for row, p in enumerate(everyone) if row not in out]
     order = np.random.default_rng([seed, 0, 9]).permutation(len(patients))
     kept_out = max(1, round(recipe.validation_share * len(patients)))
     planes, regions = (part.to(device) for part in template_planes(trial.space))
@@ -160,4 +164,21 @@ def read_material(trial: Trial, recipe: TrainingConfig, seed: int, workers: int,
         regions=regions,
         voxel_ml=trial.space.voxel_volume_mm3 / 1000,
         shape=tuple(trial.space.shape),
+        held_out=tuple(everyone[row] for row in sorted(out)),
     )
+
+
+def held_out_rows(arms: list[str], share: float, seed: int) -> set[int]:
+    """Rows of patients that the network never sees: a share of every arm at random, and never all of one.
+
+    Examples
+    --------
+    >>> len(held_out_rows(["a"] * 50 + ["b"] * 50, 0.2, seed=0)), held_out_rows(["a", "b", "c", "d"], 0.5, seed=0)
+    (20, set())
+    """
+    order = np.random.default_rng([seed, 0, 17]).permutation(len(arms))
+    by_arm = sorted(order, key=lambda row: arms[row])
+    ends = np.floor(share * np.arange(len(arms) + 1) + 0.5)
+    chosen = [int(row) for place, row in enumerate(by_arm) if ends[place + 1] > ends[place]]
+    alone = {arm for arm in arms if arms.count(arm) - sum(arms[row] == arm for row in chosen) < 1}
+    return {row for row in chosen if arms[row] not in alone}

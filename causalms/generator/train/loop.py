@@ -25,11 +25,13 @@ from causalms.generator.train.count_calibration import calibrate
 from causalms.generator.train.data import Material, read_material
 from causalms.generator.train.denoiser import denoiser_step, place_patients
 from causalms.generator.train.distributed import Processes, join
+from causalms.generator.train.held_out import fit_to_held_out, fold_means, held_out
 from causalms.generator.train.level_calibration import calibrate_levels
 from causalms.generator.train.resume import Run, optimiser_of, refuse_other_settings, restore_run, save_run
 from causalms.generator.train.risk import RowDropout, risk_step, set_standardisation, start_values
 from causalms.generator.train.scores import validation_scores
 from causalms.lesions import LesionRule
+from causalms.stats import ErrorModel
 from causalms.tables import write_table
 from causalms.trials import Trial, mni_space
 
@@ -217,7 +219,9 @@ def _levels(network: Network, material: Material) -> dict[str, float]:
 
 
 def _finish(run: Run, data: str, out: Path, model: ModelConfig, material: Material, recipe: TrainingConfig, seed: int) -> None:
-    """Match sampled to expected counts, then write log and checkpoint."""
+    """Learn the error from the patients held out, match sampled to expected counts, then write log and checkpoint."""
+    network = run.network.cpu()
+    error_model, held_out_levels = _own_error(network, material)
     header: dict[str, Any] = {
         "recipe": asdict(recipe),
         "seed": seed,
@@ -225,10 +229,19 @@ def _finish(run: Run, data: str, out: Path, model: ModelConfig, material: Materi
         "data": data,
         "torch": torch.__version__,
         "level_calibration": run.levels,
+        "held_out_levels": held_out_levels,
     }
-    generator = Generator(run.network.cpu(), model, material.arms, material.weeks, LesionRule.default(), header)
+    rule = LesionRule.default()
+    generator = Generator(network, model, material.arms, material.weeks, rule, header, error_model=error_model)
     if recipe.denoiser_steps:
         some = [p.arrays for p in material.training[: recipe.calibration_patients]]
         generator.header["count_calibration"] = calibrate(generator, some, seed)
     write_table(pd.DataFrame(run.log), out.with_suffix(".training.csv"))
     generator.save(out)
+
+
+def _own_error(network: Network, material: Material) -> tuple[ErrorModel, dict[str, float]]:
+    """The network's error model from the patients it has not seen; its levels and sizes move to what they say."""
+    arms, planes, regions = material.arms, material.planes.cpu(), material.regions.cpu()
+    unseen = held_out(network, list(material.held_out), arms, planes, regions, material.voxel_ml)
+    return fold_means(network, unseen, fit_to_held_out(unseen, arms, network))

@@ -1,0 +1,161 @@
+"""What a trained network says of patients it has never seen, beside what was observed: the error model is fitted to this."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from causalms.generator.configurations import COVARIATES
+from causalms.generator.error_of_counts import ERROR_COLUMNS, error_columns
+from causalms.generator.inputs import pooled_signals, stack, volumes
+from causalms.generator.network import Network
+from causalms.generator.train.data import TrainingPatient
+from causalms.stats import ErrorModel, HeldOutCounts, fit_error_model
+
+#: Patients that pass the network together.
+_BATCH = 8
+_VOLUME_PRIOR_SD = 0.2
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Expected and observed counts of patients at their last visits, one entry a patient.
+
+    Attributes
+    ----------
+    participant_id : str array (n,)
+    log_expected : array (n, arms)
+        Log expected count under every arm of the network, given baseline.
+    trial : str array (n,)
+    counts, volume_ml : array (n,)
+        Observed under ``arm``: lesions, and their volume in all.
+    arm : int array (n,)
+        Position among the network's arms.
+    week : array (n,)
+        The last visit.
+    covariates : array (n, columns)
+        As the network reads them (:data:`causalms.generator.configurations.COVARIATES`); NaN where missing.
+    """
+
+    participant_id: np.ndarray
+    log_expected: np.ndarray
+    trial: np.ndarray
+    counts: np.ndarray
+    volume_ml: np.ndarray
+    arm: np.ndarray
+    week: np.ndarray
+    covariates: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def log_exposure(self, last_week: float) -> np.ndarray:
+        """Log of every patient's follow-up as a share of the last week, which the error model speaks of."""
+        return np.asarray(np.log(self.week / last_week))
+
+    def log_expected_at(self, last_week: float) -> np.ndarray:
+        """Log expected counts (n, arms) had everybody been seen at the last week."""
+        return np.asarray(self.log_expected - self.log_exposure(last_week)[:, None])
+
+    @classmethod
+    def together(cls, parts: list[HeldOut]) -> HeldOut:
+        """Several sets of patients as one."""
+        names = [field.name for field in fields(cls)]
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+@torch.no_grad()
+def held_out(
+    network: Network, patients: list[TrainingPatient], arms: tuple[str, ...], planes: Tensor, regions: Tensor, voxel_ml: float
+) -> HeldOut:
+    """Expected counts of patients under every arm at their own last visit, beside the count that was observed."""
+    network.eval()
+    log_expected = np.empty((len(patients), len(arms)))
+    for start in tqdm(range(0, len(patients), _BATCH), desc="expected counts", unit="batch", disable=None):
+        part = patients[start : start + _BATCH]
+        images, masks, columns = stack([patient.arrays for patient in part], planes.device)
+        pooled = pooled_signals(images, masks, planes, regions, voxel_ml)
+        columns, pooled = network.standardise(columns, pooled)
+        _, state, rate = network.encoder.summary(volumes(images, masks, planes), pooled, columns, masks[:, :1])
+        weeks = torch.tensor([float(patient.last.week) for patient in part], device=rate.device)
+        for number in range(len(arms)):
+            index = torch.full_like(weeks, number, dtype=torch.long)
+            log_mean = network.risk.log_expected_count(rate, state, index, weeks)
+            log_expected[start : start + len(part), number] = log_mean.double().cpu().numpy()
+    return HeldOut(
+        np.array([patient.arrays.participant_id for patient in patients]),
+        log_expected,
+        np.array([patient.trial for patient in patients]),
+        np.array([float(patient.last.lesions) for patient in patients]),
+        np.array([patient.volume_ml for patient in patients]),
+        np.array([arms.index(patient.arm) for patient in patients], dtype=int),
+        np.array([float(patient.last.week) for patient in patients]),
+        np.array([patient.arrays.covariates for patient in patients], dtype=float).reshape(-1, len(COVARIATES)),
+    )
+
+
+def fit_to_held_out(unseen: HeldOut, arms: tuple[str, ...], network: Network) -> ErrorModel:
+    """The error model of a network from patients it has not seen.
+
+    Parameters
+    ----------
+    unseen : HeldOut
+    arms : tuple of str
+    network : Network
+        For its sizes, mean volumes of a lesion, and last week.
+    """
+    sizes, mean_volume_ml = network_sizes(network, len(arms))
+    last = float(network.risk.last_week)
+    trial = np.unique(unseen.trial, return_inverse=True)[1].reshape(-1)
+    log_expected, exposure = unseen.log_expected_at(last), unseen.log_exposure(last)
+    data = HeldOutCounts(unseen.counts, unseen.arm, log_expected, error_columns(unseen.covariates), sizes, trial, exposure)
+    model = fit_error_model(data, arms, ERROR_COLUMNS)
+    log_ratio, sd = volume_error(unseen, mean_volume_ml)
+    return replace(model, volume_sd=np.hypot(log_ratio, sd))
+
+
+def volume_error(unseen: HeldOut, mean_volume_ml: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Log ratio (arms,) of observed to expected volume of a lesion, shrunk by a normal prior of sd .2, and its standard error."""
+    log_ratio, sd = np.zeros(len(mean_volume_ml)), np.full(len(mean_volume_ml), _VOLUME_PRIOR_SD)
+    for arm, mean in enumerate(mean_volume_ml):
+        own = unseen.arm == arm
+        expected, observed = unseen.counts[own] * mean, unseen.volume_ml[own]
+        if (expected > 0).sum() < 2 or observed.sum() <= 0:
+            continue
+        ratio = observed.sum() / expected.sum()
+        variance = float(((observed - ratio * expected) ** 2).sum()) / observed.sum() ** 2
+        weight = 1 / (1 + variance / _VOLUME_PRIOR_SD**2)
+        log_ratio[arm], sd[arm] = weight * np.log(ratio), np.sqrt(weight * variance)
+    return log_ratio, sd
+
+
+@torch.no_grad()
+def fold_means(network: Network, unseen: HeldOut, model: ErrorModel) -> tuple[ErrorModel, dict[str, float]]:
+    """Move the network's levels and sizes to the posterior means; the error that is left, and the factors by arm.
+
+    The level of an arm moves by the mean correction of all held-out patients.  Corrections that differ between patients stay in
+    the error: they are too uncertain for a patient's own forecast.
+    """
+    mean, factors, columns = model.mean.copy(), {}, error_columns(unseen.covariates)
+    log_expected = unseen.log_expected_at(float(network.risk.last_week))
+    for arm, name in enumerate(model.arms):
+        shift = float((model.terms(log_expected, columns, arm) @ model.mean).mean()) if len(unseen) else 0.0
+        network.risk.effect[arm] += shift
+        mean[model.at["arm"]][arm] -= shift
+        factors[name] = float(np.exp(shift))
+    network.risk.log_size_arm.add_(torch.from_numpy(mean[model.at["log_size"]]).to(network.risk.log_size_arm))
+    sizes = model.sizes * np.exp(mean[model.at["log_size"]])
+    mean[model.at["log_size"]] = 0.0
+    centre = model.centre + float(np.mean(np.log(list(factors.values()))))
+    return replace(model, mean=mean, sizes=sizes, centre=centre).about_zero(), factors
+
+
+def network_sizes(network: Network, arms: int) -> tuple[np.ndarray, np.ndarray]:
+    """Negative-binomial sizes and mean volumes of a lesion of every arm."""
+    with torch.no_grad():
+        sizes = network.risk.size(torch.arange(arms, device=network.risk.log_size.device)).double().cpu().numpy()
+        return sizes, torch.exp(network.risk.log_mean_volume).double().cpu().numpy()

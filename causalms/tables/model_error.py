@@ -1,0 +1,121 @@
+"""The generator's own error in a draws table, so that the table itself says how far it may be wrong.
+
+Column :data:`MODEL_ERROR` holds a small JSON text in the first draw of every patient, arm and visit, and nothing in the others.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from causalms.errors import InputError
+
+#: The column.
+MODEL_ERROR = "model_error"
+
+
+@dataclass(frozen=True)
+class ModelError:
+    r"""How far the law of one patient's count under one arm may be wrong, to first order.
+
+    Along independent standard normal directions :math:`e` that all rows of one model share,
+    :math:`\log\mu_i(a)` errs by :math:`\sum_k l_{ik}(a) e_k`.
+
+    Attributes
+    ----------
+    model : str
+        Which model's directions these are: errors of two rows are correlated only within one model.
+    source : str
+        What the error was learned on: ``from 12,000 held-out patients``.
+    log_mean : array (directions,)
+        :math:`l_i(a)`.
+    activity_slope : float
+        Derivative of P(any) by the log mean.
+    activity_size : float
+        Error of P(any) by that of the arm's dispersion.
+    log_volume : float
+        Error of the arm's log mean volume of a lesion; missing where it is unknown.
+
+    Examples
+    --------
+    >>> error = ModelError("m1", "from 40 patients", np.array([0.1, -0.05]), 0.2, 0.01)
+    >>> error.text()
+    '{"model": "m1", "source": "from 40 patients", "log_mean": [0.1, -0.05], "activity": [0.2, 0.01]}'
+    >>> ModelError.read(error.text()).log_mean.tolist()
+    [0.1, -0.05]
+    """
+
+    model: str
+    source: str
+    log_mean: np.ndarray
+    activity_slope: float
+    activity_size: float
+    log_volume: float = np.nan
+
+    def text(self) -> str:
+        """As JSON, to five decimals."""
+        content: dict[str, Any] = {"model": self.model, "source": self.source}
+        content["log_mean"] = [round(float(value), 5) for value in self.log_mean]
+        content["activity"] = [round(self.activity_slope, 5), round(self.activity_size, 5)]
+        if np.isfinite(self.log_volume):
+            content["volume"] = round(self.log_volume, 5)
+        return json.dumps(content)
+
+    @classmethod
+    def read(cls, text: str, source: str = "draws") -> ModelError:
+        """The error that a cell holds.
+
+        Raises
+        ------
+        InputError
+            If it is no such text.
+        """
+        try:
+            content = json.loads(text)
+            slope, size = map(float, content["activity"])
+            log_mean = np.array(content["log_mean"], dtype=float)
+            error = cls(
+                str(content["model"]), str(content["source"]), log_mean, slope, size, float(content.get("volume", np.nan))
+            )
+        except (ValueError, TypeError, KeyError) as failure:
+            raise InputError(
+                f"{source}: column {MODEL_ERROR!r}: found {str(text)[:40]!r}, expected the text that a query wrote; "
+                "leave the column as it was, or leave it out"
+            ) from failure
+        if log_mean.ndim != 1 or not np.isfinite([*log_mean, slope, size]).all():
+            raise InputError(f"{source}: column {MODEL_ERROR!r}: found numbers that are not finite; ask the query again")
+        return error
+
+
+def first_model_errors(rows: pd.DataFrame, cells: np.ndarray, count: int, source: str) -> list[ModelError] | None:
+    """The error of every cell (a patient under an arm at a visit), from the row that holds it; None where one is unknown.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Draws.
+    cells : int array (rows,)
+        Which of ``count`` cells each row belongs to.
+    count : int
+    source : str
+    """
+    if MODEL_ERROR not in rows:
+        return None
+    texts = rows[MODEL_ERROR].to_numpy(dtype=object, na_value=None)
+    by_cell: dict[int, str] = {}
+    for cell, text in zip(cells, texts, strict=True):
+        if text is not None and text == text and text != "" and int(cell) not in by_cell:
+            by_cell[int(cell)] = str(text)
+    if len(by_cell) < count:
+        return None
+    errors = [ModelError.read(by_cell[cell], source) for cell in range(count)]
+    return errors if _of_one_model(errors) else None
+
+
+def _of_one_model(errors: Iterable[ModelError]) -> bool:
+    return len({(error.model, len(error.log_mean)) for error in errors}) == 1

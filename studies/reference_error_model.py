@@ -1,0 +1,97 @@
+"""The shipped checkpoint's own error: its error model, fitted to newly simulated patients of the design it was trained on.
+
+python -m studies.reference_error_model --parts parts --out reference.safetensors
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+from tqdm import tqdm
+
+import causalms as cms
+from causalms.files import whole_file
+from causalms.generator import Generator
+from causalms.generator.error_of_counts import error_columns
+from causalms.generator.inputs import template_planes
+from causalms.generator.train.data import training_set
+from causalms.generator.train.held_out import HeldOut, fit_to_held_out, held_out
+from studies.common import model_option, out_option, workers_option
+
+#: Patients simulated at a time, so that memory stays flat.
+CHUNK = 250
+#: Seeds of the training trials are 2026 and 3000 to 3071; these are others.
+FIRST_SEED = 7000
+
+
+def chunk_arrays(model: str, design: str, trial_seed: int, patients: int) -> dict[str, np.ndarray]:
+    """Held-out arrays of one new trial, with the true log rates of the last week."""
+    torch.set_num_threads(1)
+    generator = Generator.load(model)
+    trial = cms.simulate_trial(design, patients=patients, seed=trial_seed, grid=generator.config.grid)
+    planes, regions = template_planes(trial.space)
+    people = training_set(trial, generator.rule)
+    unseen = held_out(generator.network, people, generator.arms, planes, regions, trial.space.voxel_volume_mm3 / 1000)
+    truth = trial.truth.rates(max(trial.weeks)).loc[unseen.participant_id, list(generator.arms)]
+    return {
+        **{field.name: getattr(unseen, field.name) for field in fields(HeldOut)},
+        "participant_id": np.array([f"{trial_seed}-{name}" for name in unseen.participant_id]),
+        "true_log_rate": np.log(truth.to_numpy(float)),
+    }
+
+
+def finished_chunk(model: str, design: str, trial_seed: int, parts: Path) -> Path:
+    """File of one chunk, made if it is not there."""
+    place = parts / f"{trial_seed}.npz"
+    if not place.is_file():
+        arrays = chunk_arrays(model, design, trial_seed, CHUNK)
+        with whole_file(place) as beside, open(beside, "wb") as opened:
+            np.savez_compressed(opened, **arrays)
+    return place
+
+
+def together(places: list[Path]) -> tuple[HeldOut, np.ndarray]:
+    """The held-out patients of finished chunks, and their true log rates at the last week (n, arms)."""
+    parts, truths = [], []
+    for place in places:
+        with np.load(place, allow_pickle=False) as opened:
+            parts.append(HeldOut(**{field.name: opened[field.name] for field in fields(HeldOut)}))
+            truths.append(opened["true_log_rate"])
+    return HeldOut.together(parts), np.concatenate(truths)
+
+
+@click.command()
+@out_option
+@model_option()
+@click.option("--design", default="pooled", show_default=True)
+@click.option("--patients", default=12000, show_default=True)
+@click.option("--parts", type=click.Path(path_type=Path), required=True, help="Folder of finished chunks; a killed run goes on.")
+@workers_option(1)
+def main(out: Path, model: str, design: str, patients: int, parts: Path, workers: int) -> None:
+    """Write the checkpoint with its error model; network, levels and checksum stay what they are."""
+    parts.mkdir(parents=True, exist_ok=True)
+    seeds = [FIRST_SEED + number for number in range(patients // CHUNK)]
+    jobs = (delayed(finished_chunk)(model, design, seed, parts) for seed in seeds)
+    made = Parallel(n_jobs=workers, return_as="generator")(jobs)
+    unseen, _ = together(list(tqdm(made, total=len(seeds), desc="trials", unit="trial", disable=None)))
+    generator = Generator.load(model)
+    fitted = fit_to_held_out(unseen, generator.arms, generator.network)
+    generator.error_model = fitted.about_zero()
+    generator.save(out)
+    log_expected = unseen.log_expected_at(generator.weeks[1])
+    first = generator.error_model.loadings(log_expected, error_columns(unseen.covariates), 0).mean(axis=0)
+    for arm, name in enumerate(generator.arms):
+        loadings = generator.error_model.loadings(log_expected, error_columns(unseen.covariates), arm).mean(axis=0)
+        click.echo(
+            f"{name}: standard error of the log rate ratio against {generator.arms[0]} {np.linalg.norm(loadings - first):.3f}"
+        )
+    click.echo(f"{out}: error model {generator.error_model.words}, between trials {fitted.trial_sd:.3f}")
+
+
+if __name__ == "__main__":
+    main()
