@@ -106,11 +106,11 @@ def first_model_errors(rows: pd.DataFrame, cells: np.ndarray, count: int, source
     """
     if MODEL_ERROR not in rows:
         return None
-    texts = rows[MODEL_ERROR].to_numpy(dtype=object, na_value=None)
+    texts = rows[MODEL_ERROR].astype(object).tolist()
     by_cell: dict[int, str] = {}
     for cell, text in zip(cells, texts, strict=True):
-        if text is not None and text == text and text != "" and int(cell) not in by_cell:
-            by_cell[int(cell)] = str(text)
+        if isinstance(text, str) and text and int(cell) not in by_cell:
+            by_cell[int(cell)] = text
     if len(by_cell) < count:
         return None
     errors = [ModelError.read(by_cell[cell], source) for cell in range(count)]
