@@ -14,9 +14,10 @@ from causalms.errors import UsageError
 from causalms.tables.cells import number_in_full, refuse_lookalikes
 from causalms.tables.conditions import rows_where
 
-_COMPARISON = re.compile(r"^\s*(\w+)\s*(>=|<=|==|!=|>|<)\s*([^&|<>=!]+?)\s*$")
+_COMPARISON = re.compile(r"^\s*(`[^`]+`|[\w.]+)\s*(>=|<=|==|!=|>|<)\s*([^&|<>=!]+?)\s*$")
+_QUOTED = re.compile(r"`[^`]+`")
 _OPPOSITE = {">=": "<", "<=": ">", ">": "<=", "<": ">=", "==": "!=", "!=": "=="}
-_QUANTILES = re.compile(r"^\s*quantiles\(\s*(\w+)\s*,\s*(\d+)\s*\)\s*$")
+_QUANTILES = re.compile(r"^\s*quantiles\(\s*(`[^`]+`|[\w.]+)\s*,\s*(\d+)\s*\)\s*$")
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,10 @@ def grouping(frame: pd.DataFrame, name: str) -> Grouping:
     """
     if name in frame.columns:
         return _by_column(frame[name], name)
+    if _QUOTED.fullmatch(name.strip()) and name.strip()[1:-1] in frame.columns:
+        return _by_column(frame[name.strip()[1:-1]], name.strip()[1:-1])
     if found := _QUANTILES.match(name):
-        return _by_quantiles(frame, name, found[1], int(found[2]))
+        return _by_quantiles(frame, name, found[1].strip("`"), int(found[2]))
     return _by_condition(frame, name)
 
 

@@ -33,3 +33,10 @@ def test_quantiles_split_evenly_and_name_their_ends() -> None:
 def test_what_divides_nobody_is_misuse(text: str) -> None:
     with pytest.raises(UsageError, match="`by`"):
         grouping(PEOPLE, text)
+
+
+def test_any_column_name_stands_in_backticks() -> None:
+    table = PEOPLE.rename(columns={"age": "age.bl", "sex": "1st"})
+    assert grouping(table, "quantiles(`age.bl`, 2)").groups == grouping(table, "quantiles(age.bl, 2)").groups
+    assert grouping(table, "`1st`").groups == ("1st = F", "1st = M")
+    assert grouping(table, "`age.bl` >= 40").groups == ("`age.bl` >= 40", "`age.bl` < 40")
