@@ -239,25 +239,29 @@ def _whole(folder: Path, file: Path, expected: Undisturbed) -> bool:
 
 
 def killed_table(inputs: Path, kills: int, seed: int, only: tuple[str, ...] = (), out: Path | None = None) -> pd.DataFrame:
-    """One row a verb and signal: what ``kills`` kills left; rows are written to ``out`` as they come."""
-    rng, rows = np.random.default_rng(seed), []
+    """One row a verb and signal: what ``kills`` kills left; ``out`` is written again after every round of one kill each."""
+    rng, table = np.random.default_rng(seed), pd.DataFrame()
     with Starter() as starter, tqdm(desc="kills", unit="kill", disable=None) as bar:
-        for verb in [verb for verb in verbs(inputs, starter) if not only or verb.name in only]:
-            expected = undisturbed(verb, inputs / "undisturbed" / verb.name, starter)
-            for name in SIGNALS:
-                aftermaths = []
-                for moment in rng.uniform(0, expected.seconds, kills):
-                    aftermaths.append(kill_once(verb, expected, inputs / "killed", signal.Signals[name], moment, starter))
-                    bar.update()
-                rows.append({"verb": verb.name, "signal": name, "seconds": round(expected.seconds, 1), **_counts(aftermaths)})
-                if out is not None:
-                    write_table(pd.DataFrame(rows), out)
-    return pd.DataFrame(rows)
+        chosen = [verb for verb in verbs(inputs, starter) if not only or verb.name in only]
+        expected = {verb.name: undisturbed(verb, inputs / "undisturbed" / verb.name, starter) for verb in chosen}
+        aftermaths: dict[tuple[str, str], list[Aftermath]] = {(verb.name, name): [] for verb in chosen for name in SIGNALS}
+        for _ in range(kills):
+            for verb, name in [(verb, name) for verb in chosen for name in SIGNALS]:
+                whole = expected[verb.name]
+                moment = rng.uniform(0, whole.seconds)
+                after = kill_once(verb, whole, inputs / "killed", signal.Signals[name], moment, starter)
+                aftermaths[verb.name, name].append(after)
+                bar.update()
+            table = pd.DataFrame([_row(*key, expected[key[0]].seconds, found) for key, found in aftermaths.items()])
+            if out is not None:
+                write_table(table, out)
+    return table
 
 
-def _counts(aftermaths: list[Aftermath]) -> dict[str, int]:
+def _row(verb: str, name: str, seconds: float, aftermaths: list[Aftermath]) -> dict[str, object]:
     table = pd.DataFrame(aftermaths)
-    return {"kills": len(table), **{name: int(table[name].sum()) for name in table}}
+    counts = {column: int(table[column].sum()) for column in table}
+    return {"verb": verb, "signal": name, "seconds": round(seconds, 1), "kills": len(table), **counts}
 
 
 @click.command()
