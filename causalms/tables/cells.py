@@ -115,7 +115,7 @@ def plain_numbers(values: pd.Series) -> NDArray[np.float64]:
     for at, value in enumerate(values):
         if isinstance(value, str):
             out[at] = float(value) if _NUMBER.fullmatch(value.strip()) else np.nan
-        elif isinstance(value, int | float | np.number) and not pd.isna(value):
+        elif isinstance(value, int | float | np.integer | np.floating):
             out[at] = float(value)
     return out
 
