@@ -78,11 +78,11 @@ def read_text(content: bytes, source: str, usual_separator: str, form: TextForma
     if repeated:
         raise InputError(f"{source}: column {repeated[0]!r} stands twice in the header; rename or remove one of them")
     kinds: dict[str, type] = {"participant_id": str}
-    options: dict[str, Any] = {"sep": separator, "decimal": form.decimal, "keep_default_na": False, "na_values": [""], "low_memory": False}
+    options: dict[str, Any] = {"sep": separator, "decimal": form.decimal, "keep_default_na": False, "na_values": [""]}
     if _CODES.search(text):
-        as_text = pd.read_csv(io.StringIO(text), dtype=str, **options)
+        as_text = pd.read_csv(io.StringIO(text), dtype=str, low_memory=False, **options)
         kinds |= {str(name): str for name in as_text if as_text[name].str.fullmatch(r"\s*0[0-9]+\s*").any()}
-    table: pd.DataFrame = pd.read_csv(io.StringIO(text), dtype=kinds, index_col=False, **options)
+    table: pd.DataFrame = pd.read_csv(io.StringIO(text), dtype=kinds, index_col=False, low_memory=False, **options)
     blank = [name for name in table.columns if str(name).startswith("Unnamed: ") and table[name].isna().all()]
     return table.drop(columns=blank)
 
