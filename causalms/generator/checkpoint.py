@@ -64,6 +64,8 @@ def write_checkpoint(
         arrays = {_ERROR_MODEL + name: torch.from_numpy(array).float() for name, array in error_model.arrays().items()}
         content["error_model"] = {**error_model.words_and_numbers(), "checksum": checksum(arrays)}
         ready |= arrays
+    content = json.loads(json.dumps(content))  # as it will be read
+    content["header_checksum"] = _header_checksum(content)
     with whole_file(path) as beside:
         save_file(ready, beside, metadata={"causalms": json.dumps(content)})
     return digest
@@ -89,7 +91,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         raise InputError(f"{file}: not a readable safetensors checkpoint ({reason}); train or copy it again") from error
     if "causalms" not in metadata:
         raise InputError(f"{file}: a safetensors file without a causalms header; give one made by 'causalms train'")
-    header = json.loads(metadata["causalms"])
+    header = _header(metadata["causalms"], file)
     if header.get("schema_version") != SCHEMA_VERSION:
         raise InputError(
             f"{file}: checkpoint schema {header.get('schema_version')}, this version reads {SCHEMA_VERSION}; "
@@ -108,6 +110,25 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     except InputError as error:
         raise InputError(f"{file}: {error}") from None
     return Checkpoint(tensors, header, digest, error_model)
+
+
+def _header(text: str, file: Path) -> dict[str, Any]:
+    """The header's entries; where it holds a checksum of its own, checked."""
+    try:
+        header = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{file}: a causalms header that is no JSON; the file is damaged, copy it again") from error
+    if not isinstance(header, dict) or not isinstance(header.get("error_model", {}), dict):
+        raise InputError(f"{file}: a causalms header without entries; the file is damaged, copy it again")
+    written = header.pop("header_checksum", None)
+    if written is not None and written != _header_checksum(header):
+        raise InputError(f"{file}: the header does not match its checksum; the file is damaged, copy it again")
+    return header
+
+
+def _header_checksum(header: Mapping[str, Any]) -> str:
+    """SHA-256 of the entries: arms, weeks and recipe decide what the tensors mean."""
+    return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()
 
 
 def _refuse_damage(file: Path, written: Any, digest: str) -> None:

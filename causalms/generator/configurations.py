@@ -43,6 +43,11 @@ class ModelConfig:
     sigma_max: float = 8.0
     steps: int = 12
 
+    def __post_init__(self) -> None:
+        sizes = (self.channels, self.hidden, self.denoiser_layers, self.steps)
+        if not all(isinstance(size, int) and 1 <= size <= 4096 for size in sizes) or not 0 < self.sigma_min < self.sigma_max:
+            raise UsageError(f"sizes {sizes} or noise levels {self.sigma_min} to {self.sigma_max} of no model; correct them")
+
     def as_dict(self) -> dict[str, Any]:
         """Plain dictionary for the checkpoint's metadata."""
         return asdict(self)

@@ -86,6 +86,13 @@ def supported_week(week: float, trained: tuple[float, float]) -> float:
     return float(week)
 
 
+def _arms_of(arms: Any) -> tuple[str, ...]:
+    """Arms of a header: a list of different names."""
+    if not isinstance(arms, list) or not arms or len({str(arm) for arm in arms}) < len(arms):
+        raise ValueError(f"arms {str(arms)[:60]!r} are no list of different names")
+    return tuple(str(arm) for arm in arms)
+
+
 class Generator:
     """A treatment-conditioned diffusion model of NET2 masks.
 
@@ -140,13 +147,13 @@ class Generator:
         header = dict(checkpoint.header)
         try:
             config = ModelConfig(**header["config"])
-            arms, weeks = tuple(header["arms"]), (float(header["weeks"][0]), float(header["weeks"][1]))
+            arms, weeks = _arms_of(header["arms"]), (float(header["weeks"][0]), float(header["weeks"][1]))
             rule = LesionRule(**header["lesion_rule"])
-        except (KeyError, TypeError) as error:
+            network = Network(config, len(arms), len(COVARIATES), POOLED, weeks[1])
+        except (KeyError, TypeError, ValueError, IndexError, RuntimeError, UsageError) as error:
             raise InputError(
                 f"{file}: incomplete header ({error}); the checkpoint is of another version, train it again"
             ) from error
-        network = Network(config, len(arms), len(COVARIATES), POOLED, weeks[1])
         load_tensors(network, checkpoint.tensors, str(file))
         return cls(network, config, arms, weeks, rule, header, checkpoint.checksum, checkpoint.error_model)
 
@@ -158,7 +165,7 @@ class Generator:
         small = {name for name, weight in self.network.named_parameters() if half and weight.dim() > 1}
         tensors = {name: tensor.half() if name in small else tensor for name, tensor in self.network.state_dict().items()}
         header = {
-            **{key: value for key, value in self.header.items() if key not in ("checksum", "schema_version")},
+            **{key: value for key, value in self.header.items() if key not in ("checksum", "header_checksum", "schema_version")},
             "config": self.config.as_dict(),
             "arms": list(self.arms),
             "weeks": list(self.weeks),
