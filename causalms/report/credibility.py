@@ -22,7 +22,7 @@ Statistic = Literal["estimate", "lower", "upper", "se", "p_value", "se_patient",
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True, allow_inf_nan=False)
 
 
 class Judgement(_Strict):

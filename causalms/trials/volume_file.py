@@ -17,6 +17,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.freesurfer import MGHImage
 from nibabel.imageglobals import LoggingOutputSuppressor
 from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
 
 from causalms.errors import InputError
 
@@ -33,6 +34,7 @@ BROKEN = (
     zlib.error,
     ImageFileError,
     HeaderDataError,
+    WrapStructError,
     nib.spatialimages.ImageDataError,
 )
 #: Bytes from which every header can be read.

@@ -342,6 +342,7 @@ def _fit(
             "a regression needs more patients, or name fewer covariates"
         )
     X = np.array(columns, dtype=float).reshape(len(seen), len(covariates))
+    _refuse_unusable(X, list(covariates))
     centres = X.mean(axis=0)
     design = np.column_stack([np.stack([seen["arm"] == arm for arm in arms], axis=1).astype(float), X - centres])
     y, years = seen[lesions].to_numpy(float), np.full(len(seen), week / WEEKS_PER_YEAR)
@@ -371,6 +372,19 @@ def _fit(
         covariance=tuple(tuple(float(value) for value in row) for row in covariance) if np.isfinite(covariance).all() else (),
         patients=len(seen),
     )
+
+
+def _refuse_unusable(X: np.ndarray, names: list[str]) -> None:
+    """Refuse covariates without a finite value everywhere, without variation, or that the others determine."""
+    for column, name in zip(X.T, names, strict=True):
+        if not np.isfinite(column).all():
+            raise InputError(
+                f"participants: column {name!r} holds a value that is not finite; correct it or leave the patient out"
+            )
+        if np.ptp(column) <= 1e-12 * max(1.0, float(np.abs(column).max())):
+            raise RefusalError(f"participants: column {name!r} is {column[0]:.17g} for everybody; name covariates that vary")
+    if X.size and np.linalg.matrix_rank((X - X.mean(axis=0)) / X.std(axis=0)) < X.shape[1]:
+        raise RefusalError(f"participants: columns {', '.join(names)} determine each other; name fewer covariates")
 
 
 def _lesion_volumes(seen: pd.DataFrame, lesions: str, volume: str) -> tuple[float, float]:

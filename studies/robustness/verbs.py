@@ -1,0 +1,75 @@
+"""What is asked of every kind of input: the command lines, with the damaged input in the place of ``{}``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_BASIC = ("--outcome", "net2_lesions_week48", "--reference", "placebo")
+_COUNTS = ("--model", "counts", "--do", "placebo", "--do", "drug")
+
+
+@dataclass(frozen=True)
+class Question:
+    """One command line on one kind of input.
+
+    Attributes
+    ----------
+    verb : str
+    arguments : tuple of str
+        ``{}`` stands for the damaged input, other inputs lie in ``bed/``, outputs go to ``out/``.
+    judged : str
+        Output whose bytes must equal those of the undamaged run where the damage is harmless; empty: the print-out alone.
+    """
+
+    verb: str
+    arguments: tuple[str, ...]
+    judged: str = ""
+
+
+def _asked(text: str, *more: str, judged: str = "") -> Question:
+    words = text.split()
+    return Question(words[0], (*words[1:], *more), judged)
+
+
+QUESTIONS: dict[str, tuple[Question, ...]] = {
+    "participants": (
+        _asked("effects {} --exposure exposure_years --out out/effects.csv", *_BASIC, "--adjust", "age + edss"),
+        _asked("subgroups {} --out out/subgroups.csv", *_BASIC, "--by", "age >= 40", "--exposure", "exposure_years"),
+        _asked("calibrate bed/draws.csv --observed {} --by arm --repetitions 99 --out out/calibration.csv"),
+        _asked("agree bed/draws.csv --observed {} --reference placebo --out out/agreement.csv"),
+        _asked("query {} --draws 4 --out out/draws.csv", *_COUNTS, judged="draws.csv"),
+    ),
+    "draws": (
+        _asked("effects {} --reference placebo --out out/effects.csv"),
+        _asked("calibrate {} --observed bed/participants.csv --repetitions 99 --out out/calibration.csv"),
+        _asked("subgroups {} --participants bed/participants.csv --reference placebo --out out/s.csv", "--by", "age >= 40"),
+        _asked("agree {} --observed bed/participants.csv --reference placebo --out out/agreement.csv"),
+    ),
+    "results": (_asked("report out/report.html {}", judged="report.html"),),
+    "policy": (_asked("query bed/participants.csv --draws 4 --out out/draws.csv --policy {}", *_COUNTS, judged="draws.csv"),),
+    "plan": (_asked("report out/report.html bed/results.csv --credibility {}", judged="report.html"),),
+    "design": (_asked("simulate out/trial --patients 2 --seed 1 --design {}"),),
+    "mask": (_asked("lesions {} --no-regions --out out/lesions.csv", judged="lesions.csv"),),
+    "checkpoint": (
+        _asked("forecast bed/trial --draws 0 --arm placebo --out out/forecast --model {}"),
+        _asked("query bed/trial --expected --do placebo --out out/draws.csv --model {}", judged="draws.csv"),
+    ),
+    "trial": (
+        _asked("check {}"),
+        _asked("forecast {} --draws 0 --arm placebo --out out/forecast"),
+        _asked("query {} --expected --do placebo --out out/draws.csv", judged="draws.csv"),
+        _asked("train {} --config tiny --budget-minutes 0.05 --out out/model.safetensors"),
+    ),
+}
+#: How many of 1,000 inputs are of each kind.
+SHARES = {
+    "participants": 420,
+    "draws": 140,
+    "results": 110,
+    "policy": 75,
+    "plan": 55,
+    "design": 45,
+    "mask": 75,
+    "checkpoint": 60,
+    "trial": 20,
+}
