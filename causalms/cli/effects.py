@@ -8,30 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from causalms.cli.inputs import of_trial, read, table_at, text_options
+from causalms.cli.main import as_options
 from causalms.cli.paths import InputPath, OutputPath, Verb
+from causalms.effects import CHOICES, MEASURES, STRATEGIES
 from causalms.errors import InputError, UsageError
 from causalms.tables import fixed, p_value_text, significant
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-_MEASURES = ("rate-ratio", "rate-difference", "risk-ratio", "risk-difference", "odds-ratio", "mean-ratio", "mean-difference")
-_VARIANCES = (
-    "influence",
-    "small-sample",
-    "leave-one-out",
-    "leave-one-out-t",
-    "hc0",
-    "hc1",
-    "hc2",
-    "hc3",
-    "hc3-t",
-    "model-sas",
-    "model-r",
-    "bootstrap",
-    "bootstrap-percentile",
-)
 
 
 @click.command(cls=Verb)
@@ -45,30 +29,32 @@ _VARIANCES = (
 @click.option("--strata", help="Column of the randomisation strata.")
 @click.option("--prognostic", multiple=True, help="Column of prognostic expected outcomes; may be given again.")
 @click.option("--cluster", help="Column of clusters, such as the site.")
-@click.option("--measure", type=click.Choice(_MEASURES), default="rate-ratio", show_default=True)
+@click.option("--measure", type=click.Choice(tuple(MEASURES)), default="rate-ratio", show_default=True)
 @click.option(
     "--estimator",
-    type=click.Choice(("standardized", "negbin", "conditional", "unadjusted")),
+    type=click.Choice(CHOICES["estimator"]),
     default="standardized",
     show_default=True,
     help="negbin: coefficient of the negative-binomial model; conditional: coefficient of the working model.",
 )
 @click.option(
     "--working-model",
-    type=click.Choice(("poisson", "negbin", "logistic", "linear")),
+    type=click.Choice(CHOICES["working_model"]),
     help="Default: poisson for rates, logistic for risks, linear for means.",
 )
 @click.option(
-    "--variance", type=click.Choice(_VARIANCES), help="Default: influence; model-sas for --estimator negbin or conditional."
+    "--variance",
+    type=click.Choice(CHOICES["variance"]),
+    help="Default: influence; model-sas for --estimator negbin or conditional.",
 )
-@click.option("--rate", type=click.Choice(("unit", "exposure-weighted")), default="unit", show_default=True)
+@click.option("--rate", type=click.Choice(CHOICES["rate"]), default="unit", show_default=True)
 @click.option(
-    "--randomization", type=click.Choice(("simple", "permuted-block")), help="Default: simple; permuted-block with --strata."
+    "--randomization", type=click.Choice(CHOICES["randomization"]), help="Default: simple; permuted-block with --strata."
 )
 @click.option("--level", type=float, default=0.95, show_default=True, help="Level of the intervals.")
 @click.option(
     "--test",
-    type=click.Choice(("wald", "score", "permutation")),
+    type=click.Choice(CHOICES["test"]),
     default="wald",
     show_default=True,
     help="Where the p-value comes from.",
@@ -82,7 +68,7 @@ _VARIANCES = (
 )
 @click.option(
     "--missing",
-    type=click.Choice(("complete-case", "ipw", "multiple-imputation")),
+    type=click.Choice(tuple(STRATEGIES)),
     help="How missing outcomes are handled and named; without it rows are left out, counted and named.",
 )
 @click.option("--missing-given", help="With --missing ipw: covariates of the missingness, such as 'age + edss'.")
@@ -168,7 +154,7 @@ def command(
     if out is not None:
         write_table(results, out)
         text += f"\n\nresults written to {out}"
-    click.echo(text)
+    click.echo(as_options(text, click.get_current_context().command))
 
 
 def _adam(bds: Path, adsl: Path, paramcd: str | None, avisit: str | None) -> pd.DataFrame:

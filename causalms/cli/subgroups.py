@@ -11,6 +11,7 @@ import click
 
 from causalms.cli.effects import command as effects_command
 from causalms.cli.inputs import text_options
+from causalms.cli.main import as_options
 from causalms.cli.paths import InputPath, OutputPath, Verb
 from causalms.errors import UsageError
 from causalms.tables import fixed
@@ -114,7 +115,7 @@ def command(
         text.append(_benefit_page(results))
     _write([one.results for one in forests], out)
     _write([one.table for one in forests], forest_out)
-    click.echo("\n".join(text))
+    click.echo(as_options("\n".join(text), click.get_current_context().command))
 
 
 @dataclass(frozen=True)

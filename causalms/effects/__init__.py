@@ -9,11 +9,11 @@ from causalms.effects.adam import bds_table, read_adam, write_xpt
 from causalms.effects.any_table import Effects, estimate
 from causalms.effects.contrasts import transformed
 from causalms.effects.data import Design
-from causalms.effects.design import Method, MissingOutcomes, grouped_arguments
+from causalms.effects.design import CHOICES, Method, MissingOutcomes, grouped_arguments
 from causalms.effects.draws import is_draws_table, patient_means
 from causalms.effects.estimands import MEASURES, Estimand, Measure, measure_named
 from causalms.effects.influence import influence_values
-from causalms.effects.missing import effects_with_missing_outcomes
+from causalms.effects.missing import STRATEGIES, effects_with_missing_outcomes
 from causalms.effects.observed import Analysis, analyse
 from causalms.effects.printing import interval, number, simulated_page, simulated_words, text_columns
 from causalms.effects.prognostic import cross_fitted, prospective_power, sample_size, savings
@@ -23,7 +23,9 @@ from causalms.effects.transport import transport_weights, transported_effect
 from causalms.effects.variance import coefficient_covariance
 
 __all__ = [
+    "CHOICES",
     "MEASURES",
+    "STRATEGIES",
     "Analysis",
     "Design",
     "Effects",

@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 ESTIMATORS = ("standardized", "negbin", "conditional", "unadjusted")
 BOOTSTRAPS = ("bootstrap", "bootstrap-percentile")
 RANDOMIZATIONS = ("simple", "permuted-block")
+#: What each argument of a design or a method may be: refusals and the options of the command line read it here.
+CHOICES: dict[str, tuple[str, ...]] = {
+    "estimator": ESTIMATORS,
+    "working_model": FAMILIES,
+    "variance": (*VARIANCES, *BOOTSTRAPS),
+    "rate": RATES,
+    "randomization": RANDOMIZATIONS,
+    "test": TESTS,
+}
 _DEFAULT_MODEL: dict[str, Family] = {"rate": "poisson", "risk": "logistic", "mean": "linear"}
 _MODELS: dict[str, tuple[Family, ...]] = {
     "rate": LOG_LINK,
@@ -139,16 +148,16 @@ def checked_settings(measure: str, exposure: str | None, adjust: str | None, des
     estimator, rate, test, level = method.estimator, method.rate, method.test, method.level
     strata, cluster, interaction = design.strata, design.cluster, method.interaction
     chosen = measure_named(measure)
-    _known("estimator", estimator, ESTIMATORS)
-    _known("rate", rate, RATES)
+    _known("estimator", estimator)
+    _known("rate", rate)
     randomization = design.randomization or ("permuted-block" if strata else "simple")
-    _known("randomization", randomization, RANDOMIZATIONS)
+    _known("randomization", randomization)
     conditional = estimator in ("negbin", "conditional")
     family = method.working_model or ("negbin" if estimator == "negbin" else _DEFAULT_MODEL[chosen.kind])
-    _known("working_model", family, FAMILIES)
+    _known("working_model", family)
     variance = method.variance or ("model-sas" if conditional else "influence")
-    _known("variance", variance, (*VARIANCES, *BOOTSTRAPS))
-    _known("test", test, TESTS)
+    _known("variance", variance)
+    _known("test", test)
     if not 0 < level < 1:
         raise UsageError(f"`level`: found {level:g}, expected a number between 0 and 1 such as 0.95")
     if estimator == "negbin" and family != "negbin":
@@ -188,6 +197,6 @@ def checked_settings(measure: str, exposure: str | None, adjust: str | None, des
     )
 
 
-def _known(name: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise UsageError(f"`{name}`: found {value!r}, expected one of {', '.join(choices)}")
+def _known(name: str, value: str) -> None:
+    if value not in CHOICES[name]:
+        raise UsageError(f"`{name}`: found {value!r}, expected one of {', '.join(CHOICES[name])}")

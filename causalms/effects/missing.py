@@ -95,12 +95,12 @@ def effects_with_missing_outcomes(
     (0.667, True)
     """
     missing = method.missing or MissingOutcomes()
-    if missing.strategy not in _STRATEGIES:
-        raise UsageError(f"`missing`: found {missing.strategy!r}, expected one of {', '.join(_STRATEGIES)}")
+    if missing.strategy not in STRATEGIES:
+        raise UsageError(f"`missing`: found {missing.strategy!r}, expected one of {', '.join(STRATEGIES)}")
     analysis = _Analysis(
         as_frame(table), outcome, reference, arm, measure, exposure, adjust, design, replace(method, missing=None)
     )
-    return _STRATEGIES[missing.strategy](analysis, missing)
+    return STRATEGIES[missing.strategy](analysis, missing)
 
 
 @dataclass(frozen=True)
@@ -345,6 +345,11 @@ def _rubin(analyses: list[Analysis], level: float) -> pd.DataFrame:
     estimates = np.array([run.results["estimate"].to_numpy() for run in analyses])
     variances = np.array([run.results["se"].to_numpy() ** 2 for run in analyses])
     for index in range(len(results)):
+        if np.isnan(variances[:, index]).any():
+            raise RefusalError(
+                f"arm {results['arm'].iloc[index]!r} has no event in a completed table: its ratio 0 cannot be pooled; "
+                "ask for a difference"
+            )
         values = np.log(estimates[:, index]) if log else estimates[:, index]
         within = float(np.mean(variances[:, index]))
         between = (1 + 1 / count) * float(values.var(ddof=1))
@@ -357,7 +362,8 @@ def _rubin(analyses: list[Analysis], level: float) -> pd.DataFrame:
     return results
 
 
-_STRATEGIES: dict[str, Callable[[_Analysis, MissingOutcomes], pd.DataFrame]] = {
+#: Strategies for missing outcomes and their functions.
+STRATEGIES: dict[str, Callable[[_Analysis, MissingOutcomes], pd.DataFrame]] = {
     "complete-case": _complete_cases,
     "ipw": _inverse_probability,
     "multiple-imputation": _multiple_imputation,

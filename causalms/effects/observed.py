@@ -15,10 +15,12 @@ from causalms.effects.design import BOOTSTRAPS, Method, Settings, checked_settin
 from causalms.effects.estimable import refuse_constant_outcome
 from causalms.effects.estimands import Estimand
 from causalms.effects.means import ArmMeans, counterfactual_means, fit_working_model, unadjusted_means
+from causalms.effects.no_events import exact_note, profile_contrast, silent_arms
+from causalms.effects.tests import null_fit
 from causalms.effects.variance import coefficient_covariance, means_covariance
-from causalms.effects.wording import TEST_NAMES, estimand_of, estimator_name, notes_of
+from causalms.effects.wording import MODEL_NAMES, TEST_NAMES, estimand_of, estimator_name, notes_of
 from causalms.errors import InputError, RefusalError, UsageError, named_arguments
-from causalms.stats import Fit
+from causalms.stats import Family, Fit
 from causalms.tables import ContrastPopulation, ResultRow, as_frame, contrast_population, results_table
 
 
@@ -253,27 +255,11 @@ def analyse_data(
     intercurrent_events: str = TREATMENT_POLICY,
 ) -> Analysis:
     """The four steps on checked data; see :func:`analyse`."""
-    more: tuple[str, ...] = ()
-    if settings.estimator in ("negbin", "conditional"):
-        fit, means = fit_working_model(data, settings.family), None
-        refuse_constant_outcome(data.outcome, fit.y - fit.mean, data.arm, data.arms, outcome)
-        covariance = coefficient_covariance(fit, settings.variance, data.cluster)
-        contrasts = _coefficients(data, fit, covariance, settings)
+    silent = silent_arms(data) if settings.measure.option == "rate-ratio" else ()
+    if silent:
+        fit, means, covariance, contrasts, more = _estimated_with_silent_arms(data, settings, outcome, silent)
     else:
-        means = estimate_means(data, settings)
-        fit = means.fit
-        more = refuse_constant_outcome(data.outcome, means.residuals, data.arm, data.arms, outcome)
-        variance = "influence" if settings.variance in BOOTSTRAPS else settings.variance
-        covariance = means_covariance(means, variance, settings.randomization)
-        contrasts = tuple(
-            contrast_with_reference(
-                means.estimates, covariance, index, scale=settings.measure.scale, level=settings.level, arms=data.arms
-            )
-            for index in range(1, len(data.arms))
-        )
-        if settings.variance in BOOTSTRAPS:
-            contrasts, covariance, failed = _bootstrapped(means, covariance, settings)
-            more += failed
+        fit, means, covariance, contrasts, more = _estimated(data, settings, outcome)
     if settings.test != "wald":
         contrasts = _tested(data, contrasts, settings)
         covariance = replace(covariance, name=f"{covariance.name}; p: {TEST_NAMES[settings.test]}")
@@ -296,6 +282,63 @@ def analyse_data(
         estimator_name=estimator_name(data, settings),
         notes=notes,
     )
+
+
+_Estimated = tuple[Fit, ArmMeans | None, Covariance, tuple[Contrast, ...], tuple[str, ...]]
+
+
+def _estimated(data: TrialData, settings: Settings, outcome: str) -> _Estimated:
+    """Working model, means, covariance, contrasts and notes where every arm has events (or needs none)."""
+    more: tuple[str, ...] = ()
+    if settings.estimator in ("negbin", "conditional"):
+        fit, means = fit_working_model(data, settings.family), None
+        refuse_constant_outcome(data.outcome, fit.y - fit.mean, data.arm, data.arms, outcome)
+        covariance = coefficient_covariance(fit, settings.variance, data.cluster)
+        contrasts = _coefficients(data, fit, covariance, settings)
+    else:
+        means = estimate_means(data, settings)
+        fit = means.fit
+        more = refuse_constant_outcome(data.outcome, means.residuals, data.arm, data.arms, outcome)
+        variance = "influence" if settings.variance in BOOTSTRAPS else settings.variance
+        covariance = means_covariance(means, variance, settings.randomization)
+        contrasts = tuple(
+            contrast_with_reference(
+                means.estimates, covariance, index, scale=settings.measure.scale, level=settings.level, arms=data.arms
+            )
+            for index in range(1, len(data.arms))
+        )
+        if settings.variance in BOOTSTRAPS:
+            contrasts, covariance, failed = _bootstrapped(means, covariance, settings)
+            more += failed
+    return fit, means, covariance, contrasts, more
+
+
+def _estimated_with_silent_arms(data: TrialData, settings: Settings, outcome: str, silent: tuple[int, ...]) -> _Estimated:
+    """Rate ratios where an arm has no event: 0 with a profile-likelihood bound; the other arms are analysed without that arm."""
+    if 0 in silent:
+        raise RefusalError(
+            f"column {outcome!r}: the reference {data.arms[0]!r} has no event, so no ratio to it can be formed; "
+            "take another arm as `reference`, or ask for `measure=rate-difference` with `estimator=unadjusted`"
+        )
+    if data.cluster is not None:
+        raise RefusalError(
+            f"column {outcome!r}: arm {data.arms[silent[0]]!r} has no event, so it has no variance between clusters; "
+            "leave out `cluster`"
+        )
+    family: Family = "poisson" if settings.estimator == "conditional" and settings.family == "poisson" else "negbin"
+    name = f"profile likelihood ({MODEL_NAMES[family]}), likelihood-ratio p"
+    contrasts = {arm: profile_contrast(data, family, arm, settings.level) for arm in silent}
+    notes = tuple(exact_note(data, arm, settings.level) for arm in silent)
+    loud = [arm for arm in range(len(data.arms)) if arm not in silent]
+    fit = null_fit(data, family, silent[0])[1]
+    if len(loud) > 1:
+        rest = data.take(np.flatnonzero(np.isin(data.arm, loud)))
+        rest = replace(rest, arm=np.searchsorted(loud, rest.arm), arms=tuple(data.arms[arm] for arm in loud))
+        fit, _, covariance, others, more = _estimated(rest, settings, outcome)
+        contrasts |= dict(zip(loud[1:], others, strict=True))
+        name, notes = f"{covariance.name}; arms without events: {name}", more + notes
+    nothing = np.zeros((len(data.arms), len(data.arms)))
+    return fit, None, Covariance(nothing, name), tuple(contrasts[arm] for arm in range(1, len(data.arms))), notes
 
 
 def _bootstrapped(

@@ -132,11 +132,22 @@ def _rows(analysis: Analysis) -> pd.DataFrame:
     tables = []
     for part in analysis.parts:
         events = np.bincount(part.data.arm, weights=part.data.outcome, minlength=len(part.data.arms))
+        _refuse_ratios_of_zero(part)
         rows = part.results.assign(df=part.covariance.degrees_of_freedom, note="")
         rows["events"] = events[list(part.reported)]
         rows["events_reference"] = events[0]
         tables.append(rows)
     return pd.concat(tables, ignore_index=True)
+
+
+def _refuse_ratios_of_zero(part: Analysis) -> None:
+    """A ratio of 0 (an arm without events) has no standard error to compare subgroups by."""
+    for index in part.reported:
+        contrast = part.contrasts[index - 1]
+        if np.isnan(contrast.se):
+            raise RefusalError(
+                f"arm {part.data.arms[index]!r} has no event: ratio 0, upper bound {contrast.upper:.3g} (profile likelihood)"
+            )
 
 
 def _arm_by_arm(part: pd.DataFrame, arm: str, reference: str, chosen: dict[str, Any]) -> pd.DataFrame:

@@ -26,12 +26,17 @@ def with_value(column: str, value: object, row: int = 7) -> Change:
 
 
 REFUSED: dict[str, tuple[Change, dict, type[CausalmsError], str]] = {
-    "all-zero arm": (lambda t: t.assign(y=np.where(t["arm"] == "drug", 0, t["y"])), {}, RefusalError, "arm 'drug' has no event"),
-    "all-zero arm, crude ratio": (
-        lambda t: t.assign(y=np.where(t["arm"] == "drug", 0, t["y"])),
-        CRUDE,
+    "all-zero reference": (
+        lambda t: t.assign(y=np.where(t["arm"] == "placebo", 0, t["y"])),
+        {},
         RefusalError,
-        "no ratio can be formed; ask for a difference",
+        "the reference 'placebo' has no event",
+    ),
+    "all-zero arm, modelled difference": (
+        lambda t: t.assign(y=np.where(t["arm"] == "drug", 0, t["y"])),
+        {"measure": "rate-difference"},
+        RefusalError,
+        "arm 'drug' has no event",
     ),
     "all counts zero": (lambda t: t.assign(y=0), {}, RefusalError, "no patient has an event"),
     "one patient in an arm": (lambda t: t.iloc[:61], {}, RefusalError, "arm 'drug' has one patient"),
@@ -252,8 +257,9 @@ def test_no_table_gives_a_traceback_or_a_silent_nan(rows, measure, estimator, va
         assert message
         assert "\n" not in message
         return
-    numbers = results[["estimate", "se", "lower", "upper", "p_value"]].to_numpy(float)
+    numbers = results[["estimate", "lower", "upper", "p_value"]].to_numpy(float)
     assert not np.isnan(numbers).any()
-    assert (results["se"] > 0).all()
+    no_events = (results["estimate"] == 0) & results["measure"].eq("rate ratio")
+    assert ((results["se"] > 0) | (no_events & results["se"].isna())).all()
     assert (results["lower"] <= results["estimate"]).all()
     assert (results["estimate"] <= results["upper"]).all()
