@@ -220,7 +220,10 @@ def _model(model: str, trial: Any, query: Query) -> CausalModel:
     if model == "counts":
         arms = tuple(sorted(str(arm) for arm in trial.participants["arm"].dropna().unique()))
         query.refuse_if_unanswerable(NegativeBinomialMechanism(arms, (0.0,) * len(arms)))
-        return CausalModel.fit_counts(trial)
+        fitted = CausalModel.fit_counts(trial)
+        for note in getattr(fitted.mechanism, "notes", ()):
+            click.echo(f"note: {note}")
+        return fitted
     causal_model = CausalModel.load(model)
     query.refuse_if_unanswerable(causal_model.mechanism)
     return causal_model

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from causalms.effects.adam import bds_table, read_adam, write_xpt
 from causalms.effects.any_table import Effects, estimate
+from causalms.effects.columns import independent_columns
 from causalms.effects.contrasts import transformed
 from causalms.effects.data import Design
 from causalms.effects.design import CHOICES, Method, MissingOutcomes, grouped_arguments
@@ -42,6 +43,7 @@ __all__ = [
     "estimate",
     "given_model",
     "grouped_arguments",
+    "independent_columns",
     "influence_values",
     "interval",
     "is_draws_table",

@@ -9,7 +9,7 @@ import os
 import textwrap
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any, Literal, ParamSpec
 
 import matplotlib
 import pandas as pd
@@ -89,7 +89,7 @@ def new_axes(height_inches: float, width_inches: float = WIDTH_INCHES) -> tuple[
 def shade(axes: Axes, x: Any, lower: Any, upper: Any, label: str, *, colour: str = QUIET, steps: bool = False) -> None:
     """A band between two curves: grey for tolerance, blue (``BAND``) for what is estimated."""
     opacity = 0.45 if colour == BAND else 0.28
-    step = "mid" if steps else None
+    step: Literal["mid"] | None = "mid" if steps else None
     axes.fill_between(x, lower, upper, color=colour, alpha=opacity, linewidth=0, label=label, step=step)
 
 

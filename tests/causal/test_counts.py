@@ -130,6 +130,26 @@ def test_fit_with_poisson_data_stays_at_the_boundary(make_participants, make_out
     assert NegativeBinomialMechanism.fit(table, 48, {}).dispersion < 0.15
 
 
+@pytest.mark.parametrize(
+    ("column", "change"), [("age", lambda t: 40.0), ("t2_lesions", lambda t: t["gd_lesions"]), ("gd_lesions", lambda t: 0)]
+)
+def test_covariate_that_is_constant_or_repeats_another_is_left_out_and_named(table, column, change):
+    whole = {"age": "linear", "gd_lesions": "log1p", "t2_lesions": "log1p"}
+    fitted = NegativeBinomialMechanism.fit(table.assign(**{column: change}), 48, whole)
+    without = NegativeBinomialMechanism.fit(table, 48, {name: how for name, how in whole.items() if name != column})
+    assert fitted.notes == (f"covariate {column!r} is constant or repeats others and is left out",)
+    assert fitted.log_rates == without.log_rates
+    assert list(fitted.covariates) == list(without.covariates)
+
+
+def test_fit_names_the_covariate_that_nobody_has(table):
+    with pytest.raises(InputError, match="covariate 'age' is missing for everybody"):
+        NegativeBinomialMechanism.fit(table.assign(age=np.nan), 48)
+    half = table.assign(age=table["age"].where(table.index % 2 == 0), gd_lesions=table["gd_lesions"].where(table.index % 2 == 1))
+    with pytest.raises(InputError, match="nobody has all of 'net2_lesions_week48', 'age', 'gd_lesions', 't2_lesions'"):
+        NegativeBinomialMechanism.fit(half, 48)
+
+
 def test_fit_names_what_is_wrong(table):
     with pytest.raises(InputError, match="no column 'net2_lesions_week12'"):
         NegativeBinomialMechanism.fit(table, 12)

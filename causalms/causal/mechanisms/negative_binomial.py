@@ -22,6 +22,7 @@ from scipy import special
 
 from causalms.causal.evidence import participant_row
 from causalms.causal.mechanism import Expected, MechanismBase, Noise, Outcome, Subject
+from causalms.effects import independent_columns
 from causalms.errors import ConvergenceError, InputError, RefusalError, UsageError
 from causalms.stats import keyed_generator
 from causalms.tables import WEEKS_PER_YEAR, ModelError, net2_column, patient_order, significant
@@ -56,6 +57,8 @@ class NegativeBinomialMechanism(MechanismBase):
         Of the fitted log rates, coefficients and dispersion, in this order; empty where they were not fitted.
     patients : int
         How many they were fitted to.
+    notes : tuple of str
+        What was left out of the regression.
 
     Examples
     --------
@@ -81,6 +84,7 @@ class NegativeBinomialMechanism(MechanismBase):
     covariance: tuple[tuple[float, ...], ...] = ()
     patients: int = 0
     name: str = "negative-binomial"
+    notes: tuple[str, ...] = field(default=(), compare=False)
     capabilities = frozenset({"push", "expect", "abduct"})
     couplings = frozenset({"monotone", "ancestral", "independent", "rho"})
 
@@ -128,7 +132,7 @@ class NegativeBinomialMechanism(MechanismBase):
         Raises
         ------
         InputError
-            If a column is missing or nobody has a count.
+            If a column is missing or empty, or nobody has a count.
         ConvergenceError
             If the likelihood has no maximum (all counts zero in an arm).
         """
@@ -323,12 +327,7 @@ def _fit(
     from statsmodels.discrete.discrete_model import NegativeBinomial, Poisson
 
     lesions, volume = net2_column(week), net2_column(week, "net2_volume_ml")
-    for name in ("arm", lesions, *covariates):
-        if name not in participants:
-            raise InputError(f"participants: no column {name!r}; add it or name another week or covariate")
-    seen = participants.iloc[patient_order(participants)].dropna(subset=[lesions, "arm", *covariates])
-    if seen.empty:
-        raise InputError(f"participants: nobody has {lesions!r}; name a week with observed outcomes")
+    seen = _complete_patients(participants, lesions, list(covariates))
     arms = tuple(sorted(seen["arm"].unique()))
     silent = [arm for arm in arms if seen.loc[seen["arm"] == arm, lesions].sum() == 0]
     if silent:
@@ -342,9 +341,14 @@ def _fit(
             "a regression needs more patients, or name fewer covariates"
         )
     X = np.array(columns, dtype=float).reshape(len(seen), len(covariates))
-    _refuse_unusable(X, list(covariates))
+    for column, name in zip(X.T, covariates, strict=True):
+        if not np.isfinite(column).all():
+            raise InputError(f"participants: column {name!r} holds a value that is not finite; correct it or leave the patient out")
+    of_arm = np.stack([seen["arm"] == arm for arm in arms], axis=1).astype(float)
+    kept, left_out = independent_columns(of_arm, X, tuple(covariates))[1:]
+    X = X[:, [name in kept for name in covariates]]
     centres = X.mean(axis=0)
-    design = np.column_stack([np.stack([seen["arm"] == arm for arm in arms], axis=1).astype(float), X - centres])
+    design = np.column_stack([of_arm, X - centres])
     y, years = seen[lesions].to_numpy(float), np.full(len(seen), week / WEEKS_PER_YEAR)
     poisson = Poisson(y, design, exposure=years).fit(disp=0, maxiter=100)
     excess = float(np.mean((y - poisson.predict()) ** 2 - y) / np.mean(poisson.predict() ** 2))
@@ -363,7 +367,7 @@ def _fit(
     return cls(
         arms=arms,
         log_rates=tuple(float(b) for b in parameters[: len(arms)]),
-        covariates=covariates,
+        covariates={name: how for name, how in covariates.items() if name in kept},
         coefficients=tuple(float(b) for b in parameters[len(arms) :]),
         centres=tuple(float(c) for c in centres),
         dispersion=dispersion,
@@ -371,20 +375,25 @@ def _fit(
         lesion_volume_shape=shape,
         covariance=tuple(tuple(float(value) for value in row) for row in covariance) if np.isfinite(covariance).all() else (),
         patients=len(seen),
+        notes=left_out,
     )
 
 
-def _refuse_unusable(X: np.ndarray, names: list[str]) -> None:
-    """Refuse covariates without a finite value everywhere, without variation, or that the others determine."""
-    for column, name in zip(X.T, names, strict=True):
-        if not np.isfinite(column).all():
-            raise InputError(
-                f"participants: column {name!r} holds a value that is not finite; correct it or leave the patient out"
-            )
-        if np.ptp(column) <= 1e-12 * max(1.0, float(np.abs(column).max())):
-            raise RefusalError(f"participants: column {name!r} is {column[0]:.17g} for everybody; name covariates that vary")
-    if X.size and np.linalg.matrix_rank((X - X.mean(axis=0)) / X.std(axis=0)) < X.shape[1]:
-        raise RefusalError(f"participants: columns {', '.join(names)} determine each other; name fewer covariates")
+def _complete_patients(participants: pd.DataFrame, lesions: str, covariates: list[str]) -> pd.DataFrame:
+    """Patients with an arm, a count and every covariate, in their own order."""
+    for name in ("arm", lesions, *covariates):
+        if name not in participants:
+            raise InputError(f"participants: no column {name!r}; add it or name another week or covariate")
+    if participants[lesions].isna().all():
+        raise InputError(f"participants: nobody has {lesions!r}; name a week with observed outcomes")
+    for name in covariates:
+        if participants[name].isna().all():
+            raise InputError(f"participants: covariate {name!r} is missing for everybody; add it, or name other covariates")
+    seen = participants.iloc[patient_order(participants)].dropna(subset=[lesions, "arm", *covariates])
+    if seen.empty:
+        listed = ", ".join(map(repr, (lesions, *covariates)))
+        raise InputError(f"participants: nobody has all of {listed}; fill in what is missing, or name fewer covariates")
+    return seen
 
 
 def _lesion_volumes(seen: pd.DataFrame, lesions: str, volume: str) -> tuple[float, float]:
