@@ -332,14 +332,11 @@ def _fit(
     silent = [arm for arm in arms if seen.loc[seen["arm"] == arm, lesions].sum() == 0]
     if silent:
         raise ConvergenceError(f"arm {silent[0]!r}: all counts are zero, so its rate has no estimate; leave the arm out")
-    columns = [
-        [_transformed(row, n, h, str(row["participant_id"])) for n, h in covariates.items()] for row in seen.to_dict("records")
-    ]
+    rows = seen.to_dict("records")
+    columns = [[_transformed(row, n, h, str(row["participant_id"])) for n, h in covariates.items()] for row in rows]
     if len(seen) <= len(arms) + len(covariates) + 1:
-        raise RefusalError(
-            f"participants: {len(seen)} patients with an outcome for {len(arms)} arms and {len(covariates)} covariates; "
-            "a regression needs more patients, or name fewer covariates"
-        )
+        few = f"{len(seen)} patients with an outcome for {len(arms)} arms and {len(covariates)} covariates"
+        raise RefusalError(f"participants: {few}; a regression needs more patients, or name fewer covariates")
     X = np.array(columns, dtype=float).reshape(len(seen), len(covariates))
     for column, name in zip(X.T, covariates, strict=True):
         if not np.isfinite(column).all():
@@ -356,9 +353,8 @@ def _fit(
     covariance = np.pad(np.asarray(poisson.cov_params(), float), (0, 1))
     if excess > 1e-3:
         start = np.append(parameters, excess)
-        fitted = NegativeBinomial(y, design, exposure=years).fit(
-            start_params=start, method="bfgs", maxiter=500, gtol=1e-6, disp=0
-        )
+        model = NegativeBinomial(y, design, exposure=years)
+        fitted = model.fit(start_params=start, method="bfgs", maxiter=500, gtol=1e-6, disp=0)
         if not (np.all(np.isfinite(fitted.params)) and fitted.mle_retvals["converged"]):
             raise ConvergenceError("the negative-binomial regression did not converge; use fewer covariates")
         parameters, dispersion = np.asarray(fitted.params)[:-1], max(float(fitted.params[-1]), 0.0)
@@ -391,8 +387,7 @@ def _complete_patients(participants: pd.DataFrame, lesions: str, covariates: lis
             raise InputError(f"participants: covariate {name!r} is missing for everybody; add it, or name other covariates")
     seen = participants.iloc[patient_order(participants)].dropna(subset=[lesions, "arm", *covariates])
     if seen.empty:
-        listed = ", ".join(map(repr, (lesions, *covariates)))
-        raise InputError(f"participants: nobody has all of {listed}; fill in what is missing, or name fewer covariates")
+        raise InputError(f"participants: nobody has all of {', '.join(map(repr, (lesions, *covariates)))}; fill them in")
     return seen
 
 
