@@ -340,7 +340,9 @@ def _fit(
     X = np.array(columns, dtype=float).reshape(len(seen), len(covariates))
     for column, name in zip(X.T, covariates, strict=True):
         if not np.isfinite(column).all():
-            raise InputError(f"participants: column {name!r} holds a value that is not finite; correct it or leave the patient out")
+            raise InputError(
+                f"participants: column {name!r} holds a value that is not finite; correct it or leave the patient out"
+            )
     of_arm = np.stack([seen["arm"] == arm for arm in arms], axis=1).astype(float)
     kept, left_out = independent_columns(of_arm, X, tuple(covariates))[1:]
     X = X[:, [name in kept for name in covariates]]
