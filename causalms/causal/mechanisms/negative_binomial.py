@@ -338,11 +338,9 @@ def _fit(
         few = f"{len(seen)} patients with an outcome for {len(arms)} arms and {len(covariates)} covariates"
         raise RefusalError(f"participants: {few}; a regression needs more patients, or name fewer covariates")
     X = np.array(columns, dtype=float).reshape(len(seen), len(covariates))
-    for column, name in zip(X.T, covariates, strict=True):
-        if not np.isfinite(column).all():
-            raise InputError(
-                f"participants: column {name!r} holds a value that is not finite; correct it or leave the patient out"
-            )
+    for name, finite in zip(covariates, np.isfinite(X).all(axis=0), strict=True):
+        if not finite:
+            raise InputError(f"participants: column {name!r} holds a value that is not finite; correct it or leave it out")
     of_arm = np.stack([seen["arm"] == arm for arm in arms], axis=1).astype(float)
     kept, left_out = independent_columns(of_arm, X, tuple(covariates))[1:]
     X = X[:, [name in kept for name in covariates]]
@@ -384,9 +382,9 @@ def _complete_patients(participants: pd.DataFrame, lesions: str, covariates: lis
             raise InputError(f"participants: no column {name!r}; add it or name another week or covariate")
     if participants[lesions].isna().all():
         raise InputError(f"participants: nobody has {lesions!r}; name a week with observed outcomes")
-    for name in covariates:
-        if participants[name].isna().all():
-            raise InputError(f"participants: covariate {name!r} is missing for everybody; add it, or name other covariates")
+    empty = [name for name in covariates if participants[name].isna().all()]
+    if empty:
+        raise InputError(f"participants: covariate {empty[0]!r} is missing for everybody; add it, or name other covariates")
     seen = participants.iloc[patient_order(participants)].dropna(subset=[lesions, "arm", *covariates])
     if seen.empty:
         raise InputError(f"participants: nobody has all of {', '.join(map(repr, (lesions, *covariates)))}; fill them in")
