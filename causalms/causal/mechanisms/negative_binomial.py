@@ -22,10 +22,11 @@ from scipy import special
 
 from causalms.causal.evidence import participant_row
 from causalms.causal.mechanism import Expected, MechanismBase, Noise, Outcome, Subject
+from causalms.causal.mechanisms.observed_counts import complete_patients, lesion_volumes
 from causalms.effects import independent_columns
 from causalms.errors import ConvergenceError, InputError, RefusalError, UsageError
 from causalms.stats import keyed_generator
-from causalms.tables import WEEKS_PER_YEAR, ModelError, net2_column, patient_order, significant
+from causalms.tables import WEEKS_PER_YEAR, ModelError, net2_column, significant
 
 _TRANSFORMS = {"linear": float, "log1p": lambda value: float(np.log1p(value))}
 #: Covariates of the default regression and how they enter.
@@ -327,7 +328,7 @@ def _fit(
     from statsmodels.discrete.discrete_model import NegativeBinomial, Poisson
 
     lesions, volume = net2_column(week), net2_column(week, "net2_volume_ml")
-    seen = _complete_patients(participants, lesions, list(covariates))
+    seen = complete_patients(participants, lesions, list(covariates))
     arms = tuple(sorted(seen["arm"].unique()))
     silent = [arm for arm in arms if seen.loc[seen["arm"] == arm, lesions].sum() == 0]
     if silent:
@@ -359,7 +360,7 @@ def _fit(
             raise ConvergenceError("the negative-binomial regression did not converge; use fewer covariates")
         parameters, dispersion = np.asarray(fitted.params)[:-1], max(float(fitted.params[-1]), 0.0)
         covariance = np.asarray(fitted.cov_params(), float)
-    lesion_ml, shape = _lesion_volumes(seen, lesions, volume)
+    lesion_ml, shape = lesion_volumes(seen, lesions, volume)
     return cls(
         arms=arms,
         log_rates=tuple(float(b) for b in parameters[: len(arms)]),
@@ -373,31 +374,3 @@ def _fit(
         patients=len(seen),
         notes=left_out,
     )
-
-
-def _complete_patients(participants: pd.DataFrame, lesions: str, covariates: list[str]) -> pd.DataFrame:
-    """Patients with an arm, a count and every covariate, in their own order."""
-    for name in ("arm", lesions, *covariates):
-        if name not in participants:
-            raise InputError(f"participants: no column {name!r}; add it or name another week or covariate")
-    if participants[lesions].isna().all():
-        raise InputError(f"participants: nobody has {lesions!r}; name a week with observed outcomes")
-    empty = [name for name in covariates if participants[name].isna().all()]
-    if empty:
-        raise InputError(f"participants: covariate {empty[0]!r} is missing for everybody; add it, or name other covariates")
-    seen = participants.iloc[patient_order(participants)].dropna(subset=[lesions, "arm", *covariates])
-    if seen.empty:
-        raise InputError(f"participants: nobody has all of {', '.join(map(repr, (lesions, *covariates)))}; fill them in")
-    return seen
-
-
-def _lesion_volumes(seen: pd.DataFrame, lesions: str, volume: str) -> tuple[float, float]:
-    """Moments of one lesion's volume: mean from the totals, shape from the scatter of totals about count x mean."""
-    active = seen[seen[lesions] > 0]
-    if volume not in active or not active[volume].notna().any():
-        return 0.1, 0.5
-    active = active.dropna(subset=[volume])
-    n, v = active[lesions].to_numpy(float), active[volume].to_numpy(float)
-    mean = v.sum() / n.sum()
-    variance = float(np.mean((v - n * mean) ** 2 / n))
-    return float(mean), float(np.clip(mean**2 / max(variance, 1e-12), 0.05, 50.0))
