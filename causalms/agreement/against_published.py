@@ -16,7 +16,7 @@ from causalms.agreement.result import Agreement
 from causalms.effects import analyse_draws
 from causalms.errors import RefusalError, named_arguments
 from causalms.stats import entropy_balance
-from causalms.tables import ResultRow, arm_order, as_frame, fixed, participant_key, results_table
+from causalms.tables import ResultRow, arm_order, as_frame, fixed, name_of, names_of, participant_key, results_table
 
 Floats = NDArray[np.float64]
 
@@ -98,7 +98,7 @@ def agree_published(
         try:
             line, added = _compare(part, contrast, _matched(part, people, contrast["trial"], matched), rule)
         except RefusalError as refusal:
-            refused.append(f"{contrast['trial']}, {contrast['measure']}, week {contrast['week']:g}: {refusal}")
+            refused.append(f"{contrast['trial']}, {contrast['measure']}, week {name_of(contrast['week'])}: {refusal}")
             continue
         table.append(line)
         results += added
@@ -155,7 +155,8 @@ def _matched(part: pd.DataFrame, people: pd.DataFrame, trial: str, matched: bool
             f"{fixed(matching.effective_size, 1)}; simulate patients more like that trial's"
         )
     means = [
-        " ".join(filter(None, (row["column"], row["value"], f"{row['target']:g}"))) for row in matching.balance.to_dict("records")
+        " ".join(filter(None, (row["column"], row["value"], name_of(row["target"]))))
+        for row in matching.balance.to_dict("records")
     ]
     return _Matched(matching.weights, ", ".join(means), matching.effective_size)
 
@@ -211,7 +212,7 @@ def _rows(line: dict[str, Any], simulated: pd.Series, contrast: dict[str, Any]) 
         arm=line["arm"],
         reference=line["reference"],
         measure=line["measure"],
-        estimand=f"{line['measure']} of {contrast['definition']}, week {contrast['week']:g}",
+        estimand=f"{line['measure']} of {contrast['definition']}, week {name_of(contrast['week'])}",
         estimator=contrast["how"],
         variance=f"{contrast['source_title']} <{contrast['source_url']}>; {status}",
         level=line["level"],
@@ -231,7 +232,7 @@ def _rows(line: dict[str, Any], simulated: pd.Series, contrast: dict[str, Any]) 
         randomised=False,
     )
     effect = row_again(simulated, "agreement: simulated effect")
-    beside = f"{effect.estimand}; beside {line['trial']} as published at week {contrast['week']:g}"
+    beside = f"{effect.estimand}; beside {line['trial']} as published at week {name_of(contrast['week'])}"
     return [published, replace(effect, estimand=beside), distance_row(line, ratio)]
 
 
@@ -306,7 +307,7 @@ def match_baseline(people: Any, targets: Any, source: str = "published baseline"
     scale = np.maximum(centred.std(axis=0), 1e-12)
     balanced = entropy_balance(centred / scale)
     if not balanced.reached:
-        listed = ", ".join(f"{line['column']} {line['mean']:g}" for line in used.to_dict("records"))
+        listed = ", ".join(f"{line['column']} {name_of(line['mean'])}" for line in used.to_dict("records"))
         raise RefusalError(f"{source}: these patients cannot be weighted to {listed}; they lie outside what the patients span")
     weights = balanced.weights * len(people)
     balance = used[["column", "value"]].assign(
@@ -316,7 +317,7 @@ def match_baseline(people: Any, targets: Any, source: str = "published baseline"
 
 
 def _series(people: pd.DataFrame, weights: Floats) -> pd.Series:
-    return pd.Series(weights, index=people["participant_id"].astype(str), name="weight")
+    return pd.Series(weights, index=names_of(people["participant_id"]), name="weight")
 
 
 def _covariate(values: pd.Series, level: str) -> Floats:

@@ -30,6 +30,7 @@ from causalms.tables import (
     arm_order,
     as_frame,
     contrast_population,
+    name_of,
     net2_column,
     one_week,
     participant_key,
@@ -219,7 +220,7 @@ class _Contrast:
         reference, arm = pair
         people = people[people["key"].isin(set(draws["key"]))].sort_values("key").reset_index(drop=True)
         chosen = draws[draws["key"].isin(set(people["key"])) & draws["arm"].isin(pair)]
-        population = f"{contrast_population(people, arm, reference).words} of {trial} observed at week {week:g}"
+        population = f"{contrast_population(people, arm, reference).words} of {trial} observed at week {name_of(week)}"
         analysis = analyse(
             people,
             outcome="outcome",

@@ -11,7 +11,7 @@ from causalms.agreement.against_randomised import agree
 from causalms.agreement.published import least_effective_arm
 from causalms.agreement.result import Agreement
 from causalms.errors import InputError, RefusalError, UsageError, named_arguments
-from causalms.tables import arm_order, as_frame
+from causalms.tables import arm_order, as_frame, name_of, names_of
 
 #: From the participants of the other trials, and those of the held-out trial without outcomes, to a draws table of the latter.
 Predict = Callable[[pd.DataFrame, pd.DataFrame], pd.DataFrame]
@@ -53,10 +53,11 @@ def predictable_contrasts(participants: Any, reference: str | None = None) -> pd
         if name not in participants:
             raise InputError(f"participants: no column {name!r}; add it")
     trials_of_arm = {
-        str(arm): sorted(trials.astype(str).unique()) for arm, trials in participants.groupby("arm", sort=False)["trial"]
+        name_of(arm): sorted(names_of(trials).dropna().unique())
+        for arm, trials in participants.groupby("arm", sort=False)["trial"]
     }
     rows = []
-    for trial, arms_of_trial in participants["arm"].groupby(participants["trial"].astype(str)):
+    for trial, arms_of_trial in participants["arm"].groupby(names_of(participants["trial"])):
         arms = arm_order(arms_of_trial)
         if len(arms) < 2 or (reference is not None and reference not in arms):
             continue
@@ -128,8 +129,8 @@ def leave_one_trial_out(
     for name in ("participant_id", "trial", "arm"):
         if name not in participants:
             raise InputError(f"participants: no column {name!r}; add it")
-    trial_of_patient = participants["trial"].astype(str)
-    names = sorted(trial_of_patient.unique())
+    trial_of_patient = names_of(participants["trial"])
+    names = sorted(trial_of_patient.dropna().unique())
     if len(names) < 2:
         raise RefusalError(f"participants: one trial only ({names[0]}); nothing is left to train on when it is held out")
     if unknown := sorted(set(trials or ()) - set(names)):

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from causalms.errors import UsageError
-from causalms.tables import ResultRow, percentage
+from causalms.tables import ResultRow, name_of, percent_in_full
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class Rule:
     def __post_init__(self) -> None:
         if self.margin <= (1 if self.is_ratio else 0):
             expected = "a ratio above 1, such as 1.25" if self.is_ratio else "a difference above 0"
-            raise UsageError(f"`margin`: found {self.margin:g}, expected {expected}")
+            raise UsageError(f"`margin`: found {name_of(self.margin)}, expected {expected}")
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def verdict_rows(line: dict[str, Any], distance: ResultRow) -> list[ResultRow]:
         return []
     equivalence = replace(
         distance,
-        measure=f"equivalence of {line['measure']}s within {line['margin']:g}",
+        measure=f"equivalence of {line['measure']}s within {name_of(line['margin'])}",
         estimator="two one-sided tests",
         variance="as for the interval",
         lower=line["equivalence_lower"],
@@ -163,7 +163,7 @@ def verdict_rows(line: dict[str, Any], distance: ResultRow) -> list[ResultRow]:
         subgroup="all", arm=distance.arm, reference=distance.reference, estimand=distance.estimand, n=distance.n,
         n_reference=distance.n_reference, rung=2,
     )  # fmt: skip
-    quantile = f"{percentage(line['level'])} quantile"
+    quantile = f"{percent_in_full(line['level'])} quantile"
     judged_by = {
         "significance_agreement": "same direction and significance",
         "estimate_agreement": "simulated estimate within the randomised interval",

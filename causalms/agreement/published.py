@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from causalms.errors import RefusalError
-from causalms.tables import arm_order, percentage
+from causalms.tables import arm_order, name_of, percentage
 
 _KEY = ["trial", "population", "published_outcome", "timepoint_weeks"]
 
@@ -142,7 +142,9 @@ def _from_means(rows: pd.DataFrame) -> pd.DataFrame:
     pairs = _pairs(means)
     pairs["estimate"] = pairs["value"] / pairs["value_reference"]
     pairs["lower"] = pairs["upper"] = pairs["se"] = np.nan
-    pairs["how"] = [f"from the means {a:g} and {b:g}" for a, b in zip(pairs["value"], pairs["value_reference"], strict=True)]
+    pairs["how"] = [
+        f"from the means {name_of(a)} and {name_of(b)}" for a, b in zip(pairs["value"], pairs["value_reference"], strict=True)
+    ]
     return pairs[_COLUMNS]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from causalms.errors import RefusalError, named_arguments
-from causalms.tables import ResultRow, as_frame, fixed, p_value_text, results_table
+from causalms.tables import ResultRow, as_frame, fixed, name_of, p_value_text, results_table
 
 #: Contrasts over which a correlation is computed at least.
 FEWEST_CONTRASTS = 3
@@ -69,7 +69,7 @@ def _randomised_lines(table: pd.DataFrame) -> list[str]:
     for row in table.to_dict("records"):
         what = "ratio (simulated / randomised)" if row["measure"].endswith("ratio") else "difference (simulated - randomised)"
         lines += [
-            f"{row['label']}: {row['measure']} at week {row['week']:g}, {row['n']} patients",
+            f"{row['label']}: {row['measure']} at week {name_of(row['week'])}, {row['n']} patients",
             f"  randomised {_interval(row, 'randomised_')}   simulated {_interval(row, 'simulated_')}",
         ]
         if np.isnan(row["se"]):
@@ -81,7 +81,7 @@ def _randomised_lines(table: pd.DataFrame) -> list[str]:
             f"detectable with 80% power: {fixed(row['smallest_detectable'], 2)}",
             f"  agreement: significance {_yes(row, 'significance')}, estimate {_yes(row, 'estimate')}, "
             f"standardised difference {fixed(row['standardised_difference'], 2)} {_yes(row, 'difference')}; "
-            f"equivalent within {row['margin']:g}: {'yes' if row['equivalent'] else 'not shown'} "
+            f"equivalent within {name_of(row['margin'])}: {'yes' if row['equivalent'] else 'not shown'} "
             f"(p = {p_value_text(row['equivalence_p'])})",
         ]
     return lines
@@ -94,8 +94,9 @@ def _published_lines(table: pd.DataFrame) -> list[str]:
         why = "model error unknown: no interval" if np.isnan(row["simulated_lower"]) else "no published interval"
         unpublished = f"; {why}" if np.isnan(row["lower"]) else ""
         lines += [
-            f"{row['label']}: {row['measure']}, week {row['published_week']:g}: published {_interval(row, 'randomised_')}, "
-            f"simulated at week {row['week']:g} {_interval(row, 'simulated_')}, ratio {_interval(row, '', 'ratio')}{unpublished}",
+            f"{row['label']}: {row['measure']}, week {name_of(row['published_week'])}: published "
+            f"{_interval(row, 'randomised_')}, simulated at week {name_of(row['week'])} {_interval(row, 'simulated_')}, "
+            f"ratio {_interval(row, '', 'ratio')}{unpublished}",
             f"  matched on: {row['matched_on']} (effective size {fixed(row['effective_size'], 0)} of {row['n']})",
             f"  source: {row['source_title']}; {row['how']}" + ("" if row["target"] else "; UNVERIFIED, no target"),
         ]

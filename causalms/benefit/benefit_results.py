@@ -13,7 +13,7 @@ from causalms.benefit.policy import Policies, policy_value
 from causalms.benefit.predict import Benefit, Comparison, benefit, benefit_row, predict_from_draws
 from causalms.benefit.statistics import Inference, Statistic
 from causalms.errors import CausalmsError, InputError, RefusalError, named_arguments
-from causalms.tables import ResultRow, percentage, results_table, significant
+from causalms.tables import ResultRow, names_of, percent_in_full, results_table, significant
 
 #: Shares of the most promising patients whose benefit is written.
 WRITTEN_SHARES = (1.0, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2)
@@ -77,7 +77,7 @@ def who_benefits(
         try:
             comparison = Comparison(outcome=outcome, drug=drug, reference=reference, arm=arm, population=who)
             if draws is not None:
-                own = draws[draws["trial"].astype(str) == trial] if trial and "trial" in draws else draws
+                own = draws[names_of(draws["trial"]) == trial] if trial and "trial" in draws else draws
                 data = benefit(rows, predict_from_draws(own, drug=drug, reference=reference, week=week), comparison)
             elif covariates:
                 data = cross_fitted_benefit(rows, comparison, covariates, seed=inference.seed)
@@ -114,9 +114,9 @@ def _comparisons(people: pd.DataFrame, reference: str, arm: str, outcome: str) -
                 f"benefit: no column {name!r} among the patients; columns are {', '.join(map(str, people.columns[:20]))}"
             )
     seen = people[people[arm].notna() & people[outcome].notna()]
-    parts = seen.groupby(seen["trial"].astype(str)) if "trial" in seen else [("", seen)]
+    parts = seen.groupby(names_of(seen["trial"])) if "trial" in seen else [("", seen)]
     for trial, rows in parts:
-        arms = sorted(set(rows[arm].astype(str)))
+        arms = sorted(set(names_of(rows[arm]).dropna()))
         for drug in [name for name in arms if name != reference and reference in arms]:
             yield str(trial), rows, drug
 
@@ -145,7 +145,7 @@ def _curve_rows(data: Benefit, inference: Inference) -> Iterator[ResultRow]:
                         level=inference.level,
                         variance=row["variance"],
                     ),
-                    subgroup=f"most promising {percentage(row['share'])}",
+                    subgroup=f"most promising {percent_in_full(row['share'])}",
                     n=row["n"],
                 )
 

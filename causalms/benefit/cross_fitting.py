@@ -12,7 +12,7 @@ from causalms.benefit.predict import Benefit, Comparison, benefit
 from causalms.benefit.redraws import Floats
 from causalms.errors import InputError, UsageError
 from causalms.stats import Batch, fit_batch, fit_or_limit
-from causalms.tables import formula, patient_order, refuse_arm_and_outcome_by_name, refuse_copies
+from causalms.tables import formula, name_of, patient_order, refuse_arm_and_outcome_by_name, refuse_copies
 
 Places = NDArray[np.intp]
 
@@ -154,7 +154,7 @@ def cross_fit(
     if (y < 0).any():
         below = rows.iloc[int((y < 0).argmax())]
         who, value = below["participant_id"], below[outcome]
-        raise InputError(f"benefit: {outcome} of participant {who} is {value:g}; counts are not negative: correct it")
+        raise InputError(f"benefit: {outcome} of participant {who} is {name_of(value)}; counts are not negative: correct it")
     own = balanced_folds(treated[None] > 0, folds, np.random.default_rng(seed))[0]
     fold = np.concatenate([own, np.arange(len(others)) % folds])
     means, levels = np.empty((len(design), 2)), np.empty((folds, 2))

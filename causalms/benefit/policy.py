@@ -12,7 +12,7 @@ from causalms.benefit.predict import Benefit, benefit_row
 from causalms.benefit.redraws import Floats, Redraws
 from causalms.benefit.statistics import Inference, NullDistribution, Pair, capped_policy, studentised
 from causalms.errors import UsageError
-from causalms.tables import ResultRow, percentage, results_table
+from causalms.tables import ResultRow, name_of, percent_in_full, percentage, results_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ def who_is_treated(data: Benefit, cap: float = 1.0, least_benefit: float = 0.0) 
     [1.0, 0.5, 0.5, 0.0]
     """
     if not 0 <= cap <= 1:
-        raise UsageError(f"cap {cap:g} on the share treated; give a number from 0 to 1")
+        raise UsageError(f"cap {name_of(cap)} on the share treated; give a number from 0 to 1")
     left = cap * data.n
     chance = np.zeros(data.n)
     for value in np.unique(data.score)[::-1]:
@@ -142,7 +142,7 @@ def policy_value(
             drawn = studentised(*_both(redraws, size, None))
         rows += _rows(data, name, chance.mean(), (value[0][:1], value[1][:1]), drawn, inference.level)
     for cap in caps:
-        name = f"treating at most {percentage(cap)} by predicted benefit"
+        name = f"treating at most {percent_in_full(cap)} by predicted benefit"
         chance = who_is_treated(data, cap, least_benefit)
         drawn = None if redraws is None else studentised(*_both(redraws, round(cap * data.n), least_benefit))
         judged = _value_and_gain(data, chance, _margin(data, chance, least_benefit))

@@ -14,7 +14,7 @@ from causalms.benefit.redraws import Floats, Learns, Redraws, TrialLaw, count_la
 from causalms.benefit.statistics import REDRAWS, Inference, NullDistribution, Statistic
 from causalms.effects import patient_means
 from causalms.errors import InputError, RefusalError
-from causalms.tables import ResultRow, one_week, participant_key, patient_order
+from causalms.tables import ResultRow, names_of, one_week, participant_key, patient_order
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +51,12 @@ class Comparison:
 
     def patients(self, people: pd.DataFrame) -> pd.DataFrame:
         """Patients of the two arms with an outcome, in an order that is not that of the file: lots are drawn by patient."""
-        known = people[self.arm].astype(str).isin([str(self.drug), str(self.reference)]) & people[self.outcome].notna()
+        known = names_of(people[self.arm]).isin([str(self.drug), str(self.reference)]) & people[self.outcome].notna()
         return people[known].iloc[patient_order(people[known])].reset_index(drop=True)
 
     def treated(self, patients: pd.DataFrame) -> NDArray[np.bool_]:
         """Which of the patients were randomised to the drug."""
-        return (patients[self.arm].astype(str) == str(self.drug)).to_numpy()
+        return (names_of(patients[self.arm]) == str(self.drug)).to_numpy()
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +171,7 @@ def benefit(people: pd.DataFrame, predictions: pd.DataFrame, comparison: Compari
     """
     rows, drug, reference = comparison.patients(people), comparison.drug, comparison.reference
     if "trial" in rows and rows["trial"].nunique() > 1:
-        names = ", ".join(sorted(rows["trial"].astype(str).unique()))
+        names = ", ".join(sorted(names_of(rows["trial"]).dropna().unique()))
         raise RefusalError(
             f"benefit: trials {names} are mixed, between which nobody was randomised; give the patients of one trial"
         )

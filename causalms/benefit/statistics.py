@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from causalms.benefit.redraws import Floats
 from causalms.errors import UsageError
-from causalms.tables import significant
+from causalms.tables import name_of
 
 Pair = tuple[Floats, Floats]
 
@@ -185,11 +185,11 @@ class NullDistribution:
             If the level is none, or there are too few redraws for it.
         """
         if not 0 < level < 1:
-            raise UsageError(f"level {level:g} of an interval; give a number between 0 and 1, such as 0.95")
+            raise UsageError(f"level {name_of(level)} of an interval; give a number between 0 and 1, such as 0.95")
         least = round(2 / (1 - level)) - 1
         if self.redrawn is not None and len(self.redrawn) < least:
             raise UsageError(
-                f"{len(self.redrawn)} redraws for {significant(level, 4)} intervals; give at least {least}, or 0 for t quantiles"
+                f"{len(self.redrawn)} redraws for {name_of(level)} intervals; give at least {least}, or 0 for t quantiles"
             )
         return estimate - self._times((1 + level) / 2, se), estimate - self._times((1 - level) / 2, se)
 

@@ -14,7 +14,15 @@ from causalms.benefit.predict import refuse_repeated
 from causalms.benefit.redraws import Floats, TrialLaw, count_law
 from causalms.benefit.statistics import Inference, NullDistribution, studentised
 from causalms.errors import InputError, RefusalError, UsageError
-from causalms.tables import ResultRow, participant_key, patient_order, percentage, results_table
+from causalms.tables import (
+    ResultRow,
+    name_of,
+    names_of,
+    participant_key,
+    patient_order,
+    percent_in_full,
+    results_table,
+)
 
 
 @dataclass(frozen=True)
@@ -88,7 +96,7 @@ def choose_treatment(
     ['b', 'c', 'c', 'c', 'b', 'b']
     """
     if not 0 <= cap <= 1:
-        raise UsageError(f"cap {cap:g} on the share treated; give a number from 0 to 1")
+        raise UsageError(f"cap {name_of(cap)} on the share treated; give a number from 0 to 1")
     data, predicted, arms = _joined(people, predictions, outcome, arm)
     if capped is not None and capped not in arms:
         raise UsageError(f"capped arm {capped!r} was not randomised here; arms are {', '.join(arms)}")
@@ -99,12 +107,12 @@ def choose_treatment(
     single = [k for k in range(len(arms)) if k != high or cap >= 1]
     best = min(single, key=lambda k: float((predicted + price)[:, k].mean()))
     rule = _Rule(price, high, cap, best)
-    y, place = data[outcome].to_numpy(float), np.array([arms.index(name) for name in data[arm].astype(str)])
+    y, place = data[outcome].to_numpy(float), np.array([arms.index(name) for name in names_of(data[arm])])
     estimate, se = rule.judge(predicted, _pseudo_outcomes(y, predicted, place))
     null_distribution = NullDistribution(_redrawn(rule, predicted, count_law(y, predicted, place), inference), len(y) - 1)
     statistics = null_distribution.statistics(estimate, se, inference.level)
     statistics[:-1] = [replace(value, p_value=np.nan) for value in statistics[:-1]]
-    under_cap = f", {capped} for at most {percentage(cap)}" if capped else ""
+    under_cap = f", {capped} for at most {percent_in_full(cap)}" if capped else ""
     within = " within the cap" if capped else ""
     texts = [(f"mean outcome under {name}", f"mean outcome: {name} for all") for name in arms]
     texts.append(("value of chosen treatment", f"mean outcome: the arm of least predicted outcome{under_cap}"))
@@ -185,14 +193,14 @@ def _redrawn(rule: _Rule, predicted: Floats, law: TrialLaw | None, inference: In
 
 def _joined(people: pd.DataFrame, predictions: pd.DataFrame, outcome: str, arm: str) -> tuple[pd.DataFrame, Floats, list[str]]:
     predictions = predictions.rename(columns=str)
-    people = people.assign(**{arm: people[arm].where(people[arm].isna(), people[arm].astype(str))})
+    people = people.assign(**{arm: names_of(people[arm])})
     arms = sorted(name for name in predictions.columns if name in set(people[arm].dropna()))
     if len(arms) < 2:
         raise RefusalError(f"predictions hold {len(arms)} randomised arm; a choice needs at least two")
     rows = people[people[arm].isin(arms) & people[outcome].notna()]
     rows = rows.iloc[patient_order(rows)].reset_index(drop=True)  # lots are drawn by patient, not by place in the file
     if "trial" in rows and rows["trial"].nunique() > 1:
-        names = ", ".join(sorted(rows["trial"].astype(str).unique()))
+        names = ", ".join(sorted(names_of(rows["trial"]).dropna().unique()))
         raise RefusalError(f"trials {names} are mixed, between which nobody was randomised; give the patients of one trial")
     few = rows[arm].value_counts().reindex(arms, fill_value=0)
     if (few < 2).any():

@@ -20,7 +20,7 @@ from causalms.calibration.rootogram import rootogram
 from causalms.calibration.tests import calibration_test, mean_with_interval, ratio_of_means
 from causalms.errors import UsageError, named_arguments
 from causalms.stats import SCORES, DrawsLaw, score
-from causalms.tables import ResultRow, fixed, percentage, results_table, significant
+from causalms.tables import ResultRow, fixed, name_of, percent_in_full, percentage, results_table, significant
 
 #: A maker of rows that already knows the group of patients.
 _Row = Callable[..., ResultRow]
@@ -95,8 +95,8 @@ def heading(patients: int, week: float, left_out: int) -> str:
     >>> heading(190, 48, 10)
     '190 patients at week 48; 10 left out, their count at week 48 is missing'
     """
-    missing = f"; {left_out} left out, their count at week {week:g} is missing" if left_out else ""
-    return f"{patients} patients at week {week:g}{missing}"
+    missing = f"; {left_out} left out, their count at week {name_of(week)} is missing" if left_out else ""
+    return f"{patients} patients at week {name_of(week)}{missing}"
 
 
 @named_arguments
@@ -181,7 +181,7 @@ def _group(label: str, pairs: Pairs, settings: _Settings, tables: dict[str, list
     row = partial(
         ResultRow,
         analysis="calibration",
-        population=f"patients observed at week {pairs.week:g}, forecast under the arm as randomised",
+        population=f"patients observed at week {name_of(pairs.week)}, forecast under the arm as randomised",
         subgroup=label,
         level=level,
         n=pairs.n,
@@ -304,8 +304,8 @@ def _coverage_rows(row: _Row, covered: pd.DataFrame) -> list[ResultRow]:
     for line in covered.itertuples():
         rows += [
             row(
-                measure=f"coverage of {percentage(line.level)} prediction intervals",
-                estimand=f"share of patients whose count lies in the central {percentage(line.level)} prediction interval; "
+                measure=f"coverage of {percent_in_full(line.level)} prediction intervals",
+                estimand=f"share of patients whose count lies in the central {percent_in_full(line.level)} prediction interval; "
                 f"{percentage(line.expected, 1)} expected, counts being whole",
                 estimator="share of patients",
                 variance="Wilson; p against the expected share, Poisson-binomial",
@@ -315,7 +315,7 @@ def _coverage_rows(row: _Row, covered: pd.DataFrame) -> list[ResultRow]:
                 p_value=line.p_value,
             ),
             row(
-                measure=f"mean width of {percentage(line.level)} prediction intervals",
+                measure=f"mean width of {percent_in_full(line.level)} prediction intervals",
                 estimand="mean distance between the ends of the prediction interval, in lesions",
                 estimator="mean over patients",
                 estimate=line.width,

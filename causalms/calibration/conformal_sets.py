@@ -12,7 +12,7 @@ from causalms.calibration.pairs import Pairs, forecast_law
 from causalms.calibration.pit import pit_ends
 from causalms.errors import RefusalError, UsageError, named_arguments
 from causalms.stats import Array, CountLaw, DrawsLaw
-from causalms.tables import as_frame, percentage
+from causalms.tables import as_frame, percent_in_full
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def conformal(pairs: Pairs, level: float = 0.9) -> ConformalSets:
         rank = int(np.ceil((len(places) + 1) * level - 1e-9))
         if rank > len(places):
             raise RefusalError(
-                f"arm {arm!r}: {len(places)} patients cannot promise {percentage(level)} coverage; "
+                f"arm {arm!r}: {len(places)} patients cannot promise {percent_in_full(level)} coverage; "
                 f"at least {int(np.ceil(level / (1 - level) - 1e-9))} are needed"
             )
         rows.append({"arm": str(arm), "threshold": float(np.sort(scores[places])[rank - 1]), "n": len(places)})

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from causalms.errors import InputError, RefusalError, UsageError, named_arguments
 from causalms.stats import Array, CountLaw, DrawsLaw, NegativeBinomialLaw
-from causalms.tables import as_frame, grouping, net2_column, one_week, participant_key
+from causalms.tables import as_frame, grouping, name_of, net2_column, one_week, participant_key
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def pair(
         )
     present = keyed["observed"].notna()
     if not present.any():
-        raise RefusalError(f"{sources.observed}: no observed {outcome} at week {week:g}; choose a week that was observed")
+        raise RefusalError(f"{sources.observed}: no observed {outcome} at week {name_of(week)}; choose a week that was observed")
     kept = keyed[present].reset_index(drop=True)
     kept["observed"] = kept["observed"].astype(np.int64)
     law, activity = law_of(kept["position"].to_numpy())

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from causalms.calibration.pairs import Pairs
 from causalms.errors import ConvergenceError, InputError, RefusalError, UsageError, named_arguments
 from causalms.stats import Array, CountLaw, DrawsLaw, NegativeBinomialLaw
-from causalms.tables import DRAWS_OUTCOMES, as_frame
+from causalms.tables import DRAWS_OUTCOMES, as_frame, name_of
 
 
 @named_arguments
@@ -27,7 +27,7 @@ def split(pairs: Pairs, share: float = 0.5, seed: int = 0) -> tuple[Pairs, Pairs
     [['a', 'a', 'b', 'b'], ['a', 'a', 'b', 'b']]
     """
     if not 0 < share < 1:
-        raise UsageError(f"`share`: found {share:g} for a split, expected a number between 0 and 1, such as 0.5")
+        raise UsageError(f"`share`: found {name_of(share)} for a split, expected a number between 0 and 1, such as 0.5")
     rng = np.random.default_rng(seed)
     first = np.zeros(pairs.n, bool)
     for rows in pairs.frame.groupby(["trial", "arm"], sort=True).indices.values():

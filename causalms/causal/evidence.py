@@ -12,7 +12,7 @@ import pandas as pd
 
 from causalms.causal.mechanism import Mechanism, Outcome
 from causalms.errors import InputError, RefusalError, UsageError
-from causalms.tables import as_frame, net2_column, validate
+from causalms.tables import as_frame, name_of, net2_column, validate
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def factual_mask(trial: Any, participant_id: str, week: float) -> npt.NDArray[np
     _whole_week(week)
     mask = trial.mask(participant_id, "NET2", int(week)) if hasattr(trial, "mask") else None
     if mask is None:
-        raise RefusalError(f"participant {participant_id}: no NET2 mask at week {week:g}, so {_NO_EVIDENCE}")
+        raise RefusalError(f"participant {participant_id}: no NET2 mask at week {name_of(week)}, so {_NO_EVIDENCE}")
     return np.asarray(mask, dtype=bool)
 
 
@@ -147,7 +147,9 @@ def factual_counts(trial: Any, participant_id: str, week: float) -> Outcome:
 
 def _whole_week(week: float) -> None:
     if week != int(week):
-        raise UsageError(f"evidence at week {week:g}: visits are at whole weeks; give the week of a visit as evidence_week")
+        raise UsageError(
+            f"evidence at week {name_of(week)}: visits are at whole weeks; give the week of a visit as evidence_week"
+        )
 
 
 _NO_EVIDENCE = "there is no evidence to condition on; leave such patients out (`missing=skip`) or ask for do()"

@@ -27,7 +27,7 @@ from causalms.causal.evidence import as_trial
 from causalms.causal.model import CausalModel
 from causalms.causal.sampling import Running
 from causalms.errors import InputError, RefusalError
-from causalms.tables import ResultRow, one_week, results_table
+from causalms.tables import ResultRow, name_of, one_week, results_table
 
 
 def patient_laws(marginals: pd.DataFrame, week: float, outcome: str = "net2_lesions") -> dict[tuple[str, str], Law]:
@@ -47,7 +47,7 @@ def patient_laws(marginals: pd.DataFrame, week: float, outcome: str = "net2_lesi
     """
     rows = marginals[(marginals["visit_week"] == week) & (marginals["query"] == "interventional")]
     if rows.empty:
-        raise InputError(f"the marginals have no interventional rows at week {week:g}; ask do() for the arms at that week")
+        raise InputError(f"the marginals have no interventional rows at week {name_of(week)}; ask do() for the arms at that week")
     if "expected_net2_lesions" in rows:
         if outcome != "net2_lesions":
             raise InputError("an expected table gives the law of counts only; give do() draws for the law of volumes")
@@ -84,8 +84,8 @@ def individual_effects(
     seen = twins[twins["query"] == "observed"]
     if (seen["visit_week"] != week).any():
         raise InputError(
-            f"the facts were seen at week {seen['visit_week'].iloc[0]:g} and the twins are of week {week:g}: benefit compares "
-            "with the fact; ask for twins at the visit of the evidence"
+            f"the facts were seen at week {name_of(seen['visit_week'].iloc[0])} and the twins are of week {name_of(week)}: "
+            "benefit compares with the fact; ask for twins at the visit of the evidence"
         )
     facts = {str(p): (float(y), str(a)) for p, y, a in seen[["participant_id", outcome, "arm"]].itertuples(index=False)}
     rows = []
@@ -172,7 +172,7 @@ def benefit_and_harm(
     rows = []
     for name, measure in _MEASURES.items():
         counted = np.ones(len(effects), dtype=bool) if name != "active" else (effects["factual"] == 0).to_numpy()
-        words = f"probability of {measure.comparison} {unit} by week {week:g} given {arm} instead of {reference}"
+        words = f"probability of {measure.comparison} {unit} by week {name_of(week)} given {arm} instead of {reference}"
         shared = ResultRow(
             analysis="simulated counterfactual",
             population=f"patients randomised to {reference}",
@@ -240,7 +240,7 @@ def rung_three_results(model: CausalModel, trial: Any, twins: pd.DataFrame, runn
     """
     trial = as_trial(trial)
     (record,) = twins.attrs["queries"].values()
-    coupling = record["coupling"] if record["coupling"] != "rho" else f"rho {record['rho']:g}"
+    coupling = record["coupling"] if record["coupling"] != "rho" else f"rho {name_of(record['rho'])}"
     worlds = twins[twins["query"] == "counterfactual"]
     others = [str(a) for a in worlds["arm"].unique() if a in model.mechanism.arms]
     owns = sorted(str(a) for a in twins["arm_randomised"].unique())

@@ -14,7 +14,7 @@ import pandas as pd
 from causalms.causal.mechanism import Subject
 from causalms.errors import InputError, RefusalError, UsageError, near_name
 from causalms.stats import keyed_generator
-from causalms.tables import condition_columns, rows_where
+from causalms.tables import condition_columns, name_of, rows_where
 from causalms.yaml_files import read_yaml
 
 
@@ -149,7 +149,7 @@ def distribution(probabilities: Mapping[str, float], name: str | None = None) ->
     """
     law = _law(probabilities, "distribution")
     return Intervention(
-        name or " + ".join(f"{p:g} {arm}" for arm, p in law), _Always(law), "distribution", {"probabilities": dict(law)}
+        name or " + ".join(f"{name_of(p)} {arm}" for arm, p in law), _Always(law), "distribution", {"probabilities": dict(law)}
     )
 
 

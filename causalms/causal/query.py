@@ -15,6 +15,7 @@ import pandas as pd
 from causalms.causal.interventions import Intervention
 from causalms.causal.mechanism import COUPLINGS, Mechanism
 from causalms.errors import InputError, RefusalError, UsageError
+from causalms.tables import name_of
 
 ABDUCTIONS = ("stochastic", "deterministic")
 ASSIGNMENTS = ("randomised", "registry")
@@ -127,7 +128,7 @@ class Query:
         guidance = float(mechanism.description.get("guidance", 1.0))
         if guidance != 1.0:
             raise RefusalError(
-                f"mechanism {name!r} samples with guidance {guidance:g}, which biases every effect; set guidance to 1"
+                f"mechanism {name!r} samples with guidance {name_of(guidance)}, which biases every effect; set guidance to 1"
             )
         if self.expected and "expect" not in can:
             raise RefusalError(f"mechanism {name!r} has no expect; sample instead (leave `expected` out)")
@@ -147,7 +148,8 @@ class Query:
         for week in (*self.weeks, *(() if self.evidence_week is None else (self.evidence_week,))):
             if not max(first, 0.0) <= week <= last or week == 0:
                 raise RefusalError(
-                    f"week {week:g} is outside what {name!r} was trained on ({first:g} to {last:g}); choose a week inside"
+                    f"week {name_of(week)} is outside what {name!r} was trained on ({name_of(first)} to {name_of(last)}); "
+                    "choose a week inside"
                 )
 
     def refuse_unknown_columns(self, participants: pd.DataFrame) -> None:

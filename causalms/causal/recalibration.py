@@ -28,7 +28,7 @@ from causalms.causal.evidence import as_trial
 from causalms.causal.model import CausalModel
 from causalms.causal.sampling import Running
 from causalms.errors import ConvergenceError, InputError, UsageError
-from causalms.tables import MODEL_ERROR, net2_column
+from causalms.tables import MODEL_ERROR, name_of, net2_column
 
 if TYPE_CHECKING:
     import torch
@@ -274,7 +274,9 @@ def recalibrated(
         for arm, of_arm in seen.groupby("arm")
     ]
     if not own:
-        raise InputError(f"participants: nobody on a known arm was seen at week {week:g}; name a week with observed outcomes")
+        raise InputError(
+            f"participants: nobody on a known arm was seen at week {name_of(week)}; name a week with observed outcomes"
+        )
     table = recalibrate(pd.concat(own), people, int(week), members, seed).table(expected)
     queries = {i: {**r, "recalibration": {"members": members, "seed": seed}} for i, r in expected.attrs["queries"].items()}
     table.attrs = {**expected.attrs, "queries": queries}

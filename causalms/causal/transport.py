@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from causalms.errors import InputError, RefusalError
-from causalms.tables import fixed, percentage
+from causalms.tables import fixed, name_of, percentage
 
 #: Baseline columns that adjustment and overlap look at by default.
 BASELINE = ("age", "edss", "disease_duration", "relapses_prior_year", "gd_lesions", "t2_lesions", "t2_volume_ml")
@@ -130,7 +130,10 @@ def unmeasured_trial_effect(ratio: float, lower: float, upper: float, benchmark:
         strong = max(ratio, 1 / ratio)
         return Sensitivity(ratio, np.nan, strong, np.nan, _e_value(strong), np.nan, benchmark)
     if not 0 < lower <= ratio <= upper:
-        raise InputError(f"estimate {ratio:g} lies outside its interval {lower:g} to {upper:g}; give positive numbers in order")
+        raise InputError(
+            f"estimate {name_of(ratio)} lies outside its interval {name_of(lower)} to {name_of(upper)}; "
+            "give positive numbers in order"
+        )
     limit = 1.0 if lower <= 1 <= upper else (upper if upper < 1 else lower)
     strong, weak = max(ratio, 1 / ratio), max(limit, 1 / limit)
     return Sensitivity(ratio, limit, strong, weak, _e_value(strong), _e_value(weak), benchmark)
@@ -200,7 +203,7 @@ def refuse_without_support(
         if share < 0.5:
             raise RefusalError(
                 f"arm {arm!r}: only {percentage(share)} of the patients could have been given it by their covariates "
-                f"(P >= {least:g}); restrict the population to those like its patients"
+                f"(P >= {name_of(least)}); restrict the population to those like its patients"
             )
     return pd.DataFrame(rows)
 

@@ -14,7 +14,7 @@ from causalms.cli.inputs import read_draws, read_observed, text_options
 from causalms.cli.paths import InputPath, OutputFolder, OutputPath, Verb
 from causalms.errors import UsageError
 from causalms.files import whole_file, whole_folder
-from causalms.tables import fixed, percentage, write_table
+from causalms.tables import fixed, name_of, percent_in_full, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -153,7 +153,8 @@ class _Judgement:
         written: dict[Path, pd.DataFrame] = {}
         page = [
             heading(pairs.n, pairs.week, pairs.left_out),
-            f"{fitted_on.n} fitted on (share {how.fit_share:g} of every trial and arm, seed {how.seed}), {judged_on.n} judge",
+            f"{fitted_on.n} fitted on (share {name_of(how.fit_share)} of every trial and arm, seed {how.seed}), "
+            f"{judged_on.n} judge",
             "forecasts as they are",
             assessment.glance,
         ]
@@ -170,7 +171,7 @@ class _Judgement:
             known = set(fitted_on.frame["participant_id"].astype(str))
             written[conformal_to] = table.assign(fitted_on=table["participant_id"].astype(str).isin(known))
             coverage = _numbers(sets.judge(judged_on, how.level))
-            page += [f"conformal sets, at least {percentage(how.conformal_level)} in every arm", coverage]
+            page += [f"conformal sets, at least {percent_in_full(how.conformal_level)} in every arm", coverage]
         return assessment, [*page, *assessment.notes], written
 
     def _recalibrated(self, fit: Recalibration, week: float) -> pd.DataFrame:

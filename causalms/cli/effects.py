@@ -12,7 +12,7 @@ from causalms.cli.main import as_options
 from causalms.cli.paths import InputPath, OutputPath, Verb
 from causalms.effects import CHOICES, MEASURES, STRATEGIES
 from causalms.errors import InputError, UsageError
-from causalms.tables import fixed, p_value_text, significant
+from causalms.tables import fixed, p_value_text, percent_in_full, significant
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -212,7 +212,13 @@ def _lines(results: pd.DataFrame) -> str:
 
     measure = results["measure"].iloc[0]
     heads = [
-        [measure, "estimate", f"{100 * results['level'].iloc[0]:g}% CI", "se(log)" if measure.endswith("ratio") else "se", "p"]
+        [
+            measure,
+            "estimate",
+            f"{percent_in_full(results['level'].iloc[0])} CI",
+            "se(log)" if measure.endswith("ratio") else "se",
+            "p",
+        ]
     ]
     for row in results.to_dict("records"):
         limits = interval(row["lower"], row["upper"])

@@ -8,7 +8,7 @@ import click
 
 from causalms.cli.inputs import baseline_option
 from causalms.cli.paths import InputPath, OutputFolder, Verb
-from causalms.tables import fixed
+from causalms.tables import fixed, name_of
 
 
 @click.command(cls=Verb)
@@ -84,7 +84,7 @@ def command(
             if background is not None:
                 sizes = own.space.voxel_sizes_mm[:2]
                 figure = figures.risk_maps(
-                    background, found.risks, voxel_mm=(sizes[0], sizes[1]), title=f"{participant_id}, week {week:g}"
+                    background, found.risks, voxel_mm=(sizes[0], sizes[1]), title=f"{participant_id}, week {name_of(week)}"
                 )
                 figures.save_figure(figure, into / f"{participant_id}_risk.png", dpi=130)
             tables.append(found.table)
@@ -98,4 +98,4 @@ def command(
         ["participant_id", "arm", "expected_net2_lesions", "lower", "upper", "activity_probability", "expected_net2_volume_ml"]
     ]
     click.echo(shown.to_string(index=False, float_format=lambda value: fixed(value, 2)))
-    click.echo(f"90% prediction intervals of the count at week {week:g}; maps, tables and figures in {out}")
+    click.echo(f"90% prediction intervals of the count at week {name_of(week)}; maps, tables and figures in {out}")

@@ -10,7 +10,7 @@ import click
 import pandas as pd
 
 from causalms.errors import InputError
-from causalms.tables import read_table, validate
+from causalms.tables import names_of, read_table, validate
 
 #: Which session of a BIDS folder is baseline, for every verb that reads scans.
 baseline_option = click.option(
@@ -82,7 +82,7 @@ def of_trial(rows: pd.DataFrame, trial: str | None, source: str) -> pd.DataFrame
     """The rows of one trial, or all where none is named."""
     if trial is None:
         return rows
-    if "trial" not in rows or trial not in set(rows["trial"].astype(str)):
-        found = ", ".join(sorted(rows["trial"].astype(str).unique())) if "trial" in rows else "no column of trials"
+    if "trial" not in rows or trial not in set(names_of(rows["trial"])):
+        found = ", ".join(sorted(names_of(rows["trial"]).dropna().unique())) if "trial" in rows else "no column of trials"
         raise InputError(f"{source}: no trial {trial!r}; trials found: {found}")
-    return rows[rows["trial"].astype(str) == trial].reset_index(drop=True)
+    return rows[names_of(rows["trial"]) == trial].reset_index(drop=True)

@@ -13,7 +13,7 @@ import click
 from causalms.cli.inputs import baseline_option, read, text_options
 from causalms.cli.paths import InputPath, OutputPath, Verb
 from causalms.errors import CausalmsError, UsageError
-from causalms.tables import fixed
+from causalms.tables import fixed, name_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -344,7 +344,7 @@ def _print(table: pd.DataFrame, out: Path, beside: dict[str, Any]) -> None:
         click.echo(f"  {count} patients have no {inputs}; the model ran without it (see column missing_inputs)")
     means = table[table["query"] != "observed"].groupby(["arm", "visit_week"], sort=False)[outcome].mean()
     for arm, week, mean in means.reset_index().itertuples(index=False):
-        click.echo(f"  {arm:<28} week {week:g}: mean NET2 lesions {fixed(mean, 2)}")
+        click.echo(f"  {arm:<28} week {name_of(week)}: mean NET2 lesions {fixed(mean, 2)}")
     for row in beside.get(".results.csv", table.head(0)).to_dict("records"):
         if row.get("measure") == "mean ratio":
             together = "randomised together in" + row["estimand"].partition("; randomised together in")[2].partition(";")[0]

@@ -14,7 +14,7 @@ from causalms.cli.inputs import text_options
 from causalms.cli.main import as_options
 from causalms.cli.paths import InputPath, OutputPath, Verb
 from causalms.errors import UsageError
-from causalms.tables import fixed
+from causalms.tables import fixed, name_of
 
 if TYPE_CHECKING:
     from causalms.benefit import Policies
@@ -150,7 +150,7 @@ def _refuse_nothing_to_do(by: tuple[str, ...], benefit_out: Path | None, shrinka
     if caps and benefit_out is None:
         raise UsageError("--cap belongs to --benefit; name its file or leave the cap out")
     if beyond := [cap for cap in caps if not 0 <= cap <= 1]:
-        raise UsageError(f"--cap {beyond[0]:g} on the share treated; give a number from 0 to 1")
+        raise UsageError(f"--cap {name_of(beyond[0])} on the share treated; give a number from 0 to 1")
 
 
 def _read(table: Path, participants: Path | None, outcome: str | None, trial: str | None, week: float | None) -> _Inputs:

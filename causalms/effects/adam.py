@@ -11,7 +11,7 @@ import pandas as pd
 
 from causalms.errors import InputError, UsageError
 from causalms.files import whole_file
-from causalms.tables import read_table
+from causalms.tables import names_of, read_table
 
 #: ADSL variable -> column of the analysis table.
 ADSL_COLUMNS = {
@@ -132,9 +132,9 @@ def bds_table(
             raise UsageError(f"PARAMCD {code!r}: expected 1 to 8 letters and digits")
         part = pd.DataFrame(
             {
-                "STUDYID": table["trial"].astype(str),
-                "USUBJID": table["participant_id"].astype(str),
-                "TRTP": table["arm"].astype(str),
+                "STUDYID": names_of(table["trial"]),
+                "USUBJID": names_of(table["participant_id"]),
+                "TRTP": names_of(table["arm"]),
                 "PARAMCD": code,
                 "PARAM": name,
                 "AVISIT": visit,

@@ -10,7 +10,7 @@ import pandas as pd
 from causalms import tables
 from causalms.errors import InputError
 from causalms.stats import Array
-from causalms.tables import LARGEST_VALUES, mend_of_number, plain_numbers, refuse_words_among_numbers
+from causalms.tables import LARGEST_VALUES, mend_of_number, name_of, plain_numbers, refuse_words_among_numbers
 
 _IDENTIFIERS = ("participant_id", "USUBJID", "usubjid")
 _LARGEST, _LARGEST_COVARIATE = 1e12, 1e100
@@ -54,7 +54,7 @@ def numbers(values: pd.Series, rows: np.ndarray, name: str, source: str) -> Arra
     wrong = ~np.isfinite(array) | (np.abs(array) > _LARGEST)
     if wrong.any():
         at = int(np.flatnonzero(wrong)[0])
-        found = label(values.iloc[rows[at]])
+        found = name_of(values.iloc[rows[at]])
         raise InputError(
             f"{source}: column {name!r}, row {rows[at] + 1}: found {found!r}, expected a number < 1e12; {mend_of_number(found)}"
         )
@@ -67,7 +67,7 @@ def counts(values: Array, name: str, rows: np.ndarray, source: str) -> Array:
     if wrong.any():
         at = int(np.flatnonzero(wrong)[0])
         raise InputError(
-            f"{source}: column {name!r}, row {rows[at] + 1}: found {values[at]:g}, expected a count (0, 1, 2, ...); "
+            f"{source}: column {name!r}, row {rows[at] + 1}: found {name_of(values[at])}, expected a count (0, 1, 2, ...); "
             "correct it, or ask for a mean difference"
         )
     return values
@@ -80,7 +80,7 @@ def activity(values: Array, name: str, rows: np.ndarray, source: str) -> tuple[A
     if (values < 0).any():
         at = int(np.flatnonzero(values < 0)[0])
         raise InputError(
-            f"{source}: column {name!r}, row {rows[at] + 1}: found {values[at]:g}, expected 0, 1 or a count; correct it"
+            f"{source}: column {name!r}, row {rows[at] + 1}: found {name_of(values[at])}, expected 0, 1 or a count; correct it"
         )
     return (values > 0).astype(float), (f"{name} is read as any (> 0) against none (0)",)
 
@@ -93,18 +93,20 @@ def times_at_risk(values: Array, name: str, rows: np.ndarray, source: str) -> tu
     if (values <= 0).any():
         at = int(np.flatnonzero(values <= 0)[0])
         raise InputError(
-            f"{source}: column {name!r}, row {rows[at] + 1}: found an exposure of {values[at]:g}, expected time at risk above 0 "
-            "(not its logarithm); correct it or leave the patient out"
+            f"{source}: column {name!r}, row {rows[at] + 1}: found an exposure of {name_of(values[at])}, expected time at risk "
+            "above 0 (not its logarithm); correct it or leave the patient out"
         )
     middle = float(np.median(values))
     if (values < 1e-6 * middle).any():
         at = int(np.flatnonzero(values < 1e-6 * middle)[0])
         raise InputError(
-            f"{source}: column {name!r}, row {rows[at] + 1}: found an exposure of {values[at]:.12g}, a millionth of the median "
-            f"{middle:.12g}; correct it or leave the patient out"
+            f"{source}: column {name!r}, row {rows[at] + 1}: found an exposure of {name_of(values[at])}, a millionth of the "
+            f"median {name_of(middle)}; correct it or leave the patient out"
         )
     if middle > 30:
-        return values, (f"the median of {name} is {middle:.12g}: days? rates are per unit of it, the rate ratio does not change",)
+        return values, (
+            f"the median of {name} is {name_of(middle)}: days? rates are per unit of it, the rate ratio does not change",
+        )
     return values, ()
 
 
@@ -116,14 +118,9 @@ def refuse_values_outside_life(table: pd.DataFrame, source: str) -> None:
         if wrong.any():
             at = int(np.flatnonzero(wrong)[0])
             raise InputError(
-                f"{source}: column {name!r}, row {at + 1}: found {label(table[name].iloc[at])}, expected 0 to {largest:g}; "
-                "correct it"
+                f"{source}: column {name!r}, row {at + 1}: found {name_of(table[name].iloc[at])}, expected 0 to "
+                f"{name_of(largest)}; correct it"
             )
-
-
-def label(value: object) -> str:
-    """An arm's name as text, in full: 1.0 reads '1', 1000001.0 '1000001'."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
 
 
 @dataclass(frozen=True)

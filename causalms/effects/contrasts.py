@@ -9,6 +9,7 @@ import numpy as np
 
 from causalms.errors import RefusalError, UsageError
 from causalms.stats import Array, normal_cdf, normal_quantile
+from causalms.tables import name_of
 
 if TYPE_CHECKING:
     from causalms.effects.covariance import Covariance
@@ -81,7 +82,7 @@ def wald(
     1.959964
     """
     if not 0 < level < 1:
-        raise UsageError(f"`level`: found {level:g}, expected a number between 0 and 1 such as 0.95")
+        raise UsageError(f"`level`: found {name_of(level)}, expected a number between 0 and 1 such as 0.95")
     if not (np.isfinite(value) and np.isfinite(se)) or se < 0 or (se == 0 and not exact):
         raise RefusalError(
             "outcome: does not vary within the arms, so the contrast has no standard error; choose another outcome"

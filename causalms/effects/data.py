@@ -12,7 +12,16 @@ from causalms.effects import columns
 from causalms.effects.estimable import one_arm_strata, refuse_lone_clusters
 from causalms.errors import InputError, RefusalError, UsageError
 from causalms.stats import Array
-from causalms.tables import arm_order, patient_order, percentage, refuse_arm_and_outcome_by_name, refuse_copies, refuse_lookalikes
+from causalms.tables import (
+    arm_order,
+    name_of,
+    names_of,
+    patient_order,
+    percentage,
+    refuse_arm_and_outcome_by_name,
+    refuse_copies,
+    refuse_lookalikes,
+)
 
 _MANY_MISSING = 0.05
 TREATMENT_POLICY = "treatment policy (outcomes used as observed, whatever followed randomisation)"
@@ -217,7 +226,7 @@ def trial_data(
     built = pd.DataFrame(matrix, columns=list(names))
     expected, expected_names = _prognostic(used, rows, prognostic, adjustment.log_prognostic, source)
     if adjustment.trial:
-        trials, trial_names = _trial_columns(table["trial"].iloc[rows].astype(str))
+        trials, trial_names = _trial_columns(names_of(table["trial"].iloc[rows]))
         expected, expected_names = np.column_stack([expected, trials]), expected_names + trial_names
     indicators = np.eye(len(arms))[codes]
     matrix, names, dropped = columns.independent_columns(indicators, np.column_stack([matrix, expected]), names + expected_names)
@@ -237,8 +246,8 @@ def trial_data(
         has_exposure=exposure is not None,
         strata=None if strata is None else _codes(used[strata].iloc[rows], by_patient),
         cluster=None if cluster is None else _codes(used[cluster].iloc[rows], by_patient),
-        trial=table["trial"].iloc[rows].astype(str).to_numpy() if "trial" in table and arm != "trial" else None,
-        factors=tuple((name, values.iloc[rows].astype(str).to_numpy()) for name, values in formula.factors),
+        trial=names_of(table["trial"].iloc[rows]).to_numpy() if "trial" in table and arm != "trial" else None,
+        factors=tuple((name, names_of(values.iloc[rows]).to_numpy()) for name, values in formula.factors),
         notes=notes + dropped,
     )
     _refuse_copies(formula, built, used[list(dict.fromkeys(prognostic))].iloc[rows], data)
@@ -266,7 +275,7 @@ def _refuse_copies(formula: columns.Covariates, built: pd.DataFrame, prognostic:
 def _arms(values: pd.Series, reference: str, name: str, source: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """Integer codes and arm names, the reference first, the others as first met."""
     refuse_lookalikes(values.unique(), "arms", source)
-    labels = [columns.label(value) for value in values.unique()]
+    labels = [name_of(value) for value in values.unique()]
     found = list(dict.fromkeys(labels))
     if str(reference) not in found:
         raise InputError(f"{source}: column {name!r} has no arm {reference!r}; its arms are {', '.join(found[:12])}")
@@ -316,7 +325,7 @@ def _left_out(used: pd.DataFrame, complete: np.ndarray) -> tuple[str, ...]:
 def _missing_by_arm(values: pd.Series, arms: pd.Series, name: str) -> tuple[str, ...]:
     """Warn where more than one outcome in twenty is missing in an arm: complete cases then carry an assumption."""
     known = arms.notna()
-    shares = values[known].isna().groupby(arms[known].map(columns.label)).mean()
+    shares = values[known].isna().groupby(names_of(arms[known])).mean()
     if not (shares > _MANY_MISSING).any():
         return ()
     each = ", ".join(f"{percentage(share)} of {arm}" for arm, share in shares.items())
@@ -336,6 +345,7 @@ def _prognostic(
         if as_log and (matrix[:, index] <= 0).any():
             at = int(np.flatnonzero(matrix[:, index] <= 0)[0])
             raise InputError(
-                f"{source}: column {name!r}, row {rows[at] + 1}: found {matrix[at, index]:g}, expected a count above 0; mend it"
+                f"{source}: column {name!r}, row {rows[at] + 1}: found {name_of(matrix[at, index])}, expected a count "
+                "above 0; mend it"
             )
     return (np.log(matrix), tuple(f"log({name})" for name in names)) if as_log else (matrix, tuple(names))

@@ -13,6 +13,7 @@ from causalms.effects.tests import TESTS
 from causalms.effects.variance import MODEL_BASED, OF_COEFFICIENTS, VARIANCES
 from causalms.errors import UsageError
 from causalms.stats import FAMILIES, LOG_LINK, Family
+from causalms.tables import name_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -159,7 +160,7 @@ def checked_settings(measure: str, exposure: str | None, adjust: str | None, des
     _known("variance", variance)
     _known("test", test)
     if not 0 < level < 1:
-        raise UsageError(f"`level`: found {level:g}, expected a number between 0 and 1 such as 0.95")
+        raise UsageError(f"`level`: found {name_of(level)}, expected a number between 0 and 1 such as 0.95")
     if estimator == "negbin" and family != "negbin":
         raise UsageError(
             f"`estimator=negbin` is the negative-binomial coefficient; for the {family} one use `estimator=conditional`"

@@ -11,7 +11,7 @@ import pandas as pd
 from causalms.effects.estimands import Measure, measure_named
 from causalms.errors import InputError, RefusalError
 from causalms.stats import Array
-from causalms.tables import DRAWS_KEYS, WEEKS_PER_YEAR, arm_order, first_model_errors, one_week
+from causalms.tables import DRAWS_KEYS, WEEKS_PER_YEAR, arm_order, first_model_errors, name_of, one_week
 
 RUNG = {"interventional": 2, "counterfactual": 3}
 _EXPECTED = {
@@ -142,7 +142,7 @@ def _complete(
 ) -> SimulatedOutcomes:
     arms_found = list(arm_order(part["arm"].unique()))
     if reference not in arms_found:
-        raise InputError(f"{source}: no draws under arm {reference!r} at week {week:g}; arms are {', '.join(arms_found)}")
+        raise InputError(f"{source}: no draws under arm {reference!r} at week {name_of(week)}; arms are {', '.join(arms_found)}")
     if len(arms_found) < 2:
         raise RefusalError(f"{source}: draws under one arm only ({reference}); query at least two arms")
     arms = arm_order(arms_found, reference)
@@ -168,7 +168,7 @@ def _complete(
         at = [int(index) for index in np.unravel_index(first_wrong, shape)]
         what = "no row" if filled[first_wrong] == 0 else "more than one row"
         raise InputError(
-            f"{source}: {what} for patient {patients[at[0]][1]!r} under arm {arms[at[1]]!r}, draw {at[3]}, week {week:g}; "
+            f"{source}: {what} for patient {patients[at[0]][1]!r} under arm {arms[at[1]]!r}, draw {at[3]}, week {name_of(week)}; "
             "give every patient the same arms and draws once"
         )
     cube = np.empty(len(filled))
@@ -222,7 +222,7 @@ def _scaled(values: Array, measure: Measure, week: float, sampled: bool, source:
     """Lesions a year for rates, activity for risks, the outcome itself for means."""
     if measure.kind == "rate":
         if week <= 0:
-            raise InputError(f"{source}: visit_week {week:g} gives no time at risk; rates need a week above 0")
+            raise InputError(f"{source}: visit_week {name_of(week)} gives no time at risk; rates need a week above 0")
         return values * (WEEKS_PER_YEAR / week)
     return (values > 0).astype(float) if measure.kind == "risk" and sampled else values
 

@@ -25,6 +25,8 @@ from causalms.tables import (
     arm_order,
     as_frame,
     contrast_population,
+    name_of,
+    names_of,
     one_week,
     percentage,
     refuse_arm_and_outcome_by_name,
@@ -167,7 +169,7 @@ class _Weighted:
 def _weighted_patients(analysis: _Analysis, kind: str, missing_given: str) -> _Weighted:
     table, outcome, exposure, source = analysis.table, analysis.outcome, analysis.exposure, analysis.design.source
     given = columns.column(table, analysis.arm, source)
-    labels = given.map(columns.label).where(given.notna(), None)
+    labels = names_of(given)
     needed = [outcome, *([exposure] if exposure else [])]
     observed = table[[columns.column(table, name, source).name for name in needed]].notna().all(axis=1).to_numpy()
     rows = np.flatnonzero(observed)
@@ -183,7 +185,7 @@ def _weighted_patients(analysis: _Analysis, kind: str, missing_given: str) -> _W
     if not covariates.complete.all():
         row = int(np.flatnonzero(~covariates.complete)[0]) + 1
         raise InputError(f"{source}: row {row} lacks a covariate of {missing_given!r}; weights need it for every patient")
-    trial = table["trial"].astype(str) if "trial" in table else pd.Series("", index=table.index)
+    trial = names_of(table["trial"]).fillna("") if "trial" in table else pd.Series("", index=table.index)
     return _Weighted(labels, trial, observed, y, time, covariates.matrix(np.arange(len(table)))[0], source)
 
 
@@ -328,11 +330,13 @@ def _imputed_outcomes(
     week = one_week(draws, missing.week, "draws")
     own = draws[(draws["arm"].astype(str) == draws["arm_randomised"].astype(str)) & (draws["visit_week"] == week)]
     wide = own.pivot_table(index=own["participant_id"].astype(str), columns="draw", values=missing.draw_column, aggfunc="first")
-    wanted = columns.column(table, "participant_id", source).astype(str).iloc[lacking]
+    wanted = names_of(columns.column(table, "participant_id", source)).iloc[lacking]
     imputed = wide.reindex(wanted)
     if imputed.empty or imputed.isna().any(axis=None):
         without = wanted.iloc[0] if imputed.empty else wanted[imputed.isna().any(axis=1).to_numpy()].iloc[0]
-        raise InputError(f"draws: patient {without!r} lacks a draw under the own arm at week {week:g}; query that arm and week")
+        raise InputError(
+            f"draws: patient {without!r} lacks a draw under the own arm at week {name_of(week)}; query that arm and week"
+        )
     return imputed, week
 
 

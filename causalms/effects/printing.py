@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from causalms.tables import p_value_text, significant
+from causalms.tables import p_value_text, percent_in_full, significant
 
 if TYPE_CHECKING:
     from causalms.effects.observed import Analysis
@@ -44,7 +44,7 @@ def html_page(results: pd.DataFrame, text: str) -> str:
 
 def arm_lines(analysis: Analysis) -> list[str]:
     """Patients, events, exposure and estimated rate of each arm."""
-    level = f"{100 * analysis.settings.level:g}% CI"
+    level = f"{percent_in_full(analysis.settings.level)} CI"
     total = "total" if analysis.settings.measure.kind == "mean" else "events"
     rows = [["arm", "n", total, "exposure", _HEADS[analysis.settings.measure.kind], level]]
     for row in analysis.arms.to_dict("records"):
@@ -59,7 +59,7 @@ def arm_lines(analysis: Analysis) -> list[str]:
 def contrast_lines(analysis: Analysis) -> list[str]:
     """Each contrast with its interval and p-value."""
     measure = analysis.settings.measure
-    level = f"{100 * analysis.settings.level:g}% CI"
+    level = f"{percent_in_full(analysis.settings.level)} CI"
     rows = [[measure.name, "estimate", level, "se(log)" if measure.is_ratio else "se", "p"]]
     for index in analysis.reported:
         contrast = analysis.contrasts[index - 1]
@@ -90,7 +90,7 @@ def simulated_page(results: pd.DataFrame) -> str:
     """Simulated effects with their three errors apart, as the command line prints them."""
     ratio = results["measure"].iloc[0].endswith("ratio")
     narrow = results["variance"].str.contains("given the model", regex=False).any()
-    level = f"{100 * results['level'].iloc[0]:g}% CI{' given the model' if narrow else ''}"
+    level = f"{percent_in_full(results['level'].iloc[0])} CI{' given the model' if narrow else ''}"
     rows = [["simulated effect", results["measure"].iloc[0], level, "p", "patients", "generator", "Monte Carlo", "rung"]]
     for row in results.to_dict("records"):
         errors = [number(row[name]) for name in ("se_patient", "se_generator", "se_monte_carlo")]

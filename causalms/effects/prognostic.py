@@ -13,7 +13,7 @@ from causalms.effects.observed import Analysis, analyse_data
 from causalms.effects.variance import means_covariance
 from causalms.errors import InputError, RefusalError, UsageError, named_arguments
 from causalms.stats import normal_cdf, normal_quantile
-from causalms.tables import fixed, patient_order
+from causalms.tables import fixed, name_of, patient_order
 
 
 @dataclass(frozen=True)
@@ -150,9 +150,9 @@ def log_ratio_variance(rate: float, ratio: float, dispersion: float, exposure_ye
     """
     for name, value in (("rate", rate), ("ratio", ratio), ("exposure_years", exposure_years), ("allocation", allocation)):
         if not value > 0:
-            raise UsageError(f"{name}: found {value:g}, expected a number above 0")
+            raise UsageError(f"{name}: found {name_of(value)}, expected a number above 0")
     if dispersion < 0:
-        raise UsageError(f"dispersion: found {dispersion:g}, expected at least 0")
+        raise UsageError(f"dispersion: found {name_of(dispersion)}, expected at least 0")
     poisson = (1 / rate + 1 / (allocation * rate * ratio)) / exposure_years
     return poisson + dispersion * (1 + allocation) / allocation
 
@@ -199,7 +199,7 @@ def sample_size(
         raise RefusalError("ratio: a rate ratio of 1 cannot be detected with any number of patients; name a smaller effect")
     _fractions(power=power, level=level)
     if not 0 < variance_ratio <= 1:
-        raise UsageError(f"variance_ratio: found {variance_ratio:g}, expected a number above 0 and up to 1")
+        raise UsageError(f"variance_ratio: found {name_of(variance_ratio)}, expected a number above 0 and up to 1")
     z = normal_quantile((1 + level) / 2) + normal_quantile(power)
     size = z**2 * log_ratio_variance(rate, ratio, dispersion, exposure_years, allocation) / np.log(ratio) ** 2 * variance_ratio
     return int(np.ceil(size)), int(np.ceil(size * allocation))
@@ -232,4 +232,4 @@ def prospective_power(
 def _fractions(**values: float) -> None:
     for name, value in values.items():
         if not 0 < value < 1:
-            raise UsageError(f"{name}: found {value:g}, expected a number between 0 and 1")
+            raise UsageError(f"{name}: found {name_of(value)}, expected a number between 0 and 1")

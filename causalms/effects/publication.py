@@ -14,7 +14,7 @@ from causalms.effects.observed import Analysis
 from causalms.effects.printing import interval, number
 from causalms.errors import UsageError, optional_packages
 from causalms.files import whole_file, without_times
-from causalms.tables import p_value_text, write_table
+from causalms.tables import p_value_text, percent_in_full, write_table
 
 SUFFIXES = (".html", ".tex", ".csv", ".docx")
 _LATEX = {
@@ -54,7 +54,7 @@ def publication_table(analysis: Analysis, p_adjusted: Sequence[float] | None = N
             tables.append(publication_table(part, share).assign(population=part.estimands[0].population))
             start += len(part.reported)
         return pd.concat(tables, ignore_index=True)
-    measure, level = analysis.settings.measure, f"{100 * analysis.settings.level:g}% CI"
+    measure, level = analysis.settings.measure, f"{percent_in_full(analysis.settings.level)} CI"
     total = "total" if measure.kind == "mean" else "events"
     rows = []
     crude = analysis.arms.to_dict("records")

@@ -18,7 +18,7 @@ from causalms.effects.draws import RUNG, SimulatedOutcomes, default_outcome, is_
 from causalms.effects.estimands import Estimand, Measure, measure_named
 from causalms.errors import InputError, RefusalError, UsageError, named_arguments
 from causalms.stats import Array
-from causalms.tables import ResultRow, as_frame, results_table
+from causalms.tables import ResultRow, as_frame, name_of, names_of, results_table
 
 __all__ = ["Errors", "analyse_draws", "contrast_errors", "given_model", "is_draws_table"]
 
@@ -203,7 +203,7 @@ def analyse_draws(
             who = _population(part, population, arm) if weights is None or not weights.name else str(weights.name)
             rows.append(
                 ResultRow(
-                    analysis=f"simulated {outcome}, week {part.week:g}",
+                    analysis=f"simulated {outcome}, week {name_of(part.week)}",
                     population=who,
                     subgroup="all",
                     arm=part.arms[arm],
@@ -277,7 +277,7 @@ def given_model(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def _weights(part: SimulatedOutcomes, weights: pd.Series, source: str) -> Array:
-    lookup = pd.Series(weights.to_numpy(dtype=float), index=weights.index.astype(str))
+    lookup = pd.Series(weights.to_numpy(dtype=float), index=names_of(weights.index.to_series()))
     found = lookup.reindex(part.patients["participant_id"]).to_numpy()
     if np.isnan(found).any():
         missing = part.patients["participant_id"][np.isnan(found)].iloc[0]
@@ -295,9 +295,9 @@ def _population(part: SimulatedOutcomes, population: str, arm: int) -> str:
 
 def _estimand(part: SimulatedOutcomes, arm: int, measure: Measure, outcome: str, who: str) -> Estimand:
     variable = {
-        "rate": f"{outcome} a year, from baseline to week {part.week:g}",
-        "risk": f"any {outcome} from baseline to week {part.week:g}",
-        "mean": f"{outcome} from baseline to week {part.week:g}",
+        "rate": f"{outcome} a year, from baseline to week {name_of(part.week)}",
+        "risk": f"any {outcome} from baseline to week {name_of(part.week)}",
+        "mean": f"{outcome} from baseline to week {name_of(part.week)}",
     }[measure.kind]
     given = ", given each patient's observed outcome" if part.query == "counterfactual" else ""
     treatment = f"every patient under {part.arms[arm]} against the same patients under {part.arms[0]}{given}"

@@ -14,7 +14,7 @@ from causalms.effects.estimands import measure_named
 from causalms.effects.simulated import Errors, contrast_errors, simulated_interval
 from causalms.errors import InputError, RefusalError
 from causalms.stats import Array, entropy_balance
-from causalms.tables import one_week
+from causalms.tables import names_of, one_week
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def transport_weights(participants: pd.DataFrame, target: pd.DataFrame, formula:
             "difference_after": (after - t.mean(axis=0)) / scale,
         }
     )
-    series = pd.Series(weights * len(weights) / weights.sum(), index=participants["participant_id"].astype(str))
+    series = pd.Series(weights * len(weights) / weights.sum(), index=names_of(participants["participant_id"]))
     spread = np.atleast_2d(np.cov(t / scale, rowvar=False)) / len(t) if len(t) > 1 else np.zeros((len(names), len(names)))
     return Transport(series, balance, centred, spread)
 

@@ -18,6 +18,7 @@ import pandas as pd
 
 from causalms.errors import InputError
 from causalms.generator.noise import frailty_from_normal, stream
+from causalms.tables import name_of
 
 _KEYS = ["participant_id", "arm", "visit_week"]
 
@@ -140,7 +141,8 @@ def controlled_means(draws: pd.DataFrame, expected: pd.DataFrame, seed: int) -> 
         key = tuple(found_key)
         if key not in laws:
             raise InputError(
-                f"expected: no row for participant {key[0]}, arm {key[1]}, week {key[2]:g}; ask the same query with expected=True"
+                f"expected: no row for participant {key[0]}, arm {key[1]}, week {name_of(key[2])}; "
+                "ask the same query with expected=True"
             )
         law = laws[key]
         mean, size = float(law["expected_net2_lesions"]), 1 / float(law["dispersion"])

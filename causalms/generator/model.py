@@ -23,7 +23,7 @@ from causalms.generator.noise import DiffusionNoise
 from causalms.generator.sampling import one_thread
 from causalms.lesions import LesionRule
 from causalms.stats import ErrorModel
-from causalms.tables import ModelError
+from causalms.tables import ModelError, name_of
 from causalms.trials import Space, Trial, mni_space
 
 
@@ -82,7 +82,10 @@ def supported_week(week: float, trained: tuple[float, float]) -> float:
         If it does not.
     """
     if not trained[0] <= week <= trained[1]:
-        raise RefusalError(f"week {week:g} is outside the trained range {trained[0]:g}-{trained[1]:g}; ask for a week inside it")
+        raise RefusalError(
+            f"week {name_of(week)} is outside the trained range {name_of(trained[0])}-{name_of(trained[1])}; "
+            "ask for a week inside it"
+        )
     return float(week)
 
 

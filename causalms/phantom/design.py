@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from causalms.errors import InputError, UsageError, near_name
+from causalms.tables import name_of
 from causalms.yaml_files import parse_yaml, read_yaml
 
 #: What a rate, an effect or an assignment may depend on, each centred so that 0 is a typical trial patient.
@@ -227,7 +228,8 @@ class Design(_Part):
         shortest = self.follow_up.shortest_planned_weeks
         if shortest is not None and not self.weeks[0] <= shortest <= self.weeks[-1]:
             raise ValueError(
-                f"follow_up.shortest_planned_weeks is {shortest:g}; choose from {self.weeks[0]} to {self.weeks[-1]}, the visits"
+                f"follow_up.shortest_planned_weeks is {name_of(shortest)}; "
+                f"choose from {self.weeks[0]} to {self.weeks[-1]}, the visits"
             )
         return self
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from causalms.errors import InputError, near_name
 from causalms.report.formats import each_row, number
+from causalms.tables import name_of
 from causalms.yaml_files import read_yaml
 
 Grade = Literal["low", "medium", "high"]
@@ -56,7 +57,7 @@ class Criterion(_Strict):
         if self.at_least is None and self.at_most is None:
             raise ValueError("needs at_least or at_most (or both)")
         if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
-            raise ValueError(f"at_least ({self.at_least:g}) lies above at_most ({self.at_most:g})")
+            raise ValueError(f"at_least ({name_of(self.at_least)}) lies above at_most ({name_of(self.at_most)})")
         return self
 
     @property

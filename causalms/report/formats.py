@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from causalms.tables import fixed, p_value_text
+from causalms.tables import fixed, p_value_text, percent_in_full
 
 #: Written where a number is absent, so that an empty cell is never read as zero.
 ABSENT = "–"
@@ -84,7 +84,7 @@ def percent(level: object) -> str:
     """
     if level is None or pd.isna(level):  # type: ignore[call-overload]
         return ""
-    return f"{100 * float(level):g}%"  # type: ignore[arg-type]
+    return percent_in_full(float(level))  # type: ignore[arg-type]
 
 
 def text(value: object, absent: str = "") -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 from causalms.effects import Analysis, analyse, grouped_arguments
 from causalms.errors import CausalmsError, ConvergenceError, RefusalError, named_arguments
 from causalms.subgroups.table import Forest, assemble
-from causalms.tables import as_frame
+from causalms.tables import as_frame, names_of
 
 #: Standard errors of small subgroups: leave-one-out influence function with t.
 VARIANCE = "leave-one-out-t"
@@ -115,7 +115,7 @@ def forest(
     chosen |= {"outcome": outcome, "reference": reference, "arm": arm, "measure": measure, "level": level, "source": source}
 
     def effects_of(part: pd.DataFrame) -> pd.DataFrame:
-        if len(part) < len(people) and arm in part and reference not in set(part[arm].dropna().astype(str)):
+        if len(part) < len(people) and arm in part and reference not in set(names_of(part[arm])):
             raise RefusalError(f"no patient of {reference} in this group")
         try:
             return _rows(analyse(part, **grouped_arguments(chosen)))
@@ -152,10 +152,10 @@ def _refuse_ratios_of_zero(part: Analysis) -> None:
 
 def _arm_by_arm(part: pd.DataFrame, arm: str, reference: str, chosen: dict[str, Any]) -> pd.DataFrame:
     """A group of several trials in which one contrast cannot be estimated: the others, and the reasons of those left out."""
-    names = part[arm].astype(object).where(part[arm].notna(), "").map(str)
+    names = names_of(part[arm])
     tables: list[pd.DataFrame] = []
     refusals: dict[str, CausalmsError] = {}
-    for other in sorted(set(names) - {"", reference}):
+    for other in sorted(set(names.dropna()) - {reference}):
         try:
             both = part[names.isin([other, reference]).to_numpy()].reset_index(drop=True)
             tables.append(_rows(analyse(both, **grouped_arguments(chosen))))

@@ -22,6 +22,8 @@ from causalms.tables import (
     contrast_population,
     fixed,
     grouping,
+    name_of,
+    names_of,
     patient_order,
     results_table,
 )
@@ -57,7 +59,7 @@ class ShrinkageModel:
         if self.prior not in PRIORS:
             raise UsageError(f"`prior`: found {self.prior!r}, expected {' or '.join(PRIORS)}")
         if not self.scale > 0:
-            raise UsageError(f"`scale`: found {self.scale:g}, expected a number above 0 such as 0.35")
+            raise UsageError(f"`scale`: found {name_of(self.scale)}, expected a number above 0 such as 0.35")
 
 
 @dataclass(frozen=True, repr=False)
@@ -158,8 +160,8 @@ def shrink(
     factors = [grouping(people, name) for name in by]
     complete = np.all([factor.labels != "" for factor in factors], axis=0)
     complete &= people[[name for name in (outcome, arm, exposure) if name]].notna().all(axis=1).to_numpy()
-    others = [name for name in sorted(people.loc[complete, arm].astype(str).unique()) if name != reference]
-    if reference not in set(people.loc[complete, arm].astype(str)) or not others:
+    others = [name for name in sorted(names_of(people.loc[complete, arm]).dropna().unique()) if name != reference]
+    if reference not in set(names_of(people.loc[complete, arm])) or not others:
         raise RefusalError(
             f"column {arm!r}: needs {reference!r} and another arm among the {int(complete.sum())} complete patients"
         )
@@ -185,7 +187,7 @@ def _compared(
 ) -> tuple[NDArray[np.bool_], ContrastPopulation]:
     """Complete patients of the two arms of a contrast, and its population."""
     population = contrast_population(people[complete], other, reference, arm_column=arm)
-    rows = complete & people[arm].astype(str).isin([reference, other]).to_numpy()
+    rows = complete & names_of(people[arm]).isin([reference, other]).to_numpy()
     rows[complete] &= population.included
     return rows, population
 
@@ -209,7 +211,7 @@ class _Part:
 
     @classmethod
     def of(cls, part: pd.DataFrame, factors: list[Grouping], outcome: str, arm: str, other: str, exposure: str | None) -> _Part:
-        treated = (part[arm].astype(str) == other).to_numpy(float)
+        treated = (names_of(part[arm]) == other).to_numpy(float)
         events = part[outcome].to_numpy(float)
         time = part[exposure].to_numpy(float) if exposure else np.ones(len(part))
         for factor in factors:

@@ -16,6 +16,7 @@ from causalms.tables.groups import Grouping, grouping
 from causalms.tables.io import as_frame, read_table, write_table
 from causalms.tables.keys import WEEKS_PER_YEAR, arm_order, one_week, participant_key, patient_order
 from causalms.tables.model_error import MODEL_ERROR, ModelError, first_model_errors
+from causalms.tables.names import name_of, names_of, percent_in_full
 from causalms.tables.population import ContrastPopulation, contrast_population
 from causalms.tables.results import RESULTS_COLUMNS, ResultRow, is_ratio, results_table
 from causalms.tables.rounding import fixed, p_value_text, percentage, significant
@@ -61,12 +62,15 @@ __all__ = [
     "is_ratio",
     "mark_formulas",
     "mend_of_number",
+    "name_of",
     "named_in_full",
+    "names_of",
     "net2_column",
     "one_week",
     "p_value_text",
     "participant_key",
     "patient_order",
+    "percent_in_full",
     "percentage",
     "plain_numbers",
     "read_table",

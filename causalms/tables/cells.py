@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -168,20 +169,23 @@ def mend_of_number(value: object) -> str:
     return "correct it, or name it in `na`"
 
 
-def number_in_full(value: float) -> str:
+def number_in_full(value: float | np.floating[Any] | np.integer[Any]) -> str:
     """A number as text, in full: two values never share a name.
 
     Examples
     --------
-    >>> number_in_full(1000001.0), number_in_full(0.1234561), number_in_full(2.5)
-    ('1000001', '0.1234561', '2.5')
+    >>> number_in_full(1000001.0), number_in_full(0.1234561), number_in_full(2.5), number_in_full(12345678901234567)
+    ('1000001', '0.1234561', '2.5', '12345678901234567')
     """
-    return np.format_float_positional(float(value), trim="-") if 1e-4 <= abs(value) < 1e16 or value == 0 else repr(float(value))
+    if isinstance(value, int | np.integer):
+        return str(int(value))
+    plain = 1e-4 <= abs(value) < 1e16 or value == 0
+    return np.format_float_positional(value, trim="-") if plain else repr(float(value))
 
 
 def shown(value: object) -> str:
     """A cell as a message shows it: numbers in full, words in quotes."""
-    return number_in_full(float(value)) if isinstance(value, int | float | np.number) else repr(value)
+    return number_in_full(value) if isinstance(value, int | float | np.number) else repr(value)
 
 
 def refuse_lookalikes(names: Iterable[object], what: str, source: str) -> None:

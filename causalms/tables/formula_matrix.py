@@ -14,6 +14,7 @@ import pandas as pd
 from causalms.errors import InputError, UsageError
 from causalms.tables.formula_values import FormulaValues, Learned, options_of, shown
 from causalms.tables.grammar import Call, Column, Literal, Node, Operation
+from causalms.tables.names import name_of
 
 _ALIAS = re.compile(r"factor_\d+_")
 _OF_LIBRARY = ("bs", "cr", "cs", "poly")  # spline and polynomial bases
@@ -69,7 +70,7 @@ class _PlainTerm:
 
     @property
     def names(self) -> list[str]:
-        return [self.column] if self.levels is None else [f"C({self.column})[T.{level}]" for level in self.levels[1:]]
+        return [self.column] if self.levels is None else [f"C({self.column})[T.{name_of(level)}]" for level in self.levels[1:]]
 
     def block(self, table: pd.DataFrame) -> np.ndarray:
         values = table[self.column]
@@ -100,7 +101,7 @@ def _plain_terms(node: Node, table: pd.DataFrame) -> tuple[_PlainTerm, ...] | No
             return (_PlainTerm(name, None),)
         case Call("C", (Column(name),), ()):
             values = table[name]
-            if values.dtype.kind == "i" or (values.dtype.kind == "O" and all(isinstance(value, str) for value in values)):
+            if values.dtype.kind in "if" or (values.dtype.kind == "O" and all(isinstance(value, str) for value in values)):
                 return (_PlainTerm(name, tuple(sorted(values.unique()))),)
     return None
 
@@ -127,6 +128,7 @@ class _Factors:
         self.aliases: dict[Node, str] = {}
         self.literals: dict[str, Any] = {}
         self.levels: dict[str, tuple[Any, ...]] = {}
+        self.in_levels: set[str] = set()
         self.learned: Learned = {}
         self._no_table = FormulaValues(pd.DataFrame(), text, argument, {})
 
@@ -145,6 +147,7 @@ class _Factors:
                 return f"{self.written(left)} {sign} {self.written(right)}"
             case Call(function, (inner, *_)) if function == "C" or function in _OF_LIBRARY:
                 alias, options = self._alias(inner), options_of(node, self._no_table.of)
+                self.in_levels |= {alias} if function == "C" else set()
                 if options.get("levels"):
                     self.levels[alias] = tuple(options["levels"])
                 return f"{function}({alias}{self._options(node)})"
@@ -173,7 +176,7 @@ class _Factors:
                 self.levels.setdefault(alias, tuple(column.unique()))
             if alias in self.levels:
                 refuse_new_levels(column, self.levels[alias], shown(node))
-            out[alias] = column
+            out[alias] = _whole(column) if alias in self.in_levels else column
         return pd.DataFrame(out, index=table.index)
 
     def _values(self, node: Node, table: pd.DataFrame, values: FormulaValues) -> pd.Series:
@@ -201,6 +204,13 @@ class _Factors:
         names = {alias: shown(node) for node, alias in self.aliases.items()}
         text = re.sub(r"literal_\d+_", lambda match: _literal_text(self.literals.get(match[0])), text)
         return _ALIAS.sub(lambda match: names.get(match[0], match[0]), text)
+
+
+def _whole(values: pd.Series) -> pd.Series:
+    """Whole numbers as integers, so that level 2.0, a float for a missing cell elsewhere, is called 2."""
+    if values.dtype.kind != "f" or not ((values % 1 == 0) & (values.abs() < 2**53)).all():
+        return values
+    return values.astype(np.int64)
 
 
 def _literal_text(value: Any) -> str:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from causalms.errors import UsageError
 from causalms.tables.cells import number_in_full, refuse_lookalikes
 from causalms.tables.conditions import rows_where
+from causalms.tables.names import name_of
 
 _COMPARISON = re.compile(r"^\s*(`[^`]+`|[\w.]+)\s*(>=|<=|==|!=|>|<)\s*([^&|<>=!]+?)\s*$")
 _QUOTED = re.compile(r"`[^`]+`")
@@ -87,7 +88,7 @@ def _by_column(values: pd.Series, name: str) -> Grouping:
     refuse_lookalikes(present.unique(), f"values of {name}", "table")
     numeric = pd.api.types.is_numeric_dtype(values)
     kinds = sorted(present.unique()) if numeric else sorted(present.unique(), key=str)
-    shown = {kind: f"{name} = {number_in_full(kind)}" if numeric else f"{name} = {kind}" for kind in kinds}
+    shown = {kind: f"{name} = {name_of(kind)}" for kind in kinds}
     labels = np.array([shown.get(value, "") if pd.notna(value) else "" for value in values], dtype=object)
     return Grouping(name, labels, tuple(shown.values()))
 

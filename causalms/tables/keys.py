@@ -9,6 +9,7 @@ import pandas as pd
 
 from causalms.errors import UsageError
 from causalms.tables.cells import refuse_lookalikes
+from causalms.tables.names import name_of, names_of
 
 #: Mean length of a year in weeks: 365.2425 / 7.
 WEEKS_PER_YEAR = 52.1775
@@ -23,7 +24,7 @@ def participant_key(identifiers: pd.Series) -> pd.Series:
     >>> participant_key(pd.Series(["sub-007", "7"])).tolist()
     ['7', '7']
     """
-    return identifiers.astype(str).str.removeprefix("sub-").str.replace(r"^0+(?=\d+$)", "", regex=True)
+    return names_of(identifiers).astype(str).str.removeprefix("sub-").str.replace(r"^0+(?=\d+$)", "", regex=True)
 
 
 def patient_order(table: pd.DataFrame) -> np.ndarray:
@@ -69,13 +70,13 @@ def one_week(table: pd.DataFrame, week: float | None = None, source: str = "tabl
     48.0
     """
     weeks = sorted(float(found) for found in table["visit_week"].dropna().unique())
-    listed = ", ".join(f"{found:.12g}" for found in weeks)
+    listed = ", ".join(map(name_of, weeks))
     if week is None:
         if len(weeks) != 1:
             raise UsageError(f"{source}: weeks {listed}; choose one with `week`" if weeks else f"{source}: holds no visit week")
         return weeks[0]
     if not np.any(np.equal(weeks, float(week))):
-        raise UsageError(f"{source}: no rows of week {week:.12g}; its weeks are {listed}")
+        raise UsageError(f"{source}: no rows of week {name_of(week)}; its weeks are {listed}")
     return float(week)
 
 
@@ -99,6 +100,6 @@ def arm_order(arms: Iterable[object], reference: str | None = None) -> tuple[str
     InputError
         If two names differ only in case, blanks or invisible characters.
     """
-    found = tuple(dict.fromkeys(str(arm) for arm in arms if not pd.isna(arm)))  # type: ignore[call-overload]
+    found = tuple(dict.fromkeys(name_of(arm) for arm in arms if not pd.isna(arm)))  # type: ignore[call-overload]
     refuse_lookalikes(found, "arms", "table")
-    return found if reference not in found else (str(reference), *(arm for arm in found if arm != reference))
+    return found if reference not in found else (name_of(reference), *(arm for arm in found if arm != reference))

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from causalms.errors import RefusalError
+from causalms.tables.names import names_of
 
 
 @dataclass(frozen=True)
@@ -115,16 +116,15 @@ def contrast_population(
     >>> contrast_population(people, "other", "placebo").randomised
     False
     """
-    given = table[arm_column].astype(object).where(table[arm_column].notna(), None)
-    given = given.map(lambda value: None if value is None else str(value))
+    given = names_of(table[arm_column])
     for name in (reference, arm):
         if not (given == name).any():
             raise RefusalError(f"nobody was given {name!r}, so there is no contrast; name an arm of the table")
     everybody = np.ones(len(table), dtype=bool)
     if "trial" not in table or arm_column == "trial":
         return ContrastPopulation(arm, reference, everybody, randomised=True)
-    trial = table["trial"].astype(object).where(table["trial"].notna(), "")
-    trial = trial.map(str)
+    trial = names_of(table["trial"])
+    trial = trial.where(trial.notna(), "")
     of_arm, of_reference = (tuple(sorted(set(trial[given == name]))) for name in (arm, reference))
     both = tuple(name for name in of_arm if name in of_reference)
     if pool or not both:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from causalms.errors import InputError, UsageError
-from causalms.tables.cells import number_in_full, refuse_lookalikes, refuse_words_among_numbers, shown
+from causalms.tables.cells import refuse_lookalikes, refuse_words_among_numbers, shown
+from causalms.tables.names import names_of
 from causalms.tables.results import RESULTS_COLUMNS
 from causalms.tables.results_check import check_results
 
@@ -212,15 +213,10 @@ def named_in_full(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     Examples
     --------
     >>> named_in_full(pd.DataFrame({"site": [1000001.0, None]}), ["site"])["site"].tolist()
-    ['1000001', nan]
+    ['1000001', None]
     """
-    numeric = [name for name in columns if name in table and table[name].dtype.kind in "if"]
-    return table.assign(
-        **{
-            name: table[name].map(lambda value: None if pd.isna(value) else number_in_full(value)).astype(object)
-            for name in numeric
-        }
-    )
+    numeric = [name for name in columns if name in table and table[name].dtype.kind in "iuf"]
+    return table.assign(**{name: names_of(table[name]) for name in numeric})
 
 
 def _refuse_missing_columns(table: pd.DataFrame, needed: list[str], source: str) -> None:

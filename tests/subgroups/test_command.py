@@ -158,6 +158,6 @@ def test_a_subgroup_of_one_patient_says_why_it_has_no_estimate(files: Path) -> N
     options = ["--by", "rare", "--outcome", "net2_lesions_week48", "--reference", "placebo", "--forest", files / "forest.csv"]
     assert run("subgroups", files / "rare.csv", *options) == 0
     forest = pd.read_csv(files / "forest.csv").set_index("subgroup")
-    assert np.isnan(forest.loc["rare = 1", "estimate"])
-    assert forest.loc["rare = 1", "note"] == "no patient of placebo in this group"
-    assert forest.loc["rare = 0", "estimate"] > 0
+    assert np.isnan(forest.loc["rare = True", "estimate"])
+    assert forest.loc["rare = True", "note"] == "no patient of placebo in this group"
+    assert forest.loc["rare = False", "estimate"] > 0

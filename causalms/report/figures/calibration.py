@@ -20,7 +20,7 @@ from causalms.report.style import (
     require_columns,
     shade,
 )
-from causalms.tables import percentage
+from causalms.tables import name_of, percent_in_full, percentage
 
 
 def _outside(table: pd.DataFrame, column: str) -> pd.Series:
@@ -32,7 +32,7 @@ def _verdict(outside: pd.Series, what: str) -> str:
 
 
 def _level(table: pd.DataFrame) -> str:
-    return f"{100 * float(table['level'].iloc[0]):g}% " if "level" in table.columns else ""
+    return f"{percent_in_full(float(table['level'].iloc[0]))} " if "level" in table.columns else ""
 
 
 def _legend(axes: Axes) -> None:
@@ -141,7 +141,7 @@ def rootogram(table: pd.DataFrame, title: str = "") -> Figure:
     axes.set(xlabel="New or enlarging T2 lesions", ylabel="Square root of patients")
     _legend(axes)
     _title(axes, title)
-    span = f"{count.min():g} to {count.max():g}"
+    span = f"{name_of(count.min())} to {name_of(count.max())}"
     return describe(figure, f"Hanging rootogram of counts {span}: {_verdict(outside, 'counts')}.")
 
 
@@ -209,7 +209,7 @@ def coverage(table: pd.DataFrame, title: str = "") -> Figure:
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02), aspect="equal", xlabel="Nominal level of the interval", ylabel="Coverage")
     _legend(axes)
     _title(axes, title)
-    shown = ", ".join(f"{100 * row.level:g}% level {percentage(row.coverage, 1)}" for row in each_row(rows))
+    shown = ", ".join(f"{percent_in_full(row.level)} level {percentage(row.coverage, 1)}" for row in each_row(rows))
     return describe(figure, f"Coverage of prediction intervals: {shown}.")
 
 

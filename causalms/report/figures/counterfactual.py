@@ -23,7 +23,7 @@ from causalms.report.style import (
     require_columns,
     shade,
 )
-from causalms.tables import fixed, significant
+from causalms.tables import fixed, name_of, significant
 
 _VERDICT_COLOURS = {"ok": "#009E73", "warning": WARNING, "refusal": "#B00020", "not checked": QUIET}
 _MARKS = {"ok": "o", "warning": "^", "refusal": "X", "not checked": "_"}
@@ -195,8 +195,8 @@ def bounds_page(table: pd.DataFrame, title: str = "") -> Figure:
         axes.set(ylabel=f"P({measure})", ylim=(-0.02, None))
         first, last = rows.iloc[0], rows.iloc[-1]
         shown.append(
-            f"{measure} {fixed(first['estimate'], 3)} at rho {first['rho']:g} to {fixed(last['estimate'], 3)} at rho "
-            f"{last['rho']:g}, bounds {fixed(first['lower_bound'], 3)} to {fixed(first['upper_bound'], 3)}"
+            f"{measure} {fixed(first['estimate'], 3)} at rho {name_of(first['rho'])} to {fixed(last['estimate'], 3)} at rho "
+            f"{name_of(last['rho'])}, bounds {fixed(first['lower_bound'], 3)} to {fixed(first['upper_bound'], 3)}"
         )
     panels[-1].set_xlabel("Coupling of the two worlds: -1 mirrored, 0 unrelated, 1 shared noise")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=7.5)

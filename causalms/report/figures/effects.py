@@ -24,7 +24,7 @@ from causalms.report.style import (
     require_columns,
     shade,
 )
-from causalms.tables import fixed, is_ratio, percentage, significant
+from causalms.tables import fixed, is_ratio, name_of, percentage, significant
 
 _TICKS = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 
@@ -181,8 +181,8 @@ def bounds_over_rho(table: pd.DataFrame, quantity: str, title: str = "") -> Figu
         axes.set_title(title, pad=20)
     first, last = rows.iloc[0], rows.iloc[-1]
     words = (
-        f"{quantity[:1].upper()}{quantity[1:]} over the coupling: {fixed(first['estimate'], 3)} at rho {first['rho']:g} to "
-        f"{fixed(last['estimate'], 3)} at rho {last['rho']:g}; bounds under every coupling "
+        f"{quantity[:1].upper()}{quantity[1:]} over the coupling: {fixed(first['estimate'], 3)} at rho {name_of(first['rho'])} "
+        f"to {fixed(last['estimate'], 3)} at rho {name_of(last['rho'])}; bounds under every coupling "
         f"{fixed(rows['lower_bound'].min(), 3)} to {fixed(rows['upper_bound'].max(), 3)}."
     )
     return describe(figure, words)

@@ -25,7 +25,7 @@ from causalms.report.style import (
     require_columns,
     wrapped,
 )
-from causalms.tables import is_ratio, significant
+from causalms.tables import is_ratio, name_of, significant
 
 #: Places for the ticks of a ratio axis, from coarse to fine reading.
 _RATIO_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.33, 0.5, 0.67, 0.8, 1, 1.25, 1.5, 2, 3, 4, 5, 10, 20, 50, 100)
@@ -235,7 +235,7 @@ def benchmark_bars(table: pd.DataFrame, value_label: str, title: str = "", bar: 
         axes.hlines(y, table["lower"], table["upper"], color=OBSERVED, linewidth=1.4)
     if bar is not None:
         axes.axvline(bar, color=WARNING, linestyle=(0, (3, 2)), linewidth=1.3)
-        axes.annotate(f"asked for {bar:g}", (bar, 1.01), xycoords=("data", "axes fraction"), color=WARNING, fontsize=8.5)
+        axes.annotate(f"asked for {name_of(bar)}", (bar, 1.01), xycoords=("data", "axes fraction"), color=WARNING, fontsize=8.5)
     axes.set_yticks(y, [wrapped(name, 24) for name in table["name"]])
     axes.set_ylim(len(table) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from causalms.errors import InputError
 from causalms.report.style import WIDTH_INCHES, colour_bar, describe, headline, house_style, new_figure
-from causalms.tables import fixed
+from causalms.tables import fixed, name_of
 
 _PANELS_PER_ROW = 3
 
@@ -91,6 +91,6 @@ def _check(flair: NDArray[np.floating], risks: Mapping[str, NDArray[np.floating]
         low, high = float(np.nanmin(risk)), float(np.nanmax(risk))
         if low < 0 or high > 1:
             raise InputError(
-                f"risk map of {arm}: found values from {low:g} to {high:g}, expected probabilities from 0 to 1; "
+                f"risk map of {arm}: found values from {name_of(low)} to {name_of(high)}, expected probabilities from 0 to 1; "
                 "divide counts by draws"
             )
