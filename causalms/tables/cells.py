@@ -169,7 +169,7 @@ def mend_of_number(value: object) -> str:
     return "correct it, or name it in `na`"
 
 
-def number_in_full(value: float | np.floating[Any] | np.integer[Any]) -> str:
+def number_in_full(value: Any) -> str:
     """A number as text, in full: two values never share a name.
 
     Examples
