@@ -242,7 +242,7 @@ class _Contrast:
             patients=n,
             se_patient=float(np.sqrt((influence**2).sum() / (n * (n - 1)))),
             se_generator=float(simulated.iloc[0]["se_generator"]),
-            degrees_of_freedom=analysis.covariance.degrees_of_freedom,
+            degrees_of_freedom=float(analysis.covariance.degrees_of_freedom),
         )
 
     def line(self, rule: Rule) -> dict[str, Any]:

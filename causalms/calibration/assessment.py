@@ -302,10 +302,11 @@ def _part_rows(row: _Row, of: str, title: str, parts: Decomposition | Reliabilit
 def _coverage_rows(row: _Row, covered: pd.DataFrame) -> list[ResultRow]:
     rows = []
     for line in covered.itertuples():
+        level = percent_in_full(float(line.level))  # type: ignore[arg-type]
         rows += [
             row(
-                measure=f"coverage of {percent_in_full(line.level)} prediction intervals",
-                estimand=f"share of patients whose count lies in the central {percent_in_full(line.level)} prediction interval; "
+                measure=f"coverage of {level} prediction intervals",
+                estimand=f"share of patients whose count lies in the central {level} prediction interval; "
                 f"{percentage(line.expected, 1)} expected, counts being whole",
                 estimator="share of patients",
                 variance="Wilson; p against the expected share, Poisson-binomial",
@@ -315,7 +316,7 @@ def _coverage_rows(row: _Row, covered: pd.DataFrame) -> list[ResultRow]:
                 p_value=line.p_value,
             ),
             row(
-                measure=f"mean width of {percent_in_full(line.level)} prediction intervals",
+                measure=f"mean width of {level} prediction intervals",
                 estimand="mean distance between the ends of the prediction interval, in lesions",
                 estimator="mean over patients",
                 estimate=line.width,

@@ -129,7 +129,10 @@ def policy_values(
     for world in worlds:
         pair = paired_worlds(table, world, worlds[0], week, outcome)
         difference = pair.arm - pair.reference
-        errors = [np.sqrt(mean_variances(values[:, None], sampled=pair.sampled)) for values in (pair.arm, difference)]
+        errors = [
+            np.sqrt(mean_variances(np.asarray(values, dtype=float)[:, None], sampled=pair.sampled))
+            for values in (pair.arm, difference)
+        ]
         rows.append([world, pair.arm.mean(), *errors[0], difference.mean(), *errors[1]])
     names = ["world", "value", "se_patient", "se_monte_carlo", "difference", "se_difference", "se_difference_monte_carlo"]
     return pd.DataFrame(rows, columns=names)

@@ -52,7 +52,7 @@ def profile_contrast(data: TrialData, family: Family, arm: int, level: float) ->
 
     def deviance(log_ratio: float) -> float:
         time = pair.exposure * np.where(treated, np.exp(log_ratio), 1.0)
-        return 2 * (highest - log_likelihood(fit_model(family, null.X, pair.outcome, time)))
+        return float(2 * (highest - log_likelihood(fit_model(family, null.X, pair.outcome, time))))
 
     limit = float(stats.chi2.ppf(level, 1))
     low, high = -1.0, 0.0

@@ -57,12 +57,12 @@ def _squares(means: ArmMeans, products: Array, sizes: Array, variance: Array, se
     """
     arms = products.shape[-1]
     diagonal = products[..., np.arange(arms), np.arange(arms)]
-    alone = sizes < 2
+    alone = np.asarray(sizes < 2)
     unbiased = np.where(several[..., None, None], diagonal - variance / np.maximum(sizes, 1), 0.0)
     if not alone.any():
         return np.asarray(unbiased)
     level = means.estimates
-    positive = means.counts & (level > 0).all(axis=-1)
+    positive = np.asarray(means.counts & (level > 0).all(axis=-1))
     ratio = np.where(positive[..., None, None], level[..., :, None] / np.where(level == 0, 1.0, level)[..., None, :], 1.0)
     scaled = products * ratio[..., None, :, :]
     other_alone = alone[..., None, :]
@@ -120,7 +120,7 @@ def _cells(means: ArmMeans) -> tuple[Array, Array, Array]:
     cell = ((replicate * count + strata) * arms + data.arm).ravel()
 
     def total(values: Array) -> Array:
-        return np.bincount(cell, weights=values.ravel(), minlength=replicate.size * count * arms)
+        return np.asarray(np.bincount(cell, weights=values.ravel(), minlength=replicate.size * count * arms), dtype=float)
 
     sizes = total(np.ones(strata.shape))
     average = total(means.residuals) / np.maximum(sizes, 1)

@@ -266,13 +266,14 @@ def given_model(results: pd.DataFrame) -> pd.DataFrame:
     """
     narrow = results.copy()
     for row in narrow.index[(narrow["estimate"].notna() & narrow["se_patient"].notna()).to_numpy()]:
-        ratio = str(narrow.at[row, "measure"]).endswith("ratio")
-        errors = Errors(narrow.at[row, "se_patient"] ** 2, 0.0, narrow.at[row, "se_monte_carlo"] ** 2, 1)
-        value = float(np.log(narrow.at[row, "estimate"])) if ratio else float(narrow.at[row, "estimate"])
-        interval = wald(value, errors.total, log=ratio, level=float(narrow.at[row, "level"]), exact=True)
+        line = narrow.loc[row].to_dict()
+        ratio = str(line["measure"]).endswith("ratio")
+        errors = Errors(float(line["se_patient"]) ** 2, 0.0, float(line["se_monte_carlo"]) ** 2, 1)
+        value = float(np.log(line["estimate"])) if ratio else float(line["estimate"])
+        interval = wald(value, errors.total, log=ratio, level=float(line["level"]), exact=True)
         for name in ("se", "lower", "upper", "p_value"):
             narrow.at[row, name] = getattr(interval, name)
-        narrow.at[row, "variance"] = f"{narrow.at[row, 'variance']}; interval {GIVEN_MODEL}"
+        narrow.at[row, "variance"] = f"{line['variance']}; interval {GIVEN_MODEL}"
     return narrow
 
 
