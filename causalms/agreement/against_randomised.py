@@ -130,8 +130,8 @@ def agree(
         raise RefusalError(f"{source}: `reference`: found {reference!r}, expected an arm of the draws, one of {arms}")
     table: list[dict[str, Any]] = []
     results: list[ResultRow] = []
-    refused: list[str] = []
-    for trial, people in _observed(as_frame(participants), at, observed_source).groupby("trial", sort=True):
+    observed, refused = _observed(as_frame(participants), at, observed_source)
+    for trial, people in observed.groupby("trial", sort=True):
         try:
             arms_of_trial = _arms(str(trial), people, rows, reference)
         except RefusalError as refusal:  # nothing says which arm to compare with: other trials may still be judged
@@ -162,17 +162,21 @@ def interventional(draws: pd.DataFrame, source: str) -> pd.DataFrame:
     return rows.assign(key=participant_key(rows["participant_id"]))
 
 
-def _observed(participants: pd.DataFrame, week: float, source: str) -> pd.DataFrame:
-    """Patients whose count at the visit was observed."""
+def _observed(participants: pd.DataFrame, week: float, source: str) -> tuple[pd.DataFrame, list[str]]:
+    """Patients of a known trial and arm whose count at the visit was observed, and how many were left out, in words."""
     column = net2_column(int(week))
     for name in ("participant_id", "trial", "arm", column):
         if name not in participants:
             columns = ", ".join(map(str, participants.columns[:20]))
             raise InputError(f"{source}: no column {name!r}; add it (columns found: {columns})")
-    observed = participants[participants[column].notna()]
-    if observed.empty:
+    if participants[column].isna().all():
         raise RefusalError(f"{source}: column {column!r} is empty; choose a week that was observed")
-    return observed.assign(key=participant_key(observed["participant_id"]), outcome=observed[column])
+    missing = {name: int(participants[name].isna().sum()) for name in (column, "arm", "trial")}
+    observed = participants.dropna(subset=list(missing))
+    left_out = len(participants) - len(observed)
+    reasons = ", ".join(f"{name} ({count})" for name, count in missing.items() if count)
+    said = [f"{left_out} of {len(participants)} patients, left out for a missing value in {reasons}"] if left_out else []
+    return observed.assign(key=participant_key(observed["participant_id"]), outcome=observed[column]), said
 
 
 def _arms(trial: str, people: pd.DataFrame, draws: pd.DataFrame, reference: str | None) -> tuple[str, ...]:

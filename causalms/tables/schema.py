@@ -6,13 +6,15 @@ check: :mod:`causalms.tables.results_check`).
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from causalms.errors import InputError, UsageError
-from causalms.tables.cells import refuse_lookalikes, refuse_words_among_numbers, shown
+from causalms.tables.cells import plain_numbers, refuse_lookalikes, refuse_words_among_numbers, shown
 from causalms.tables.names import names_of
 from causalms.tables.results import RESULTS_COLUMNS
 from causalms.tables.results_check import check_results
@@ -43,6 +45,7 @@ DRAWS_KEYS = ("participant_id", "trial", "arm", "arm_randomised", "visit_week", 
 DRAWS_OUTCOMES = ("net2_lesions", "net2_volume_ml", *(f"net2_lesions_{region}" for region in REGIONS))
 EXPECTED_OUTCOMES = ("expected_net2_lesions", "expected_net2_volume_ml", "activity_probability", "dispersion")
 
+_OUTCOME = re.compile(r"(net2_lesions|net2_volume_ml)_week\d+")
 _NOT_GIVEN = "not given"
 _DRAWS_DEFAULTS = {"trial": _NOT_GIVEN, "arm_randomised": _NOT_GIVEN, "query": "interventional", "query_id": _NOT_GIVEN}
 #: Columns that a table may lack, and what :func:`validate` fills in.
@@ -196,6 +199,8 @@ def validate(table: pd.DataFrame, name: str, source: str = "table") -> pd.DataFr
     for column in ("arm", "trial", "site"):
         if column in table and column in checked.columns:
             refuse_lookalikes(table[column].unique(), f"{column}s", source)
+    if name == "participants":
+        table = _observed_outcomes(table, source)
     try:
         typed: pd.DataFrame = checked.validate(table, lazy=True)
     except SchemaErrors as failure:
@@ -205,6 +210,25 @@ def validate(table: pd.DataFrame, name: str, source: str = "table") -> pd.DataFr
             f"{source}: column {case['column']!r}{row}: found {shown(case['failure_case'])}, expected {case['check']}; correct it"
         ) from None
     return typed
+
+
+def _observed_outcomes(table: pd.DataFrame, source: str) -> pd.DataFrame:
+    """The table with its observed outcomes as numbers; the first that is no count, or no volume, is named."""
+    outcomes = {}
+    for name in [name for name in table.columns if _OUTCOME.fullmatch(str(name))]:
+        refuse_words_among_numbers(table[name], source)
+        values = plain_numbers(table[name])
+        whole = str(name).startswith("net2_lesions")
+        broken = whole & (np.floor(values) != values)
+        wrong = table[name].notna().to_numpy() & (~np.isfinite(values) | (values < 0) | broken)
+        if wrong.any():
+            row = int(np.flatnonzero(wrong)[0])
+            expected = "a whole number of lesions" if whole else "a volume in mL, 0 or more"
+            at = f"{source}: column {str(name)!r}, row {row + 1}"
+            raise InputError(f"{at}: found {shown(table[name].iloc[row])}, expected {expected}; correct it")
+        if table[name].dtype.kind not in "iuf":
+            outcomes[name] = pd.Series(values, index=table.index)
+    return table.assign(**outcomes) if outcomes else table
 
 
 def named_in_full(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:

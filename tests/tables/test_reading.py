@@ -224,3 +224,17 @@ def test_nothing_is_said_about_a_table_in_order(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         read_table(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        *((value, "a whole number of lesions") for value in (np.inf, -1, 2.5)),
+        ("\u0664\u0663", "a number; write it in the digits 0 to 9: 43"),
+        ("3,0", "a number; write 3.0"),
+    ],
+)
+def test_an_observed_outcome_that_is_no_count_is_named(value, expected):
+    table = pd.DataFrame({"participant_id": list("abc"), "arm": list("xyx"), "net2_lesions_week48": [1, 2, value]})
+    with pytest.raises(InputError, match=f"column 'net2_lesions_week48', row 3: found .*, expected {expected}"):
+        validate(table, "participants", "t.csv")

@@ -22,7 +22,7 @@ from scipy import special
 
 from causalms.causal.evidence import participant_row
 from causalms.causal.mechanism import Expected, MechanismBase, Noise, Outcome, Subject
-from causalms.causal.mechanisms.observed_counts import complete_patients, lesion_volumes
+from causalms.causal.mechanisms.observed_counts import complete_patients, left_out_patients, lesion_volumes
 from causalms.effects import independent_columns
 from causalms.errors import ConvergenceError, InputError, RefusalError, UsageError
 from causalms.stats import keyed_generator
@@ -372,5 +372,5 @@ def _fit(
         lesion_volume_shape=shape,
         covariance=tuple(tuple(float(value) for value in row) for row in covariance) if np.isfinite(covariance).all() else (),
         patients=len(seen),
-        notes=left_out,
+        notes=(*left_out_patients(participants, seen), *left_out),
     )

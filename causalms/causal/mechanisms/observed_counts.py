@@ -25,6 +25,16 @@ def complete_patients(participants: pd.DataFrame, lesions: str, covariates: list
     return seen
 
 
+def left_out_patients(participants: pd.DataFrame, seen: pd.DataFrame) -> tuple[str, ...]:
+    """How many patients the regression did not learn from, in words; empty where it learned from all."""
+    if len(seen) == len(participants):
+        return ()
+    count = len(participants) - len(seen)
+    return (
+        f"{count} of {len(participants)} patients lack an arm, a count or a covariate: the regression is fitted without them",
+    )
+
+
 def lesion_volumes(seen: pd.DataFrame, lesions: str, volume: str) -> tuple[float, float]:
     """Moments of one lesion's volume: mean from the totals, shape from the scatter of totals about count x mean."""
     active = seen[seen[lesions] > 0]
