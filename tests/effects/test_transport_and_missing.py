@@ -10,6 +10,7 @@ from causalms.effects import analyse, analyse_draws, grouped_arguments
 from causalms.effects.missing import effects_with_missing_outcomes
 from causalms.effects.transport import transport_weights, transported_effect
 from causalms.errors import InputError, RefusalError, UsageError
+from tests.conftest import NO_MODEL_ERROR
 
 
 def simulated(n: int, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -20,7 +21,7 @@ def simulated(n: int, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     parts = []
     for arm, rate in (("placebo", base), ("drug", base * np.exp(-1 + 0.05 * (people["age"] - 40)))):
         part = people[["participant_id"]].assign(arm=arm, expected_net2_lesions=rate, trial="t", arm_randomised="placebo")
-        parts.append(part.assign(visit_week=52.1775, query="interventional", query_id="q"))
+        parts.append(part.assign(visit_week=52.1775, query="interventional", query_id="q", model_error=NO_MODEL_ERROR))
     return people, pd.concat(parts)
 
 
