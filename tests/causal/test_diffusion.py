@@ -35,6 +35,9 @@ class VoxelwiseGenerator:
     def encode(self, trial, participant_id):
         return SimpleNamespace(missing=("ceT1w",) if participant_id == "sub-0001" else ())
 
+    def model_error(self, scan, arm, week):
+        return None  # this generator is the truth of its own world and claims no error model
+
     def expect(self, scan, arm, week, risk=False):
         p = self.rates[arm] * week / 48
         voxels = SPACE.shape[0] * SPACE.shape[1] * SPACE.shape[2]

@@ -91,7 +91,7 @@ def test_one_particle_gives_an_estimate_and_no_monte_carlo_error(truth, table):
     found = benefit_and_harm(twins, marginals, "ocrelizumab", "placebo", "monotone").iloc[0]
     assert np.isnan(found["se_monte_carlo"])
     assert np.isnan(found["se_patient"])
-    assert found["se"] > 0
+    assert np.isnan(found["se"])  # the mechanism states no model error
     assert len(rung_three_results(model, table, twins)) > 8
 
 
@@ -99,7 +99,7 @@ def test_one_draw_shows_no_monte_carlo_error_and_one_patient_has_no_average_effe
     model = CausalModel(truth)
     single = contrast(model.do(table, ["placebo", "ocrelizumab"], draws=1), table, "ocrelizumab", "placebo").results.iloc[0]
     assert np.isnan(single["se_monte_carlo"])
-    assert single["se"] > 0
+    assert np.isnan(single["se"])  # the mechanism states no model error
     alone = model.do(table.head(1), ["placebo", "ocrelizumab"], expected=True)
     with pytest.raises(RefusalError, match="one patient only"):
         contrast(alone, table, "ocrelizumab", "placebo")
@@ -145,10 +145,12 @@ def test_a_policy_names_the_patient_who_lacks_its_column(truth, table):
         CausalModel(without).do(lacking, arm=rule, draws=1)
 
 
-@pytest.mark.parametrize(("value", "message"), [(2.5, "expected a whole number"), (-1.0, "at least 0")])
-def test_evidence_that_is_no_count_is_named(truth, table, value, message):
+@pytest.mark.parametrize("value", [2.5, -1.0])
+def test_evidence_that_is_no_count_is_named(truth, table, value):
     spoilt = table.assign(net2_lesions_week48=table["net2_lesions_week48"].where(table.index != 4, value))
-    with pytest.raises(InputError, match=f"sub-0004: column 'net2_lesions_week48' holds .*{message}"):
+    with pytest.raises(
+        InputError, match=f"column 'net2_lesions_week48', row 5: found {value:g}, expected a whole number of lesions"
+    ):
         CausalModel(truth).counterfactual(spoilt, "placebo", particles=1)
 
 
