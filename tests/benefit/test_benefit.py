@@ -32,7 +32,7 @@ def truth(patients: int, rng: np.random.Generator) -> pd.DataFrame:
     marker = rng.uniform(0, 1, patients)
     before = np.exp(0.4 + 1.0 * marker)
     after = before * np.exp(-0.2 - 1.2 * marker)
-    return pd.DataFrame({"participant_id": np.arange(patients), "marker": marker, "before": before, "after": after})
+    return pd.DataFrame({"participant_id": 1000 + np.arange(patients), "marker": marker, "before": before, "after": after})
 
 
 def trial(seed: int, patients: int = 400) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -138,7 +138,7 @@ def test_missing_predictions_and_columns_are_named() -> None:
     people, told = trial(9)
     with pytest.raises(InputError, match="participant 7 is no finite number"):
         benefit(people, told.assign(under_drug=told["under_drug"].where(told.index != 7)), SETTINGS)
-    with pytest.raises(InputError, match="covariates 'weight' cannot be read"):
+    with pytest.raises(UsageError, match="`covariates`: 'weight': no column 'weight'"):
         cross_fit(people, SETTINGS, "weight")
     with pytest.raises(InputError, match="no column 'relapses' among the patients"):
         who_benefits(people, outcome="relapses", reference="placebo", covariates="age")

@@ -21,7 +21,7 @@ FORMULA = "marker + noise"
 def trial(seed: int, patients: int = 200) -> pd.DataFrame:
     """A marker moves the risk, nothing the rate ratio; counts have variance m + 2 m^2."""
     rng = np.random.default_rng(seed)
-    people = pd.DataFrame({"participant_id": np.arange(patients), "noise": rng.normal(size=patients)})
+    people = pd.DataFrame({"participant_id": 1000 + np.arange(patients), "noise": rng.normal(size=patients)})
     people["marker"] = rng.normal(size=patients)
     people["before"] = np.exp(1.5 + 0.7 * people["marker"])
     people["after"] = 0.4 * people["before"]

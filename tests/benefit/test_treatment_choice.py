@@ -18,9 +18,9 @@ def trial(seed: int, patients: int = 300) -> tuple[pd.DataFrame, pd.DataFrame, n
     marker = rng.uniform(0, 1, patients)
     truth = np.column_stack([3 + 2 * marker, 2.2 + 1.5 * marker, 3.0 - 2.0 * marker])
     arm = rng.permutation(np.arange(patients) % 3)
-    people = pd.DataFrame({"participant_id": np.arange(patients), "arm": np.array(ARMS, object)[arm]})
+    people = pd.DataFrame({"participant_id": 1000 + np.arange(patients), "arm": np.array(ARMS, object)[arm]})
     people["lesions"] = rng.poisson(truth[np.arange(patients), arm])
-    told = pd.DataFrame(0.5 + 0.7 * truth, columns=list(ARMS)).assign(participant_id=np.arange(patients))
+    told = pd.DataFrame(0.5 + 0.7 * truth, columns=list(ARMS)).assign(participant_id=1000 + np.arange(patients))
     return people, told, truth
 
 
