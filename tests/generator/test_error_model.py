@@ -29,6 +29,7 @@ def rewritten(path: Path, place: Path, change: str, value: torch.Tensor | None) 
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a dictionary
     if value is None:
         header.pop("error_model")
+        header.pop("header_checksum")  # checkpoints of that time had none
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(change)}
     else:
         tensors[change] = value

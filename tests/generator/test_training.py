@@ -95,7 +95,8 @@ def test_negative_binomial_likelihood_matches_scipy() -> None:
 
 def test_predicted_arm_means_equal_the_observed_ones_of_the_training_trial(trial: PhantomTrial, tmp_path: Path) -> None:
     nobody_out = replace(SHORT, denoiser_steps=0, held_out_share=0.0)
-    generator, people = loop.train(trial, tmp_path / "all.safetensors", MODEL, nobody_out, seed=0), trial.participants
+    generator = loop.train_generator(trial, tmp_path / "all.safetensors", MODEL, nobody_out, seed=0)
+    people = trial.participants
     last = people[["net2_lesions_week24", "net2_lesions_week48", "net2_lesions_week96"]].notna().sum(axis=1)
     for arm, rows in people.groupby("arm"):
         observed = predicted = 0.0
