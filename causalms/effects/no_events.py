@@ -9,6 +9,7 @@ from causalms.effects.data import TrialData
 from causalms.effects.tests import null_fit
 from causalms.errors import ConvergenceError
 from causalms.stats import Family, fit_model, log_likelihood
+from causalms.tables import significant
 
 
 def silent_arms(data: TrialData) -> tuple[int, ...]:
@@ -40,8 +41,8 @@ def profile_contrast(data: TrialData, family: Family, arm: int, level: float) ->
     >>> table = pd.DataFrame({"y": [6, 2, 4, 5, 0, 0, 0, 0], "arm": list("aaaabbbb")})
     >>> data = trial_data(table, outcome="y", arm="arm", reference="a")
     >>> contrast = profile_contrast(data, "poisson", 1, 0.95)
-    >>> contrast.estimate, round(contrast.upper, 4), f"{contrast.p_value:.1e}"
-    (0.0, 0.1196, '2.4e-06')
+    >>> contrast.estimate, round(contrast.upper, 4), round(contrast.p_value, 7)
+    (0.0, 0.1196, 1.2e-06)
     """
     from scipy import optimize, stats
 
@@ -91,5 +92,5 @@ def exact_note(data: TrialData, arm: int, level: float) -> str:
     p_value = min(1.0, 2 * (time[0] / (time[0] + time[1])) ** events)
     return (
         f"arm {data.arms[arm]!r} has no event: ratio 0, no standard error; were counts Poisson, the exact conditional upper "
-        f"bound would be {upper:.4g} (p {p_value:.2g})"
+        f"bound would be {significant(upper, 4)} (p {significant(p_value, 2)})"
     )

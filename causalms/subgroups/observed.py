@@ -12,7 +12,7 @@ import pandas as pd
 from causalms.effects import Analysis, analyse, grouped_arguments
 from causalms.errors import CausalmsError, ConvergenceError, RefusalError, named_arguments
 from causalms.subgroups.table import Forest, assemble
-from causalms.tables import as_frame, names_of
+from causalms.tables import as_frame, names_of, significant
 
 #: Standard errors of small subgroups: leave-one-out influence function with t.
 VARIANCE = "leave-one-out-t"
@@ -146,7 +146,8 @@ def _refuse_ratios_of_zero(part: Analysis) -> None:
         contrast = part.contrasts[index - 1]
         if np.isnan(contrast.se):
             raise RefusalError(
-                f"arm {part.data.arms[index]!r} has no event: ratio 0, upper bound {contrast.upper:.3g} (profile likelihood)"
+                f"arm {part.data.arms[index]!r} has no event: ratio 0, upper bound "
+                f"{significant(contrast.upper, 3)} (profile likelihood)"
             )
 
 
