@@ -115,7 +115,7 @@ def cross_fit(
     seed : int
     outside : DataFrame, optional
         Patients of another population, with ``participant_id`` and the covariates; they are dealt to the folds' models in turn
-        and stand at the end of the table.
+        and stand at the end of the table, in the order given.
 
     Returns
     -------
@@ -146,7 +146,7 @@ def cross_fit(
     rows = comparison.patients(people)
     if folds < 2 or folds > len(rows) // 4:
         raise UsageError(f"{folds} folds for {len(rows)} patients; give four patients or more a fold, and at least 2 folds")
-    others = rows.iloc[:0] if outside is None else outside.iloc[patient_order(outside)]
+    others = rows.iloc[:0] if outside is None else outside
     design = _covariates(rows, covariates, others)
     treated = comparison.treated(rows).astype(float)
     y = rows[outcome].to_numpy(float)
@@ -156,7 +156,9 @@ def cross_fit(
         who, value = below["participant_id"], below[outcome]
         raise InputError(f"benefit: {outcome} of participant {who} is {name_of(value)}; counts are not negative: correct it")
     own = balanced_folds(treated[None] > 0, folds, np.random.default_rng(seed))[0]
-    fold = np.concatenate([own, np.arange(len(others)) % folds])
+    dealt = np.empty(len(others), dtype=int)
+    dealt[patient_order(others)] = np.arange(len(others)) % folds
+    fold = np.concatenate([own, dealt])
     means, levels = np.empty((len(design), 2)), np.empty((folds, 2))
     known = np.arange(len(rows))
     for number in range(folds):

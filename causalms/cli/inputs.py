@@ -45,7 +45,8 @@ def _kept(context: click.Context, parameter: click.Parameter, value: Any) -> Any
 
 def read(path: str | Path) -> pd.DataFrame:
     """A table of the user's, read as the options of :func:`text_options` say."""
-    return read_table(path, **click.get_current_context().meta.get(_TEXT_FORMAT, {}))
+    context = click.get_current_context(silent=True)  # none where a script calls this
+    return read_table(path, **(context.meta.get(_TEXT_FORMAT, {}) if context else {}))
 
 
 def read_draws(path: str) -> pd.DataFrame:

@@ -53,7 +53,7 @@ def test_results_and_figure_tables_are_written(files: Path, draws: str, capsys: 
         (["--recalibrate", "new.xlsx"], 2, "--recalibrate new.xlsx: tables are written as"),
         (["--recalibrate", "new.csv", "--fit-share", 1], 2, "'--fit-share': 1.0 is not in the range 0<x<1"),
         (["--recalibrate", "new.csv", "--outcome", "net2_lesions_periventricular"], 2, "--recalibrate is for net2_lesions"),
-        (["--conformal", "sets.csv", "--conformal-level", 0.999], 1, "cannot promise 100% coverage"),
+        (["--conformal", "sets.csv", "--conformal-level", 0.999], 1, "cannot promise 99.9% coverage"),
         (["--outcome", "relapses"], 1, "trial/participants.tsv: no column 'relapses_week48'"),
     ],
 )
