@@ -30,6 +30,7 @@ from causalms.tables import (
     arm_order,
     as_frame,
     contrast_population,
+    left_out_words,
     name_of,
     net2_column,
     one_week,
@@ -174,8 +175,7 @@ def _observed(participants: pd.DataFrame, week: float, source: str) -> tuple[pd.
     missing = {name: int(participants[name].isna().sum()) for name in (column, "arm", "trial")}
     observed = participants.dropna(subset=list(missing))
     left_out = len(participants) - len(observed)
-    reasons = ", ".join(f"{name} ({count})" for name, count in missing.items() if count)
-    said = [f"{left_out} of {len(participants)} patients, left out for a missing value in {reasons}"] if left_out else []
+    said = [left_out_words(left_out, len(participants), missing)] if left_out else []
     return observed.assign(key=participant_key(observed["participant_id"]), outcome=observed[column]), said
 
 

@@ -13,7 +13,7 @@ from causalms.benefit.policy import Policies, policy_value
 from causalms.benefit.predict import Benefit, Comparison, benefit, benefit_row, predict_from_draws
 from causalms.benefit.statistics import Inference, Statistic
 from causalms.errors import CausalmsError, InputError, RefusalError, named_arguments
-from causalms.tables import ResultRow, names_of, percent_in_full, results_table, significant
+from causalms.tables import ResultRow, names_of, note_left_out, percent_in_full, results_table, significant
 
 #: Shares of the most promising patients whose benefit is written.
 WRITTEN_SHARES = (1.0, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2)
@@ -114,6 +114,9 @@ def _comparisons(people: pd.DataFrame, reference: str, arm: str, outcome: str) -
                 f"benefit: no column {name!r} among the patients; columns are {', '.join(map(str, people.columns[:20]))}"
             )
     seen = people[people[arm].notna() & people[outcome].notna()]
+    note_left_out(
+        len(people) - len(seen), len(people), {name: int(people[name].isna().sum()) for name in (outcome, arm)}, "benefit"
+    )
     parts = seen.groupby(names_of(seen["trial"])) if "trial" in seen else [("", seen)]
     for trial, rows in parts:
         arms = sorted(set(names_of(rows[arm]).dropna()))

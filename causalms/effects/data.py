@@ -14,6 +14,7 @@ from causalms.errors import InputError, RefusalError, UsageError
 from causalms.stats import Array
 from causalms.tables import (
     arm_order,
+    left_out_words,
     name_of,
     names_of,
     patient_order,
@@ -317,9 +318,9 @@ def _left_out(used: pd.DataFrame, complete: np.ndarray) -> tuple[str, ...]:
         return ()
     rows = np.flatnonzero(~complete)
     used = used.loc[:, ~used.columns.duplicated()]
-    missing = [f"{name} ({int(used[name].isna().sum())})" for name in used.columns if used[name].isna().any()]
+    missing = {name: int(used[name].isna().sum()) for name in used.columns}
     shown = ", ".join(str(row + 1) for row in rows[:10]) + (", ..." if len(rows) > 10 else "")
-    return (f"{len(rows)} of {len(complete)} rows left out for a missing value in {', '.join(missing)}: row {shown}",)
+    return (f"{left_out_words(len(rows), len(complete), missing, 'rows')}: row {shown}",)
 
 
 def _missing_by_arm(values: pd.Series, arms: pd.Series, name: str) -> tuple[str, ...]:

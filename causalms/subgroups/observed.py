@@ -137,7 +137,9 @@ def _rows(analysis: Analysis) -> pd.DataFrame:
         rows["events"] = events[list(part.reported)]
         rows["events_reference"] = events[0]
         tables.append(rows)
-    return pd.concat(tables, ignore_index=True)
+    together = pd.concat(tables, ignore_index=True)
+    together.attrs["notes"] = tuple(dict.fromkeys(note for part in analysis.parts for note in part.data.notes))
+    return together
 
 
 def _refuse_ratios_of_zero(part: Analysis) -> None:

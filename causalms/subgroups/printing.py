@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from causalms.tables import fixed, p_value_text, percent_in_full, significant
+from causalms.tables import fixed, p_value_text, percent_in_full, total_text
 
 
 def html_page(results: pd.DataFrame, text: str) -> str:
@@ -39,9 +39,9 @@ def page(table: pd.DataFrame) -> str:
 
 def _line(row: dict[Any, Any], width: int, first_of_factor: bool) -> str:
     n = "" if math.isnan(row["n"]) else f"{fixed(row['n'], 0)}/{fixed(row['n_reference'], 0)}"
-    events = "" if math.isnan(row["events"]) else f"{significant(row['events'], 6)}/{significant(row['events_reference'], 6)}"
+    events = "" if math.isnan(row["events"]) else f"{total_text(row['events'])}/{total_text(row['events_reference'])}"
     if isinstance(row.get("note"), str) and row["note"]:
-        return f"  {row['subgroup']:28.28s}{n:>11s}{events:>13s}  not estimable: {row['note']}"
+        return f"  {row['subgroup']:{width}s}{n:>11s}{events:>13s}  not estimable: {row['note']}"
     unknown = row["source"] == "simulated" and math.isnan(row["lower"])
     interval = "error unknown" if unknown else f"{fixed(row['lower'], 3)} to {fixed(row['upper'], 3)}"
     tested = first_of_factor and not math.isnan(row.get("interaction_p", math.nan))

@@ -24,6 +24,7 @@ from causalms.tables import (
     grouping,
     name_of,
     names_of,
+    note_left_out,
     patient_order,
     results_table,
 )
@@ -160,6 +161,9 @@ def shrink(
     factors = [grouping(people, name) for name in by]
     complete = np.all([factor.labels != "" for factor in factors], axis=0)
     complete &= people[[name for name in (outcome, arm, exposure) if name]].notna().all(axis=1).to_numpy()
+    missing = {name: int(people[name].isna().sum()) for name in (outcome, arm, exposure) if name}
+    missing |= {factor.name: factor.missing for factor in factors}
+    note_left_out(int((~complete).sum()), len(people), missing, "shrinkage")
     others = [name for name in sorted(names_of(people.loc[complete, arm]).dropna().unique()) if name != reference]
     if reference not in set(names_of(people.loc[complete, arm])) or not others:
         raise RefusalError(

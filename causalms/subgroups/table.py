@@ -13,7 +13,7 @@ from causalms.errors import CausalmsError, InputError, RefusalError
 from causalms.stats import Array, adjusted_p_values
 from causalms.subgroups.interaction import Interaction, correlated_interaction_test, interaction_test
 from causalms.subgroups.printing import html_page, page
-from causalms.tables import Grouping, ResultRow, grouping, results_table, significant
+from causalms.tables import Grouping, ResultRow, grouping, results_table, significant, total_text
 
 #: Standard errors below this are rounding error (a constant simulated effect); no interaction test is made.
 SMALLEST_STANDARD_ERROR = 1e-10
@@ -31,14 +31,17 @@ class Forest:
         ``by``) and ``note``.
     results : DataFrame
         The same in the schema of the results table, with one more row a factor and arm for its interaction.
+    notes : tuple of str
+        Rows left out of the whole analysis and patients of no group, counted, with the reason.
     """
 
     table: pd.DataFrame
     results: pd.DataFrame
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         """The page that the command line prints."""
-        return page(self.table)
+        return "\n".join([page(self.table), *(f"note: {note}" for note in self.notes)])
 
     def _repr_html_(self) -> str:
         return html_page(self.results, repr(self))
@@ -52,11 +55,13 @@ def assemble(
 ) -> Forest:
     """Apply an analysis to the whole population and to every group of every factor; shared by observed and simulated effects."""
     whole = effects_of(people).assign(factor="all", subgroup="all")
-    parts, tests = [whole], []
+    parts, tests, notes = [whole], [], list(whole.attrs.get("notes", ()))
     for name in by:
         division = grouping(people, name)
         if len(division.groups) < 2:
             raise RefusalError(f"`by` {name!r}: all patients are in one group ({', '.join(division.groups)}); nothing to compare")
+        if division.missing:
+            notes.append(f"{name}: {division.missing} of {len(people)} patients in no group for a missing value")
         rows = pd.concat([_one(people, division, group, effects_of, whole) for group in division.groups], ignore_index=True)
         parts.append(rows)
         tests.append(_interactions(rows, name, level))
@@ -68,7 +73,7 @@ def assemble(
     table = table.merge(interactions[["factor", "arm", "interaction_p", "interaction_p_holm"]], on=["factor", "arm"], how="left")
     table.insert(0, "source", source)
     table = table.drop(columns="model_error_direction", errors="ignore")
-    return Forest(table, results_table(_results(table, interactions, source, level)))
+    return Forest(table, results_table(_results(table, interactions, source, level)), tuple(notes))
 
 
 def _one(
@@ -149,7 +154,7 @@ def _results(table: pd.DataFrame, tests: pd.DataFrame, source: str, level: float
     shared = ("population", "arm", "reference", "measure", "estimator", "variance", "level", "randomised", "rung")
     rows: list[ResultRow] = []
     for line in table.to_dict("records"):
-        seen = [significant(line[name], 6) for name in ("events", "events_reference")]
+        seen = [total_text(line[name]) for name in ("events", "events_reference")]
         events = "" if pd.isna(line["events"]) else f"; {' against '.join(seen)} events"
         refusal = f"; not estimable: {line['note']}" if line["note"] else ""
         own = {key: line[key] for key in (*shared, "subgroup", "n", "n_reference", *_EFFECT)}

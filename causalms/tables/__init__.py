@@ -9,6 +9,7 @@ from causalms.tables.cells import (
     refuse_lookalikes,
     refuse_words_among_numbers,
 )
+from causalms.tables.complete import left_out_words, note_left_out
 from causalms.tables.conditions import condition_columns, rows_where
 from causalms.tables.formula_matrix import FittedFormula
 from causalms.tables.formulas import FORMULA_FUNCTIONS, Formula, formula
@@ -19,7 +20,7 @@ from causalms.tables.model_error import MODEL_ERROR, ModelError, first_model_err
 from causalms.tables.names import name_of, names_of, percent_in_full
 from causalms.tables.population import ContrastPopulation, contrast_population
 from causalms.tables.results import RESULTS_COLUMNS, ResultRow, is_ratio, results_table
-from causalms.tables.rounding import fixed, p_value_text, percentage, significant
+from causalms.tables.rounding import fixed, p_value_text, percentage, significant, total_text
 from causalms.tables.schema import (
     DRAWS_KEYS,
     DRAWS_OUTCOMES,
@@ -60,12 +61,14 @@ __all__ = [
     "formula",
     "grouping",
     "is_ratio",
+    "left_out_words",
     "mark_formulas",
     "mend_of_number",
     "name_of",
     "named_in_full",
     "names_of",
     "net2_column",
+    "note_left_out",
     "one_week",
     "p_value_text",
     "participant_key",
@@ -82,6 +85,7 @@ __all__ = [
     "rows_where",
     "schema",
     "significant",
+    "total_text",
     "unmark_formulas",
     "validate",
     "write_table",

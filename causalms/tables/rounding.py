@@ -69,6 +69,18 @@ def significant(value: Any, digits: int) -> str:
     return f"{float(_rounded(value, decimals)):.{digits}g}"
 
 
+def total_text(value: Any) -> str:
+    """A number of events: a whole number in full, a mean of draws with two decimals.
+
+    Examples
+    --------
+    >>> total_text(1234567.0), total_text(123.4567), total_text(12.5)
+    ('1234567', '123.46', '12.5')
+    """
+    text = fixed(value, 2)
+    return text.rstrip("0").removesuffix(".") if "." in text else text
+
+
 def percentage(share: Any, decimals: int = 0) -> str:
     """A share in percent, half away from zero.
 
