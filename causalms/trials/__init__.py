@@ -1,6 +1,6 @@
 """Trials on disk and in memory: one participants table, one grid, images that are read when asked for."""
 
-from causalms.trials.anatomy import Anatomy, template_anatomy
+from causalms.trials.anatomy import template_anatomy
 from causalms.trials.check import check_trial, summary_table
 from causalms.trials.folder import load_trial
 from causalms.trials.nifti import read_mask, write_map, write_mask
@@ -8,6 +8,7 @@ from causalms.trials.position import refuse_elsewhere
 from causalms.trials.problem import Problem
 from causalms.trials.resample import resample_back, resample_trial
 from causalms.trials.space import Space, mni_space
+from causalms.trials.template import Anatomy
 from causalms.trials.trial import MASKS, MODALITIES, ImageSource, Trial
 from causalms.trials.writer import TrialWriter
 
