@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from causalms.errors import RefusalError
-from causalms.tables import arm_order, name_of, percentage
+from causalms.tables import EXACT_NUMBERS, arm_order, name_of, percentage
 
 _KEY = ["trial", "population", "published_outcome", "timepoint_weeks"]
 
@@ -22,7 +22,8 @@ _KEY = ["trial", "population", "published_outcome", "timepoint_weeks"]
 @cache
 def _data(name: str) -> pd.DataFrame:
     with (files("causalms.agreement") / "data" / name).open() as handle:
-        return pd.read_csv(handle, dtype={"active": "string", "value": "string"} if name == "baseline.csv" else None)
+        texts = {"active": "string", "value": "string"} if name == "baseline.csv" else None
+        return pd.read_csv(handle, dtype=texts, **EXACT_NUMBERS)
 
 
 def efficacy_ranks() -> dict[str, int]:

@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 
 from causalms.errors import InputError, RefusalError, UsageError, named_arguments
 from causalms.stats import Array, CountLaw, DrawsLaw, NegativeBinomialLaw
-from causalms.tables import as_frame, grouping, name_of, net2_column, one_week, participant_key
+from causalms.tables import (
+    as_frame,
+    grouping,
+    name_of,
+    net2_column,
+    one_week,
+    participant_key,
+    refuse_arm_and_outcome_by_name,
+)
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,8 @@ class Pairs:
     week : float
     left_out : int
         Patients with a forecast whose count at this week is missing.
+    outcome : str
+        What is counted.
     """
 
     frame: pd.DataFrame
@@ -36,6 +46,7 @@ class Pairs:
     activity: Array
     week: float
     left_out: int = 0
+    outcome: str = "net2_lesions"
 
     @property
     def observed(self) -> NDArray[np.int64]:
@@ -59,6 +70,7 @@ class Pairs:
             return [("all", self)]
         # The column of outcomes is no property of a patient at baseline, and not one of the table that the user knows.
         division = grouping(self.frame.drop(columns="observed"), by)
+        refuse_arm_and_outcome_by_name(division, None, net2_column(int(self.week), self.outcome))
         return [(group, self.take(division.rows(group))) for group in division.groups]
 
 
@@ -152,7 +164,7 @@ def pair(
     kept["observed"] = kept["observed"].astype(np.int64)
     law, activity = law_of(kept["position"].to_numpy())
     frame = kept.drop(columns=["key", "position", "arm_randomised"]).copy()
-    return Pairs(frame, law, activity, float(week), int((~present).sum()))
+    return Pairs(frame, law, activity, float(week), int((~present).sum()), outcome)
 
 
 def forecast_law(rows: pd.DataFrame, outcome: str = "net2_lesions", source: str = "draws") -> tuple[pd.DataFrame, CountLaw]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,10 @@ from causalms.effects.estimands import measure_named
 from causalms.effects.simulated import Errors, contrast_errors, simulated_interval
 from causalms.errors import InputError, RefusalError
 from causalms.stats import Array, entropy_balance
-from causalms.tables import names_of, one_week
+from causalms.tables import names_of, one_week, refuse_arm_and_outcome_by_name, refuse_copies
+
+#: Columns of observed outcomes in a participants table, whatever the visit.
+_NET2_AT_A_VISIT = re.compile(r"net2_.*week\d")
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,9 @@ class Transport:
         return float(self.weights.max() / self.weights.sum())
 
 
-def transport_weights(participants: pd.DataFrame, target: pd.DataFrame, formula: str) -> Transport:
+def transport_weights(
+    participants: pd.DataFrame, target: pd.DataFrame, formula: str, *, arm: str = "arm", outcome: str | None = None
+) -> Transport:
     r"""Weights :math:`w_i \propto \exp(\lambda'(x_i-\bar x_T))` under which the trial's covariate means are the target's.
 
     Parameters
@@ -61,11 +67,15 @@ def transport_weights(participants: pd.DataFrame, target: pd.DataFrame, formula:
         One row a person of the target population, with the same covariates.
     formula : str
         Covariates to balance, such as ``"age + gd_lesions"``.
+    arm, outcome : str, optional
+        Columns of the trial's arm and of its outcome, which are no covariates; nor are copies of the arm.
 
     Raises
     ------
+    UsageError
+        The formula names the arm or the outcome.
     InputError
-        A covariate is missing in a table or a row.
+        A covariate is missing in a table or a row, or is a recoded arm.
     RefusalError
         The target's means lie outside what any weighting of these patients can reach.
 
@@ -84,6 +94,7 @@ def transport_weights(participants: pd.DataFrame, target: pd.DataFrame, formula:
     if "participant_id" not in participants:
         raise InputError("participants: no column 'participant_id'; add it")
     of_trial = _complete(participants, formula, "participants")
+    _refuse_arm_and_outcome(of_trial, participants, arm, outcome)
     fitted = of_trial.fitted(np.arange(len(participants)))
     x, names = of_trial.matrix(np.arange(len(participants)), fitted)
     if not names:
@@ -117,6 +128,18 @@ def transport_weights(participants: pd.DataFrame, target: pd.DataFrame, formula:
     series = pd.Series(weights * len(weights) / weights.sum(), index=names_of(participants["participant_id"]))
     spread = np.atleast_2d(np.cov(t / scale, rowvar=False)) / len(t) if len(t) > 1 else np.zeros((len(names), len(names)))
     return Transport(series, balance, centred, spread)
+
+
+def _refuse_arm_and_outcome(covariates: Covariates, participants: pd.DataFrame, arm: str, outcome: str | None) -> None:
+    if covariates.formula is not None:
+        refuse_arm_and_outcome_by_name(covariates.formula, arm, outcome)
+        for name in filter(_NET2_AT_A_VISIT.match, covariates.formula.columns):
+            refuse_arm_and_outcome_by_name(covariates.formula, None, name)
+    known = participants[[name for name in (arm, outcome) if name in participants]].notna().all(axis=1).to_numpy()
+    if arm in participants and known.any():
+        seen = participants[outcome][known] if outcome in participants else np.zeros(known.sum(), dtype=int)
+        codes = pd.factorize(names_of(participants[arm][known]))[0]
+        refuse_copies(covariates.table[known], codes, pd.factorize(seen)[0], argument="formula")
 
 
 def _complete(table: pd.DataFrame, formula: str, source: str) -> Covariates:

@@ -8,7 +8,8 @@ from math import log
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from causalms.errors import InputError, UsageError, near_name
 from causalms.tables import name_of
@@ -29,13 +30,29 @@ COLUMN_TERMS = (
 #: What only the images show: standard normal in every trial, independent of every column.
 IMAGE_MARKERS = ("dirty_white_matter", "black_holes")
 
-Positive = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-BelowOne = Annotated[float, Field(ge=0, lt=1)]
+
+def _no_truth(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise PydanticCustomError("number", "a number is expected")
+    return value
+
+
+_Number = BeforeValidator(_no_truth)
+Share = Annotated[float, Field(ge=0, le=1), _Number]
+BelowOne = Annotated[float, Field(ge=0, lt=1), _Number]
 #: Bounds that keep expected counts within what a brain can hold, and exponentials finite.
-Slope = Annotated[float, Field(ge=-3, le=3)]
-RateRatio = Annotated[float, Field(gt=0, le=20)]
-LogRate = Annotated[float, Field(ge=-10, le=5)]
+Slope = Annotated[float, Field(ge=-3, le=3), _Number]
+RateRatio = Annotated[float, Field(ge=1e-6, le=20), _Number]
+LogRate = Annotated[float, Field(ge=-10, le=5), _Number]
+#: Bounds of what people and lesions are, wide of anything that was ever measured.
+Patients = Annotated[float, Field(gt=0, le=1_000_000), _Number]
+Years = Annotated[float, Field(gt=0, le=100), _Number]
+LogSpread = Annotated[float, Field(ge=0, le=3), _Number]
+Volume = Annotated[float, Field(gt=0, le=100_000), _Number]
+Shape = Annotated[float, Field(ge=0.01, le=1_000_000), _Number]
+Weight = Annotated[float, Field(ge=0, le=1_000_000), _Number]
+Hazard = Annotated[float, Field(ge=0, le=50), _Number]
+Week = Annotated[int, Field(gt=0, le=2080), _Number]
 
 
 def _only(found: Any, known: tuple[str, ...], key: str) -> None:
@@ -51,25 +68,25 @@ class _Part(BaseModel):
 class CovariateLaws(_Part):
     """Baseline of a trial's population."""
 
-    age_mean_years: Positive = 37.0
-    age_sd_years: Positive = 9.2
+    age_mean_years: Years = 37.0
+    age_sd_years: Years = 9.2
     female_share: Share = 0.66
-    edss_mean: Annotated[float, Field(ge=0, le=6)] = 2.7
-    disease_duration_median_years: Positive = 5.0
-    relapses_prior_year_mean: Annotated[float, Field(ge=1)] = 1.35
+    edss_mean: Annotated[float, Field(ge=0, le=6), _Number] = 2.7
+    disease_duration_median_years: Years = 5.0
+    relapses_prior_year_mean: Annotated[float, Field(ge=1, le=50), _Number] = 1.35
     gd_positive_share: BelowOne = 0.40
-    gd_lesions_mean_if_positive: Annotated[float, Field(ge=1)] = 3.2
-    t2_lesions_median: Positive = 42.0
-    t2_lesions_log_sd: Positive = 0.9
+    gd_lesions_mean_if_positive: Annotated[float, Field(ge=1, le=200), _Number] = 3.2
+    t2_lesions_median: Annotated[float, Field(gt=0, le=1000), _Number] = 42.0
+    t2_lesions_log_sd: Annotated[float, Field(gt=0, le=3), _Number] = 0.9
 
 
 class TrialDesign(_Part):
     """One trial: who was enrolled, into which arms, and how active they are on the reference arm."""
 
     name: Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-    arms: Annotated[dict[str, Positive], Field(min_length=1)]
+    arms: Annotated[dict[str, Patients], Field(min_length=1)]
     log_rate_week96: LogRate
-    sites: Annotated[int, Field(ge=1)] = 20
+    sites: Annotated[int, Field(ge=1, le=100_000), _Number] = 20
     baseline: CovariateLaws = CovariateLaws()
     rate_ratio: dict[str, RateRatio] = {}
 
@@ -84,7 +101,7 @@ class Rate(_Part):
 
     columns: dict[str, Slope] = {"log_gd": 0.45, "age": -0.35, "log_t2": 0.28, "relapses": 0.15}
     image_markers: dict[str, Slope] = {"dirty_white_matter": 0.34, "black_holes": 0.34}
-    site_log_sd: Annotated[float, Field(ge=0, le=2)] = 0.0
+    site_log_sd: Annotated[float, Field(ge=0, le=2), _Number] = 0.0
 
     @model_validator(mode="after")
     def _known(self) -> Rate:
@@ -109,20 +126,20 @@ class Modification(_Part):
 class Counts(_Part):
     """Over-dispersion given everything that can be observed: gamma frailty of mean 1 and shape ``size``."""
 
-    size: Positive = 0.5
-    size_by_arm: dict[str, Positive] = {}
+    size: Shape = 0.5
+    size_by_arm: dict[str, Shape] = {}
     zero_inflation: BelowOne = 0.0
 
 
 class Placement(_Part):
     """Shares of the location law: each a density over voxels that sums to 1; shares are divided by their sum."""
 
-    periventricular: Annotated[float, Field(ge=0)] = 0.20
-    juxtacortical: Annotated[float, Field(ge=0)] = 0.14
-    white_matter: Annotated[float, Field(ge=0)] = 0.10
-    near_t2_lesions: Annotated[float, Field(ge=0)] = 0.26
-    near_gd_lesions: Annotated[float, Field(ge=0)] = 0.10
-    enlarging: Annotated[float, Field(ge=0)] = 0.20
+    periventricular: Weight = 0.20
+    juxtacortical: Weight = 0.14
+    white_matter: Weight = 0.10
+    near_t2_lesions: Weight = 0.26
+    near_gd_lesions: Weight = 0.10
+    enlarging: Weight = 0.20
 
     @model_validator(mode="after")
     def _somewhere(self) -> Placement:
@@ -134,9 +151,9 @@ class Placement(_Part):
 class Lesions(_Part):
     """Size and place of a new or enlarging lesion."""
 
-    median_volume_mm3: Positive = 48.0
-    log_sd: Annotated[float, Field(ge=0, le=3)] = 1.2
-    largest_volume_mm3: Positive = 4000.0
+    median_volume_mm3: Volume = 48.0
+    log_sd: LogSpread = 1.2
+    largest_volume_mm3: Volume = 4000.0
     placement: Placement = Placement()
 
 
@@ -147,9 +164,9 @@ class FollowUp(_Part):
     patients are planned to the last week, the others uniformly between ``shortest_planned_weeks`` and it.
     """
 
-    dropout_per_year: Annotated[float, Field(ge=0)] = 0.08
-    dropout_per_year_by_arm: dict[str, Annotated[float, Field(ge=0)]] = {}
-    shortest_planned_weeks: Positive | None = None
+    dropout_per_year: Hazard = 0.08
+    dropout_per_year_by_arm: dict[str, Hazard] = {}
+    shortest_planned_weeks: Annotated[float, Field(gt=0, le=2080), _Number] | None = None
 
 
 class Missing(_Part):
@@ -198,8 +215,8 @@ class Design(_Part):
     """
 
     name: str
-    weeks: Annotated[tuple[Annotated[int, Field(gt=0)], ...], Field(min_length=1)] = (24, 48, 96)
-    trials: Annotated[tuple[TrialDesign, ...], Field(min_length=1)]
+    weeks: Annotated[tuple[Week, ...], Field(min_length=1, max_length=100)] = (24, 48, 96)
+    trials: Annotated[tuple[TrialDesign, ...], Field(min_length=1, max_length=1000)]
     rate_ratio: Annotated[dict[str, RateRatio], Field(min_length=1)]
     modification: tuple[Modification, ...] = ()
     rate: Rate = Rate()

@@ -11,7 +11,7 @@ import pandas as pd
 
 from causalms.effects import Analysis, analyse, grouped_arguments
 from causalms.errors import CausalmsError, ConvergenceError, RefusalError, named_arguments
-from causalms.subgroups.table import Forest, assemble
+from causalms.subgroups.table import Forest, assemble, baseline_divisions
 from causalms.tables import as_frame, names_of, significant
 
 #: Standard errors of small subgroups: leave-one-out influence function with t.
@@ -90,7 +90,9 @@ def forest(
     Raises
     ------
     UsageError
-        If a factor is no column, condition or quantile.
+        If a factor is no column, condition or quantile, or names the arm or the outcome.
+    InputError
+        If a factor is a recoded arm or outcome.
     RefusalError
         If the effect cannot be estimated in the whole population.  A subgroup that cannot be estimated is a row without an
         estimate whose ``note`` says why.
@@ -124,7 +126,8 @@ def forest(
                 raise
             return _arm_by_arm(part, arm, reference, chosen)
 
-    return assemble(people, by, effects_of, source="observed", level=level)
+    divisions = baseline_divisions(people, by, arm=arm, outcome=outcome)
+    return assemble(people, divisions, effects_of, source="observed", level=level)
 
 
 def _rows(analysis: Analysis) -> pd.DataFrame:

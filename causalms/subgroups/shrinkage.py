@@ -14,6 +14,7 @@ from causalms.effects import coefficient_covariance
 from causalms.errors import ConvergenceError, RefusalError, UsageError, named_arguments, optional_packages
 from causalms.stats import Array, fit_model
 from causalms.subgroups.printing import html_page, page
+from causalms.subgroups.table import baseline_divisions
 from causalms.tables import (
     ContrastPopulation,
     Grouping,
@@ -21,7 +22,6 @@ from causalms.tables import (
     as_frame,
     contrast_population,
     fixed,
-    grouping,
     name_of,
     names_of,
     note_left_out,
@@ -158,7 +158,7 @@ def shrink(
     """
     people, model = as_frame(people), model or ShrinkageModel()
     people = people.iloc[patient_order(people)].reset_index(drop=True)  # a chain remembers the last digit
-    factors = [grouping(people, name) for name in by]
+    factors = baseline_divisions(people, by, arm=arm, outcome=outcome)
     complete = np.all([factor.labels != "" for factor in factors], axis=0)
     complete &= people[[name for name in (outcome, arm, exposure) if name]].notna().all(axis=1).to_numpy()
     missing = {name: int(people[name].isna().sum()) for name in (outcome, arm, exposure) if name}

@@ -10,8 +10,8 @@ import pandas as pd
 
 from causalms.effects import analyse_draws
 from causalms.errors import InputError, RefusalError, named_arguments
-from causalms.subgroups.table import Forest, assemble
-from causalms.tables import as_frame, one_week, participant_key
+from causalms.subgroups.table import Forest, assemble, baseline_divisions
+from causalms.tables import as_frame, net2_column, one_week, participant_key
 
 
 @named_arguments
@@ -55,7 +55,7 @@ def simulated_forest(
     Raises
     ------
     UsageError
-        If the draws hold several weeks and none is named, or not the one named.
+        If the draws hold several weeks and none is named, or not the one named; if a factor names the observed outcome.
     InputError
         If patients of the draws are not among the participants.
 
@@ -74,7 +74,8 @@ def simulated_forest(
     rows = draws[draws["query"] == "interventional"]
     if rows.empty:
         raise RefusalError("draws: no interventional rows; a subgroup effect is of rung 2 (query with `do`)")
-    rows = rows[rows["visit_week"] == one_week(rows, week, "draws")]
+    week = one_week(rows, week, "draws")
+    rows = rows[rows["visit_week"] == week]
     keyed = rows.assign(key=participant_key(rows["participant_id"]))
     keys = participant_key(people["participant_id"])
     if lost := set(keyed["key"]) - set(keys):
@@ -89,4 +90,5 @@ def simulated_forest(
             df=np.inf, note="", events=np.nan, events_reference=np.nan, randomised=False, model_error_direction=directions
         )
 
-    return assemble(members, by, effects_of, source="simulated", level=level)
+    divisions = baseline_divisions(members, by, arm=None, outcome=net2_column(int(week), outcome or "net2_lesions"))
+    return assemble(members, divisions, effects_of, source="simulated", level=level)

@@ -13,7 +13,16 @@ from causalms.errors import CausalmsError, InputError, RefusalError
 from causalms.stats import Array, adjusted_p_values
 from causalms.subgroups.interaction import Interaction, correlated_interaction_test, interaction_test
 from causalms.subgroups.printing import html_page, page
-from causalms.tables import Grouping, ResultRow, grouping, results_table, significant, total_text
+from causalms.tables import (
+    Grouping,
+    ResultRow,
+    grouping,
+    refuse_arm_and_outcome_by_name,
+    refuse_copies,
+    results_table,
+    significant,
+    total_text,
+)
 
 #: Standard errors below this are rounding error (a constant simulated effect); no interaction test is made.
 SMALLEST_STANDARD_ERROR = 1e-10
@@ -47,17 +56,52 @@ class Forest:
         return html_page(self.results, repr(self))
 
 
+def baseline_divisions(people: pd.DataFrame, by: Sequence[str], *, arm: str | None, outcome: str) -> list[Grouping]:
+    """Divisions of patients by what was known at baseline.
+
+    Parameters
+    ----------
+    people : DataFrame
+    by : sequence of str
+    arm : str or None
+        Column of the arm whose patients are compared; None where every patient counts under every arm.
+    outcome : str
+
+    Raises
+    ------
+    UsageError
+        If a factor names the arm or the outcome, or is none.
+    InputError
+        If a factor is a recoded arm or outcome.
+    """
+    divisions = [grouping(people, name) for name in by]
+    for division in divisions:
+        refuse_arm_and_outcome_by_name(division, arm, outcome)
+        if [name for name in people.columns if name in (arm, outcome)] not in ([arm, outcome], [outcome, arm]):
+            continue  # no arm to copy, or a column that the analysis refuses
+        known = (division.labels != "") & people[[arm, outcome]].notna().all(axis=1).to_numpy()
+        if known.any():
+            labels, seen = pd.DataFrame({division.name: division.labels[known]}), people[known]
+            arms = pd.factorize(seen[arm])[0]
+            refuse_copies(labels, arms, pd.factorize(seen[outcome])[0], argument=division.argument)
+    return divisions
+
+
 _EFFECT = ("estimate", "se", "lower", "upper", "p_value", "se_patient", "se_monte_carlo", "se_generator")
 
 
 def assemble(
-    people: pd.DataFrame, by: Sequence[str], effects_of: Callable[[pd.DataFrame], pd.DataFrame], source: str, level: float
+    people: pd.DataFrame,
+    divisions: Sequence[Grouping],
+    effects_of: Callable[[pd.DataFrame], pd.DataFrame],
+    source: str,
+    level: float,
 ) -> Forest:
     """Apply an analysis to the whole population and to every group of every factor; shared by observed and simulated effects."""
     whole = effects_of(people).assign(factor="all", subgroup="all")
     parts, tests, notes = [whole], [], list(whole.attrs.get("notes", ()))
-    for name in by:
-        division = grouping(people, name)
+    for division in divisions:
+        name = division.name
         if len(division.groups) < 2:
             raise RefusalError(f"`by` {name!r}: all patients are in one group ({', '.join(division.groups)}); nothing to compare")
         if division.missing:

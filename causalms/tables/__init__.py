@@ -34,10 +34,12 @@ from causalms.tables.schema import (
     validate,
 )
 from causalms.tables.spreadsheets import mark_formulas, unmark_formulas
+from causalms.tables.text_files import EXACT_NUMBERS
 
 __all__ = [
     "DRAWS_KEYS",
     "DRAWS_OUTCOMES",
+    "EXACT_NUMBERS",
     "EXPECTED_OUTCOMES",
     "FORMULA_FUNCTIONS",
     "LARGEST_VALUES",

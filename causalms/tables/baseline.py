@@ -21,12 +21,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import combinations
 from math import lgamma, log
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
 
 from causalms.errors import InputError, UsageError
-from causalms.tables.formulas import Formula
 
 #: Chance below which a column that determines the arm or the outcome counts as a copy of it.
 LEAST_CHANCE = 1e-3
@@ -35,8 +35,20 @@ _MOST_PAIRS = 200
 Codes = np.ndarray
 
 
-def refuse_arm_and_outcome_by_name(formula: Formula, arm: str, outcome: str) -> None:
-    """Refuse a formula in which the column of the arm or of the outcome stands.
+class OfColumns(Protocol):
+    """A text that was given for an argument and names columns: a formula, or a division of patients."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns that it names."""
+
+    @property
+    def argument(self) -> str:
+        """The argument that it was given for."""
+
+
+def refuse_arm_and_outcome_by_name(text: OfColumns, arm: str | None, outcome: str | None) -> None:
+    """Refuse a formula or a division of patients in which the column of the arm or of the outcome stands.
 
     Raises
     ------
@@ -52,13 +64,14 @@ def refuse_arm_and_outcome_by_name(formula: Formula, arm: str, outcome: str) -> 
     ...
     causalms.errors.UsageError: `adjust`: 'y' is the outcome, no baseline covariate; leave it out
     """
-    if arm in formula.columns:
-        raise UsageError(f"`{formula.argument}`: {arm!r} is the randomised arm, no baseline covariate; {_INSTEAD}")
-    if outcome in formula.columns:
-        raise UsageError(f"`{formula.argument}`: {outcome!r} is the outcome, no baseline covariate; leave it out")
+    if arm in text.columns:
+        raise UsageError(f"`{text.argument}`: {arm!r} is the randomised arm, no baseline covariate; {_instead(text.argument)}")
+    if outcome in text.columns:
+        raise UsageError(f"`{text.argument}`: {outcome!r} is the outcome, no baseline covariate; leave it out")
 
 
-_INSTEAD = "leave it out, and let covariates differ by arm with `interaction`"
+def _instead(argument: str) -> str:
+    return "leave it out" + (", and let covariates differ by arm with `interaction`" if argument == "adjust" else "")
 
 
 def refuse_copies(
@@ -100,14 +113,16 @@ def refuse_copies(
     for name, code in codes.items():
         if _is_function(arm, code, least, units) or _is_function(code, arm, least):
             values = f"{code.max() + 1} values, each in one arm only" if _follows(arm, code) else "the same for all in an arm"
-            raise InputError(f"`{argument}`: {name!r} is a recoded arm ({values}); {_INSTEAD}")
+            raise InputError(f"`{argument}`: {name!r} is a recoded arm ({values}); {_instead(argument)}")
         why = next(_outcome_copy(covariates[name], code, outcome, least), None)
         if why:
             raise InputError(f"`{argument}`: {name!r} is a copy of the outcome ({why}); leave it out")
     for first, second in pairs:
         both = pd.factorize(codes[first] * (codes[second].max() + 1) + codes[second])[0]
         if _is_function(arm, both, least, units):
-            raise InputError(f"`{argument}`: {first!r} and {second!r} together tell the arm of every patient; {_INSTEAD}")
+            raise InputError(
+                f"`{argument}`: {first!r} and {second!r} together tell the arm of every patient; {_instead(argument)}"
+            )
 
 
 def _outcome_copy(values: pd.Series, code: Codes, outcome: np.ndarray, least: float) -> Iterator[str]:

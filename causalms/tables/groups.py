@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from causalms.errors import UsageError
 from causalms.tables.cells import number_in_full, refuse_lookalikes
 from causalms.tables.conditions import rows_where
+from causalms.tables.grammar import columns_of, read_condition
 from causalms.tables.names import name_of
+from causalms.tables.values import NUMBER_FUNCTIONS
 
 _COMPARISON = re.compile(r"^\s*(`[^`]+`|[\w.]+)\s*(>=|<=|==|!=|>|<)\s*([^&|<>=!]+?)\s*$")
 _QUOTED = re.compile(r"`[^`]+`")
@@ -33,11 +35,17 @@ class Grouping:
         Group of each patient; "" where it cannot be told because a value is missing.
     groups : tuple of str
         The groups in their order of display.
+    columns : tuple of str
+        Columns that tell the group.
+    argument : str
+        Name of the argument that the division was given for.
     """
 
     name: str
     labels: NDArray[np.object_]
     groups: tuple[str, ...]
+    columns: tuple[str, ...] = ()
+    argument: str = "by"
 
     @property
     def missing(self) -> int:
@@ -90,7 +98,7 @@ def _by_column(values: pd.Series, name: str) -> Grouping:
     kinds = sorted(present.unique()) if numeric else sorted(present.unique(), key=str)
     shown = {kind: f"{name} = {name_of(kind)}" for kind in kinds}
     labels = np.array([shown.get(value, "") if pd.notna(value) else "" for value in values], dtype=object)
-    return Grouping(name, labels, tuple(shown.values()))
+    return Grouping(name, labels, tuple(shown.values()), (name,))
 
 
 def _by_quantiles(frame: pd.DataFrame, name: str, column: str, parts: int) -> Grouping:
@@ -103,12 +111,13 @@ def _by_quantiles(frame: pd.DataFrame, name: str, column: str, parts: int) -> Gr
     names += [f"{number_in_full(low)} < {column} <= {number_in_full(high)}" for low, high in pairwise(cuts)]
     names += [f"{column} > {number_in_full(cuts[-1])}"]
     labels = np.array([names[at] if value == value else "" for at, value in zip(place, values, strict=True)], dtype=object)
-    return Grouping(name, labels, tuple(label for label in names if (labels == label).any()))
+    return Grouping(name, labels, tuple(label for label in names if (labels == label).any()), (column,))
 
 
 def _by_condition(frame: pd.DataFrame, name: str) -> Grouping:
     met, unknown = rows_where(frame, name, "by")
+    columns = columns_of(read_condition(name, [str(column) for column in frame.columns], "by", tuple(NUMBER_FUNCTIONS)))
     found = _COMPARISON.match(name)
     opposite = f"{found[1]} {_OPPOSITE[found[2]]} {found[3]}" if found else f"not ({name})"
     labels = np.where(unknown, "", np.where(met, name, opposite)).astype(object)
-    return Grouping(name, labels, tuple(label for label in (name, opposite) if (labels == label).any()))
+    return Grouping(name, labels, tuple(label for label in (name, opposite) if (labels == label).any()), columns)

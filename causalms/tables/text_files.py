@@ -15,6 +15,10 @@ import pandas as pd
 
 from causalms.errors import InputError, UsageError
 
+#: Option of pandas by which numbers are read to their last digit; from 3.1 on they always are, and the option is gone.
+EXACT_NUMBERS: dict[str, Any] = (
+    {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
+)
 _SEPARATORS = {",": "','", ";": "';'", "\t": "'\\t'", "|": "'|'"}
 _CODES = re.compile(r"(?:^|[,;\t|\n\"])0[0-9]")
 
@@ -78,7 +82,13 @@ def read_text(content: bytes, source: str, usual_separator: str, form: TextForma
     if repeated:
         raise InputError(f"{source}: column {repeated[0]!r} stands twice in the header; rename or remove one of them")
     kinds: dict[str, type] = {"participant_id": str}
-    options: dict[str, Any] = {"sep": separator, "decimal": form.decimal, "keep_default_na": False, "na_values": [""]}
+    options: dict[str, Any] = {
+        "sep": separator,
+        "decimal": form.decimal,
+        "keep_default_na": False,
+        "na_values": [""],
+        **EXACT_NUMBERS,
+    }
     if _CODES.search(text):
         as_text = pd.read_csv(io.StringIO(text), dtype=str, low_memory=False, **options)
         kinds |= {str(name): str for name in as_text if as_text[name].str.fullmatch(r"\s*0[0-9]+\s*").any()}

@@ -76,3 +76,9 @@ def test_a_condition_on_unknown_columns_is_misuse(trial) -> None:
         pair(draws, people).groups("weight > 70")
     with pytest.raises(UsageError, match="no true or false"):
         pair(draws, people).groups("age + 1")
+
+
+def test_groups_by_the_outcome_that_is_forecast_are_refused(trial) -> None:
+    people, draws, _ = trial
+    with pytest.raises(UsageError, match="`by`: 'net2_lesions_week48' is the outcome"):
+        pair(draws, people).groups("net2_lesions_week48 > 0")

@@ -174,6 +174,23 @@ def test_complete_case_results_say_so(trial: pd.DataFrame) -> None:
     assert row.estimator.endswith("complete cases")
 
 
+@pytest.mark.parametrize(
+    ("formula", "words"),
+    [
+        ("age + C(arm)", "`formula`: 'arm' is the randomised arm, no baseline covariate; leave it out$"),
+        ("age + log(y + 1)", "`formula`: 'y' is the outcome"),
+        ("net2_lesions_week48", "'net2_lesions_week48' is the outcome"),
+        ("age + treated", "`formula`: 'treated' is a recoded arm .* leave it out$"),
+    ],
+)
+def test_a_population_is_not_described_by_the_arm_or_the_outcome(formula: str, words: str) -> None:
+    people, _ = simulated(80, 0)
+    people = people.assign(arm=["placebo", "drug"] * 40, y=np.arange(80) % 5, net2_lesions_week48=np.arange(80) % 4)
+    people["treated"] = (people["arm"] == "drug") * 1.0
+    with pytest.raises((UsageError, InputError), match=words):
+        transport_weights(people, people, formula, outcome="y")
+
+
 @pytest.mark.parametrize("formula", ["scale(age)", "center(age)", "standardize(age)", "poly(age, degree=2)"])
 def test_what_a_formula_learns_is_learned_of_the_trial_and_used_on_the_target(formula: str) -> None:
     """Centring each table by its own mean would call two populations of different age alike."""

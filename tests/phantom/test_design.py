@@ -5,7 +5,7 @@ import yaml
 
 from causalms.errors import InputError
 from causalms.phantom import load_design
-from causalms.phantom.design import parse_design
+from causalms.phantom.design import Design, parse_design
 
 DESIGNS = ("pooled", "pooled-2131", "pooled-trial-effect", "harmful", "registry")
 
@@ -38,6 +38,24 @@ def test_pooled_2131_has_2131_patients_on_the_six_arms():
     )
 
 
+def test_every_number_of_a_design_is_bounded_on_both_sides():
+    def numbers(schema):
+        if isinstance(schema, dict):
+            if schema.get("type") in ("number", "integer"):
+                yield schema
+            for value in schema.values():
+                yield from numbers(value)
+        elif isinstance(schema, list):
+            for value in schema:
+                yield from numbers(value)
+
+    found = list(numbers(Design.model_json_schema()))
+    assert len(found) > 30
+    for number in found:
+        assert {"minimum", "exclusiveMinimum"} & set(number), number
+        assert {"maximum", "exclusiveMaximum"} & set(number), number
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -61,6 +79,17 @@ def test_pooled_2131_has_2131_patients_on_the_six_arms():
         (design(lesions={"placement": dict.fromkeys(("periventricular", "juxtacortical", "white_matter"), 0)}), "somewhere"),
         (design(trials=[{"name": "S", "arms": {"a": 1}, "log_rate_week96": 50}]), "key 'trials.0.log_rate_week96': found 50"),
         (design(trials=[{"name": "S T", "arms": {"a": 1}, "log_rate_week96": 1}]), "key 'trials.0.name': found 'S T'"),
+        (
+            design(trials=[{"name": "S", "arms": {"a": 1e9, "b": 1}, "log_rate_week96": 1}]),
+            "'trials.0.arms.a': found 1000000000.0",
+        ),
+        (design(rate_ratio={"a": 1.0, "b": 1e300}), "key 'rate_ratio.b': found 1e+300"),
+        (design(rate_ratio={"a": 1.0, "b": 1e-300}), "key 'rate_ratio.b': found 1e-300"),
+        (design(counts={"size": 1e-300}), "key 'counts.size': found 1e-300"),
+        (design(counts={"size": True}), "key 'counts.size': found True, a number is expected"),
+        (design(follow_up={"dropout_per_year": 1e300}), "key 'follow_up.dropout_per_year': found 1e+300"),
+        (design(lesions={"largest_volume_mm3": 1e12}), "key 'lesions.largest_volume_mm3': found 1000000000000.0"),
+        (design(weeks=[24, 10**9]), "key 'weeks.1': found 1000000000"),
         ({"name": "x"}, "key 'trials': is missing; add it"),
         (["x"], "a design is a mapping"),
     ],

@@ -191,3 +191,30 @@ def test_draws_of_strangers_are_refused() -> None:
     draws = expected_table(people, pd.Series(0.4, index=people.index))
     with pytest.raises(InputError, match="no participant 10, of whom there are draws"):
         simulated_forest(draws, people.iloc[:5], ["group"], reference="placebo")
+
+
+@pytest.mark.parametrize(
+    ("factor", "words"),
+    [
+        ("arm", "`by`: 'arm' is the randomised arm, no baseline covariate; leave it out$"),
+        ("arm == 'b'", "'arm' is the randomised arm"),
+        ("lesions > 0", "`by`: 'lesions' is the outcome"),
+        ("age > 40 and lesions < 3", "'lesions' is the outcome"),
+        ("quantiles(lesions, 2)", "'lesions' is the outcome"),
+        ("treated", "`by`: 'treated' is a recoded arm"),
+        ("not treated > 0", "is a recoded arm"),
+    ],
+)
+def test_subgroups_by_the_arm_or_the_outcome_are_refused(factor: str, words: str) -> None:
+    rng = np.random.default_rng(5)
+    people = pd.DataFrame({"arm": ["a", "b"] * 60, "age": rng.uniform(20, 60, 120), "lesions": rng.poisson(2, 120)})
+    people["treated"] = (people["arm"] == "b") * 1
+    with pytest.raises((UsageError, InputError), match=words):
+        forest(people, [factor], outcome="lesions", reference="a")
+
+
+def test_simulated_subgroups_by_the_observed_outcome_are_refused() -> None:
+    people = made(9, 10)
+    draws = expected_table(people, pd.Series(0.4, index=people.index))
+    with pytest.raises(UsageError, match="`by`: 'net2_lesions_week48' is the outcome"):
+        simulated_forest(draws, people.assign(net2_lesions_week48=1), ["net2_lesions_week48 > 0"], reference="placebo")
