@@ -23,7 +23,8 @@ _KEY = ["trial", "population", "published_outcome", "timepoint_weeks"]
 def _data(name: str) -> pd.DataFrame:
     with (files("causalms.agreement") / "data" / name).open() as handle:
         texts = {"active": "string", "value": "string"} if name == "baseline.csv" else None
-        return pd.read_csv(handle, dtype=texts, **EXACT_NUMBERS)
+        table: pd.DataFrame = pd.read_csv(handle, dtype=texts, **EXACT_NUMBERS)
+        return table
 
 
 def efficacy_ranks() -> dict[str, int]:
