@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from causalms.cli.inputs import baseline_option
+from causalms.cli.inputs import scan_options
 from causalms.cli.paths import InputPath, Verb
 
 
 @click.command(cls=Verb)
 @click.argument("trial", metavar="DIR", type=InputPath())
-@baseline_option
-def command(trial: Path, baseline: str | None) -> None:
+@scan_options
+def command(trial: Path, baseline: str | None, lesions: str | None) -> None:
     """List every problem of the BIDS folder DIR, one line each with its mend: errors first (exit code 1), then warnings.
 
     Without an error the trial is summed up (exit code 0).
@@ -25,7 +25,7 @@ def command(trial: Path, baseline: str | None) -> None:
     from causalms.errors import InputError
     from causalms.trials import check_trial, load_trial, summary_table
 
-    problems = check_trial(trial, baseline)
+    problems = check_trial(trial, baseline, lesions)
     for problem in problems:
         click.echo(problem)
     errors = sum(problem.rank == "error" for problem in problems)
@@ -34,7 +34,8 @@ def command(trial: Path, baseline: str | None) -> None:
         raise InputError(
             f"{trial}: {errors} error{'s' * (errors > 1)} and {warned}, listed above; mend the errors and check again"
         )
-    for note in load_trial(trial, baseline=baseline, follow_ups=False).notes:
+    loaded = load_trial(trial, baseline=baseline, lesions=lesions)
+    for note in loaded.notes:
         click.echo(f"note: {note}")
-    click.echo(summary_table(trial, baseline).to_string(index=False))
+    click.echo(summary_table(loaded).to_string(index=False))
     click.echo(f"{trial}: no error, {warned}, listed above" if problems else f"{trial}: no problem found")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from causalms.cli.inputs import baseline_option
+from causalms.cli.inputs import scan_options
 from causalms.cli.paths import InputPath, OutputFolder, Verb
 from causalms.tables import fixed, name_of
 
@@ -26,7 +26,7 @@ from causalms.tables import fixed, name_of
 @click.option("--week", default=48.0, show_default=True, help="Follow-up week.")
 @click.option("--draws", default=8, show_default=True, type=click.IntRange(min=0), help="Sampled masks an arm.")
 @click.option("--masks", is_flag=True, help="Write the sampled masks too (risk maps are always written).")
-@baseline_option
+@scan_options
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
 def command(
     trial: Path,
@@ -38,6 +38,7 @@ def command(
     draws: int,
     masks: bool,
     baseline: str | None,
+    lesions: str | None,
     seed: int,
 ) -> None:
     """Forecast new and enlarging T2 lesions of patients in DIR (a BIDS folder in MNI152 space) under each arm.
@@ -62,7 +63,7 @@ def command(
     for arm in arms:
         generator.arm_index(arm)
     generator.check_week(week)
-    loaded = load_trial(trial, participants or None, baseline=baseline, follow_ups=False)
+    loaded = load_trial(trial, participants or None, baseline=baseline, lesions=lesions, follow_ups=False)
     chosen = tuple(loaded.participants["participant_id"])
     wanted = arms or generator.arms
     tables: list[pd.DataFrame] = []

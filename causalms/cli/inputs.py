@@ -12,14 +12,21 @@ import pandas as pd
 from causalms.errors import InputError
 from causalms.tables import names_of, read_table, validate
 
-#: Which session of a BIDS folder is baseline, for every verb that reads scans.
-baseline_option = click.option(
-    "--baseline", metavar="SESSION", help="Session of the baseline scans.  [default: told by names, dates or numbers, and said]"
-)
-
-
 _TEXT_FORMAT = "causalms.text_format"
 _Verb = TypeVar("_Verb", bound=Callable[..., Any])
+
+
+def scan_options(verb: _Verb) -> _Verb:
+    """Options of every verb that reads scans: which session is baseline, and where the lesion masks lie."""
+    for declare in (
+        click.option("--lesions", metavar="DIR|PATTERN",
+                     help="Baseline lesion masks of LST-AI, SAMSEG, nnU-Net or another tool: their folder, or a pattern such as "
+                          "'lst/{participant}/{session}/*seg-lst.nii.gz'.  [default: derivatives/lesions]"),
+        click.option("--baseline", metavar="SESSION",
+                     help="Session of the baseline scans.  [default: told by names, dates or numbers, and said]"),
+    ):  # fmt: skip
+        verb = declare(verb)
+    return verb
 
 
 def text_options(verb: _Verb) -> _Verb:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from causalms.cli.inputs import baseline_option, read, text_options
+from causalms.cli.inputs import read, scan_options, text_options
 from causalms.cli.paths import InputPath, OutputPath, Verb
 from causalms.errors import CausalmsError, UsageError
 from causalms.tables import fixed, name_of
@@ -51,7 +51,7 @@ _BESIDE = (".queries.json", ".results.csv", ".diagnostics.csv", ".diagnostics.pd
     help="A checkpoint, 'reference', or 'counts' (see below).",
 )
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(min=1), help="Processes; the numbers stay the same.")
-@baseline_option
+@scan_options
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Key of the exogenous noise.")
 @click.option(
     "--out", required=True, type=OutputPath(beside=_BESIDE, after=(".parts",)), help="Table to write (.parquet, .csv or .tsv)."
@@ -91,7 +91,7 @@ def command(source: Path, model: str, out: Path, workers: int, **given: Any) -> 
     options = QueryOptions(**given)
     options.refuse_contradictions()
     query = options.query()
-    trial = _trial(source, options.baseline)
+    trial = _trial(source, options.baseline, options.lesions)
     for note in trial.notes:
         click.echo(f"note: {note}")
     parts = out.with_name(out.name + ".parts")
@@ -127,6 +127,7 @@ class QueryOptions:
     draws: int
     weeks: tuple[float, ...]
     baseline: str | None
+    lesions: str | None
     seed: int
 
     def refuse_contradictions(self) -> None:
@@ -200,16 +201,17 @@ class QueryOptions:
         return query
 
 
-def _trial(source: Path, baseline: str | None) -> Any:
+def _trial(source: Path, baseline: str | None, lesions: str | None) -> Any:
     from causalms.causal import as_trial
 
     if source.is_file():
-        if baseline is not None:
-            raise UsageError("--baseline is about scans, and a table has none; leave it out or give a BIDS folder")
+        for option, given in (("--baseline", baseline), ("--lesions", lesions)):
+            if given is not None:
+                raise UsageError(f"{option} is about scans, and a table has none; leave it out or give a BIDS folder")
         return as_trial(read(source))
     from causalms.trials import load_trial
 
-    return load_trial(source, baseline=baseline)
+    return load_trial(source, baseline=baseline, lesions=lesions)
 
 
 def _model(model: str, trial: Any, query: Query) -> CausalModel:

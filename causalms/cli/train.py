@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from causalms.cli.inputs import baseline_option
+from causalms.cli.inputs import scan_options
 from causalms.cli.paths import InputPath, OutputPath, Verb
 
 
@@ -22,7 +22,7 @@ from causalms.cli.paths import InputPath, OutputPath, Verb
 @click.option("--budget-minutes", type=click.FloatRange(min=0.05), help="Minutes of optimisation; the schedule is fitted to it.")
 @click.option("--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda"]))
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(min=1), help="Processes that read patients.")
-@baseline_option
+@scan_options
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
 def command(
     trial: Path,
@@ -32,6 +32,7 @@ def command(
     device: str,
     workers: int,
     baseline: str | None,
+    lesions: str | None,
     seed: int,
 ) -> None:
     """Train a generator on the trial in DIR (its observed arms and visits) and write it to a checkpoint.
@@ -51,7 +52,7 @@ def command(
     from causalms.trials import load_trial
 
     model, recipe = config(name)
-    loaded = load_trial(trial, baseline=baseline)
+    loaded = load_trial(trial, baseline=baseline, lesions=lesions)
     for note in loaded.notes if first_process() else ():
         click.echo(f"note: {note}")
     generator = train_generator(loaded, out, model, recipe, seed, budget_minutes, device, workers)

@@ -87,7 +87,7 @@ def forecast_patient(
     InputError
         If an image cannot be read.
     """
-    on_grid = resample_trial(trial, generator.space)
+    on_grid, own_space = resample_trial(trial, generator.space), trial.space_of(participant_id)
     scan = generator.encode(on_grid, participant_id)
     rows, risks = [], {}
     for arm in tqdm(arms, desc=participant_id, unit="arm", disable=None, leave=False):
@@ -99,12 +99,12 @@ def forecast_patient(
             mask = generator.sample(scan, arm, week, generator.noise(participant_id, draw, seed))
             sampled.append(generator.count(mask))
             if maps is not None and maps.masks:
-                own = resample_back(mask, generator.space, trial.space)
-                write_mask(maps.folder / mask_name(participant_id, arm, week, draw), own, trial.space)
+                own = resample_back(mask, generator.space, own_space)
+                write_mask(maps.folder / mask_name(participant_id, arm, week, draw), own, own_space)
         if expected.risk is not None:
-            risks[arm] = np.clip(resample_back(expected.risk.astype(np.float32), generator.space, trial.space), 0, 1)
+            risks[arm] = np.clip(resample_back(expected.risk.astype(np.float32), generator.space, own_space), 0, 1)
             if maps is not None:
-                write_map(maps.folder / risk_name(participant_id, arm, week), risks[arm], trial.space)
+                write_map(maps.folder / risk_name(participant_id, arm, week), risks[arm], own_space)
         row = {
             "participant_id": participant_id,
             "arm": arm,

@@ -66,10 +66,15 @@ def patient_arrays(trial: Trial, participant_id: str) -> PatientArrays:
     Raises
     ------
     InputError
-        If there is no image.
+        If there is no image, or the patient lies on a grid of their own.
     RefusalError
         If the brain does not lie in MNI152 space, or the skull is on and there is no brain mask.
     """
+    if not (own := trial.space_of(participant_id)).same_as(trial.space):
+        raise InputError(
+            f"{trial.place(participant_id)}: has {own.describe()}, other participants {trial.space.describe()}; resample the "
+            "trial onto the model's grid (`resample`, causalms.trials.resample_trial)"
+        )
     found = {name: trial.image(participant_id, name) for name in MODALITIES}
     missing = [name for name, image in found.items() if image is None]
     if len(missing) == len(MODALITIES):

@@ -10,8 +10,9 @@ from pathlib import Path
 import pandas as pd
 
 from causalms.errors import InputError
-from causalms.tables import PARTICIPANTS_COLUMNS, named_in_full, read_table, validate
+from causalms.tables import LARGEST_VALUES, PARTICIPANTS_COLUMNS, named_in_full, read_table, validate
 from causalms.trials.dictionary import outcome_week
+from causalms.trials.units import in_own_units, unit_hint
 
 _TEXT = ("participant_id", "trial", "site", "arm", "sex")
 _SEX = {"f": "F", "female": "F", "woman": "F", "m": "M", "male": "M", "man": "M"}
@@ -33,7 +34,7 @@ def read_raw_participants(root: Path) -> pd.DataFrame:
         raise InputError(f"{root}: no such folder; give the folder that holds participants.tsv")
     if not file.is_file():
         raise InputError(f"{file}: no such file; a trial needs a participants table (BIDS)")
-    table = _known_columns(read_table(file))
+    table = _known_columns(read_table(file), root)
     if "participant_id" not in table:
         found = ", ".join(map(str, table.columns[:10]))
         raise InputError(f"{file}: no column 'participant_id'; add it as the first one (columns found: {found})")
@@ -72,7 +73,14 @@ def read_participants(root: Path) -> tuple[pd.DataFrame, list[str]]:
         f"column {name!r} is not read as a covariate; did you mean {meant}?"
         for name, meant in near_columns(table.drop(columns=absent, errors="ignore")).items()
     ]
-    return validate(table[[*PARTICIPANTS_COLUMNS, *others]], "participants", str(file)), notes
+    try:
+        return validate(table[[*PARTICIPANTS_COLUMNS, *others]], "participants", str(file)), notes
+    except InputError as error:
+        named = [name for name in LARGEST_VALUES if repr(name) in str(error)]
+        hints = [hint for name in named if (hint := unit_hint(name, table[name], LARGEST_VALUES[name]))]
+        if hints:
+            raise InputError(str(error).removesuffix("correct it") + hints[0]) from None
+        raise
 
 
 def identify(table: pd.DataFrame, file: Path) -> None:
@@ -107,8 +115,11 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", str(name).strip().lower()).strip("_")
 
 
-def _known_columns(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with the columns that differ from a known name only in case, blanks, points or hyphens under that name."""
+def _known_columns(table: pd.DataFrame, root: Path) -> pd.DataFrame:
+    """The table with the columns that differ from a known name only in case, blanks, points or hyphens under that name.
+
+    Columns in another unit are converted.
+    """
     renamed = {
         name: _plain(name)
         for name in table.columns
@@ -116,7 +127,8 @@ def _known_columns(table: pd.DataFrame) -> pd.DataFrame:
     }
     once = {name: plain for name, plain in renamed.items() if list(renamed.values()).count(plain) == 1}
     table = named_in_full(table.rename(columns=once), list(_TEXT))
-    table.attrs["respelt"] = [f"column {name!r} is read as {plain}" for name, plain in once.items()]
+    table, converted = in_own_units(table, root)
+    table.attrs["respelt"] = [f"column {name!r} is read as {plain}" for name, plain in once.items()] + converted
     return table
 
 

@@ -48,6 +48,12 @@ class Position:
     def problem(self) -> str | None:
         """What is wrong with the position, with its number, limit and mend; None for a brain in MNI152 space."""
         mend = "register the scan to MNI152 (FSL FLIRT, ANTs) and brain-extract it"
+        for factor, unit in ((1e3, "centimetres"), (1e9, "metres")):
+            if 0.4 < self.volume * factor < 2.5:
+                return (
+                    f"the brain has {self.volume:.2g} times the volume of a brain, as if its header were in {unit}; write the "
+                    "affine in millimetres, as NIfTI says"
+                )
         if self.volume > LARGEST_VOLUME:
             return (
                 f"the skull is on: {self.volume:.2f} times the volume of a brain is not zero (limit {LARGEST_VOLUME}); "

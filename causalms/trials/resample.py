@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from scipy import ndimage
@@ -10,51 +11,62 @@ from scipy import ndimage
 from causalms.errors import RefusalError, UsageError
 from causalms.lesions import LesionRule
 from causalms.trials.space import Space
-from causalms.trials.trial import MODALITIES, ImageSource, Trial
+from causalms.trials.trial import MODALITIES, Trial
 
 #: Least share of the model's grid that the images must cover.
 _LEAST_COVER = 0.5
+#: No field of view is larger.
+_LARGEST_FIELD_MM = 600.0
 _RULE = LesionRule.default()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ResampledSource:
-    """Another source's images and masks on another grid.
+    """A trial's images and masks on another grid.
 
     Parameters
     ----------
-    source : ImageSource
-    own_space, space : Space
-        The grid the source gives, and the grid wanted.
+    trial : Trial
+        As it is, each participant on a grid of their own.
+    space : Space
+        The grid wanted.
     """
 
-    source: ImageSource
-    own_space: Space
+    trial: Trial
     space: Space
 
     def image(self, participant_id: str, modality: str) -> np.ndarray | None:
         """Baseline image, averaged over the voxels of the wanted grid; None if there is none."""
-        image = self.source.image(participant_id, modality)
-        return None if image is None else resample_image(image, self.own_space, self.space)
+        image = self.trial.source.image(participant_id, modality)
+        return None if image is None else resample_image(image, self._own_space(participant_id), self.space)
 
     def place(self, participant_id: str) -> str:
         """Where the participant's images stand, for messages."""
-        place = getattr(self.source, "place", None)
-        return participant_id if place is None else str(place(participant_id))
+        return self.trial.place(participant_id)
+
+    def stamp(self, participant_id: str) -> str:
+        """What tells whether the participant's files are still the same; empty where they are in memory."""
+        stamp = getattr(self.trial.source, "stamp", None)
+        return "" if stamp is None else str(stamp(participant_id))
 
     def mask(self, participant_id: str, kind: str, week: int) -> np.ndarray | None:
         """Mask on the wanted grid; a missing brain mask is taken from brain-extracted images."""
-        mask = self.source.mask(participant_id, kind, week)
+        mask, own = self.trial.source.mask(participant_id, kind, week), self._own_space(participant_id)
         if mask is not None and kind != "brain":
-            return resample_lesions(mask, self.own_space, self.space)
+            return mask if own.same_as(self.space) else resample_lesions(mask, own, self.space)
         if mask is None and kind == "brain" and week == 0:
             mask = self._extracted_brain(participant_id)
-        return None if mask is None else resample_image(mask.astype(np.float32), self.own_space, self.space) >= 0.5
+        return None if mask is None else resample_image(mask.astype(np.float32), own, self.space) >= 0.5
+
+    def _own_space(self, participant_id: str) -> Space:
+        own = self.trial.space_of(participant_id)
+        refuse_without_cover(self.trial.place(participant_id), own, self.space)
+        return own
 
     def _extracted_brain(self, participant_id: str) -> np.ndarray | None:
-        inside = np.zeros(self.own_space.shape, dtype=bool)
+        inside = np.zeros(self.trial.space_of(participant_id).shape, dtype=bool)
         for modality in MODALITIES:
-            image = self.source.image(participant_id, modality)
+            image = self.trial.source.image(participant_id, modality)
             if image is not None:
                 inside |= image != 0
         return inside if inside.any() else None
@@ -85,22 +97,45 @@ def resample_trial(trial: Trial, space: Space) -> Trial:
     --------
     resample_back : the way back for maps and masks.
     """
-    if trial.space.same_as(space):
+    several = bool(getattr(trial.source, "several_grids", False))
+    if trial.space.same_as(space) and not several:
         return trial
-    covered = _covered(trial.space, space)
-    if covered < _LEAST_COVER:
-        raise RefusalError(
-            f"{trial.name}: the images ({trial.space.describe()}) cover {covered:.0%} of the grid asked for "
-            f"({space.describe()}); register them to MNI152 first"
-        )
+    if not several:
+        refuse_without_cover(trial.name, trial.space, space)
+    own = "the grid of each participant" if several else trial.space.describe()
     notes = (
-        f"resampled from {trial.space.describe()} to {space.describe()}: images averaged over the new voxels (Gaussian, "
+        f"resampled from {own} to {space.describe()}: images averaged over the new voxels (Gaussian, "
         "linear interpolation), brain where at least half a voxel is brain",
         "each lesion of at least 3 mm3 keeps its volume to the nearest voxel and at least one voxel; lesions closer than a voxel "
         "may merge; counts and volumes in the participants table are those of the original grid",
         "where a participant has no brain mask and the images are zero outside the brain, brain is where any image is not zero",
     )
-    return replace(trial, space=space, source=ResampledSource(trial.source, trial.space, space), notes=(*trial.notes, *notes))
+    return replace(trial, space=space, source=ResampledSource(trial, space), notes=(*trial.notes, *notes))
+
+
+def refuse_without_cover(where: str, own_space: Space, space: Space) -> None:
+    """Refuse images that cover less than half of the grid wanted.
+
+    Raises
+    ------
+    RefusalError
+        With the unit that the header seems to be in, where that explains it.
+    """
+    covered = _covered(own_space, space)
+    if covered >= _LEAST_COVER:
+        return
+    for factor, unit in ((10.0, "centimetres"), (1000.0, "metres")):
+        in_mm = Space(own_space.shape, np.diag([factor, factor, factor, 1.0]) @ own_space.affine)
+        extent_mm = max(np.multiply(own_space.shape, own_space.voxel_sizes_mm))
+        if extent_mm * factor < _LARGEST_FIELD_MM and _covered(in_mm, space) >= _LEAST_COVER:
+            raise RefusalError(
+                f"{where}: the images ({own_space.describe()}) are as large as a head if their header is in {unit}; write the "
+                "affine in millimetres, as NIfTI says"
+            )
+    raise RefusalError(
+        f"{where}: the images ({own_space.describe()}) cover {covered:.0%} of the grid asked for "
+        f"({space.describe()}); register them to MNI152 first"
+    )
 
 
 def resample_back(array: np.ndarray, model_space: Space, own_space: Space, order: int | None = None) -> np.ndarray:
@@ -159,10 +194,12 @@ def resample_image(image: np.ndarray, own_space: Space, space: Space) -> np.ndar
     -------
     array of float32, of the shape of ``space``
     """
+    values = np.asarray(image, dtype=np.float32)
+    if own_space.same_as(space):
+        return values
     to_own = np.linalg.inv(own_space.affine) @ space.affine
     width = np.sqrt((to_own[:3, :3] ** 2).sum(axis=1))  # of a new voxel along each old axis, in old voxels
     sigma = np.maximum(width - 1.0, 0.0) / 2.5
-    values = np.asarray(image, dtype=np.float32)
     if sigma.any():
         values = ndimage.gaussian_filter(values, sigma, mode="constant", truncate=3.0)
     return _transformed(values, own_space, space, 1)
@@ -237,6 +274,7 @@ def _transformed(values: np.ndarray, source: Space, target: Space, order: int) -
     return np.asarray(moved)
 
 
+@lru_cache(maxsize=256)
 def _covered(own_space: Space, space: Space) -> float:
     """Share of the wanted grid's voxels whose middle lies in the own grid's field of view (every third voxel is asked)."""
     axes = [np.arange(0, n, 3) for n in space.shape]

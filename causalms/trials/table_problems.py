@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 
 from causalms.errors import InputError
-from causalms.tables import PARTICIPANTS_COLUMNS, validate
+from causalms.tables import LARGEST_VALUES, PARTICIPANTS_COLUMNS, validate
 from causalms.trials.bids import LESIONS, week_of_session
 from causalms.trials.dictionary import outcome_week
 from causalms.trials.participants import near_columns, respell_sex
 from causalms.trials.problem import Problem, as_problem
+from causalms.trials.units import unit_hint
 
 #: Cells of one column that are named one by one; then they are counted.
 _MOST_CELLS = 20
@@ -67,8 +68,9 @@ def _cells(values: pd.Series, column: str, file: str) -> Iterator[Problem]:
             place = "" if row is None else f"row {row[1]}, column {column!r}: "
             named = re.escape(repr(column))
             what = re.sub(rf"column {named}(, row \d+)?: |row \d+(, column {named})?: ", "", problem.what)
-            yield Problem(file, f"{place or f'column {column!r}: '}{what}", problem.mend)
-            if row is None:
+            hint = unit_hint(column, values, LARGEST_VALUES.get(column, np.inf))
+            yield Problem(file, f"{place or f'column {column!r}: '}{what}", hint or problem.mend)
+            if row is None or hint:
                 return
             known[int(row[1]) - 1] = None
         else:

@@ -39,7 +39,7 @@ class Trial:
     participants : DataFrame
         The participants table with observed outcomes as ``net2_lesions_week48`` and the like.
     space : Space
-        The grid all images share.
+        The grid of the images; where patients lie on grids of their own, that of the first (:meth:`space_of` gives each).
     weeks : tuple of int
         Follow-up weeks that have NET2 masks.
     source : ImageSource
@@ -69,8 +69,14 @@ class Trial:
         """Arms that somebody was given, in order of first appearance."""
         return tuple(self.participants["arm"].dropna().unique())
 
+    def space_of(self, participant_id: str) -> Space:
+        """The grid on which a participant's images and masks are given."""
+        own = getattr(self.source, "space", None)  # of the sources only folders have a grid for each patient
+        found = own(participant_id) if callable(own) else None
+        return self.space if found is None else found
+
     def image(self, participant_id: str, modality: str) -> np.ndarray | None:
-        """Baseline image, float32 on the trial's grid; None if it was not acquired.
+        """Baseline image, float32 on the participant's grid; None if it was not acquired.
 
         Raises
         ------
@@ -85,7 +91,7 @@ class Trial:
         return self.source.image(participant_id, modality)
 
     def mask(self, participant_id: str, kind: str, week: int = 0) -> np.ndarray | None:
-        """Mask, bool on the trial's grid; None if there is none.
+        """Mask, bool on the participant's grid; None if there is none.
 
         Raises
         ------

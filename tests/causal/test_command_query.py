@@ -18,6 +18,7 @@ from causalms.causal import CausalModel, NegativeBinomialMechanism
 from causalms.causal import sampling as answers
 from causalms.errors import InputError
 from causalms.trials.folder import FolderSource
+from causalms.trials.layout import Layout
 
 
 @pytest.fixture
@@ -239,7 +240,7 @@ def test_patients_finished_before_a_refusal_are_kept_and_not_asked_again(file, t
 
 
 def test_finished_patient_is_not_taken_when_its_scans_have_changed(tmp_path):
-    trial = SimpleNamespace(source=FolderSource(tmp_path, None, {}))
+    trial = SimpleNamespace(source=FolderSource(Layout(tmp_path, {})))
     scan = tmp_path / "derivatives" / "lesions" / "sub-1" / "mask.nii.gz"
     scan.parent.mkdir(parents=True)
     scan.write_bytes(b"one")

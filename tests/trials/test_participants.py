@@ -1,5 +1,8 @@
 """Columns of participants.tsv: known in any case, said, and near names proposed."""
 
+import pytest
+
+from causalms.errors import InputError
 from causalms.trials.participants import read_participants, read_raw_participants
 
 
@@ -28,3 +31,23 @@ def test_a_column_that_stands_twice_but_for_its_case_is_not_merged(tmp_path):
 def test_a_near_name_is_proposed(tmp_path):
     _, notes = read_participants(written(tmp_path, ["participant_id", "edss_score", "gd_lesion"], ["1", "2", "0"]))
     assert "column 'gd_lesion' is not read as a covariate; did you mean gd_lesions?" in notes
+
+
+def test_columns_in_another_unit_are_converted_where_it_is_told_and_said(tmp_path):
+    root = written(tmp_path, ["participant_id", "age_months", "disease_duration", "T2_volume_mm3"], ["1", "564", "30", "2500"])
+    (root / "participants.json").write_text('{"disease_duration": {"Units": "month"}}')
+    table, notes = read_participants(root)
+    assert table[["age", "disease_duration", "t2_volume_ml"]].iloc[0].tolist() == [47.0, 2.5, 2.5]
+    assert "column 'disease_duration' is converted: participants.json says its unit is month (0.0833333 years)" in notes
+    assert any(note.startswith("column 'T2_volume_mm3' is read as t2_volume_ml") for note in notes)
+
+
+def test_a_column_that_looks_like_another_unit_is_refused_with_the_unit(tmp_path):
+    root = written(tmp_path, ["participant_id", "age"], ["1", "564"])
+    with pytest.raises(
+        InputError, match=r"found 564, expected 0 to 120; the column looks like months: divide by 12, or call it age_m"
+    ):
+        read_participants(root)
+    (root / "participants.json").write_text('{"age": {"Units": "parsec"}}')
+    with pytest.raises(InputError, match=r"participants.json: column 'age' has the unit 'parsec'; write one of"):
+        read_participants(root)

@@ -1,0 +1,78 @@
+"""Which file of a BIDS folder is a participant's image or mask, and on which grid it lies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from causalms.trials.bids import find, image_path, mask_path, session_of_week
+from causalms.trials.lesion_files import LesionFiles
+from causalms.trials.nifti import binary, read_space, read_volume
+from causalms.trials.space import Space
+from causalms.trials.trial import MASKS, MODALITIES
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Where the files of a trial stand.
+
+    Parameters
+    ----------
+    root : Path
+        The BIDS folder.
+    baseline : mapping of str to (str or None)
+        The session of each participant that is baseline.
+    lesions : LesionFiles, optional
+        Where the baseline lesion masks lie, if not in the folder.
+    """
+
+    root: Path
+    baseline: Mapping[str, str | None]
+    lesions: LesionFiles | None = None
+
+    def image_file(self, participant_id: str, modality: str) -> Path | None:
+        """File of a baseline image, or None."""
+        return find(self.root, image_path(participant_id, modality, self.baseline[participant_id]))
+
+    def mask_file(self, participant_id: str, kind: str, week: int = 0) -> Path | None:
+        """File of a mask at a week (0 is baseline), or None."""
+        baseline = self.baseline[participant_id]
+        if self.lesions is not None and kind == "T2" and week == 0:
+            return self.lesions.file(participant_id, baseline)
+        return find(self.root, mask_path(participant_id, kind, session_of_week(week) if week else baseline))
+
+    def read_mask(self, path: Path, kind: str, week: int = 0) -> tuple[np.ndarray, Space]:
+        """A mask as bool and its grid; in files of lesion tools the lesions are told from the other labels."""
+        values, space = read_volume(path)
+        if self.lesions is not None and kind == "T2" and week == 0:
+            return self.lesions.inside(path, values), space
+        return binary(path, values), space
+
+    def own_mask(self, participant_id: str, kind: str, week: int = 0) -> tuple[np.ndarray, Space] | None:
+        """A mask on its own grid, or None."""
+        path = self.mask_file(participant_id, kind, week)
+        return None if path is None else self.read_mask(path, kind, week)
+
+    def grids(self, participant_id: str) -> dict[Path, Space]:
+        """Grid of every baseline file of a participant: images first, then masks."""
+        files = [self.image_file(participant_id, modality) for modality in MODALITIES]
+        files += [self.mask_file(participant_id, kind) for kind in MASKS]
+        return {file: read_space(file) for file in files if file is not None}
+
+    def space(self, participant_id: str) -> Space | None:
+        """Grid of a participant's first baseline image, or of the first mask where there is no image; None without either."""
+        return _space(self, participant_id)
+
+
+@lru_cache(maxsize=32)
+def _space(layout: Layout, participant_id: str) -> Space | None:
+    files = (layout.image_file(participant_id, modality) for modality in MODALITIES)
+    file = next((file for file in files if file is not None), None)
+    if file is None:
+        masks = (layout.mask_file(participant_id, kind) for kind in MASKS)
+        file = next((file for file in masks if file is not None), None)
+    return None if file is None else read_space(file)

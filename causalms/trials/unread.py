@@ -1,0 +1,116 @@
+"""What lies in a trial's folder and is not read, in words: nothing of a patient is ignored in silence."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from causalms.errors import InputError
+from causalms.trials.bids import LESIONS, image_path, mask_path
+from causalms.trials.layout import Layout
+from causalms.trials.naming import names_in, unread, without_person
+from causalms.trials.trial import MASKS, MODALITIES
+from causalms.trials.volume_file import COMPRESSED, ending
+
+_SHOWN = 8
+
+
+def unread_notes(layout: Layout, participant_ids: Sequence[str]) -> list[str]:
+    """Baseline files that are there and not read: passed over for a better one, of a kind that is not known, or elsewhere."""
+    passed_over: Counter[str] = Counter()
+    unknown: Counter[str] = Counter()
+    elsewhere: Counter[str] = Counter()
+    for participant_id in participant_ids:
+        session = layout.baseline[participant_id]
+        paths = [image_path(participant_id, modality, session) for modality in MODALITIES]
+        masks = [mask_path(participant_id, kind, session) for kind in MASKS if kind != "T2" or layout.lesions is None]
+        for wanted in (paths, masks):
+            folder = layout.root / wanted[0].parent
+            others, strangers = unread(names_in(folder), [path.name for path in wanted])
+            passed_over.update(_with_choice(others, strangers, names_in(folder)))
+            unknown.update(map(without_person, strangers))
+        elsewhere.update(_elsewhere(layout, participant_id, [layout.root / part[0].parent for part in (paths, masks)]))
+    kinds = (
+        ("a file that fits better was", passed_over),
+        ("no image or mask that the model knows", unknown),
+        ("it stands where no image is looked for", elsewhere),
+    )
+    return [f"not read, {why}: {_listed(counts)}" for why, counts in kinds if counts] + _other_derivatives(layout)
+
+
+def lesion_notes(layout: Layout, participant_ids: Sequence[str]) -> list[str]:
+    """Which files are read as lesion masks, and who has none; nothing where masks stand under ``derivatives/lesions``.
+
+    Raises
+    ------
+    InputError
+        If nobody has one.
+    """
+    if layout.lesions is None:
+        return []
+    given = layout.lesions.given
+    kinds: Counter[str] = Counter()
+    without: list[str] = []
+    for participant_id in participant_ids:
+        try:
+            file = layout.mask_file(participant_id, "T2")
+        except InputError as error:  # two that fit alike: said where this patient is read
+            kinds[f"unclear ({error})"] += 1
+            continue
+        if file is None:
+            without.append(participant_id)
+        else:
+            kinds[file.name.replace(participant_id, "sub-*").replace(participant_id.removeprefix("sub-"), "*")] += 1
+    if not kinds:
+        raise InputError(
+            f"{given}: no lesion mask of {', '.join(participant_ids[:3])}{', ...' if len(participant_ids) > 3 else ''}; files or "
+            "folders there must bear the participant's name and the baseline session, or be named by a pattern with {participant}"
+        )
+    notes = [f"T2 lesion masks are read from {given}: {_listed(kinds)}"]
+    if without:
+        more = f" and {len(without) - _SHOWN} others" if len(without) > _SHOWN else ""
+        notes.append(f"no lesion mask in {given}: {', '.join(without[:_SHOWN])}{more}")
+    return notes
+
+
+def _listed(counts: Counter[str]) -> str:
+    most = sorted(counts.items())
+    more = f" and {len(most) - _SHOWN} other kinds" if len(most) > _SHOWN else ""
+    return ", ".join(f"{name} of {count} participants" for name, count in most[:_SHOWN]) + more
+
+
+def _with_choice(passed_over: list[str], strangers: list[str], there: list[str]) -> Iterator[str]:
+    """Files that were passed over, each with its run and the run that was read where they differ in it."""
+    read = [name for name in there if name not in passed_over and name not in strangers]
+    for name in passed_over:
+        run = re.search(r"_(run-[^_]*)_", name)
+        twin = next((one for one in read if without_person(one) == without_person(name)), None)
+        chosen = re.search(r"_(run-[^_]*)_", twin) if twin else None
+        if run and twin:
+            yield f"{run[1]} of {without_person(name)} ({chosen[1] if chosen else 'the one without run-'} is read)"
+        else:
+            yield without_person(name)
+
+
+def _elsewhere(layout: Layout, participant_id: str, looked_in: list[Path]) -> Iterator[str]:
+    """Volumes of the baseline that stand in other folders than ``anat``; those of other sessions are no baseline."""
+    session = layout.baseline[participant_id]
+    for base in (layout.root / participant_id, layout.root / LESIONS / participant_id):
+        for path in sorted(base.rglob("*")) if base.is_dir() else ():
+            own = path.relative_to(base).parts
+            later = own[0].startswith("ses-") and own[0] != session
+            if ending(path) in COMPRESSED and not later and path.parent not in looked_in:
+                where = "/".join(part for part in own[:-1] if not part.startswith("ses-")) or "no folder"
+                yield f"{without_person(path.name)} in {where}"
+
+
+def _other_derivatives(layout: Layout) -> list[str]:
+    """Folders of other tools beside the lesions, which may hold lesion masks."""
+    base = layout.root / LESIONS.parent
+    if not base.is_dir() or layout.lesions is not None:
+        return []
+    names = [entry.name for entry in sorted(base.iterdir()) if entry.is_dir() and entry.name != LESIONS.name]
+    where = LESIONS.parent.as_posix()
+    return [f"not read: {where}/{name} (if it holds lesion masks: `lesions={base / name}`)" for name in names[:_SHOWN]]
