@@ -222,6 +222,7 @@ class _Contrast:
     ) -> _Contrast:
         """Both effects of ``pair``, reference first, and the standard error of their difference."""
         reference, arm = pair
+        people = _with_events(people, pair) if measure.is_ratio else people
         people = people[people["key"].isin(set(draws["key"]))].sort_values("key").reset_index(drop=True)
         chosen = draws[draws["key"].isin(set(people["key"])) & draws["arm"].isin(pair)]
         population = f"{contrast_population(people, arm, reference).words} of {trial} observed at week {name_of(week)}"
@@ -296,6 +297,15 @@ class _Contrast:
             ),
         )
         return [randomised, replace(simulated, population=self.population), distance, *verdict_rows(line, distance)]
+
+
+def _with_events(people: pd.DataFrame, pair: tuple[str, str]) -> pd.DataFrame:
+    """Patients of the arms that have an event: a ratio of an arm without any is 0 or boundless, without a standard error."""
+    silent = people.groupby("arm", observed=True)["outcome"].sum().loc[lambda events: events == 0].index
+    for name in pair:
+        if name in silent:
+            raise RefusalError(f"arm {name!r} has no event, so its ratio has no standard error to compare by")
+    return people[~people["arm"].isin(silent)]
 
 
 def _simulated_influence(draws: pd.DataFrame, keys: pd.Series, pair: tuple[str, str], measure: Measure) -> Floats:

@@ -17,6 +17,7 @@ from causalms.calibration import assess, frequency_maps, pair, place_scores
 from causalms.causal import CausalModel, Running, Twin, diagnostics_table, recalibrate, rung_three_results, write_draws
 from causalms.cli.places import judged_risk_maps
 from causalms.effects import Design, Method, analyse, estimate
+from causalms.errors import CausalmsError, ConvergenceError, RefusalError
 from causalms.phantom import PhantomTrial, load_design, simulate_trial
 from causalms.report import DEMONSTRATION, Report, figures, read_credibility
 from causalms.subgroups import forest, simulated_forest
@@ -69,7 +70,10 @@ class Walkthrough:
             self.twins,
         ):
             self._say(f"{stage.__name__}")
-            stage()
+            try:
+                stage()
+            except (RefusalError, ConvergenceError) as refusal:
+                self._not_shown(stage.__name__, refusal)
         path = self.report.write(self.out / "report.html")
         self._say("done")
         return path
@@ -135,16 +139,22 @@ class Walkthrough:
         for name, rows in self.trial.participants.groupby("trial", sort=False):
             people = rows[rows[net2_column(self.week)].notna()].assign(years=self.week / 52.1775)
             reference = next(arm for arm in ARMS if arm in set(people["arm"]))
-            found = analyse(
-                people,
-                outcome=net2_column(self.week),
-                reference=reference,
-                exposure="years",
-                adjust="age + gd_lesions",
-                design=Design(population=f"{name}, patients seen at week {self.week}"),
-                method=Method(variance="leave-one-out-t"),
-            )
-            tables.append(found.results)
+            try:
+                found = analyse(
+                    people,
+                    outcome=net2_column(self.week),
+                    reference=reference,
+                    exposure="years",
+                    adjust="age + gd_lesions",
+                    design=Design(population=f"{name}, patients seen at week {self.week}"),
+                    method=Method(variance="leave-one-out-t"),
+                )
+            except (RefusalError, ConvergenceError) as refusal:
+                self._not_shown(f"randomised effect of {name}", refusal)
+            else:
+                tables.append(found.results)
+        if not tables:
+            raise RefusalError("no trial is large enough for an effect of its own; simulate more patients with `patients`")
         table = pd.concat(tables, ignore_index=True)
         write_table(table, self.out / "randomised_effects.csv")
         return table
@@ -338,6 +348,11 @@ class Walkthrough:
             "rung",
         ]
         return self.simulated[columns].to_string(index=False, float_format=lambda value: fixed(value, 3))
+
+    def _not_shown(self, what: str, refusal: CausalmsError) -> None:
+        """Say on the page and at once what a trial of this size cannot show."""
+        self.report.add_text(f"Not shown, {what.replace('_', ' ')}: {refusal}")
+        click.echo(f"note: {what.replace('_', ' ')} not shown: {refusal}", err=True)
 
     def _say(self, stage: str) -> None:
         click.echo(f"[{time.monotonic() - self._begin:5.0f} s] {stage.replace('_', ' ')}", err=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from causalms.errors import InputError
+from causalms.errors import DataNote, InputError
 from causalms.files import whole_file
 from causalms.stats import ErrorModel
 
@@ -72,7 +73,7 @@ def write_checkpoint(
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a checkpoint.
+    """Read a checkpoint; one whose header has no checksum, as older versions wrote them, is read with a :class:`DataNote`.
 
     Raises
     ------
@@ -121,7 +122,10 @@ def _header(text: str, file: Path) -> dict[str, Any]:
     if not isinstance(header, dict) or not isinstance(header.get("error_model", {}), dict):
         raise InputError(f"{file}: a causalms header without entries; the file is damaged, copy it again")
     written = header.pop("header_checksum", None)
-    if written is not None and written != _header_checksum(header):
+    if written is None:
+        note = "its header has no checksum (an older version wrote it), so that damage of it may pass unseen; save it anew"
+        warnings.warn(DataNote(f"{file}: {note}"), stacklevel=3)
+    elif written != _header_checksum(header):
         raise InputError(f"{file}: the header does not match its checksum; the file is damaged, copy it again")
     return header
 

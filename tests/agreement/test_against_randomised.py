@@ -199,3 +199,17 @@ def test_agreement_is_not_judged_where_the_models_own_error_is_unknown() -> None
     assert np.isnan([row["lower"], row["p_value"], row["equivalent"], row["simulated_lower"]]).all()
     assert "model error unknown: no interval, and agreement is not judged" in repr(agreement)
     assert not agreement.results["measure"].str.startswith("equivalence").any()
+
+
+def test_an_arm_without_events_is_named_and_the_other_contrasts_are_judged() -> None:
+    people, draws = made(3, 40)
+    third = people[people["arm"] == "placebo"].head(20).assign(arm="laquinimod", net2_lesions_week48=0)
+    third["participant_id"] += 1000
+    more = draws[draws["participant_id"].isin(third["participant_id"] - 1000)]
+    more = more.assign(participant_id=more["participant_id"] + 1000, arm_randomised="laquinimod")
+    every = pd.concat([draws, more], ignore_index=True)
+    every = pd.concat([every, every[every["arm"] == "placebo"].assign(arm="laquinimod")], ignore_index=True)
+    found = agree(every, pd.concat([people, third], ignore_index=True), reference="placebo")
+    assert list(found.table["arm"]) == ["dimethyl-fumarate"]
+    assert found.table["randomised_estimate"].iloc[0] == agree(draws, people).table["randomised_estimate"].iloc[0]
+    assert any("arm 'laquinimod' has no event" in refused for refused in found.refused)

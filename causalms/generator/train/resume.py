@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from causalms.errors import InputError
 from causalms.generator.checkpoint import load_tensors, read_checkpoint, write_checkpoint
 from causalms.generator.configurations import TrainingConfig
 from causalms.generator.network import Network
+
+_ENTRIES = {"stage", "step", "elapsed", "log", "best_score", "levels", "fingerprint"}
 
 
 @dataclass
@@ -74,8 +77,15 @@ def refuse_other_settings(path: Path, settings: str) -> None:
     ------
     InputError
     """
-    if not str(read_checkpoint(path).header["resume"]["fingerprint"]).endswith(f" {settings}"):
+    if not str(_state(path, read_checkpoint(path).header)["fingerprint"]).endswith(f" {settings}"):
         raise _other_run(path)
+
+
+def _state(path: Path, header: Mapping[str, Any]) -> dict[str, Any]:
+    state = header.get("resume")
+    if not isinstance(state, dict) or set(state) != _ENTRIES:
+        raise InputError(f"{path}: holds no interrupted run; remove it to start anew")
+    return state
 
 
 def _other_run(path: Path) -> InputError:
@@ -93,7 +103,7 @@ def restore_run(run: Run, path: Path, fingerprint: str, recipe: TrainingConfig) 
         If it was left by a run with other data, recipe or seed.
     """
     checkpoint = read_checkpoint(path)
-    state = checkpoint.header["resume"]
+    state = _state(path, checkpoint.header)
     if state["fingerprint"] != fingerprint:
         raise _other_run(path)
 
