@@ -13,6 +13,7 @@ from causalms.causal.population import common_noise_factor, patient_effects, pol
 from causalms.causal.query import Query
 from causalms.causal.recalibration import Recalibration, recalibrate, recalibrated
 from causalms.causal.sampling import Running
+from causalms.causal.shards import merge_draws
 from causalms.causal.sweep import rho_sweep
 from causalms.causal.transport import (
     covariate_overlap,
@@ -59,6 +60,7 @@ __all__ = [
     "individual_effects",
     "keyed_generator",
     "makarov",
+    "merge_draws",
     "patient_effects",
     "policy",
     "policy_values",

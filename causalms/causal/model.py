@@ -89,17 +89,19 @@ class CausalModel:
         return f"CausalModel({self.mechanism.name}, arms={', '.join(self.mechanism.arms)})"
 
     @classmethod
-    def load(cls, model: str | os.PathLike[str] = "reference") -> CausalModel:
+    def load(cls, model: str | os.PathLike[str] = "reference", device: str = "cpu") -> CausalModel:
         """Load a causal model whose mechanism is a trained generator.
 
         Parameters
         ----------
         model : path or "reference"
             A checkpoint, or the one that ships with the package.
+        device : {"cpu", "cuda", "auto"}
+            Where it runs; a GPU rounds otherwise in the last digits.
         """
         from causalms.causal.mechanisms.diffusion import DiffusionMechanism
 
-        return cls(DiffusionMechanism.load(model))
+        return cls(DiffusionMechanism.load(model, device))
 
     @classmethod
     def fit_counts(cls, trial: Any, week: int | None = None, covariates: Mapping[str, str] | None = None) -> CausalModel:
@@ -247,18 +249,24 @@ class CausalModel:
         overlap = _registry_overlap(trial, query) if query.assignment == "registry" else None
         table = trial.participants[trial.participants["participant_id"].isin(chosen)]
         record = record_of(query, self.mechanism, table, str(getattr(trial, "name", "trial")))
-        answer = answer_all(self.mechanism, trial, query, record.query_id, chosen, running)
+        own = chosen if running.shard is None else running.shard.part(chosen)
+        answer = answer_all(self.mechanism, trial, query, record.query_id, own, running)
+        skipped = answer.attrs.pop("skipped", [])
         answer = validate(answer, "expected" if query.expected else "draws", "draws")
         content = {**record.content, "participants_answered": int(answer["participant_id"].nunique())}
+        content |= {"participants_skipped": skipped} if skipped else {}
+        content |= {} if running.shard is None else {"shard": str(running.shard)}
         if "missing_inputs" in answer:
             lacking = answer.drop_duplicates("participant_id")["missing_inputs"].dropna()
             content["participants_with_missing_inputs"] = lacking.value_counts().to_dict()
         answer.attrs["queries"] = {record.query_id: content}
+        if skipped:
+            answer.attrs["skipped"] = skipped
         if overlap is not None:
             answer["arm_randomised"] = "n/a"  # the arm was given, not randomised: no contrast of this table is randomised
             answer.attrs["overlap"] = overlap.to_dict("records")
             content["assignment"] = "registry"
-        if query.rung == 3 and checked_patients > 0:
+        if query.rung == 3 and checked_patients > 0 and running.shard is None:
             answered = [str(p) for p in answer["participant_id"].unique()]
             verdicts = diagnose(self.mechanism, trial, query, answered, checked_patients, running=running)
             act_on(verdicts)
@@ -313,7 +321,9 @@ def write_draws(draws: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
     The record is written first: a table that is there always has its record.
     """
     file = Path(path)
-    queries = draws.attrs.get("queries", {})
+    draws = draws.copy(deep=False)
+    queries = json.loads(json.dumps(draws.attrs.get("queries", {}), sort_keys=True, default=str))
+    draws.attrs = {**draws.attrs, **({"queries": queries} if queries else {})}  # in one order, whoever made the record
     with whole_file(file.with_suffix(".queries.json")) as beside:
         beside.write_text(json.dumps(queries, indent=2, sort_keys=True, default=str) + "\n", encoding="utf-8")
     return write_table(draws, file)

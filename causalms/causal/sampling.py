@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -23,8 +23,9 @@ from causalms.causal.mechanism import Expected, Mechanism, Outcome, Subject
 from causalms.causal.own_error import error_texts
 from causalms.causal.query import Query, refuse_arms
 from causalms.causal.worlds import Randomisation, Tie, Worlds
-from causalms.errors import RefusalError
+from causalms.errors import InputError, RefusalError
 from causalms.files import whole_file
+from causalms.shards import Shard, Skipped
 from causalms.tables import DRAWS_OUTCOMES, EXPECTED_OUTCOMES, MODEL_ERROR
 from causalms.workers import results_in_order
 
@@ -41,16 +42,22 @@ class Running:
         Whether to show a bar.
     parts : path, optional
         Folder in which each finished patient is kept; a killed query that is asked again goes on where it stopped.
+    skip_bad : bool
+        Whether patients whose scan or row cannot be used are left out and listed in ``attrs["skipped"]``.
+    shard : Shard, optional
+        Only this part of the patients is answered; :func:`causalms.causal.merge_draws` joins the parts to the whole.
 
     Examples
     --------
-    >>> Running(workers=2)
-    Running(workers=2, progress=False, parts=None)
+    >>> Running(workers=2).workers
+    2
     """
 
     workers: int | None = None
     progress: bool = False
     parts: str | os.PathLike[str] | None = None
+    skip_bad: bool = False
+    shard: Shard | None = None
 
     def over(self, calls: Iterator[Any] | Sequence[Any], count: int, what: str) -> list[Any]:
         """Results of joblib calls, one a patient, in their order."""
@@ -267,11 +274,17 @@ def answer_all(
     randomisation = Randomisation.of(trial.participants, mechanism.arms)
     folder = None if running.parts is None else Path(running.parts) / query_id
     task = delayed(_one_patient)
-    calls = (task(mechanism, trial, randomisation, query, query_id, p, folder) for p in participants)
-    tables: list[pd.DataFrame] = [t for t in running.over(calls, len(participants), "patients") if len(t)]
+    calls = (task(mechanism, trial, randomisation, query, query_id, p, folder, running.skip_bad) for p in participants)
+    answers = running.over(calls, len(participants), "patients")
+    skipped = [answer for answer in answers if isinstance(answer, Skipped)]
+    tables: list[pd.DataFrame] = [answer for answer in answers if not isinstance(answer, Skipped) and len(answer)]
+    if skipped and not tables:
+        raise InputError(f"no patient could be answered; the first, {skipped[0].participant_id}: {skipped[0].reason}")
     if not tables:
         raise RefusalError("no patient has evidence to condition on; ask for do() or give observed outcomes")
-    return pd.concat(tables, ignore_index=True)
+    table = pd.concat(tables, ignore_index=True)
+    table.attrs["skipped"] = [asdict(one) for one in skipped]
+    return table
 
 
 def _finished(part: Path) -> pd.DataFrame | None:
@@ -283,6 +296,24 @@ def _finished(part: Path) -> pd.DataFrame | None:
 
 
 def _one_patient(
+    mechanism: Mechanism,
+    trial: Any,
+    randomisation: Randomisation,
+    query: Query,
+    query_id: str,
+    participant_id: str,
+    folder: Path | None,
+    skip_bad: bool = False,
+) -> pd.DataFrame | Skipped:
+    try:
+        return _answered(mechanism, trial, randomisation, query, query_id, participant_id, folder)
+    except (InputError, RefusalError) as error:
+        if not skip_bad:
+            raise
+        return Skipped(participant_id, str(error))
+
+
+def _answered(
     mechanism: Mechanism,
     trial: Any,
     randomisation: Randomisation,

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
+from causalms.cli.bids_output import source_of
+from causalms.cli.cohort import cohort_options, write_skipped
+from causalms.cli.forecast_folder import NOTES, Asked, forecast_kept, put_together
 from causalms.cli.inputs import scan_options
 from causalms.cli.paths import InputPath, OutputFolder, Verb
+from causalms.errors import CausalmsError, InputError
+from causalms.shards import Shard, Skipped
 from causalms.tables import fixed, name_of
 
 
@@ -21,7 +28,7 @@ from causalms.tables import fixed, name_of
     show_default=True,
     help="Checkpoint, or the one that ships.",
 )
-@click.option("--participant", "participants", multiple=True, metavar="ID", help="Repeat for several; default: everyone.")
+@cohort_options()
 @click.option("--arm", "arms", multiple=True, metavar="ARM", help="Repeat for several; default: every arm of the model.")
 @click.option("--week", default=48.0, show_default=True, help="Follow-up week.")
 @click.option("--draws", default=8, show_default=True, type=click.IntRange(min=0), help="Sampled masks an arm.")
@@ -39,64 +46,64 @@ def command(
     masks: bool,
     baseline: str | None,
     lesions: str | None,
+    shard: Shard | None,
+    workers: int,
+    device: str,
+    skip_bad: bool,
     seed: int,
-) -> None:
+) -> int:
     """Forecast new and enlarging T2 lesions of patients in DIR (a BIDS folder in MNI152 space) under each arm.
 
     Not for clinical use. Images are resampled to the model's grid and maps back to the patient's own grid; the output
     says so. A forecast is of rung 2: what the patient would have if the arm were set, given the baseline.
 
+    OUT is a BIDS derivative; each map has a sidecar with model, seed, arm and week. Finished patients are kept in OUT.parts until
+    the end, so that a run that was stopped goes on where it was. With --skip-bad, patients whose files cannot be used stand in
+    OUT.skipped.csv with the reason (exit code 3).
+
     \b
     Example:
       causalms forecast my_study --out forecast --participant sub-01 --arm placebo --arm DRUG --week 96 --masks
     """  # noqa: D301
-    import pandas as pd
+    from joblib import delayed
     from tqdm import tqdm
 
-    from causalms.files import whole_folder
-    from causalms.generator import Generator, MapFolder, forecast_patient
-    from causalms.report import figures
-    from causalms.tables import write_table
-    from causalms.trials import load_trial, resample_trial
+    from causalms.generator import Generator
+    from causalms.trials import load_trial
+    from causalms.workers import results_in_order
 
-    generator = Generator.load(model)
+    generator = Generator.load(model, device)
     for arm in arms:
         generator.arm_index(arm)
     generator.check_week(week)
     loaded = load_trial(trial, participants or None, baseline=baseline, lesions=lesions, follow_ups=False)
-    chosen = tuple(loaded.participants["participant_id"])
-    wanted = arms or generator.arms
-    tables: list[pd.DataFrame] = []
-    notes: list[str] = []
-    with whole_folder(out) as folder:
-        if (
-            len(chosen) > 1
-        ):  # a scan that cannot be used is refused before the first patient's forecast, not after the last but one
-            on_grid = resample_trial(loaded, generator.space)
-            for participant_id in tqdm(chosen, desc="reading scans", unit="patient", disable=None):
-                generator.encode(on_grid, participant_id)
-        for participant_id in chosen:
-            into = folder / participant_id
-            into.mkdir()
-            own = loaded.subset([participant_id])
-            found = forecast_patient(generator, own, participant_id, wanted, week, draws, seed, maps=MapFolder(into, masks))
-            flair = own.image(participant_id, "FLAIR")
-            background = flair if flair is not None else own.image(participant_id, "T1w")
-            if background is not None:
-                sizes = own.space.voxel_sizes_mm[:2]
-                figure = figures.risk_maps(
-                    background, found.risks, voxel_mm=(sizes[0], sizes[1]), title=f"{participant_id}, week {name_of(week)}"
-                )
-                figures.save_figure(figure, into / f"{participant_id}_risk.png", dpi=130)
-            tables.append(found.table)
-            notes += [note for note in found.notes if note not in notes]
-        table = pd.concat(tables, ignore_index=True)
-        write_table(table, folder / "forecast.csv")
-        (folder / "notes.txt").write_text("\n".join(["Not for clinical use.", *notes]) + "\n", encoding="utf-8")
-    for note in notes:
+    everyone = [str(name) for name in loaded.participants["participant_id"]]
+    chosen = everyone if shard is None else shard.part(everyone)
+    asked = Asked(model, generator.checksum, arms or generator.arms, float(week), draws, masks, seed, device)
+    parts = out.with_name(f"{out.name}.parts")
+    calls = (delayed(forecast_kept)(asked, loaded, name, parts, skip_bad) for name in chosen)
+    again = "finished patients are kept: the same command goes on where it stopped"
+    try:
+        found = list(tqdm(results_in_order(calls, workers, again), desc="patients", total=len(chosen), disable=None))
+        kept = [one for one in found if isinstance(one, Path)]
+        skipped = [one for one in found if isinstance(one, Skipped)]
+        if not kept:
+            raise InputError(f"no patient could be forecast; the first, {skipped[0].participant_id}: {skipped[0].reason}")
+        record = asked.record(everyone) | {"skipped": [asdict(one) for one in skipped]}
+        record |= {} if shard is None else {"shard": str(shard)}
+        table = put_together(kept, out, record, loaded.name, source_of(trial))
+    except CausalmsError as error:
+        if finished := len([*parts.glob("*/sub-*")]):
+            error.args = (f"{error} ({finished} finished patients are kept in {parts}, where the same command goes on)",)
+        else:
+            shutil.rmtree(parts, ignore_errors=True)
+        raise
+    shutil.rmtree(parts, ignore_errors=True)
+    for note in (out / NOTES).read_text(encoding="utf-8").splitlines()[1:]:
         click.echo(f"note: {note}")
     shown = table[
         ["participant_id", "arm", "expected_net2_lesions", "lower", "upper", "activity_probability", "expected_net2_volume_ml"]
     ]
     click.echo(shown.to_string(index=False, float_format=lambda value: fixed(value, 2)))
     click.echo(f"90% prediction intervals of the count at week {name_of(week)}; maps, tables and figures in {out}")
+    return write_skipped(skipped, out.with_name(f"{out.name}.skipped.csv"))

@@ -29,6 +29,7 @@ VERBS = {
     "train": "Train a generator on a trial.",
     "forecast": "Forecast new and enlarging lesions of patients under an arm.",
     "query": "What each patient would have had under other arms.",
+    "merge": "Put the shards of a query or forecast together.",
     "effects": "Treatment effects from a table of outcomes or of draws.",
     "calibrate": "Judge predicted counts by the counts observed.",
     "subgroups": "Effects by subgroup, interactions, and who benefits.",
@@ -38,7 +39,7 @@ VERBS = {
 #: The extra that a verb needs in full, so that one line installs all of it.
 _EXTRA_OF_VERB = {
     "demo": "all",
-    **dict.fromkeys(("train", "forecast", "query"), "model"),
+    **dict.fromkeys(("train", "forecast", "query", "merge"), "model"),
     **dict.fromkeys(("simulate", "check", "lesions"), "images"),
 }
 

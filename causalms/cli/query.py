@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from causalms.cli.cohort import cohort_options, resample_option, write_skipped
 from causalms.cli.inputs import read, scan_options, text_options
 from causalms.cli.paths import InputPath, OutputPath, Verb
 from causalms.errors import CausalmsError, UsageError
+from causalms.shards import Shard, Skipped
 from causalms.tables import fixed, name_of
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from causalms.causal import CausalModel, Query, Running
 
 
-_BESIDE = (".queries.json", ".results.csv", ".diagnostics.csv", ".diagnostics.pdf", ".bounds.csv", ".bounds.pdf")
+_BESIDE = (".queries.json", ".results.csv", ".diagnostics.csv", ".diagnostics.pdf", ".bounds.csv", ".bounds.pdf", ".skipped.csv")
 
 
 @click.command(cls=Verb)
@@ -50,14 +52,15 @@ _BESIDE = (".queries.json", ".results.csv", ".diagnostics.csv", ".diagnostics.pd
     show_default=True,
     help="A checkpoint, 'reference', or 'counts' (see below).",
 )
-@click.option("--workers", default=1, show_default=True, type=click.IntRange(min=1), help="Processes; the numbers stay the same.")
+@cohort_options()
+@resample_option
 @scan_options
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Key of the exogenous noise.")
 @click.option(
     "--out", required=True, type=OutputPath(beside=_BESIDE, after=(".parts",)), help="Table to write (.parquet, .csv or .tsv)."
 )
 @text_options
-def command(source: Path, model: str, out: Path, workers: int, **given: Any) -> None:
+def command(source: Path, model: str, out: Path, workers: int, device: str, **given: Any) -> int:
     """Ask what each patient of the trial DIR would have had under another arm.
 
     Writes the draws table and, beside it, its record (OUT with the suffix .queries.json). A killed run that is asked again
@@ -77,6 +80,9 @@ def command(source: Path, model: str, out: Path, workers: int, **given: Any) -> 
     errors of patients and of Monte Carlo; a model that does not know its own error gives neither interval nor p-value there.
     --recalibrate replaces it by what the observed arms of DIR say.
 
+    With --skip-bad, patients whose files cannot be used stand in OUT.skipped.csv with the reason (exit code 3). --shard 3/8
+    answers the third of eight parts of the patients; `causalms merge` puts the parts together, to the bytes that one run gives.
+
     --model counts fits a negative-binomial regression to the participants table of DIR itself (a folder, or the table as
     .csv, .tsv or .parquet): no images are read.
 
@@ -92,10 +98,13 @@ def command(source: Path, model: str, out: Path, workers: int, **given: Any) -> 
     options.refuse_contradictions()
     query = options.query()
     trial = _trial(source, options.baseline, options.lesions)
+    causal_model = _model(model, trial, query, device)
+    trial = _on_grid(trial, causal_model, options.resample)
     for note in trial.notes:
         click.echo(f"note: {note}")
     parts = out.with_name(out.name + ".parts")
-    run = _Run(_model(model, trial, query), trial, query, options, Running(workers, progress=True, parts=parts))
+    running = Running(workers, progress=True, parts=parts, skip_bad=options.skip_bad, shard=options.shard)
+    run = _Run(causal_model, trial, query, options, running)
     try:
         table, beside = run.answer()
         _deliver(table, beside, out, parts)
@@ -105,6 +114,7 @@ def command(source: Path, model: str, out: Path, workers: int, **given: Any) -> 
         raise
     shutil.rmtree(parts, ignore_errors=True)
     _print(table, out, beside)
+    return write_skipped([Skipped(**one) for one in table.attrs.get("skipped", [])], out.with_suffix(".skipped.csv"))
 
 
 @dataclass(frozen=True)
@@ -128,6 +138,10 @@ class QueryOptions:
     weeks: tuple[float, ...]
     baseline: str | None
     lesions: str | None
+    participants: tuple[str, ...]
+    shard: Shard | None
+    skip_bad: bool
+    resample: bool
     seed: int
 
     def refuse_contradictions(self) -> None:
@@ -143,6 +157,11 @@ class QueryOptions:
         if self.members and self.reference:
             raise UsageError(
                 "--recalibrate and --reference: run 'causalms effects OUT --reference ARM' on the recalibrated table"
+            )
+        if self.shard is not None and (self.reference or self.members or self.bounds_over_rho):
+            raise UsageError(
+                "--shard writes draws alone, and --reference, --recalibrate and --bounds-over-rho are about all patients; leave "
+                "them out, and run 'causalms effects' on what 'causalms merge' writes"
             )
         self._refuse_reference()
 
@@ -214,7 +233,19 @@ def _trial(source: Path, baseline: str | None, lesions: str | None) -> Any:
     return load_trial(source, baseline=baseline, lesions=lesions)
 
 
-def _model(model: str, trial: Any, query: Query) -> CausalModel:
+def _on_grid(trial: Any, model: CausalModel, resample: bool) -> Any:
+    """The trial on the model's grid where that is asked for."""
+    if not resample:
+        return trial
+    generator = getattr(model.mechanism, "generator", None)
+    if generator is None:
+        raise UsageError("--resample is about scans, and this model reads none; leave it out")
+    from causalms.trials import resample_trial
+
+    return resample_trial(trial, generator.space)
+
+
+def _model(model: str, trial: Any, query: Query, device: str) -> CausalModel:
     """Load a model, or fit one of counts once it is known that it can answer."""
     from causalms.causal import CausalModel, NegativeBinomialMechanism
 
@@ -226,7 +257,7 @@ def _model(model: str, trial: Any, query: Query) -> CausalModel:
         for note in getattr(fitted.mechanism, "notes", ()):
             click.echo(f"note: {note}")
         return fitted
-    causal_model = CausalModel.load(model)
+    causal_model = CausalModel.load(model, device)
     query.refuse_if_unanswerable(causal_model.mechanism)
     return causal_model
 
@@ -252,7 +283,7 @@ class _Run:
         from causalms.causal import contrasts_with_reference, recalibrated
 
         options = self.options
-        table = self.model.ask(self.trial, self.query, running=self.running)
+        table = self.model.ask(self.trial, self.query, options.participants or None, self.running)
         if options.members:
             running = replace(self.running, parts=None)
             return recalibrated(self.model, self.trial, table, options.members, options.seed, running), {}
@@ -268,9 +299,12 @@ class _Run:
         checked = self.options.checked_patients
         with warnings.catch_warnings(record=True) as doubts:
             warnings.simplefilter("always", UserWarning)
-            table = self.model.ask(self.trial, self.query, running=self.running, checked_patients=checked)
+            table = self.model.ask(self.trial, self.query, self.options.participants or None, self.running, checked)
         for doubt in doubts:
             click.echo(f"warning: {doubt.message}", err=True)
+        if self.options.shard is not None:
+            click.echo("note: bounds and diagnostics are about all patients: not written for a shard")
+            return table, {}
         beside: dict[str, Any] = {".results.csv": rung_three_results(self.model, self.trial, table, self.running)}
         if checked > 0:
             verdicts = diagnostics_table(table)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from causalms.generator.configurations import CONFIGS, ModelConfig, TrainingConfig, config
 from causalms.generator.control_variate import controlled_means
-from causalms.generator.forecast import MapFolder, forecast_patient
+from causalms.generator.forecast import MapFolder, forecast_patient, label_of_arm
 from causalms.generator.model import Abduction, ExpectedOutcome, Generator, Scan
 from causalms.generator.noise import DiffusionNoise
 from causalms.generator.sampling import SAMPLERS, one_thread
@@ -25,6 +25,7 @@ __all__ = [
     "controlled_means",
     "first_process",
     "forecast_patient",
+    "label_of_arm",
     "one_thread",
     "train_generator",
 ]

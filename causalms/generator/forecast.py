@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -142,13 +143,20 @@ def _sampled(participant_id: str, counts: list[int], expected: ExpectedOutcome, 
 
 def risk_name(participant_id: str, arm: str, week: float) -> str:
     """File name of a risk map, in the manner of BIDS derivatives."""
-    return f"{participant_id}_ses-w{week:02.0f}_desc-{_camel(arm)}_probseg.nii.gz"
+    return f"{participant_id}_ses-w{week:02.0f}_desc-{label_of_arm(arm)}_probseg.nii.gz"
 
 
 def mask_name(participant_id: str, arm: str, week: float, draw: int) -> str:
     """File name of a sampled mask, in the manner of BIDS derivatives."""
-    return f"{participant_id}_ses-w{week:02.0f}_label-L_desc-{_camel(arm)}Draw{draw:03d}NET2_mask.nii.gz"
+    return f"{participant_id}_ses-w{week:02.0f}_label-L_desc-{label_of_arm(arm)}Draw{draw:03d}NET2_mask.nii.gz"
 
 
-def _camel(arm: str) -> str:
-    return "".join(part[:1].upper() + part[1:] for part in arm.split("-"))
+def label_of_arm(arm: str) -> str:
+    """An arm as the value of ``desc-``: letters and digits alone.
+
+    Examples
+    --------
+    >>> label_of_arm("high-dose")
+    'HighDose'
+    """
+    return "".join(part[:1].upper() + part[1:] for part in re.split(r"[^A-Za-z0-9]+", arm))

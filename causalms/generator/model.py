@@ -16,6 +16,7 @@ from causalms.generator import noise as exogenous
 from causalms.generator import sampling as samplers
 from causalms.generator.checkpoint import load_tensors, read_checkpoint, write_checkpoint
 from causalms.generator.configurations import COVARIATES, ModelConfig
+from causalms.generator.device import chosen_device
 from causalms.generator.error_of_counts import error_of_expected_count
 from causalms.generator.inputs import POOLED, PatientArrays, patient_arrays, pooled_signals, template_planes, volumes
 from causalms.generator.network import Encoded, Network, channels_last
@@ -133,14 +134,17 @@ class Generator:
         self.sigmas = exogenous.sigma_ladder(config.sigma_min, config.sigma_max, config.steps)
 
     @classmethod
-    def load(cls, path: str | Path = "reference") -> Generator:
-        """Load a checkpoint, or ``reference``, the one that ships with the package.
+    def load(cls, path: str | Path = "reference", device: str = "cpu") -> Generator:
+        """Load a checkpoint, or ``reference``, the one that ships, onto a device (``cpu``, ``cuda`` or ``auto``).
 
         Raises
         ------
         InputError
             If the file is missing, damaged, of another version, or holds other tensors than the model.
+        UsageError
+            If a GPU is wanted and none is there.
         """
+        where = chosen_device(device)
         file = Path(str(files("causalms.generator") / "reference.safetensors")) if str(path) == "reference" else Path(path)
         if str(path) == "reference" and not file.is_file():
             raise InputError(
@@ -158,7 +162,7 @@ class Generator:
                 f"{file}: incomplete header ({error}); the checkpoint is of another version, train it again"
             ) from error
         load_tensors(network, checkpoint.tensors, str(file))
-        return cls(network, config, arms, weeks, rule, header, checkpoint.checksum, checkpoint.error_model)
+        return cls(network.to(where), config, arms, weeks, rule, header, checkpoint.checksum, checkpoint.error_model)
 
     def save(self, path: str | Path, half: bool = True) -> str:
         """Write the checkpoint, weights in half precision unless told otherwise; returns its checksum.

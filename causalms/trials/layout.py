@@ -57,11 +57,15 @@ class Layout:
         path = self.mask_file(participant_id, kind, week)
         return None if path is None else self.read_mask(path, kind, week)
 
-    def grids(self, participant_id: str) -> dict[Path, Space]:
-        """Grid of every baseline file of a participant: images first, then masks."""
+    def files(self, participant_id: str) -> list[Path]:
+        """Every baseline file of a participant: images first, then masks."""
         files = [self.image_file(participant_id, modality) for modality in MODALITIES]
         files += [self.mask_file(participant_id, kind) for kind in MASKS]
-        return {file: read_space(file) for file in files if file is not None}
+        return [file for file in files if file is not None]
+
+    def grids(self, participant_id: str) -> dict[Path, Space]:
+        """Grid of every baseline file of a participant."""
+        return {file: read_space(file) for file in self.files(participant_id)}
 
     def space(self, participant_id: str) -> Space | None:
         """Grid of a participant's first baseline image, or of the first mask where there is no image; None without either."""

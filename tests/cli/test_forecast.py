@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,18 +63,6 @@ def test_forecast_that_cannot_be_made_leaves_nothing(
     assert ended.code in (1, 2)
     refused(ended, ended.code, words)
     assert files_in(tmp_path) == []
-
-
-def test_broken_scan_of_the_last_patient_is_refused_before_the_first_forecast(
-    run: Run, simulated: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trial = tmp_path / "trial"
-    shutil.copytree(simulated, trial)
-    last = sorted(trial.glob("sub-*/ses-*/anat/*.nii.gz"))[-1]
-    last.write_bytes(last.read_bytes()[:200])
-    monkeypatch.setattr("causalms.generator.forecast_patient", lambda *_, **__: pytest.fail("a forecast began"))
-    refused(run("forecast", trial, "--model", checkpoint, "--out", tmp_path / "out"), 1, last.name, "cut short")
-    assert files_in(tmp_path)[0] == "trial"
 
 
 @pytest.mark.parametrize(("options", "words"), [(["--arm", "aspirin"], "aspirin"), (["--week", "9999"], "9999")])

@@ -32,23 +32,26 @@ class DiffusionMechanism(MechanismBase):
     source : str
         Where it was loaded from: workers load it there, once a process, instead of being sent its weights.
     sampler : {"ode", "ancestral"}
+    device : {"cpu", "cuda", "auto"}
+        Where it runs in each process.
     """
 
     generator: Any = field(repr=False)
     source: str = ""
     sampler: str = "ode"
+    device: str = "cpu"
     name: str = "diffusion"
     capabilities = frozenset({"push", "expect", "abduct", "mask", "deterministic-abduct"})
     couplings = frozenset({"monotone", "ancestral", "independent", "rho"})
 
     @classmethod
-    def load(cls, model: str | os.PathLike[str] = "reference") -> DiffusionMechanism:
-        """Load a checkpoint, or ``reference``, the one that ships with the package."""
-        return _loaded(str(model), "ode")
+    def load(cls, model: str | os.PathLike[str] = "reference", device: str = "cpu") -> DiffusionMechanism:
+        """Load a checkpoint, or ``reference``, the one that ships with the package, onto a device."""
+        return _loaded(str(model), "ode", device)
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.source:
-            return _loaded, (self.source, self.sampler)
+            return _loaded, (self.source, self.sampler, self.device)
         return DiffusionMechanism, (self.generator, self.source, self.sampler)
 
     @property
@@ -145,10 +148,10 @@ class DiffusionMechanism(MechanismBase):
 
 
 @lru_cache(maxsize=4)
-def _loaded(source: str, sampler: str) -> DiffusionMechanism:
-    return DiffusionMechanism(_generator(source), source, sampler)
+def _loaded(source: str, sampler: str, device: str = "cpu") -> DiffusionMechanism:
+    return DiffusionMechanism(_generator(source, device), source, sampler, device)
 
 
 @lru_cache(maxsize=2)
-def _generator(source: str) -> Any:
-    return Generator.load(source)
+def _generator(source: str, device: str) -> Any:
+    return Generator.load(source, device)

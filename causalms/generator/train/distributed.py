@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from causalms.errors import UsageError
+from causalms.generator.device import chosen_device
 
 _LONGEST_WAIT = timedelta(hours=6)  # while the first process calibrates, the others wait
 
@@ -117,9 +117,7 @@ def join(device: str) -> Processes:
     UsageError
         If CUDA is wanted and not there.
     """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("`device=cuda`: no GPU is visible to torch; use `device=cpu`, or auto")
-    gpu = device != "cpu" and torch.cuda.is_available()
+    gpu = chosen_device(device).type == "cuda"
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         return Processes(device=torch.device("cuda" if gpu else "cpu"))

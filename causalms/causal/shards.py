@@ -1,0 +1,94 @@
+"""Draws of the shards of one query put together, after a look at whether they are all of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from causalms.errors import InputError
+from causalms.shards import Shard, refuse_incomplete
+
+#: What two records may differ in when they are of one query.
+_OF_A_SHARD = ("shard", "participants_answered", "participants_skipped", "participants_with_missing_inputs")
+#: What is named first where two queries differ.
+_NAMED_FIRST = ("seed", "model_checksum", "mechanism", "draws", "weeks", "intervention", "trial", "participants_digest")
+
+
+def merge_draws(parts: Sequence[tuple[str, pd.DataFrame, Mapping[str, Mapping[str, Any]]]]) -> pd.DataFrame:
+    """The draws (or expected) table of a query from those of its shards, with the record of the whole.
+
+    The result is what one process gives for all patients.
+
+    Parameters
+    ----------
+    parts : sequence of (name, table, records)
+        Each shard's file name, for messages, its table, and the content of its ``.queries.json``.
+
+    Returns
+    -------
+    DataFrame
+        ``attrs["queries"]`` holds the record, ``attrs["skipped"]`` who was left out.
+
+    Raises
+    ------
+    InputError
+        If a part has no record of a shard, is cut short, is of another seed, model or question, or holds a patient that another
+        holds.
+    UsageError
+        If a shard is missing or given twice.
+    """
+    found = sorted(
+        ((_shard(name, records), name, table, records) for name, table, records in parts), key=lambda one: one[0].number
+    )
+    first_id, first = next(iter(found[0][3].items()))
+    people: dict[str, str] = {}
+    for _, name, table, records in found:
+        query_id, record = next(iter(records.items()))
+        _refuse_other_query(found[0][1], first_id, first, name, query_id, record)
+        own = [str(person) for person in table["participant_id"].unique()]
+        if len(own) != record["participants_answered"] or set(table["query_id"].astype(str)) != {query_id}:
+            answered = record["participants_answered"]
+            raise InputError(
+                f"{name}: holds {len(own)} patients, its record says {answered} of query {query_id}; run its shard again"
+            )
+        for person in own:
+            if person in people:
+                raise InputError(f"{name}: participant {person!r} also stands in {people[person]}; give each patient once")
+            people[person] = name
+    refuse_incomplete([(name, shard) for shard, name, _, _ in found])
+    merged = pd.concat([table for _, _, table, _ in found], ignore_index=True)
+    every = [next(iter(records.values())) for _, _, _, records in found]
+    skipped = [one for record in every for one in record.get("participants_skipped", [])]
+    merged.attrs = {"queries": {first_id: _whole(every)}, **({"skipped": skipped} if skipped else {})}
+    return merged
+
+
+def _shard(name: str, records: Mapping[str, Mapping[str, Any]]) -> Shard:
+    if len(records) != 1 or "shard" not in next(iter(records.values())):
+        raise InputError(f"{name}: its record names no shard; merge tables that were written with `shard`")
+    return Shard.read(str(next(iter(records.values()))["shard"]))
+
+
+def _refuse_other_query(
+    first_name: str, first_id: str, first: Mapping[str, Any], name: str, query_id: str, record: Mapping[str, Any]
+) -> None:
+    if query_id == first_id:
+        return
+    keys = [key for key in (*_NAMED_FIRST, *sorted(first)) if key not in _OF_A_SHARD and first.get(key) != record.get(key)]
+    what = keys[0] if keys else "query"
+    own, other = record.get(what, query_id), first.get(what, first_id)
+    raise InputError(f"{name}: {what} is {own}, in {first_name} {other}; merge the shards of one query")
+
+
+def _whole(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    whole = {key: value for key, value in records[0].items() if key not in _OF_A_SHARD}
+    whole["participants_answered"] = sum(int(record["participants_answered"]) for record in records)
+    skipped = [one for record in records for one in record.get("participants_skipped", [])]
+    missing: Counter[str] = Counter()
+    for record in records:
+        missing.update(record.get("participants_with_missing_inputs", {}))
+    whole |= {"participants_skipped": skipped} if skipped else {}
+    return whole | ({"participants_with_missing_inputs": dict(missing)} if missing else {})

@@ -1,0 +1,71 @@
+"""What makes a folder of maps a valid BIDS derivative: its description, and a sidecar that says how each map was made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from causalms.generator import Generator
+
+BIDS_VERSION = "1.10.0"
+#: Tables and pictures that BIDS has no names for.
+_IGNORED = ("forecast.csv", "forecast.json", "notes.txt", "figures")
+
+
+def source_of(trial: Path) -> dict[str, Any]:
+    """What the description says of the folder that the forecasts are about: name, authors, and where it lies."""
+    try:
+        described = json.loads((trial / "dataset_description.json").read_text(encoding="utf-8"))
+        authors = [str(author) for author in described.get("Authors", [])]
+    except (OSError, ValueError, AttributeError, TypeError):
+        authors = []
+    return {"Authors": [*authors, "The causalms developers"], "DatasetLinks": {"raw": trial.resolve().as_uri()}}
+
+
+def describe_dataset(folder: Path, name: str, checksum: str, source: dict[str, Any]) -> None:
+    """Write ``dataset_description.json``, a README and ``.bidsignore``."""
+    from causalms import __version__
+
+    made = {"Name": "causalms", "Version": __version__, "Description": f"model checksum {checksum}"}
+    described = {"Name": f"{name}: forecasts", "BIDSVersion": BIDS_VERSION, "DatasetType": "derivative", "GeneratedBy": [made]}
+    described |= source
+    _write(folder / "dataset_description.json", described)
+    (folder / ".bidsignore").write_text("\n".join(_IGNORED) + "\n", encoding="utf-8")
+    readme = (
+        f"# {name}: forecasts of new and enlarging T2 lesions\n\n"
+        "Not for clinical use. A probability map (probseg) says for each voxel how likely a new or enlarging lesion covers it\n"
+        "at the session's week if the arm of its name were set; masks are sampled. Sidecars name model, seed, arm and week;\n"
+        "forecast.csv holds expected counts with their prediction intervals, notes.txt what was resampled or missing.\n"
+    )
+    (folder / "README.md").write_text(readme, encoding="utf-8")
+
+
+def write_sidecars(anat: Path, generator: Generator, arms: Sequence[str], week: float, seed: int, sources: Sequence[str]) -> None:
+    """Write a JSON file beside every map and mask of one patient; ``sources`` are the files that they were made from."""
+    from causalms.generator import label_of_arm
+
+    named = {label_of_arm(arm): arm for arm in arms}
+    common: dict[str, Any] = {
+        "ModelChecksum": generator.checksum,
+        "Seed": seed,
+        "VisitWeek": week,
+        "SpatialReference": "orig",
+        "SkullStripped": True,
+        "Sources": list(sources),
+    }
+    for file in sorted(anat.glob("*.nii.gz")):
+        entities = dict(part.partition("-")[::2] for part in file.name.split("_")[:-1])
+        label, _, draw = entities["desc"].partition("Draw")
+        sidecar: dict[str, Any] = {"Arm": named[label], **common}
+        if draw:
+            sidecar |= {"Type": "Lesion", "Description": "Sampled mask of new and enlarging T2 lesions", "Draw": int(draw[:3])}
+        else:
+            sidecar |= {"Description": "Probability that a voxel lies in a new or enlarging T2 lesion"}
+        _write(file.with_name(file.name.replace(".nii.gz", ".json")), sidecar)
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,74 @@
+"""What the verbs that go through a cohort share: which patients, in how many processes, on which device, and who is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import pandas as pd
+
+from causalms.errors import UsageError
+from causalms.shards import Shard, Skipped
+from causalms.tables import write_table
+
+#: Exit code of a run that finished and left patients out.
+SKIPPED_SOME = 3
+_Verb = TypeVar("_Verb", bound=Callable[..., Any])
+
+
+def cohort_options(*, skip_bad: bool = True, device: str = "cpu") -> Callable[[_Verb], _Verb]:
+    """Options of a verb that goes through the patients of a folder."""
+    options = [
+        click.option("--participant", "participants", multiple=True, metavar="ID",
+                     help="Only this one; repeat for several.  [default: everyone]"),
+        click.option("--shard", metavar="K/N", callback=_shard,
+                     help="Only part K of N of the patients; 'causalms merge' puts the parts together."),
+        click.option("--workers", default=1, show_default=True, type=click.IntRange(min=1),
+                     help="Processes; the numbers stay the same."),
+        click.option("--device", default=device, show_default=True, type=click.Choice(["auto", "cpu", "cuda"]),
+                     help="Where the model runs; a GPU rounds otherwise in the last digits."),
+    ]  # fmt: skip
+    if skip_bad:
+        options.append(
+            click.option("--skip-bad", is_flag=True,
+                         help=f"Leave out and list patients whose files cannot be used; exit code {SKIPPED_SOME}.")
+        )  # fmt: skip
+
+    def declare(verb: _Verb) -> _Verb:
+        for option in reversed(options):
+            verb = option(verb)
+        return verb
+
+    return declare
+
+
+resample_option = click.option(
+    "--resample",
+    is_flag=True,
+    help="Bring scans on another grid (1 mm, say) onto that of the model; else they are refused.",
+)
+
+
+def write_skipped(skipped: Sequence[Skipped], place: Path) -> int:
+    """List who was left out, on the terminal and in a table; the exit code of the run."""
+    if not skipped:
+        return 0
+    write_table(pd.DataFrame([vars(one) for one in skipped]), place)
+    for one in skipped[:10]:
+        click.echo(f"left out: {one.participant_id}: {one.reason}", err=True)
+    more = f", the first {10} above" if len(skipped) > 10 else ""
+    click.echo(
+        f"{len(skipped)} patients were left out{more}; all with their reasons in {place} (exit code {SKIPPED_SOME})", err=True
+    )
+    return SKIPPED_SOME
+
+
+def _shard(context: click.Context, parameter: click.Parameter, value: str | None) -> Shard | None:
+    if value is None:
+        return None
+    try:
+        return Shard.read(value)
+    except UsageError as error:
+        raise UsageError(str(error).replace("`shard=", "--shard ").replace("`", "")) from None

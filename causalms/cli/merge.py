@@ -1,0 +1,80 @@
+"""``causalms merge``: the shards of a query or of a forecast put together, after a look at whether they are all of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from causalms.cli.cohort import write_skipped
+from causalms.cli.paths import InputPath, OutputFolder, OutputPath, Verb
+from causalms.errors import InputError, UsageError
+from causalms.shards import Skipped
+
+
+class _Merged(OutputFolder):
+    """A new folder, or a table with its record."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.beside = (".queries.json", ".skipped.csv")
+
+    def refuse_unwritable(self, option: str, value: Any) -> None:
+        """As for a table where the name has an ending, else as for a folder."""
+        if Path(value).suffix:
+            OutputPath(beside=self.beside).refuse_unwritable(option, value)
+        else:
+            super().refuse_unwritable(option, value)
+
+
+@click.command(cls=Verb)
+@click.argument("parts", metavar="PART...", nargs=-1, required=True, type=InputPath())
+@click.option("--out", required=True, type=_Merged(), help="Table, or new folder where the parts are folders of forecasts.")
+def command(parts: tuple[Path, ...], out: Path) -> int:
+    """Put together what runs with --shard wrote: tables of `query`, or folders of `forecast`.
+
+    The result has the bytes that one run over everybody has. A missing or doubled shard, a doubled patient, and parts of another
+    seed, model or question are refused. Exit code 3 says that patients were left out by --skip-bad.
+
+    \b
+    Example:
+      causalms query trial --do placebo --shard 1/2 --out one.parquet
+      causalms query trial --do placebo --shard 2/2 --out two.parquet
+      causalms merge one.parquet two.parquet --out draws.parquet
+    """  # noqa: D301
+    folders = [part for part in parts if part.is_dir()]
+    if folders and len(folders) < len(parts):
+        other = next(part for part in parts if not part.is_dir())
+        raise UsageError(f"{other} is no folder and {folders[0]} is one; merge tables with tables and forecasts with forecasts")
+    if bool(folders) == bool(out.suffix):
+        raise UsageError(
+            f"--out {out}: the parts are {'folders' if folders else 'tables'}; name {'a folder' if folders else 'a table'}"
+        )
+    if folders:
+        from causalms.cli.forecast_folder import merge_folders
+
+        return merge_folders(folders, out)
+    return _tables(parts, out)
+
+
+def _tables(parts: tuple[Path, ...], out: Path) -> int:
+    from causalms.causal import merge_draws, write_draws
+    from causalms.tables import read_table
+
+    found = []
+    for part in parts:
+        beside = part.with_suffix(".queries.json")
+        if not beside.is_file():
+            raise InputError(f"{part}: its record {beside.name} is missing; keep both files of a query together")
+        try:
+            records = json.loads(beside.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{beside}: cannot be read ({error}); run the shard again") from error
+        found.append((str(part), read_table(part), records))
+    merged = merge_draws(found)
+    write_draws(merged, out)
+    people = merged["participant_id"].nunique()
+    click.echo(f"{out}: {people} patients of {len(parts)} shards; wrote also {out.with_suffix('.queries.json').name}")
+    return write_skipped([Skipped(**one) for one in merged.attrs.get("skipped", [])], out.with_suffix(".skipped.csv"))

@@ -1,0 +1,156 @@
+"""Cohorts: the same bytes from any workers or shards, bad patients left out and listed, a stopped run goes on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from causalms.errors import UsageError
+from causalms.shards import Shard, refuse_incomplete
+from tests.conftest import Run, files_in, refused
+
+ASKED = ("--arm", "placebo", "--week", 48, "--draws", 0)
+
+
+@pytest.fixture
+def broken(simulated: Path, tmp_path: Path) -> tuple[Path, str]:
+    """A trial whose second patient has a FLAIR that is cut short."""
+    trial = tmp_path / "trial"
+    shutil.copytree(simulated, trial)
+    bad = sorted(trial.glob("sub-*"))[1]
+    flair = next(bad.rglob("*FLAIR.nii.gz"))
+    flair.write_bytes(flair.read_bytes()[:200])
+    return trial, bad.name
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_a_forecast_has_the_same_bytes_from_shards_and_from_one_run(
+    run: Run, simulated: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    ask = ("forecast", simulated, "--model", checkpoint, *ASKED)
+    assert run(*ask, "--out", tmp_path / "whole").code == 0
+    for k in (1, 2):
+        assert run(*ask, "--shard", f"{k}/2", "--out", tmp_path / f"part{k}").code == 0
+    merged = tmp_path / "merged"
+    assert run("merge", tmp_path / "part2", tmp_path / "part1", "--out", merged).code == 0
+    assert contents(merged) == contents(tmp_path / "whole")
+    refused(run("merge", tmp_path / "part1", "--out", tmp_path / "x"), 2, "shard 2/2 is missing")
+    refused(run("merge", tmp_path / "whole", "--out", tmp_path / "x"), 1, "is no shard but a whole forecast")
+    assert run(*ask, "--seed", 1, "--shard", "2/2", "--out", tmp_path / "other").code == 0
+    refused(
+        run("merge", tmp_path / "part1", tmp_path / "other", "--out", tmp_path / "x"), 1, "seed is 1", "merge the shards of one"
+    )
+
+
+def test_bad_patients_of_a_forecast_are_left_out_and_listed_with_exit_code_3(
+    run: Run, broken: tuple[Path, str], checkpoint: Path, tmp_path: Path
+) -> None:
+    trial, bad = broken
+    ended = run("forecast", trial, "--model", checkpoint, *ASKED, "--skip-bad", "--out", tmp_path / "out")
+    assert ended.code == 3
+    listed = pd.read_csv(tmp_path / "out.skipped.csv")
+    assert listed["participant_id"].tolist() == [bad]
+    assert "cut short" in listed["reason"].iloc[0]
+    assert bad not in set(pd.read_csv(tmp_path / "out" / "forecast.csv")["participant_id"])
+    assert not (tmp_path / "out.parts").exists()
+
+
+def test_a_forecast_that_stopped_goes_on_with_the_patients_that_are_left(
+    run: Run, broken: tuple[Path, str], checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import causalms.generator
+
+    trial, bad = broken
+    ask = ("forecast", trial, "--model", checkpoint, *ASKED, "--out", tmp_path / "out")
+    refused(run(*ask), 1, "cut short", "1 finished patients are kept in")
+    mended = next(path for path in (trial / bad).rglob("*T2w.nii.gz"))
+    shutil.copy(mended, next((trial / bad).rglob("*FLAIR.nii.gz")))
+    original, asked = causalms.generator.forecast_patient, []
+    monkeypatch.setattr(
+        causalms.generator, "forecast_patient", lambda g, t, p, *a, **k: (asked.append(p), original(g, t, p, *a, **k))[1]
+    )
+    assert run(*ask).code == 0
+    everyone = sorted(path.name for path in trial.glob("sub-*"))
+    assert asked == everyone[1:]
+    assert not (tmp_path / "out.parts").exists()
+
+
+def test_the_folder_of_forecasts_is_a_valid_bids_derivative(run: Run, simulated: Path, checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    trial = tmp_path / "trial"
+    shutil.copytree(simulated, trial)
+    described = json.loads((trial / "dataset_description.json").read_text()) | {"Authors": ["A. Author"]}
+    (trial / "dataset_description.json").write_text(json.dumps(described))
+    name = sorted(path.name for path in trial.glob("sub-*"))[0]
+    asked = ("--arm", "placebo", "--draws", 1, "--masks", "--participant", name, "--seed", 5)
+    assert run("forecast", trial, "--model", checkpoint, *asked, "--out", out).code == 0
+    validator = Path(__import__("sys").executable).with_name("bids-validator-deno")
+    if not validator.exists():
+        pytest.skip("bids-validator-deno is not installed")
+    done = subprocess.run([validator, out, "--json"], capture_output=True, text=True)
+    issues = json.loads(done.stdout)["issues"]["issues"]
+    assert issues == []
+    assert (out / "dataset_description.json").is_file()
+    sidecar = json.loads(next(out.rglob("*_probseg.json")).read_text())
+    assert (sidecar["Arm"], sidecar["VisitWeek"], sidecar["Seed"], len(sidecar["ModelChecksum"])) == ("placebo", 48, 5, 64)
+
+
+def test_a_query_has_the_same_bytes_from_shards_and_from_one_run(
+    run: Run, simulated: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    ask = ("query", simulated, "--model", checkpoint, "--do", "placebo", "--week", 48, "--expected")
+    assert run(*ask, "--out", tmp_path / "whole.parquet").code == 0
+    parts = [tmp_path / f"{k}.parquet" for k in (1, 2)]
+    for k, part in enumerate(parts, 1):
+        assert run(*ask, "--shard", f"{k}/2", "--out", part).code == 0
+    assert run("merge", *parts, "--out", tmp_path / "merged.parquet").code == 0
+    for ending in (".parquet", ".queries.json"):
+        assert (tmp_path / f"merged{ending}").read_bytes() == (tmp_path / f"whole{ending}").read_bytes()
+    out = ("--out", tmp_path / "x.parquet")
+    refused(run("merge", parts[0], *out), 2, "shard 2/2 is missing; run the same command with shard=2/2 first")
+    refused(run("merge", parts[0], parts[0], *out), 1, "also stands in")
+    refused(run("merge", tmp_path / "whole.parquet", *out), 1, "its record names no shard")
+    assert run(*ask, "--seed", 1, "--shard", "2/2", "--out", tmp_path / "seed.parquet").code == 0
+    refused(run("merge", parts[0], tmp_path / "seed.parquet", *out), 1, "seed is 1, in", "merge the shards of one query")
+    short = pd.read_parquet(parts[1]).iloc[:-1]
+    short.to_parquet(parts[1])
+    refused(run("merge", *parts, *out), 1, "its record says", "run its shard again")
+
+
+def test_bad_patients_of_a_query_are_left_out_and_stand_in_its_record(
+    run: Run, broken: tuple[Path, str], checkpoint: Path, tmp_path: Path
+) -> None:
+    trial, bad = broken
+    ask = ("query", trial, "--model", checkpoint, "--do", "placebo", "--week", 48, "--expected", "--out", tmp_path / "d.csv")
+    refused(run(*ask), 1, "cut short")
+    ended = run(*ask, "--skip-bad")
+    assert ended.code == 3
+    assert f"left out: {bad}: " in ended.error
+    record = next(iter(json.loads((tmp_path / "d.queries.json").read_text()).values()))
+    assert [one["participant_id"] for one in record["participants_skipped"]] == [bad]
+    assert pd.read_csv(tmp_path / "d.skipped.csv")["participant_id"].tolist() == [bad]
+    assert "d.csv.parts" not in files_in(tmp_path)
+
+
+@pytest.mark.parametrize(("text", "words"), [("3", "expected a part"), ("3/2", "give 1/2 to 2/2"), ("0/4", "give 1/4 to 4/4")])
+def test_a_shard_that_is_none_is_refused(run: Run, simulated: Path, tmp_path: Path, text: str, words: str) -> None:
+    refused(run("query", simulated, "--do", "placebo", "--shard", text, "--out", tmp_path / "d.csv"), 2, "--shard", words)
+
+
+def test_shards_are_runs_of_patients_and_each_stands_once() -> None:
+    people = list(range(10))
+    assert [one for k in (1, 2, 3) for one in Shard(k, 3).part(people)] == people
+    with pytest.raises(UsageError, match="no patient is left for it; make at most 2 parts"):
+        Shard(1, 3).part([1, 2])
+    with pytest.raises(UsageError, match="are both shard 1/2"):
+        refuse_incomplete([("a", Shard(1, 2)), ("b", Shard(1, 2))])
+    with pytest.raises(UsageError, match="merge the shards of one division"):
+        refuse_incomplete([("a", Shard(1, 2)), ("b", Shard(2, 3))])
