@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -19,15 +19,22 @@ import pandas as pd
 from causalms.stats import keyed_generator
 from causalms.tables import write_table
 from studies.common import out_option, seed_option, workers_option
-from studies.robustness import files, images, tables
+from studies.robustness import checkpoints, files, images, tables
+from studies.robustness.argued import why_right
 from studies.robustness.command import Ended, listed, load_everything, start, wait
 from studies.robustness.damage import DAMAGES, Damage
-from studies.robustness.undamaged import FORMATS, Bed, make_bed, write
+from studies.robustness.undamaged import FORMATS, Bed, interrupted_training, make_bed, write
 from studies.robustness.verbs import QUESTIONS, SHARES, Question
 from studies.robustness.verdict import ENDS, verdict
 
-ONE_OTHER_FORM = {"policy": "yaml", "plan": "yaml", "design": "yaml", "mask": "nii", "checkpoint": "safetensors", "trial": ""}
-assert all((files, images, tables)), "the damages are entered when their files are imported"
+ONE_OTHER_FORM = {
+    **dict.fromkeys(("policy", "plan", "design"), "yaml"),
+    "mask": "nii",
+    **dict.fromkeys(("checkpoint", "shipped"), "safetensors"),
+    "run": "resume.safetensors",
+    "trial": "",
+}
+assert all((checkpoints, files, images, tables)), "the damages are entered when their files are imported"
 
 
 @dataclass(frozen=True)
@@ -46,13 +53,33 @@ def cases(inputs: int, kinds: tuple[str, ...]) -> list[Case]:
     whole, made = sum(SHARES[kind] for kind in kinds), []
     for kind in kinds:
         forms = FORMATS[kind] if kind in FORMATS else (ONE_OTHER_FORM[kind],)
-        pairs = [(each, form) for form in forms for each in DAMAGES if {kind, f"{kind}.{form}"} & set(each.kinds)]
+        pairs = [(each, form) for form in forms for each in damages_of(kind, form)]
         number = max(1, round(inputs * SHARES[kind] / whole))
         order = keyed_generator("robustness", kind).permutation(len(pairs))
         for place in range(number):
             each, form = pairs[int(order[place % len(pairs)])]
             made.append(Case(len(made), kind, form, each, QUESTIONS[kind][place % len(QUESTIONS[kind])]))
     return made
+
+
+def damages_of(kind: str, form: str) -> list[Damage]:
+    """Damages that are made for a kind of input in a format."""
+    return [each for each in DAMAGES if {kind, f"{kind}.{form}"} & set(each.kinds)]
+
+
+def made(case: Case, bed: Bed, seed: int, folder: Path) -> tuple[Case, list[str]]:
+    """Lay the input into a folder; where the format cannot hold the damage (a word in a Stata number), the next damage."""
+    choice = damages_of(case.kind, case.form)
+    first = 0 if case.damage is None else choice.index(case.damage)
+    for step in range(len(choice)):
+        one = case if case.damage is None else replace(case, damage=choice[(first + step) % len(choice)])
+        try:
+            return one, prepare(one, bed, seed, folder)
+        except Exception:
+            shutil.rmtree(folder, ignore_errors=True)
+            if case.damage is None:
+                raise
+    raise RuntimeError(f"no damage of {case.kind}.{case.form} can be written")
 
 
 def prepare(case: Case, bed: Bed, seed: int, folder: Path) -> list[str]:
@@ -74,7 +101,7 @@ def prepare(case: Case, bed: Bed, seed: int, folder: Path) -> list[str]:
 
 
 def run_all(todo: list[Case], bed: Bed, seed: int, place: Path, workers: int, stop: float = np.inf) -> list[Ended | None]:
-    """How every case ended, in order; None where the damage cannot be written in the format."""
+    """How every case ended, in order; None where none was begun. A damage that a format cannot hold is replaced in ``todo``."""
     ends: list[Ended | None] = [None] * len(todo)
     waiting, running = deque(range(len(todo))), {}
     while waiting or running:
@@ -83,11 +110,7 @@ def run_all(todo: list[Case], bed: Bed, seed: int, place: Path, workers: int, st
         while waiting and len(running) < workers:
             index = waiting.popleft()
             folder = place / str(index)
-            try:
-                arguments = prepare(todo[index], bed, seed, folder)
-            except Exception as error:  # a format that cannot hold the damage, such as a word in a Stata number
-                click.echo(f"not made: {todo[index].form} {todo[index].damage and todo[index].damage.name}: {error}"[:150])
-                continue
+            todo[index], arguments = made(todo[index], bed, seed, folder)
             before = {name: value for name, value in listed(folder).items() if not name.startswith("bed")}
             running[start(arguments, folder)] = (index, folder, time.monotonic(), before)
         for process, (index, folder, begun, before) in list(running.items()):
@@ -96,8 +119,9 @@ def run_all(todo: list[Case], bed: Bed, seed: int, place: Path, workers: int, st
                 continue
             del running[process]
             if ended.hung or ended.code not in (0, 1, 2) or "unexpected" in ended.error:
-                click.echo(f"{todo[index]}: exit {ended.code}, hung {ended.hung}: {ended.error.strip()[-300:]}")
-            touched = any(listed(folder).get(name) != value for name, value in before.items())
+                click.echo(f"{_named(todo[index])}: exit {ended.code}, hung {ended.hung}: {ended.error.strip()[-300:]}")
+            done = todo[index].kind == "run" and not ended.code  # a training that goes on removes what it went on from
+            touched = not done and any(listed(folder).get(name) != value for name, value in before.items())
             strange = {"INPUT CHANGED OR CODE RAN": ""} if touched or (folder / "ran").exists() else {}
             ends[index] = Ended(**{**vars(ended), "outputs": {**ended.outputs, **strange}})
             shutil.rmtree(folder, ignore_errors=True)
@@ -105,6 +129,10 @@ def run_all(todo: list[Case], bed: Bed, seed: int, place: Path, workers: int, st
                 click.echo(f"{index} of {len(todo)}")
         time.sleep(0.01)
     return ends
+
+
+def _named(case: Case) -> str:
+    return f"{case.number} {case.kind}.{case.form} {case.damage.name if case.damage else 'undamaged'}, {case.question.verb}"
 
 
 def judged(todo: list[Case], ends: list[Ended | None], undamaged: dict[tuple[str, str, Question], Ended]) -> pd.DataFrame:
@@ -150,16 +178,15 @@ def main(out: Path, inputs: int, kinds: tuple[str, ...], minutes: float, seed: i
     load_everything()
     begun, chosen = time.monotonic(), kinds or tuple(SHARES)
     with tempfile.TemporaryDirectory() as scratch:
-        bed = _laid(Path(scratch), needs_trial=bool({"trial", "checkpoint"} & set(chosen)))
+        bed = _laid(Path(scratch), needs_trial=bool({"trial", "checkpoint", "run"} & set(chosen)))
         todo = cases(inputs, chosen)
         asked = list(dict.fromkeys((case.kind, case.form, case.question) for case in todo))
         clean = [Case(i, kind, form, None, question) for i, (kind, form, question) in enumerate(asked)]
         ended = run_all(clean, bed, seed, Path(scratch, "clean"), workers)
         accepted = {key: end for key, end in zip(asked, ended, strict=True) if end and not end.code}
-        for key in asked:
+        for key, end in zip(asked, ended, strict=True):
             if key not in accepted:
-                click.echo(f"left out, its undamaged input is refused: {key[0]}.{key[1]} {key[2].verb}")
-        todo = [case for case in todo if (case.kind, case.form, case.question) in accepted]
+                raise click.ClickException(f"the undamaged {key[0]}.{key[1]} is refused by {key[2].verb}: {end and end.error}")
         order = keyed_generator("order of cases", seed).permutation(len(todo))
         todo, stop = [todo[int(place)] for place in order], begun + 60 * minutes
         ends = run_all(todo, bed, seed, Path(scratch, "damaged"), workers, stop)
@@ -169,8 +196,11 @@ def main(out: Path, inputs: int, kinds: tuple[str, ...], minutes: float, seed: i
     rows.loc[rows["case"].isin(other_on_rerun(todo, ends, rerun, again)), "end"] = "partial"
     write_table(counted(rows, ["kind", "verb"]).assign(seed=seed), out / "counts.csv")
     write_table(counted(rows, ["kind", "group", "damage", "right"]), out / "damages.csv")
-    write_table(rows[rows["end"] == "silent"].drop(columns=["end", "last_line"]), out / "silent.csv")
+    silent = rows[rows["end"] == "silent"].drop(columns=["end", "last_line"])
+    why = [why_right(*row) for row in silent[["kind", "format", "damage", "verb"]].itertuples(index=False)]
+    write_table(silent.assign(why_right=why), out / "silent.csv")
     failures = rows[rows["end"].isin(ENDS[4:])]
+    (out / "failures.csv").unlink(missing_ok=True)
     if len(failures):
         write_table(failures, out / "failures.csv")
     totals = rows["end"].value_counts().reindex(list(ENDS), fill_value=0)
@@ -189,7 +219,9 @@ def _laid(scratch: Path, needs_trial: bool) -> Bed:
     folder.mkdir()
     make_bed(bed, None, pd.DataFrame({"estimate": [np.nan]}))
     made = [f"effects {bed}/participants.csv --outcome net2_lesions_week48 --reference placebo --out out/results.csv"]
-    made += [f"simulate out/trial --design {bed}/design.yaml --patients 2 --seed 1"] if needs_trial else []
+    if needs_trial:
+        made += [f"simulate out/trial --design {bed}/design.yaml --patients 6 --seed 1"]
+        made += ["train out/trial --config tiny --out out/model.safetensors"]
     for text in made:
         ended, begun, process = None, time.monotonic(), start(text.split(), folder)
         while ended is None:
@@ -197,6 +229,8 @@ def _laid(scratch: Path, needs_trial: bool) -> Bed:
             ended = wait(process, folder, begun)
         if ended.code:
             raise click.ClickException(f"{text}: {ended.error}")
+    if needs_trial:
+        interrupted_training(folder / "out" / "trial", folder / "out" / "killed.safetensors")
     shutil.rmtree(bed)
     bed.mkdir()
     results = pd.read_csv(folder / "out" / "results.csv")

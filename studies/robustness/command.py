@@ -9,7 +9,7 @@ import resource
 import sys
 import time
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from causalms.cli.main import main
@@ -54,12 +54,30 @@ def load_everything() -> None:
     import torch
 
     import causalms.causal
+    import causalms.phantom
     import causalms.report  # noqa: F401
-    from causalms.cli import agree, calibrate, check, effects, forecast, lesions, query, report, simulate, subgroups, train
+    from causalms.cli import agree, calibrate, check, demo, effects, forecast, lesions, query, report, simulate, subgroups, train
 
     torch.set_num_threads(1)
-    assert all((agree, calibrate, check, effects, forecast, lesions, query, report, simulate, subgroups, train))
+    _toy_sizes()
+    assert all((agree, calibrate, check, demo, effects, forecast, lesions, query, report, simulate, subgroups, train))
     gc.freeze()
+
+
+def _toy_sizes() -> None:
+    """Training of a few steps, and a demonstration of a few patients: the way is the same, the seconds are fewer."""
+    from causalms.cli import walkthrough
+    from causalms.generator.configurations import CONFIGS
+
+    model, recipe = CONFIGS["tiny"]
+    small = replace(model, channels=4, hidden=4, denoiser_layers=1, steps=2)
+    CONFIGS["tiny"] = (
+        small,
+        replace(recipe, risk_steps=2, denoiser_steps=2, batch_patients=2, batch_masks=2, calibration_patients=2),
+    )
+    toy = {"SAMPLED_PATIENTS": 2, "DRAWS": 2, "TWINS": 1, "PARTICLES": 1, "MAPPED": 3}
+    for name, value in toy.items():
+        setattr(walkthrough, name, value)
 
 
 def start(arguments: list[str], folder: Path) -> int:
@@ -112,6 +130,7 @@ def wait(process: int, folder: Path, begun: float) -> Ended | None:
 
 
 def listed(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file under a folder by its path."""
+    """SHA-256 of every file under a folder by its path; a training log, which holds seconds, counts by its presence."""
     files = sorted(file for file in folder.rglob("*") if file.is_file())
-    return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    timed = {str(file.relative_to(folder)): "" for file in files if ".training." in file.name}
+    return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files} | timed

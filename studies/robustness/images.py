@@ -1,9 +1,8 @@
-"""Damages of images, of trial folders and of checkpoints."""
+"""Damages of images and of trial folders."""
 
 from __future__ import annotations
 
 import gzip
-import json
 import struct
 from pathlib import Path
 
@@ -247,75 +246,3 @@ def link_to_nothing(folder: Path, random: Random) -> None:
     file = _image(folder, random)
     file.unlink()
     file.symlink_to("nowhere.nii.gz")
-
-
-def _header(content: bytes) -> tuple[dict[str, object], bytes]:
-    length = struct.unpack("<Q", content[:8])[0]
-    return json.loads(content[8 : 8 + length]), content[8 + length :]
-
-
-def _rebuilt(header: dict[str, object], data: bytes) -> bytes:
-    text = json.dumps(header).encode()
-    return struct.pack("<Q", len(text)) + text + data
-
-
-@damage("checkpoint", "refused", "bytes", "checkpoint")
-def tensor_missing(content: bytes, random: Random) -> bytes:
-    header, data = _header(content)
-    del header[next(name for name in header if name != "__metadata__")]
-    return _rebuilt(header, data)
-
-
-@damage("checkpoint", "refused", "bytes", "checkpoint")
-def tensor_renamed(content: bytes, random: Random) -> bytes:
-    header, data = _header(content)
-    header["renamed"] = header.pop(next(name for name in header if name != "__metadata__"))
-    return _rebuilt(header, data)
-
-
-@damage("checkpoint", "refused", "bytes", "checkpoint")
-def no_metadata(content: bytes, random: Random) -> bytes:
-    header, data = _header(content)
-    header.pop("__metadata__")
-    return _rebuilt(header, data)
-
-
-def _enter_metadata() -> None:
-    texts = {
-        "metadata not JSON": "{",
-        "metadata a list": "[]",
-        "metadata a number": "7",
-        "metadata deep": "[" * 100_000,
-        "metadata empty": "{}",
-        "metadata of schema x": '{"schema_version": "x"}',
-    }
-    for name, text in texts.items():
-
-        def put(content: bytes, random: Random, text: str = text) -> bytes:
-            header, data = _header(content)
-            header["__metadata__"] = {"causalms": text}
-            return _rebuilt(header, data)
-
-        put.__name__ = name
-        damage("checkpoint", "refused", "bytes", "checkpoint")(put)
-    for key in ("arms", "weeks", "config", "rule", "recipe", "scores", "grid", "covariates", "checksum"):
-        for value in (None, "x", [], {"a": 1}, -1):
-
-            def change(content: bytes, random: Random, key: str = key, value: object = value) -> bytes:
-                header, data = _header(content)
-                metadata = json.loads(header["__metadata__"]["causalms"])  # type: ignore[index]
-                known = sorted(name for name in metadata if name not in ("schema_version", "checksum"))
-                metadata[key if key in metadata else known[int(random.integers(len(known)))]] = value
-                header["__metadata__"] = {"causalms": json.dumps(metadata)}
-                return _rebuilt(header, data)
-
-            change.__name__ = f"header {key} {value!r}"
-            damage("checkpoint", "refused", "bytes", "checkpoint")(change)
-
-
-_enter_metadata()
-
-
-@damage("checkpoint", "refused", "bytes", "checkpoint")
-def promises_a_terabyte(content: bytes, random: Random) -> bytes:
-    return struct.pack("<Q", 2**40) + content[8:]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +11,9 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pandas as pd
+
+from causalms.generator import config, train_generator
+from causalms.trials import load_trial
 
 #: Formats of every kind of table; the first is the commonest.
 FORMATS = {
@@ -106,6 +111,27 @@ def mask_bytes() -> bytes:
     return image.to_bytes()
 
 
+def interrupted_training(trial: Path, out: Path) -> None:
+    """Leave what a training run leaves that is killed after its first stage, in a process of its own."""
+    process = os.fork()
+    if not process:
+        loop = importlib.import_module("causalms.generator.train.loop")
+        save = loop.save_run
+
+        def save_and_die(*run: object) -> None:
+            save(*run)
+            os._exit(0)
+
+        loop.save_run = save_and_die  # type: ignore[attr-defined]
+        try:
+            model, recipe = config("tiny")
+            train_generator(load_trial(trial), out, model, recipe)
+        finally:
+            os._exit(1)
+    if os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]):
+        raise RuntimeError(f"{trial}: no training to interrupt")
+
+
 @dataclass(frozen=True)
 class Bed:
     """Where the undamaged inputs lie."""
@@ -129,7 +155,9 @@ def make_bed(folder: Path, trial: Path | None, results: pd.DataFrame) -> Bed:
         (folder / f"{name}.yaml").write_text(text)
     (folder / "mask.nii").write_bytes(mask_bytes())
     reference = Path(__import__("causalms").__file__).parent / "generator" / "reference.safetensors"
-    shutil.copy(reference, folder / "checkpoint.safetensors")
+    shutil.copy(reference, folder / "shipped.safetensors")
     if trial is not None:
         shutil.copytree(trial, folder / "trial")
+        shutil.copy(trial.with_name("model.safetensors"), folder / "checkpoint.safetensors")
+        shutil.copy(trial.with_name("killed.resume.safetensors"), folder / "run.resume.safetensors")
     return Bed(folder, trial is not None)
