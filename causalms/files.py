@@ -1,5 +1,6 @@
 """Files that are either whole or not there: made in a folder beside, then renamed; what a killed run left is swept.
 
+One rule for all outputs: a folder that is missing is made; one that cannot be made is refused before any work.
 The folder beside (``.writing-...``) is locked by the run that writes in it.  The system frees the lock when that run ends in
 whatever way, so the next run that writes to the same place knows which of these folders belong to nobody and removes them.
 """
@@ -188,7 +189,11 @@ def _remove_unowned(place: Path) -> None:
 
 @contextmanager
 def _room_beside(target: Path, path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A locked folder beside ``target``, gone when the block ends; errors of the disk name ``path``."""
+    """A locked folder beside ``target``, gone when the block ends; errors of the disk name ``path``.
+
+    Folders on the way to ``target`` that are missing are made; where the block fails they go again, unless they are used.
+    """
+    new = [folder for folder in target.parents if not folder.exists()]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if str(target.parent) not in _swept:  # once a process: a folder may hold a file for each of many patients
@@ -205,6 +210,9 @@ def _room_beside(target: Path, path: str | os.PathLike[str]) -> Iterator[Path]:
         shutil.rmtree(room, ignore_errors=True)
         if lock is not None:
             os.close(lock)
+        for folder in new if not target.exists() else ():
+            with suppress(OSError):  # something else stands in it by now
+                folder.rmdir()
 
 
 def _locked_room(folder: Path) -> tuple[Path, int | None]:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,3 +91,14 @@ def test_folder_through_a_link_fills_what_it_leads_to(tmp_path: Path) -> None:
         (beside / "x").write_text("x")
     assert (tmp_path / "link").is_symlink()
     assert files_in(tmp_path / "far") == ["x"]
+
+
+@pytest.mark.parametrize("kind", [whole_file, whole_folder])
+def test_a_missing_folder_is_made_and_goes_again_where_the_writing_fails(kind: Any, tmp_path: Path) -> None:
+    place = tmp_path / "new" / "deep" / "out"
+    with pytest.raises(RuntimeError), kind(place):
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+    with kind(place) as beside:
+        (beside / "a" if beside.is_dir() else beside).write_text("done")
+    assert place.exists()

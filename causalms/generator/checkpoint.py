@@ -146,7 +146,7 @@ def load_tensors(module: torch.nn.Module, tensors: Mapping[str, Tensor], source:
     Raises
     ------
     InputError
-        If a tensor is missing, extra or of another shape; the first one is named.
+        If a tensor is missing, extra, of another shape or not finite; the first one is named.
     """
     own = module.state_dict()
     for name in sorted(own.keys() - tensors.keys()):
@@ -154,6 +154,8 @@ def load_tensors(module: torch.nn.Module, tensors: Mapping[str, Tensor], source:
     for name in sorted(tensors.keys() - own.keys()):
         raise InputError(f"{source}: extra tensor {name!r}; the checkpoint is of another model, train it again")
     for name, value in own.items():
+        if not bool(torch.isfinite(tensors[name]).all()):
+            raise InputError(f"{source}: tensor {name!r} holds values that are no numbers; train it again")
         if tuple(tensors[name].shape) != tuple(value.shape):
             raise InputError(
                 f"{source}: tensor {name!r} has shape {tuple(tensors[name].shape)}, expected {tuple(value.shape)}; train it again"

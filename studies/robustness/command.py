@@ -14,7 +14,7 @@ from pathlib import Path
 
 from causalms.cli.main import main
 
-CPU_SECONDS, WALL_SECONDS, MEMORY_BYTES = 30, 120, 2 * 2**30
+CPU_SECONDS, WALL_SECONDS, MEMORY_BYTES = 30, 300, 2 * 2**30
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Ended:
     outputs : dict
         SHA-256 of every file under ``out/`` by its path.
     hung : bool
-        Past 30 processor seconds or 120 seconds.
+        Past 30 processor seconds or 300 seconds.
     peak_bytes : int
         Largest resident memory.
     """

@@ -183,6 +183,21 @@ def test_output_in_a_closed_folder_is_refused_before_work(
     refused(run(*_line(verb, {str(written.name): str(place)}, tmp_path)), 1, "cannot be written", "closed")
 
 
+@pytest.mark.parametrize(("verb", "written"), OUTPUTS)
+@pytest.mark.parametrize("there", [False, True])
+def test_output_in_a_folder_that_is_missing_is_made_by_every_verb_unless_it_cannot_be(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, written: click.Parameter, there: bool
+) -> None:
+    began: list[str] = []
+    monkeypatch.setattr(_command(verb), "callback", lambda **options: began.append(verb))
+    if there:
+        (tmp_path / "new").write_text("a file, not a folder")
+    ended = run(*_line(verb, {str(written.name): str(tmp_path / "new" / "deep" / f"out{_ending(written)}")}, tmp_path))
+    if there:
+        refused(ended, 1, "cannot be written, new is a file, not a folder; name another place")
+    assert began == ([] if there else [verb])
+
+
 @pytest.mark.parametrize(("verb", "written"), FILES)
 @pytest.mark.parametrize("ending", [".xyz", ""])
 def test_output_of_a_format_that_is_not_written_is_refused_before_work(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from causalms.errors import DataNote, InputError
 from causalms.generator import Generator
@@ -63,6 +64,15 @@ def test_a_checkpoint_without_checksum_of_its_header_loads_with_a_note(reference
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert Generator.load(tmp_path / "new.safetensors").arms == old.arms
+
+
+def test_weights_that_are_no_numbers_are_refused_even_with_a_checksum_that_fits(reference: Path, tmp_path: Path) -> None:
+    model = Generator.load(reference)
+    with torch.no_grad():
+        next(model.network.parameters()).view(-1)[0] = float("nan")
+    model.save(tmp_path / "x.safetensors")
+    with pytest.raises(InputError, match="x.safetensors: tensor .* holds values that are no numbers; train it again"):
+        Generator.load(tmp_path / "x.safetensors")
 
 
 @pytest.mark.parametrize("name", ["shipped", "saved"])

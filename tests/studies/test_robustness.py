@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from studies.robustness import files, images, tables
+from studies.robustness import checkpoints, files, images, tables
 from studies.robustness.damage import DAMAGES
 from studies.robustness.verbs import QUESTIONS, SHARES
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_every_kind_of_input_has_damages_and_questions() -> None:
-    assert all((files, images, tables))
+    assert all((checkpoints, files, images, tables))
     made_for = {kind.partition(".")[0] for each in DAMAGES for kind in each.kinds}
     assert made_for == set(QUESTIONS) == set(SHARES)
     assert sum(SHARES.values()) == 1000
