@@ -71,7 +71,7 @@ def test_weights_that_are_no_numbers_are_refused_even_with_a_checksum_that_fits(
     with torch.no_grad():
         next(model.network.parameters()).view(-1)[0] = float("nan")
     model.save(tmp_path / "x.safetensors")
-    with pytest.raises(InputError, match="x.safetensors: tensor .* holds values that are no numbers; train it again"):
+    with pytest.raises(InputError, match=r"x.safetensors: tensor .* holds values that are no numbers; train it again"):
         Generator.load(tmp_path / "x.safetensors")
 
 
