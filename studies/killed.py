@@ -35,6 +35,8 @@ from causalms.tables import write_table
 from studies.common import ARMS, out_option, seed_option
 
 SIGNALS = ("SIGKILL", "SIGTERM")
+#: Verbs that refuse a folder that holds finished work.
+_ONCE = ("simulate", "forecast")
 #: Every process of a run carries a mark of its own in this variable, by which those that outlive it are found.
 MARK = "CAUSALMS_KILLED_STUDY"
 LONGEST_OUTLIVING = 5.0
@@ -191,7 +193,8 @@ def kill_once(
     outliving = still_running(mark)
     temporary = _temporary(folder)
     half_written = sum(not _whole(folder, file, expected) for file in folder.rglob("*") if file.is_file())
-    starter.run(verb, folder)
+    if not (verb.name in _ONCE and contents(folder) == expected.files):  # finished as the signal came: it would be refused
+        starter.run(verb, folder)
     after = _temporary(folder)
     equal = contents(folder) == expected.files
     shutil.rmtree(folder)

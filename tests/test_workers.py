@@ -60,21 +60,33 @@ def test_workers_end_with_the_process_that_started_them(tmp_path: Path, number: 
     assert still_running(mark, patience=20) == 0
 
 
-@pytest.mark.parametrize(("number", "code", "workers"), [(signal.SIGTERM, 143, 2), (signal.SIGHUP, 129, 1)])
+@pytest.mark.parametrize(
+    ("number", "code", "workers", "group"),
+    [(signal.SIGTERM, 143, 2, False), (signal.SIGHUP, 129, 2, True), (signal.SIGINT, 130, 2, True)],
+)
 def test_signal_ends_a_run_in_one_line_and_nothing_is_left(
-    tmp_path: Path, number: signal.Signals, code: int, workers: int
+    tmp_path: Path, number: signal.Signals, code: int, workers: int, group: bool
 ) -> None:
+    """Ctrl-C and a closed terminal reach the workers too (``group``)."""
     mark = uuid.uuid4().hex
     words = [sys.executable, "-m", "causalms", "simulate", "trial", "--patients", "3000", "--workers", str(workers)]
     process = subprocess.Popen(
-        words, cwd=tmp_path, env={**os.environ, MARK: mark}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        words,
+        cwd=tmp_path,
+        env={**os.environ, MARK: mark},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # jobs in the background ignore it
     )
     while not list(tmp_path.glob(".writing-*/trial/sub-*")):
         assert process.poll() is None
         time.sleep(0.1)
-    process.send_signal(number)
+    (os.killpg if group else os.kill)(process.pid, number)
     _, error = process.communicate()
     assert process.returncode == code
-    assert error.decode().splitlines()[-1] == f"error: stopped by {number.name}; nothing half-written was left behind"
+    said = [line for line in error.decode().splitlines() if line and "patient/s" not in line]
+    who = "the user" if number == signal.SIGINT else number.name
+    assert said == [f"error: stopped by {who}; nothing half-written was left behind; the same command starts anew"]
     assert files_in(tmp_path) == []
     assert still_running(mark, patience=20) == 0

@@ -36,6 +36,8 @@ VERBS = {
     "agree": "Simulated effects against randomised or published ones.",
     "report": "One HTML page from tables of results.",
 }
+#: Verbs that keep what they have finished until the whole is done.
+_GO_ON = ("train", "query")
 #: The extra that a verb needs in full, so that one line installs all of it.
 _EXTRA_OF_VERB = {
     "demo": "all",
@@ -161,7 +163,10 @@ def main(arguments: list[str] | None = None) -> None:
         _stop(f"{error.format_message()}; see '{error.ctx.command_path if error.ctx else 'causalms'} --help'", 2)
     except (click.Abort, KeyboardInterrupt):
         who = signal.Signals(stopped_by[0]).name if stopped_by else "the user"
-        _stop(f"stopped by {who}; nothing half-written was left behind", 128 + (stopped_by or [signal.SIGINT])[0])
+        verb = next(iter(sys.argv[1:] if arguments is None else arguments), "")
+        on = "goes on where it stopped" if verb in _GO_ON else "starts anew"
+        left = f"nothing half-written was left behind; the same command {on}"
+        _stop(f"stopped by {who}; {left}", 128 + (stopped_by or [signal.SIGINT])[0])
     except click.ClickException as error:
         _stop(error.format_message(), error.exit_code)
     except (OSError, MemoryError) as error:
