@@ -13,7 +13,7 @@ from causalms.benefit.policy import Policies, policy_value
 from causalms.benefit.predict import Benefit, Comparison, benefit, benefit_row, predict_from_draws
 from causalms.benefit.statistics import Inference, Statistic
 from causalms.errors import CausalmsError, InputError, RefusalError, named_arguments
-from causalms.tables import ResultRow, names_of, note_left_out, percent_in_full, results_table, significant
+from causalms.tables import ResultRow, names_of, note_left_out, percent_in_full, refuse_lookalikes, results_table, significant
 
 #: Shares of the most promising patients whose benefit is written.
 WRITTEN_SHARES = (1.0, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2)
@@ -71,6 +71,8 @@ def who_benefits(
     >>> results["analysis"].unique().tolist()
     ['benefit: ranking', 'benefit: curve', 'benefit: groups', 'benefit: best linear predictor', 'benefit: policy']
     """
+    if arm in people:
+        refuse_lookalikes(people[arm].dropna().unique(), "arms", "benefit")
     tables, refusals = [], []
     for trial, rows, drug in _comparisons(people, reference, arm, outcome):
         who = f"patients of {trial} randomised to {drug} or {reference}" if trial else ""

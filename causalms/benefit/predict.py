@@ -14,7 +14,7 @@ from causalms.benefit.redraws import Floats, Learns, Redraws, TrialLaw, count_la
 from causalms.benefit.statistics import REDRAWS, Inference, NullDistribution, Statistic
 from causalms.effects import patient_means
 from causalms.errors import InputError, RefusalError
-from causalms.tables import ResultRow, names_of, one_week, participant_key, patient_order
+from causalms.tables import ResultRow, names_of, one_week, participant_key, patient_order, plain_numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,14 @@ class Comparison:
     def patients(self, people: pd.DataFrame) -> pd.DataFrame:
         """Patients of the two arms with an outcome, in an order that is not that of the file: lots are drawn by patient."""
         known = names_of(people[self.arm]).isin([str(self.drug), str(self.reference)]) & people[self.outcome].notna()
-        return people[known].iloc[patient_order(people[known])].reset_index(drop=True)
+        chosen = people[known].iloc[patient_order(people[known])].reset_index(drop=True)
+        values = plain_numbers(chosen[self.outcome])
+        for wrong, what in ((~np.isfinite(values), "no number"), (values % 1 != 0, "no count")):
+            if wrong.any():
+                odd = chosen.iloc[int(np.flatnonzero(wrong)[0])]
+                found = f"{self.outcome} of participant {odd['participant_id']} is {odd[self.outcome]!r}"
+                raise InputError(f"benefit: {found}, {what}; correct it")
+        return chosen.assign(**{self.outcome: values})
 
     def treated(self, patients: pd.DataFrame) -> NDArray[np.bool_]:
         """Which of the patients were randomised to the drug."""

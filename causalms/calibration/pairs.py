@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from causalms.errors import InputError, RefusalError, UsageError, named_arguments
 from causalms.stats import Array, CountLaw, DrawsLaw, NegativeBinomialLaw
 from causalms.tables import (
+    LARGEST_COUNT,
     as_frame,
     grouping,
     name_of,
@@ -183,11 +184,12 @@ def observed_counts(
         if name not in participants:
             raise InputError(f"{source}: no column {name!r}; add it (columns found: {', '.join(participants.columns[:20])})")
     values = pd.to_numeric(participants[column], errors="coerce")
-    wrong = (values < 0) | (values % 1 != 0) & values.notna() | (values.isna() & participants[column].notna())
+    impossible = (values < 0) | (values > LARGEST_COUNT) | (values % 1 != 0)
+    wrong = participants[column].notna() & (impossible | values.isna())
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
-        value = participants[column].iloc[row]
-        raise InputError(f"{source}: column {column!r}, row {row + 1}: found {value}, expected a count 0, 1, 2, ...; correct it")
+        value, expected = participants[column].iloc[row], f"expected a count 0, 1, 2, ..., at most {LARGEST_COUNT:,.0f}"
+        raise InputError(f"{source}: column {column!r}, row {row + 1}: found {value}, {expected}; correct it")
     keyed = participants.assign(observed=values, key=participant_key(participants["participant_id"]))
     if (twice := keyed["key"].duplicated()).any():
         repeated = participants["participant_id"][twice].iloc[0]

@@ -27,6 +27,7 @@ from causalms.tables import (
     contrast_population,
     name_of,
     names_of,
+    note_left_out,
     one_week,
     percentage,
     refuse_arm_and_outcome_by_name,
@@ -142,6 +143,9 @@ def _inverse_probability(analysis: _Analysis, missing: MissingOutcomes) -> pd.Da
         if value:
             raise UsageError(f"`missing=ipw` weights arm means; `{name}` has no meaning with it, leave it out")
     measure, arm, reference = measure_named(analysis.measure), analysis.arm, analysis.reference
+    columns.one_row_a_patient(table, source)
+    nobody = int(columns.column(table, arm, source).isna().sum())
+    note_left_out(nobody, len(table), {arm: nobody}, source)
     patients = _weighted_patients(analysis, measure.outcome_kind, missing_given)
     names = arm_order(patients.labels, reference)
     if reference not in names or len(names) < 2:

@@ -85,6 +85,9 @@ def patient_arrays(trial: Trial, participant_id: str) -> PatientArrays:
         brain = (np.abs(present) > 1e-6).any(axis=0)
         missing.append("brain mask")
     refuse_elsewhere(trial.place(participant_id), [image for image in found.values() if image is not None], brain, trial.space)
+    for name, image in found.items():
+        if image is not None and np.ptp(image[np.asarray(brain, dtype=bool)]) == 0:
+            raise InputError(f"{trial.place(participant_id)}: {name} is the same in every voxel of the brain; export it again")
     shape = trial.space.shape
     images = np.zeros((len(MODALITIES), *shape), dtype=np.float16)
     for index, name in enumerate(MODALITIES):

@@ -82,6 +82,8 @@ class Plan(_Strict):
 
     @model_validator(mode="after")
     def _named_apart(self) -> Self:
+        if self.written > datetime.date.today():
+            raise ValueError(f"written is {self.written}, a day to come; give the day on which the plan was written")
         names = [criterion.name for criterion in self.acceptance_criteria]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:

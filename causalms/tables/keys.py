@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from causalms.errors import UsageError
+from causalms.errors import InputError, UsageError
 from causalms.tables.cells import refuse_lookalikes
 from causalms.tables.names import name_of, names_of
 
@@ -18,12 +18,22 @@ WEEKS_PER_YEAR = 52.1775
 def participant_key(identifiers: pd.Series) -> pd.Series:
     """Identifiers without the BIDS prefix ``sub-`` and without leading zeros, both of which tables lose on their way.
 
+    Raises
+    ------
+    InputError
+        If one is missing: a patient without a name cannot be found in another table.
+
     Examples
     --------
     >>> import pandas as pd
     >>> participant_key(pd.Series(["sub-007", "7"])).tolist()
     ['7', '7']
     """
+    if (blank := identifiers.isna().to_numpy()).any():
+        row = int(np.flatnonzero(blank)[0]) + 1
+        raise InputError(
+            f"column {str(identifiers.name)!r}, row {row}: the identifier is missing; fill it in or leave the row out"
+        )
     return names_of(identifiers).astype(str).str.removeprefix("sub-").str.replace(r"^0+(?=\d+$)", "", regex=True)
 
 

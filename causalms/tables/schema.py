@@ -69,6 +69,8 @@ LARGEST_VALUES = {
     "t2_volume_ml": 500.0,
     "exposure_years": 60.0,
 }
+#: No brain holds so many lesions, and no table of their counts so wide a range.
+LARGEST_COUNT = 100_000.0
 _SMALLEST_EXPOSURE_YEARS = 1e-4
 
 
@@ -113,6 +115,8 @@ def schema(name: str) -> DataFrameSchema:
     def alive(column: str) -> Any:
         return pa.Check.in_range(0, LARGEST_VALUES[column], error=f"0 to {LARGEST_VALUES[column]:g}")
 
+    no_more = pa.Check.less_than_or_equal_to(LARGEST_COUNT, error=f"at most {LARGEST_COUNT:,.0f}")
+
     def number(*checks: Any, nullable: bool = True, required: bool = True) -> Any:
         return pa.Column(float, list(checks), coerce=True, nullable=nullable, required=required)
 
@@ -136,13 +140,13 @@ def schema(name: str) -> DataFrameSchema:
         "draws": {
             **keys,
             "draw": number(at_least_zero, whole, nullable=False),
-            "net2_lesions": number(at_least_zero, whole, nullable=False),
+            "net2_lesions": number(at_least_zero, whole, no_more, nullable=False),
             "net2_volume_ml": number(at_least_zero, nullable=False, required=False),
-            **{name: number(at_least_zero, whole, required=False) for name in DRAWS_OUTCOMES[2:]},
+            **{name: number(at_least_zero, whole, no_more, required=False) for name in DRAWS_OUTCOMES[2:]},
         },
         "expected": {
             **keys,
-            "expected_net2_lesions": number(at_least_zero, nullable=False),
+            "expected_net2_lesions": number(at_least_zero, no_more, nullable=False),
             "expected_net2_volume_ml": number(at_least_zero, nullable=False, required=False),
             "activity_probability": number(pa.Check.in_range(0, 1), nullable=False),
             "dispersion": number(at_least_zero, nullable=False),
@@ -219,11 +223,11 @@ def _observed_outcomes(table: pd.DataFrame, source: str) -> pd.DataFrame:
         refuse_words_among_numbers(table[name], source)
         values = plain_numbers(table[name])
         whole = str(name).startswith("net2_lesions")
-        broken = whole & (np.floor(values) != values)
+        broken = whole & ((np.floor(values) != values) | (values > LARGEST_COUNT))
         wrong = table[name].notna().to_numpy() & (~np.isfinite(values) | (values < 0) | broken)
         if wrong.any():
             row = int(np.flatnonzero(wrong)[0])
-            expected = "a whole number of lesions" if whole else "a volume in mL, 0 or more"
+            expected = f"a whole number of lesions, at most {LARGEST_COUNT:,.0f}" if whole else "a volume in mL, 0 or more"
             at = f"{source}: column {str(name)!r}, row {row + 1}"
             raise InputError(f"{at}: found {shown(table[name].iloc[row])}, expected {expected}; correct it")
         if table[name].dtype.kind not in "iuf":

@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import re
+import warnings
 import zlib
 from dataclasses import dataclass
 from typing import Any
@@ -92,9 +93,20 @@ def read_text(content: bytes, source: str, usual_separator: str, form: TextForma
     if _CODES.search(text):
         as_text = pd.read_csv(io.StringIO(text), dtype=str, low_memory=False, **options)
         kinds |= {str(name): str for name in as_text if as_text[name].str.fullmatch(r"\s*0[0-9]+\s*").any()}
-    table: pd.DataFrame = pd.read_csv(io.StringIO(text), dtype=kinds, index_col=False, low_memory=False, **options)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # a first line of data that is longer than the header
+            table: pd.DataFrame = pd.read_csv(io.StringIO(text), dtype=kinds, index_col=False, low_memory=False, **options)
+    except pd.errors.ParserWarning:
+        raise InputError(_longer_line(text, separator, len(header), source)) from None
     blank = [name for name in table.columns if str(name).startswith("Unnamed: ") and table[name].isna().all()]
     return table.drop(columns=blank)
+
+
+def _longer_line(text: str, separator: str, columns: int, source: str) -> str:
+    reader = csv.reader(io.StringIO(text), delimiter=separator)
+    line = next((reader.line_num for row in reader if len(row) > columns), 2)
+    return f"{source}: line {line} holds more cells than the {columns} columns of the header; quote or remove its separator"
 
 
 def _unzipped(content: bytes, source: str) -> bytes:

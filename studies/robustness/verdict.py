@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from studies.robustness.command import MEMORY_BYTES, Ended
+from studies.robustness.command import DIGEST, MEMORY_BYTES, Ended
 from studies.robustness.damage import Damage
 from studies.robustness.verbs import Question
 
@@ -17,6 +17,10 @@ _A_WORD_ABOUT_IT = re.compile(r"note|left out|missing|warning|\bnot?\b|instead|i
 def _lines(ended: Ended) -> set[str]:
     text = re.sub(r"\S*damaged\S*", "INPUT", ended.printed + ended.error)
     return {" ".join(_NUMBER.sub("#", line).split()) for line in text.splitlines()}
+
+
+def _printed(ended: Ended) -> str:
+    return " ".join(DIGEST.sub(b"", ended.printed.encode()).decode().split())
 
 
 def _said(ended: Ended, undamaged: Ended) -> bool:
@@ -34,7 +38,8 @@ def _unexpected(ended: Ended) -> bool:
 def _partial(ended: Ended) -> bool:
     if any(part.startswith(".writing-") for path in ended.outputs for part in path.split("/")):
         return True
-    return ended.code != 0 and bool(ended.outputs)
+    kept = ".parts, where the same command goes on" in ended.error  # finished patients, kept for the next run and said
+    return ended.code != 0 and any(not (kept and ".parts/" in path) for path in ended.outputs)
 
 
 def verdict(ended: Ended, undamaged: Ended, damage: Damage, question: Question) -> str:
@@ -49,7 +54,7 @@ def verdict(ended: Ended, undamaged: Ended, damage: Damage, question: Question) 
         return "partial"
     if ended.code:
         return "refused"
-    same = " ".join(ended.printed.split()) == " ".join(undamaged.printed.split()) and (
+    same = _printed(ended) == _printed(undamaged) and (
         not question.judged or ended.outputs.get(question.judged) == undamaged.outputs.get(question.judged)
     )
     if not same and _said(ended, undamaged):

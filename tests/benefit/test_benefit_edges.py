@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -162,3 +164,11 @@ def test_same_seed_same_intervals() -> None:
     people, told = trial(11)
     first, second = (ranking(benefit(people, told, SETTINGS), inference=Inference(redraws=99, seed=3)) for _ in range(2))
     pd.testing.assert_frame_equal(first, second)
+
+
+@pytest.mark.parametrize("value", ["0x1F", "=1+1", "many"])
+def test_an_outcome_that_is_no_number_is_named_by_patient(value: str) -> None:
+    people = pd.DataFrame({"participant_id": [f"p{i}" for i in range(40)], "arm": ["a", "b"] * 20, "age": range(40)})
+    people["y"] = [value, *["2"] * 39]
+    with pytest.raises(InputError, match=rf"benefit: y of participant p0 is '{re.escape(value)}', no number; correct it"):
+        who_benefits(people, outcome="y", reference="a", covariates="age")

@@ -52,6 +52,11 @@ def test_assessment_is_the_same_for_the_same_seed_and_marks_no_contrast(trial) -
     [
         (lambda p, d: (p.drop(columns="net2_lesions_week48"), d), InputError, "no column 'net2_lesions_week48'"),
         (lambda p, d: (p.assign(net2_lesions_week48=-1), d), InputError, "row 1: found -1, expected a count"),
+        (
+            lambda p, d: (p.assign(net2_lesions_week48=10**18), d),
+            InputError,
+            "row 1: found 1000000000000000000, expected a count",
+        ),
         (lambda p, d: (p.assign(net2_lesions_week48=0.5), d), InputError, "row 1: found 0.5, expected a count"),
         (lambda p, d: (pd.concat([p, p.head(1)]), d), InputError, "participant 'sub-000' has two rows"),
         (lambda p, d: (p.assign(arm="placebo"), d), InputError, "was randomised to 'dimethyl-fumarate' there and to 'placebo'"),

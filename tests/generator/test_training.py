@@ -13,6 +13,7 @@ from scipy import stats
 
 from causalms.errors import InputError, RefusalError
 from causalms.generator import Generator
+from causalms.generator.checkpoint import write_checkpoint
 from causalms.generator.train import loop, resume
 from causalms.generator.train.risk import negative_binomial_log_likelihood
 from causalms.phantom import PhantomTrial, simulate_trial
@@ -84,6 +85,23 @@ def test_resume_of_another_seed_or_other_images_is_refused(
     with pytest.raises(InputError, match="left by a run with other data, recipe or seed"):
         loop.train_generator(other, path, MODEL, SHORT, seed=0)
     assert path.with_suffix(".resume.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [{"step": None}, {"step": -1}, {"stage": "other"}, {"levels": []}, {"log": [1]}, {"elapsed": "x"}, {"fingerprint": 7}],
+)
+def test_a_resume_file_of_wrong_entries_is_named_with_the_mend(tmp_path: Path, entries: dict[str, object]) -> None:
+    state = {"stage": "risk", "step": 1, "elapsed": 1.0, "log": [], "best_score": None, "levels": {}, "fingerprint": "x y"}
+    path = tmp_path / "model.resume.safetensors"
+    write_checkpoint(path, {"network.a": torch.zeros(1)}, {"resume": state})
+    resume.refuse_other_settings(path, "y")
+    write_checkpoint(path, {"network.a": torch.zeros(1)}, {"resume": {**state, **entries}})
+    with pytest.raises(InputError, match=f"entry '{next(iter(entries))}' of no interrupted run; remove the file"):
+        resume.refuse_other_settings(path, "y")
+    write_checkpoint(path, {"network.a": torch.zeros(1)}, {"arms": ["a"]})
+    with pytest.raises(InputError, match="holds no interrupted run; remove it to start anew"):
+        resume.refuse_other_settings(path, "y")
 
 
 def test_negative_binomial_likelihood_matches_scipy() -> None:

@@ -4,6 +4,7 @@ import gzip
 import os
 import threading
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -238,3 +239,22 @@ def test_an_observed_outcome_that_is_no_count_is_named(value, expected):
     table = pd.DataFrame({"participant_id": list("abc"), "arm": list("xyx"), "net2_lesions_week48": [1, 2, value]})
     with pytest.raises(InputError, match=f"column 'net2_lesions_week48', row 3: found .*, expected {expected}"):
         validate(table, "participants", "t.csv")
+
+
+def test_a_line_longer_than_the_header_is_named_whether_it_is_the_first_or_not(tmp_path: Path) -> None:
+    for line in (2, 3):
+        rows = ["a,b", "1,2", "3,4"]
+        rows[line - 1] += ",5"
+        (tmp_path / "t.csv").write_text("\n".join(rows) + "\n")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(InputError, match=rf"t.csv: .*line {line}"):
+                read_table(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_numbers_of_text_are_read_to_their_last_digit(tmp_path: Path, suffix: str) -> None:
+    random = np.random.default_rng(0)
+    values = random.random(2000) * 10.0 ** random.integers(-20, 20, 2000)
+    (tmp_path / f"t{suffix}").write_text("x\n" + "\n".join(map(repr, map(float, values))) + "\n")
+    np.testing.assert_array_equal(read_table(tmp_path / f"t{suffix}")["x"], values)

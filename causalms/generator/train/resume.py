@@ -16,7 +16,16 @@ from causalms.generator.checkpoint import load_tensors, read_checkpoint, write_c
 from causalms.generator.configurations import TrainingConfig
 from causalms.generator.network import Network
 
-_ENTRIES = {"stage", "step", "elapsed", "log", "best_score", "levels", "fingerprint"}
+#: What a run is saved with, and the types that each entry may have.
+_ENTRIES: dict[str, tuple[type, ...]] = {
+    "stage": (str,),
+    "step": (int,),
+    "elapsed": (float, int),
+    "log": (list,),
+    "best_score": (float, int, type(None)),
+    "levels": (dict,),
+    "fingerprint": (str,),
+}
 
 
 @dataclass
@@ -83,8 +92,13 @@ def refuse_other_settings(path: Path, settings: str) -> None:
 
 def _state(path: Path, header: Mapping[str, Any]) -> dict[str, Any]:
     state = header.get("resume")
-    if not isinstance(state, dict) or set(state) != _ENTRIES:
+    if not isinstance(state, dict) or set(state) != set(_ENTRIES):
         raise InputError(f"{path}: holds no interrupted run; remove it to start anew")
+    wrong = [name for name, types in _ENTRIES.items() if not isinstance(state[name], types)]
+    wrong += [name for name in ("step", "elapsed") if name not in wrong and not 0 <= state[name] < float("inf")]
+    wrong += [] if "stage" in wrong or state["stage"] in ("risk", "denoiser") else ["stage"]
+    if wrong or not all(isinstance(entry, dict) for entry in state["log"]):
+        raise InputError(f"{path}: entry {(wrong or ['log'])[0]!r} of no interrupted run; remove the file to start anew")
     return state
 
 
