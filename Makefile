@@ -14,8 +14,9 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 demo: $(VENV)/.ready
 	$(BIN)/causalms demo --out demo
 
+# Tests and doctests, with the lines of the package that they do not reach.
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term
+	$(BIN)/python -m slipcover --source causalms --skip-covered -m pytest -n 2 --dist worksteal --doctest-modules causalms tests
 
 docs: $(VENV)/.ready
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html

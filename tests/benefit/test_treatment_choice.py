@@ -45,12 +45,12 @@ def test_a_penalty_changes_the_choice_but_not_the_value_of_an_arm() -> None:
 
 def test_intervals_of_value_and_gain_hold_the_truth_at_their_level() -> None:
     held = {"value of chosen treatment": 0, "spared by choosing": 0}
-    for seed in range(100):
+    for seed in range(40):
         people, told, truth = trial(seed)
         found = choose_treatment(people, told, outcome="lesions", capped="strong", cap=0.3)
         chosen = np.array([ARMS.index(name) for name in found.assigned["arm"]])
         # The truth of this policy in its population: the marker's law is uniform, so a huge sample gives it.
-        big_marker = np.linspace(0, 1, 100_001)
+        big_marker = np.linspace(0, 1, 20_001)
         big = np.column_stack([3 + 2 * big_marker, 2.2 + 1.5 * big_marker, 3.0 - 2.0 * big_marker])
         cut = (truth[:, 1] - truth[:, 2])[chosen == 2].min()
         value = np.where(big[:, 1] - big[:, 2] >= cut, big[:, 2], np.minimum(big[:, 0], big[:, 1])).mean()
@@ -61,8 +61,8 @@ def test_intervals_of_value_and_gain_hold_the_truth_at_their_level() -> None:
         spared = big[:, 1].mean() - value
         gain = lines.loc["spared by choosing"]
         held["spared by choosing"] += gain["lower"] <= spared <= gain["upper"]
-    # 95% of 100 trials: 0.0005 quantile of a binomial 87.
-    assert min(held.values()) >= 87
+    # 95% of 40 trials: 0.0005 quantile of a binomial 32.
+    assert min(held.values()) >= 32
 
 
 def test_what_cannot_be_chosen_is_refused() -> None:

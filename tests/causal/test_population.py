@@ -43,8 +43,8 @@ def test_population_difference_and_ratio_are_means_over_patients(draws):
 
 def test_patient_error_does_not_shrink_with_draws_and_monte_carlo_error_does(truth, table):
     model = CausalModel(truth)
-    few, many = (effect(model.do(table, ARMS, draws=d)) for d in (50, 800))
-    assert many["se_monte_carlo"] == pytest.approx(few["se_monte_carlo"] / 4, rel=0.35)
+    few, many = (effect(model.do(table, ARMS, draws=d)) for d in (50, 200))
+    assert many["se_monte_carlo"] == pytest.approx(few["se_monte_carlo"] / 2, rel=0.35)
     closed = effect(model.do(table, ARMS, expected=True))
     assert closed["se_monte_carlo"] == 0
     assert many["se_patient"] == pytest.approx(closed["se_patient"], rel=0.25)
@@ -53,10 +53,10 @@ def test_patient_error_does_not_shrink_with_draws_and_monte_carlo_error_does(tru
 
 def test_monte_carlo_error_is_the_scatter_over_seeds(truth, table):
     model, few = CausalModel(truth), table.head(20)
-    runs = [effect(model.do(few, ARMS, draws=20, seed=s)) for s in range(40)]
+    runs = [effect(model.do(few, ARMS, draws=20, seed=s)) for s in range(24)]
     scatter = np.std([r["estimate"] for r in runs], ddof=1)
     claimed = np.sqrt(np.mean([r["se_monte_carlo"] ** 2 for r in runs]))
-    assert scatter == pytest.approx(claimed, rel=0.4)  # relative error of a scatter over 40 seeds: 1/sqrt(80) = 11%, heavy tails
+    assert scatter == pytest.approx(claimed, rel=0.4)  # relative error of a scatter over 24 seeds: 1/sqrt(48) = 14%, heavy tails
 
 
 def test_patient_effects_cover_the_true_ones(draws, expected):

@@ -48,7 +48,7 @@ def test_laplace_agrees_with_nuts(expected, big_table):
     mode, covariance, layout = laplace(count_model, (data,))
     pyro.set_rng_seed(1)
     with pyro.validation_enabled(False):
-        chain = MCMC(NUTS(count_model), num_samples=300, warmup_steps=200, disable_progbar=True)
+        chain = MCMC(NUTS(count_model), num_samples=200, warmup_steps=100, disable_progbar=True)
         chain.run(data)
     samples = chain.get_samples()
     for name in ("slope", "log_alpha"):
@@ -84,7 +84,7 @@ def test_a_wrong_arm_effect_is_mended(truth, big_table, expected):
 
 
 @pytest.mark.slow
-def test_rate_ratio_intervals_cover_the_truth_in_200_simulated_trials(truth, big_table, expected):
+def test_rate_ratio_intervals_cover_the_truth_in_60_simulated_trials(truth, big_table, expected):
     wide = expected.pivot(index="participant_id", columns="arm", values="expected_net2_lesions").loc[big_table["participant_id"]]
     true = float(np.log(wide["ocrelizumab"].mean() / wide["placebo"].mean()))
     # the model that is recalibrated has wrong arm effects and too little dispersion
@@ -92,7 +92,7 @@ def test_rate_ratio_intervals_cover_the_truth_in_200_simulated_trials(truth, big
     off = wrong.do(big_table, arm=ARMS, expected=True)
     blocks = {a: off[off["arm"] == a].set_index("participant_id").loc[wide.index].reset_index(drop=True) for a in ARMS}
     covered = []
-    for trial in range(200):
+    for trial in range(60):
         rng = np.random.default_rng(trial)
         rows, arm = rng.integers(0, len(wide), 300), rng.integers(0, 3, 300)
         rates = wide[ARMS].to_numpy()[rows, arm]
@@ -103,8 +103,8 @@ def test_rate_ratio_intervals_cover_the_truth_in_200_simulated_trials(truth, big
         seen = pd.DataFrame({"participant_id": names, "net2_lesions_week48": counts})
         ratios = np.log(recalibrate(table, seen, members=100, seed=trial).rate_ratios(table, "ocrelizumab", "placebo"))
         covered.append(abs(ratios.mean() - true) < 1.96 * ratios.std())
-    # nominal .95; binomial standard error with 200 trials is .0154; 3 of them
-    assert np.mean(covered) == pytest.approx(0.95, abs=0.046)
+    # nominal .95; binomial standard error with 60 trials is .028; 3 of them
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.085)
 
 
 def test_trial_effects_widen_what_no_trial_randomises(truth, big_table, expected):

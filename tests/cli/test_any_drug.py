@@ -39,7 +39,7 @@ def done(run: Run) -> Callable[..., str]:
 @pytest.fixture
 def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     model, recipe = CONFIGS["tiny"]
-    monkeypatch.setitem(CONFIGS, "tiny", (model, replace(recipe, risk_steps=4, denoiser_steps=4, calibration_patients=2)))
+    monkeypatch.setitem(CONFIGS, "tiny", (model, replace(recipe, risk_steps=2, denoiser_steps=2, calibration_patients=1)))
 
 
 @pytest.mark.slow

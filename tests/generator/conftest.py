@@ -13,7 +13,7 @@ from causalms.generator import Generator, config, train_generator
 from causalms.phantom import PhantomTrial, simulate_trial
 
 MODEL, RECIPE = config("tiny")
-SHORT = replace(RECIPE, risk_steps=6, denoiser_steps=6, calibration_patients=3)
+SHORT = replace(RECIPE, risk_steps=3, denoiser_steps=3, calibration_patients=1)
 
 
 @pytest.fixture(scope="session", autouse=True)

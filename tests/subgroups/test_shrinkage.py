@@ -52,7 +52,7 @@ def test_posterior_of_the_half_normal_prior_matches_quadrature() -> None:
     from causalms.tables import grouping
 
     people = made(1, 300, 1.8)
-    found = shrink(people, ["gd > 0"], outcome="lesions", reference="placebo", model=ShrinkageModel(draws=2000, warmup=300))
+    found = shrink(people, ["gd > 0"], outcome="lesions", reference="placebo", model=ShrinkageModel(draws=1000, warmup=300))
     part = _Part.of(people, [grouping(people, "gd > 0")], "lesions", "arm", "drug", None)
     mean, variance = by_quadrature(part, 0.35)
     logs = found.draws[["gd > 0", "gd <= 0"]].to_numpy()
@@ -68,7 +68,7 @@ SETTINGS = {"outcome": "lesions", "reference": "placebo"}
 @pytest.mark.parametrize("prior", ["half-normal", "horseshoe"])
 def test_shrinkage_collapses_without_interaction(prior: str) -> None:
     people = made(4, 600)
-    shrunk = shrink(people, FACTORS, model=ShrinkageModel(prior, draws=400, warmup=300), **SETTINGS).table
+    shrunk = shrink(people, FACTORS, model=ShrinkageModel(prior, draws=250, warmup=150), **SETTINGS).table
     raw = forest(people, FACTORS, **SETTINGS).table
     subgroups = raw["factor"] != "all"
     gaps = [np.log(table.loc[subgroups, "estimate"] / table["estimate"].iloc[0]).abs().mean() for table in (shrunk, raw)]
@@ -79,7 +79,7 @@ def test_shrinkage_collapses_without_interaction(prior: str) -> None:
 @pytest.mark.slow
 def test_the_horseshoe_keeps_a_strong_interaction() -> None:
     people = made(4, 1200, 4.0)
-    shrunk = shrink(people, FACTORS, model=ShrinkageModel("horseshoe", draws=400, warmup=300), **SETTINGS).table
+    shrunk = shrink(people, FACTORS, model=ShrinkageModel("horseshoe", draws=250, warmup=150), **SETTINGS).table
     raw = forest(people, FACTORS, **SETTINGS).table
     kept, seen = (float(np.log(table.loc[table["factor"] == "gd > 0", "estimate"]).diff().abs().max()) for table in (shrunk, raw))
     assert kept > 0.6 * seen
