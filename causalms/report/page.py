@@ -79,7 +79,7 @@ def write_report(
     plan = credibility if isinstance(credibility, CredibilityPlan) or credibility is None else read_credibility(credibility)
     pictures = pictures or {}
     read = _read(results)
-    drawn = {name: pages for name, table in read.items() if (pages := figures.counterfactual_pages(table))}
+    drawn = {name: pages for name, table in read.items() if (pages := figures.counterfactual_pages(table, name))}
     checked = {name: table if name in drawn else validate(table, "results", name) for name, table in read.items()}
     others = _read(tables)
     report = Report(

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from causalms.errors import InputError
+from causalms.report.counterfactual_tables import checked_bounds, checked_diagnostics
 from causalms.report.formats import each_row
 from causalms.report.style import (
     BAND,
@@ -205,18 +206,25 @@ def bounds_page(table: pd.DataFrame, title: str = "") -> Figure:
     return describe(figure, f"{pair} over the coupling: {'; '.join(shown)}.")
 
 
-def counterfactual_pages(table: pd.DataFrame) -> tuple[list[tuple[Figure, str]], pd.DataFrame] | None:
+def counterfactual_pages(table: pd.DataFrame, source: str = "table") -> tuple[list[tuple[Figure, str]], pd.DataFrame] | None:
     """Figures, with captions, and the rows worth reading of a table that ``causalms query`` writes beside its twins.
 
     Parameters
     ----------
     table : DataFrame
         OUT.diagnostics.csv (one page a world, its verdicts) or OUT.bounds.csv (one page a pair of arms).
+    source : str
+        Name of the table in messages.
 
     Returns
     -------
     (list of (Figure, str), DataFrame) or None
         None for any other table.
+
+    Raises
+    ------
+    InputError
+        If a cell cannot be what its column says, naming row and column.
 
     Examples
     --------
@@ -224,11 +232,13 @@ def counterfactual_pages(table: pd.DataFrame) -> tuple[list[tuple[Figure, str]],
     True
     """
     if {"diagnostic", "verdict", "series"} <= set(table.columns):
+        table = checked_diagnostics(table, source)
         worlds = [str(arm) for arm in table["arm"].unique()]
         pages = [(diagnostics_page(table, arm), f"Diagnostics of counterfactuals under {arm}") for arm in worlds]
         read = [name for name in ("diagnostic", "arm", "value", "p_value", "n", "verdict", "words") if name in table]
         return pages, table.loc[table["verdict"].notna(), read]
     if {"rho", "measure", "lower_bound", "upper_bound", "arm", "reference"} <= set(table.columns):
+        table = checked_bounds(table, source)
         pairs = table.groupby(["arm", "reference"], sort=False)
         return [(bounds_page(rows), f"{arm} against {ref} over the coupling") for (arm, ref), rows in pairs], table
     return None
