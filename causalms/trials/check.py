@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -68,10 +68,9 @@ def check_trial(
     file = str(root / "participants.tsv")
     seen = {name: sessions(root, name) for name in dict.fromkeys(map(full_name, table["participant_id"].dropna()))}
     problems = [*table_problems(table, file), *folder_problems(root, file, seen)]
-    try:
-        baselines = choose_baselines(root, seen, baseline).session
-    except InputError as error:
-        return _errors_first([*problems, as_problem(error)])
+    baselines, unclear = _baselines(root, seen, baseline)
+    problems += unclear
+    seen = {name: own for name, own in seen.items() if name in baselines}
     later = Counter(session for name in seen for session in seen[name] if session != baselines[name])
     problems += week_problems(file, table, later)
     layout = Layout(root, baselines, None if lesions is None else LesionFiles(os.fspath(lesions)))
@@ -81,6 +80,26 @@ def check_trial(
             weeks = {week for session in seen[participant_id] if (week := week_of_session(session))}
             problems += _patient(layout, participant_id, weeks, counted.get(participant_id, set()))
     return _errors_first(problems)
+
+
+def _baselines(root: Path, seen: Mapping[str, frozenset[str]], baseline: str | None) -> tuple[Mapping[str, str | None], list[Problem]]:
+    """Baseline session of every participant for whom it is clear, and what is wrong with the others."""
+    try:
+        return choose_baselines(root, seen, baseline).session, []
+    except InputError as error:
+        problems = [as_problem(error)]
+    clear, unclear = {}, []
+    for participant_id, own in seen.items():
+        try:
+            choose_baselines(root, {participant_id: own}, baseline)
+        except InputError as error:
+            unclear.append(as_problem(error))
+        else:
+            clear[participant_id] = own
+    if not clear or not unclear:
+        return {}, problems
+    rest, more = _baselines(root, clear, baseline)
+    return rest, [*unclear, *more]
 
 
 def _errors_first(problems: list[Problem]) -> list[Problem]:

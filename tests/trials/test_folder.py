@@ -105,6 +105,13 @@ def test_every_problem_is_listed_at_once(folder: Path) -> None:
     _says(folder, "stands twice", "keep one row a participant")
 
 
+def test_an_unclear_baseline_does_not_hide_what_is_wrong_with_other_participants(folder: Path) -> None:
+    shutil.copytree(folder / "sub-0002" / "ses-w00", folder / "sub-0002" / "ses-baseline")
+    _image(folder).write_bytes(b"not a gzip")
+    _says(folder, "sub-0002", "unclear which is baseline")
+    _says(folder, "sub-0001_ses-w00_FLAIR.nii.gz", "gzip")
+
+
 def test_grids_that_differ_are_named_both(folder: Path) -> None:
     path = _image(folder, suffix="T2w")
     image = nib.load(path)
