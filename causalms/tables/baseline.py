@@ -11,9 +11,11 @@ that happens by chance with a probability that can be counted.  Let a variable w
 and a column is refused where this bound is below :data:`LEAST_CHANCE` divided by the number of columns and pairs that were
 looked at.  Age, with a value for almost every patient, is never refused (:math:`2^n` exceeds the number of arrangements), nor is
 sex in a table of ten patients where by chance all women took the drug (chance 2 in 252): such a column is left out of the model
-as collinear, with a note.  The outcome is looked at in the same way, and a numeric column also for rising or falling with it
+as collinear, with a note. The outcome is looked at in the same way, and a numeric column also for rising or falling with it
 patient by patient where one is a function of the other (of a 0/1 outcome that is separation and not a copy), and for being zero
-in just the patients without events.  Where clusters were randomised, clusters are counted and not patients.
+in just the patients without events. A numeric column whose values do not overlap between the arms (a noisy copy, or a date
+after treatment) tells the arm too: :math:`c!` of the arrangements would do so. Where clusters were randomised, clusters are
+counted and not patients.
 """
 
 from __future__ import annotations
@@ -114,6 +116,10 @@ def refuse_copies(
         if _is_function(arm, code, least, units) or _is_function(code, arm, least):
             values = f"{code.max() + 1} values, each in one arm only" if _follows(arm, code) else "the same for all in an arm"
             raise InputError(f"`{argument}`: {name!r} is a recoded arm ({values}); {_instead(argument)}")
+        if _separates(covariates[name], arm, least, units):
+            raise InputError(
+                f"`{argument}`: {name!r} tells the arm (its values do not overlap between arms); {_instead(argument)}"
+            )
         why = next(_outcome_copy(covariates[name], code, outcome, least), None)
         if why:
             raise InputError(f"`{argument}`: {name!r} is a copy of the outcome ({why}); leave it out")
@@ -156,6 +162,15 @@ def _is_function(of: Codes, by: Codes, least: float, units: Codes | None = None)
         return False
     chance = groups * log(classes) - _log_arrangements(of if units is None else units)
     return chance < least and _follows(of, by)
+
+
+def _separates(values: pd.Series, arm: Codes, least: float, units: Codes) -> bool:
+    """Whether the values of the arms lie apart from each other and that is no accident: c! of the arrangements would do so."""
+    if not pd.api.types.is_numeric_dtype(values):
+        return False
+    ends = values.groupby(arm).agg(["min", "max"]).astype(float).sort_values("min")
+    apart = bool((ends["max"].to_numpy()[:-1] < ends["min"].to_numpy()[1:]).all())
+    return apart and lgamma(len(ends) + 1) - _log_arrangements(units) < least
 
 
 def _log_arrangements(codes: Codes) -> float:

@@ -30,7 +30,7 @@ def settled(table: pd.DataFrame, na: Iterable[str] = ()) -> tuple[pd.DataFrame, 
     The rule, for each column that holds text. A blank cell is missing, and so is a word that is named in ``na``. A column whose
     other cells are numbers is a column of numbers; marks such as ``.``, ``NA`` or ``ND`` among the numbers are missing, counted
     and said. In a column of words every word is a name, ``NA`` and ``None`` too (a region may be called so); that is said.
-    Numbers with a leading zero (``007``) are codes and stay text.
+    Numbers with a leading zero (``007``) are codes and stay text, as are whole numbers so large that a float would round them.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def _settled_column(values: pd.Series, name: str, na: frozenset[str], may_be_num
     marks = {value for value, plain in kept.items() if _MARK.fullmatch(plain)}
     others_are_numbers = all(isinstance(value, int | float | np.number) for value in kinds if value not in text)
     any_number = bool(numbers) or len(text) < len(kinds)
-    codes = any(_CODE.fullmatch(kept[value]) for value in numbers)
+    codes = any(_CODE.fullmatch(kept[value]) or _rounded_as_float(kept[value]) for value in numbers)
     if may_be_numbers and kept.keys() == numbers | marks and others_are_numbers and (any_number or not kept) and not codes:
         if not kept and not gone and values.dtype.kind == "O":
             return values, []  # a column that is missing altogether, or of numbers kept as objects
@@ -100,6 +100,11 @@ def _settled_column(values: pd.Series, name: str, na: frozenset[str], may_be_num
     if gone:
         values = values.where(~values.isin(list(gone)), None)
     return values, said
+
+
+def _rounded_as_float(text: str) -> bool:
+    """Whether a whole number is changed by being read as a float (identifiers of 16 digits and more)."""
+    return text.isdigit() and int(text) != int(float(text))
 
 
 def plain_numbers(values: pd.Series) -> NDArray[np.float64]:

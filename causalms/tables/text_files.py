@@ -7,7 +7,6 @@ import csv
 import gzip
 import io
 import re
-import warnings
 import zlib
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +19,8 @@ from causalms.errors import InputError, UsageError
 EXACT_NUMBERS: dict[str, Any] = (
     {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
 )
+#: From here on a float no longer tells every whole number from the next.
+_LARGEST_EXACT = 2.0**53
 _SEPARATORS = {",": "','", ";": "';'", "\t": "'\\t'", "|": "'|'"}
 _CODES = re.compile(r"(?:^|[,;\t|\n\"])0[0-9]")
 
@@ -93,20 +94,16 @@ def read_text(content: bytes, source: str, usual_separator: str, form: TextForma
     if _CODES.search(text):
         as_text = pd.read_csv(io.StringIO(text), dtype=str, low_memory=False, **options)
         kinds |= {str(name): str for name in as_text if as_text[name].str.fullmatch(r"\s*0[0-9]+\s*").any()}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # a first line of data that is longer than the header
-            table: pd.DataFrame = pd.read_csv(io.StringIO(text), dtype=kinds, index_col=False, low_memory=False, **options)
-    except pd.errors.ParserWarning:
-        raise InputError(_longer_line(text, separator, len(header), source)) from None
+    table: pd.DataFrame = pd.read_csv(io.StringIO(text), dtype=kinds, index_col=False, low_memory=False, **options)
+    large = {str(name): str for name in table.select_dtypes("float") if table[name].abs().max() >= _LARGEST_EXACT}
+    if large:  # identifiers of 16 digits and more, which a float would round
+        as_text = pd.read_csv(io.StringIO(text), dtype=large, index_col=False, low_memory=False, **options)
+        for name in large:
+            whole = as_text[name].str.fullmatch(r"\s*[0-9]+\s*")
+            if whole[as_text[name].notna()].all():
+                table[name] = as_text[name].str.strip()
     blank = [name for name in table.columns if str(name).startswith("Unnamed: ") and table[name].isna().all()]
     return table.drop(columns=blank)
-
-
-def _longer_line(text: str, separator: str, columns: int, source: str) -> str:
-    reader = csv.reader(io.StringIO(text), delimiter=separator)
-    line = next((reader.line_num for row in reader if len(row) > columns), 2)
-    return f"{source}: line {line} holds more cells than the {columns} columns of the header; quote or remove its separator"
 
 
 def _unzipped(content: bytes, source: str) -> bytes:

@@ -82,7 +82,9 @@ def check_trial(
     return _errors_first(problems)
 
 
-def _baselines(root: Path, seen: Mapping[str, frozenset[str]], baseline: str | None) -> tuple[Mapping[str, str | None], list[Problem]]:
+def _baselines(
+    root: Path, seen: Mapping[str, frozenset[str]], baseline: str | None
+) -> tuple[Mapping[str, str | None], list[Problem]]:
     """Baseline session of every participant for whom it is clear, and what is wrong with the others."""
     try:
         return choose_baselines(root, seen, baseline).session, []

@@ -37,6 +37,14 @@ def test_a_recoded_arm_is_named(copy: object, arm: np.ndarray) -> None:
         refuse_copies(table, arm, OUTCOME)
 
 
+@pytest.mark.parametrize("arm", [ARM, THREE], ids=["two arms", "three arms"])
+def test_a_column_whose_values_lie_apart_by_arm_is_named(arm: np.ndarray) -> None:
+    """A noisy copy of the arm: almost as many values as patients, none of them in two arms' range."""
+    table = pd.DataFrame({"age": RNG.normal(40, 8, N), "noisy": -5 * arm + RNG.uniform(0, 4, N)})
+    with pytest.raises(InputError, match=r"'noisy' tells the arm .its values do not overlap between arms."):
+        refuse_copies(table, arm, OUTCOME)
+
+
 def test_two_columns_that_together_tell_the_arm_are_named() -> None:
     table = pd.DataFrame({"sex": SEX, "code": (ARM == 1) ^ (SEX == "F")})
     with pytest.raises(InputError, match="'sex' and 'code' together tell the arm"):

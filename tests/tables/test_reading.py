@@ -92,6 +92,15 @@ def test_numbers_with_a_leading_zero_are_codes_and_keep_it(tmp_path):
     assert read_table(tmp_path / "t.csv")["site"].tolist() == ["007", "7"]
 
 
+def test_identifiers_that_a_float_would_round_keep_every_digit_beside_an_empty_cell(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("site,y\n9007199254740993,1\n9007199254740992,2\n,3\n")
+    assert read_table(tmp_path / "t.csv")["site"].tolist()[:2] == ["9007199254740993", "9007199254740992"]
+    (tmp_path / "t.csv").write_text("site,y\n9007199254740993,1\n9007199254740992,2\n")
+    assert read_table(tmp_path / "t.csv")["site"].tolist() == [9007199254740993, 9007199254740992]
+    (tmp_path / "t.csv").write_text("volume,y\n1e17,1\n2.5e20,2\n,3\n")
+    assert read_table(tmp_path / "t.csv")["volume"].tolist()[:2] == [1e17, 2.5e20]
+
+
 @pytest.mark.parametrize(
     ("cell", "mend"),
     [
