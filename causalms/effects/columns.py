@@ -10,7 +10,7 @@ import pandas as pd
 from causalms import tables
 from causalms.errors import InputError
 from causalms.stats import Array
-from causalms.tables import LARGEST_VALUES, mend_of_number, name_of, plain_numbers, refuse_words_among_numbers
+from causalms.tables import LARGEST_VALUES, mend_of_number, name_of, plain_numbers, refuse_lookalikes, refuse_words_among_numbers
 
 _IDENTIFIERS = ("participant_id", "USUBJID", "usubjid")
 _LARGEST, _LARGEST_COVARIATE = 1e12, 1e100
@@ -148,6 +148,8 @@ class Covariates:
             column(table, name, source)
             if name in read.outside_factors:
                 refuse_words_among_numbers(table[name], source)
+            if not pd.api.types.is_numeric_dtype(table[name]):
+                refuse_lookalikes(table[name].unique(), f"values of {name}", source)
         return cls(table[list(read.columns)].apply(_as_numbers), read, source)
 
     @property

@@ -214,6 +214,9 @@ def trial_data(
     codes, arms = _arms(used[arm].iloc[rows], reference, arm, source)
     values = columns.numbers(used[outcome], rows, outcome, source)
     notes = _left_out(pd.concat([used, formula.table], axis=1), complete) + _missing_by_arm(used[outcome], used[arm], outcome)
+    for name in filter(None, (strata, cluster)):
+        if not pd.api.types.is_numeric_dtype(used[name]):
+            refuse_lookalikes(used[name].unique(), f"values of {name}", source)
     if cluster is not None:
         refuse_lone_clusters(used[cluster].iloc[rows], codes, arms, cluster, source)
     if strata is not None:

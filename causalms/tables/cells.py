@@ -167,6 +167,8 @@ def mend_of_number(value: object) -> str:
     ascii_digits = "".join(str(unicodedata.digit(c)) if c.isdigit() and not c.isascii() else c for c in cell)
     if ascii_digits != cell and _NUMBER.fullmatch(ascii_digits):
         return f"write it in the digits 0 to 9: {ascii_digits}"
+    if _DECIMAL_COMMA.fullmatch(cell) and _GROUPED.fullmatch(cell):
+        return f"write {cell.replace(',', '')}, or {cell.replace(',', '.')} if the comma is a decimal one"
     if _DECIMAL_COMMA.fullmatch(cell):
         return f"write {cell.replace(',', '.')}, or read the file with `decimal=,`"
     if _GROUPED.fullmatch(cell):

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalms.errors import UsageError
-from causalms.tables.cells import number_in_full, refuse_lookalikes
+from causalms.tables.cells import number_in_full, refuse_lookalikes, refuse_words_among_numbers
 from causalms.tables.conditions import rows_where
 from causalms.tables.grammar import columns_of, read_condition
 from causalms.tables.names import name_of
@@ -93,6 +93,7 @@ def grouping(frame: pd.DataFrame, name: str) -> Grouping:
 
 def _by_column(values: pd.Series, name: str) -> Grouping:
     present = values.dropna()
+    refuse_words_among_numbers(values, "table")
     refuse_lookalikes(present.unique(), f"values of {name}", "table")
     numeric = pd.api.types.is_numeric_dtype(values)
     kinds = sorted(present.unique()) if numeric else sorted(present.unique(), key=str)
@@ -102,6 +103,8 @@ def _by_column(values: pd.Series, name: str) -> Grouping:
 
 
 def _by_quantiles(frame: pd.DataFrame, name: str, column: str, parts: int) -> Grouping:
+    if column in frame:
+        refuse_words_among_numbers(frame[column], "table")
     if column not in frame or not pd.api.types.is_numeric_dtype(frame[column]) or parts < 2:
         raise UsageError(f"`by` {name!r}: needs a numeric column and at least 2 parts, for example quantiles(age, 3)")
     values = frame[column].to_numpy(float)

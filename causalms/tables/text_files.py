@@ -83,6 +83,7 @@ def read_text(content: bytes, source: str, usual_separator: str, form: TextForma
     repeated = [name for at, name in enumerate(header) if name and name in header[:at]]
     if repeated:
         raise InputError(f"{source}: column {repeated[0]!r} stands twice in the header; rename or remove one of them")
+    _refuse_long_rows(text, separator, len(header), source)
     kinds: dict[str, type] = {"participant_id": str}
     options: dict[str, Any] = {
         "sep": separator,
@@ -104,6 +105,19 @@ def read_text(content: bytes, source: str, usual_separator: str, form: TextForma
                 table[name] = as_text[name].str.strip()
     blank = [name for name in table.columns if str(name).startswith("Unnamed: ") and table[name].isna().all()]
     return table.drop(columns=blank)
+
+
+def _refuse_long_rows(text: str, separator: str, columns: int, source: str) -> None:
+    """A row with more cells than the header would lose its last ones, or shift the others."""
+    if max(line.count(separator) for line in text.splitlines()) < columns:
+        return
+    rows = csv.reader(io.StringIO(text), delimiter=separator)
+    for row in rows:
+        if any(cell.strip() for cell in row[columns:]):
+            raise InputError(
+                f"{source}: line {rows.line_num} has {len(row)} cells, the header {columns}; quote a cell that holds "
+                f"{_SEPARATORS.get(separator, repr(separator))}, or correct the line"
+            )
 
 
 def _unzipped(content: bytes, source: str) -> bytes:

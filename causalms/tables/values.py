@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from causalms.errors import UsageError
+from causalms.tables.cells import refuse_words_among_numbers
 from causalms.tables.grammar import Call, Column, Literal, Node, Operation, Series
 
 #: Functions of numbers that a condition may call.
@@ -81,6 +82,7 @@ class Values:
         values = self.table[name]
         if pd.api.types.is_bool_dtype(values) or pd.api.types.is_numeric_dtype(values):
             return values.to_numpy(dtype=bool if pd.api.types.is_bool_dtype(values) else float, na_value=np.nan)
+        refuse_words_among_numbers(values, "table")
         return values.astype(object).where(values.notna(), "").astype(str).to_numpy(dtype=object)
 
     def number(self, node: Node) -> Any:

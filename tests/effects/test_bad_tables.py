@@ -69,7 +69,7 @@ REFUSED: dict[str, tuple[Change, dict, type[CausalmsError], str]] = {
         "separate patients with an event",
     ),
     "more coefficients than patients": (
-        lambda t: t.assign(z=range(120)),
+        lambda t: t.assign(z=np.random.default_rng(0).permutation(120)),
         {"adjust": "C(z)"},
         RefusalError,
         "fewer covariates",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import formulaic
 import numpy as np
 import pandas as pd
 import pytest
 
+from causalms.effects import Design, analyse
 from causalms.effects.columns import Covariates
+from causalms.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -23,3 +27,13 @@ def test_a_sum_of_columns_is_what_formulaic_makes_of_it(formula: str) -> None:
     theirs = formulaic.model_matrix(f"~ {formula.removeprefix('~')}", table).drop(columns="Intercept")
     assert names == tuple(theirs.columns)
     assert np.array_equal(matrix, theirs.to_numpy(dtype=float))
+
+
+@pytest.mark.parametrize(
+    "use", [{"adjust": "C(site)"}, {"adjust": "site"}, {"design": Design(strata="site")}, {"design": Design(cluster="site")}]
+)
+def test_levels_that_differ_in_what_nobody_sees_are_refused_with_both_spellings(use: dict[str, Any]) -> None:
+    rng = np.random.default_rng(1)
+    table = pd.DataFrame({"arm": ["a", "b"] * 30, "y": rng.poisson(3, 60), "site": np.resize(["N", "S", "n\u200b"], 60)})
+    with pytest.raises(InputError, match=r"values of site 'N' and 'n\\u200b' differ only in case, blanks or invisible"):
+        analyse(table, outcome="y", reference="a", **use)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from causalms.errors import UsageError
+from causalms.errors import InputError, UsageError
 from causalms.tables import grouping
 
 PEOPLE = pd.DataFrame({"age": [25, 35, 45, 55, None], "sex": ["F", None, "M", "F", "M"], "gd_lesions": [0, 1, 0, 2, 0]})
@@ -40,3 +40,10 @@ def test_any_column_name_stands_in_backticks() -> None:
     assert grouping(table, "quantiles(`age.bl`, 2)").groups == grouping(table, "quantiles(age.bl, 2)").groups
     assert grouping(table, "`1st`").groups == ("1st = F", "1st = M")
     assert grouping(table, "`age.bl` >= 40").groups == ("`age.bl` >= 40", "`age.bl` < 40")
+
+
+@pytest.mark.parametrize("by", ["age", "age > 40", "quantiles(age, 2)", "log(age) > 3.5"])
+def test_a_word_among_numbers_is_named_by_its_row(by: str) -> None:
+    table = pd.DataFrame({"age": ["30", "41", "4o", "50"]})
+    with pytest.raises(InputError, match=r"column 'age', row 3: found '4o', expected a number"):
+        grouping(table, by)

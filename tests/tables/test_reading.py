@@ -106,7 +106,7 @@ def test_identifiers_that_a_float_would_round_keep_every_digit_beside_an_empty_c
     [
         ("43,6", "write 43.6, or read the file with `decimal=,`"),
         ("1_000", "write 1000"),
-        ("1,000", "write 1.000, or read the file with `decimal=,`"),
+        ("1,000", "write 1000, or 1.000 if the comma is a decimal one"),
         ("1 000", "write 1000"),
         ("\uff14\uff13", "write it in the digits 0 to 9: 43"),
         ("\u0664\u0663", "write it in the digits 0 to 9: 43"),
@@ -267,3 +267,20 @@ def test_numbers_of_text_are_read_to_their_last_digit(tmp_path: Path, suffix: st
     values = random.random(2000) * 10.0 ** random.integers(-20, 20, 2000)
     (tmp_path / f"t{suffix}").write_text("x\n" + "\n".join(map(repr, map(float, values))) + "\n")
     np.testing.assert_array_equal(read_table(tmp_path / f"t{suffix}")["x"], values)
+
+
+@pytest.mark.parametrize("row", ["b,2,9", 'b,"2",9', "b,2,,9"])
+def test_a_row_longer_than_the_header_is_named_by_its_line(tmp_path: Path, row: str) -> None:
+    (tmp_path / "t.csv").write_text(f"arm,y\na,1\n{row}\n")
+    with pytest.raises(InputError, match=r"t\.csv: line 3 has [34] cells, the header 2; quote a cell that holds ',', or correct"):
+        read_table(tmp_path / "t.csv")
+
+
+def test_empty_cells_at_the_end_of_rows_and_quoted_separators_are_no_longer_rows(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text('arm,y,\n"a, b",1,\nc,2,\n')
+    assert read_table(tmp_path / "t.csv").to_dict("list") == {"arm": ["a, b", "c"], "y": [1, 2]}
+
+
+def test_a_comma_that_may_part_thousands_or_decimals_is_shown_both_ways() -> None:
+    with pytest.raises(InputError, match=r"write 1000, or 1\.000 if the comma is a decimal one"):
+        refuse_words_among_numbers(pd.Series(["40", "41", "1,000"], name="age"), "t.csv")
