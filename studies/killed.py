@@ -32,7 +32,7 @@ from tqdm import tqdm
 
 from causalms.generator.checkpoint import read_checkpoint
 from causalms.tables import write_table
-from studies.common import ARMS, out_option, seed_option
+from studies.common import out_option, seed_option
 
 SIGNALS = ("SIGKILL", "SIGTERM")
 #: Verbs that refuse a folder that holds finished work.
@@ -44,11 +44,15 @@ LONGEST_OUTLIVING = 5.0
 
 #: A process that has loaded the package and starts every run as a copy of itself: loading it anew would take most of the time.
 _STARTER = """
-import importlib, json, os, sys
+import dataclasses, importlib, json, os, sys
 from causalms.cli.main import VERBS, main
+from causalms.generator.configurations import CONFIGS
 for name in [*(f"causalms.cli.{verb}" for verb in VERBS), "causalms.causal", "causalms.generator.train", "causalms.phantom",
              "causalms.report.figures"]:
     importlib.import_module(name)
+model, recipe = CONFIGS["tiny"]  # a toy: the way of a training is the same, its seconds are fewer
+model = dataclasses.replace(model, channels=4, hidden=4, denoiser_layers=1, steps=2)
+CONFIGS["tiny"] = model, dataclasses.replace(recipe, risk_steps=30, denoiser_steps=30, calibration_patients=2)
 for line in sys.stdin:
     job = json.loads(line)
     child = os.fork()
@@ -145,14 +149,18 @@ def verbs(inputs: Path, starter: Starter) -> list[Verb]:
     """Toy sizes of the verbs that work long, on a trial of 6 patients that is made in ``inputs`` first."""
     if not (inputs / "effects.csv").exists():
         starter.run(Verb("simulate", ("trial", "--patients", "6", "--seed", "7")), inputs)
+        starter.run(Verb("train", ("trial", "--out", "toy.safetensors", "--config", "tiny")), inputs)
         _made_up_patients().to_csv(inputs / "patients.csv", index=False)
         starter.run(Verb("effects", ("patients.csv", "--outcome", "lesions", "--reference", "a", "--out", "effects.csv")), inputs)
-    trial, worlds = str(inputs / "trial"), ("--do", ARMS[0], "--do", ARMS[-1])
+    trial, toy = str(inputs / "trial"), ("--model", str(inputs / "toy.safetensors"))
+    arms = sorted(pd.read_csv(inputs / "trial" / "participants.tsv", sep="\t")["arm"].unique())
+    worlds = ("--do", arms[0], "--do", arms[-1])
+    one = ("--participant", "sub-0001", "--arm", arms[0])
     return [
         Verb("report", ("report.html", str(inputs / "effects.csv"), "--table", str(inputs / "patients.csv"))),
-        Verb("forecast", (trial, "--participant", "sub-0001", "--arm", ARMS[0], "--draws", "1", "--masks", "--out", "forecast")),
+        Verb("forecast", (trial, *one, "--draws", "1", "--masks", *toy, "--out", "forecast")),
         Verb("simulate", ("trial", "--patients", "8", "--workers", "2")),
-        Verb("query", (trial, *worlds, "--draws", "1", "--workers", "2", "--out", "draws.parquet")),
+        Verb("query", (trial, *worlds, *toy, "--draws", "1", "--workers", "2", "--out", "draws.parquet")),
         Verb("train", (trial, "--out", "model.safetensors", "--config", "tiny")),
     ]
 
@@ -279,7 +287,7 @@ def _row(verb: str, name: str, seconds: float, aftermaths: list[Aftermath]) -> d
 @seed_option(1)
 def main(out: Path, kills: int, only: tuple[str, ...], work: Path | None, seed: int) -> None:
     with tempfile.TemporaryDirectory(dir=work) as folder:
-        for name in ("trial", "patients.csv", "effects.csv"):
+        for name in ("trial", "patients.csv", "effects.csv", "toy.safetensors"):
             if work is not None and (work / name).exists():
                 (Path(folder) / name).symlink_to((work / name).resolve())
         table = killed_table(Path(folder), kills, seed, only, out / "killed.csv")

@@ -166,6 +166,15 @@ def test_same_seed_same_intervals() -> None:
     pd.testing.assert_frame_equal(first, second)
 
 
+def test_arms_that_look_alike_and_outcomes_that_are_no_counts_are_refused() -> None:
+    people = pd.DataFrame({"participant_id": [f"p{i}" for i in range(40)], "arm": ["a", "b"] * 20, "age": range(40), "y": 2.0})
+    with pytest.raises(InputError, match=r"benefit: y of participant p3 is .*1.5.*, no count"):
+        who_benefits(people.assign(y=people["y"].where(people.index != 3, 1.5)), outcome="y", reference="a", covariates="age")
+    arms = people["arm"].where(people.index != 3, "b\u200b")
+    with pytest.raises(InputError, match=r"benefit: .*arms"):
+        who_benefits(people.assign(arm=arms), outcome="y", reference="a", covariates="age")
+
+
 @pytest.mark.parametrize("value", ["0x1F", "=1+1", "many"])
 def test_an_outcome_that_is_no_number_is_named_by_patient(value: str) -> None:
     people = pd.DataFrame({"participant_id": [f"p{i}" for i in range(40)], "arm": ["a", "b"] * 20, "age": range(40)})

@@ -9,7 +9,7 @@ import pytest
 from causalms.effects import analyse, analyse_draws, grouped_arguments
 from causalms.effects.missing import effects_with_missing_outcomes
 from causalms.effects.transport import transport_weights, transported_effect
-from causalms.errors import InputError, RefusalError, UsageError
+from causalms.errors import DataNote, InputError, RefusalError, UsageError
 from tests.conftest import NO_MODEL_ERROR
 
 
@@ -160,6 +160,13 @@ def test_strategies_refuse_what_they_cannot_do(trial: pd.DataFrame) -> None:
         effects_with_missing_outcomes(
             trial, **grouped_arguments(dict(strategy="multiple-imputation", draws=pd.DataFrame(), week=48, **options))
         )
+    weighted = grouped_arguments(dict(strategy="ipw", missing_given="x", **options))
+    named = trial.assign(participant_id=np.arange(len(trial)))
+    with pytest.raises(InputError, match="stands twice; give one row each"):
+        effects_with_missing_outcomes(pd.concat([named, named.head(1)], ignore_index=True), **weighted)
+    holes = named.assign(y=named["y"].where(named.index > 9), arm=named["arm"].where(named.index != 20))
+    with pytest.warns(DataNote, match=rf"1 of {len(trial)} patients left out for a missing value in arm"):
+        effects_with_missing_outcomes(holes, **weighted)
     table = trial_with_dropout(0, 100)
     with pytest.raises(UsageError, match="no rows of week 96; its weeks are 48"):
         effects_with_missing_outcomes(

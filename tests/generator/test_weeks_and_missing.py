@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from causalms.errors import InputError
 from causalms.generator import Generator, forecast_patient
+from causalms.generator.inputs import patient_arrays
 from causalms.phantom import PhantomTrial, load_design, simulate_trial
 from causalms.phantom.design import Missing
 
@@ -75,3 +77,15 @@ def test_masked_modality_is_as_if_it_had_never_been_there(tiny: Tiny, trial: Pha
     assert without.missing == ("FLAIR",)
     assert not np.array_equal(with_flair.encoded.features.numpy(), without.encoded.features.numpy())
     assert np.isfinite(tiny[0].expect(without, "placebo", 96).lesions)
+
+
+def test_an_image_that_is_the_same_in_every_voxel_is_named(few: PhantomTrial, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = PhantomTrial.image
+
+    def blank(self: PhantomTrial, participant_id: str, modality: str) -> np.ndarray | None:
+        found = image(self, participant_id, modality)
+        return np.zeros_like(found) if modality == "FLAIR" and found is not None else found
+
+    monkeypatch.setattr(PhantomTrial, "image", blank)
+    with pytest.raises(InputError, match="FLAIR is the same in every voxel of the brain; export it again"):
+        patient_arrays(few, few.participants["participant_id"][0])

@@ -278,6 +278,7 @@ def _criterion(**changes: Any) -> dict[str, Any]:
         ({"model_influence": {"grade": "huge", "why": "x"}}, "model_influence.grade: found 'huge'"),
         ({"decision_consequence": {"grade": "low"}}, "decision_consequence.why: missing; add it"),
         ({"written": "before"}, "written: found 'before'"),
+        ({"written": datetime.date(2999, 1, 1)}, "written is 2999-01-01, a day to come"),
         ({"acceptance_criteria": []}, "acceptance_criteria: found"),
         (_criterion(at_least=None, at_most=None), "acceptance_criteria.1: needs at_least or at_most"),
         (_criterion(at_least=2), "at_least (2) lies above at_most (0.6)"),

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from causalms.cli.main import VERBS
 from studies.robustness import checkpoints, files, images, tables
+from studies.robustness.__main__ import cases
 from studies.robustness.damage import DAMAGES
+from studies.robustness.undamaged import FORMATS
 from studies.robustness.verbs import QUESTIONS, SHARES
 
 ROOT = Path(__file__).parents[2]
@@ -21,6 +24,14 @@ def test_every_kind_of_input_has_damages_and_questions() -> None:
     assert made_for == set(QUESTIONS) == set(SHARES)
     assert sum(SHARES.values()) == 1000
     assert len({(each.name, kind) for each in DAMAGES for kind in each.kinds}) == sum(len(each.kinds) for each in DAMAGES)
+
+
+def test_a_thousand_inputs_reach_every_kind_and_every_verb() -> None:
+    todo = cases(1000, tuple(SHARES))
+    assert len(todo) == 1000
+    assert {case.question.verb for case in todo} == set(VERBS) - {"merge"}
+    assert {case.kind for case in todo} == set(SHARES)
+    assert {case.form for case in todo if case.kind == "participants"} == set(FORMATS["participants"])
 
 
 def test_forty_damaged_policies_and_masks_end_in_an_answer(tmp_path: Path) -> None:

@@ -5,9 +5,25 @@ import pandas as pd
 import pytest
 
 from causalms.effects import estimate
-from causalms.errors import UsageError
+from causalms.errors import InputError, UsageError
 from causalms.subgroups import forest
-from causalms.tables import arm_order, contrast_population, formula, grouping, name_of, names_of, one_week, percent_in_full
+from causalms.tables import (
+    arm_order,
+    contrast_population,
+    formula,
+    grouping,
+    name_of,
+    names_of,
+    one_week,
+    participant_key,
+    percent_in_full,
+)
+
+
+def test_a_patient_without_identifier_is_named_by_row():
+    for blank in (None, np.nan):
+        with pytest.raises(InputError, match=r"column 'participant_id', row 2: .* identifier.*; fill it in or leave the row out"):
+            participant_key(pd.Series(["a", blank, "b"], name="participant_id"))
 
 
 def people(n=240):
