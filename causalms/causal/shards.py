@@ -48,6 +48,7 @@ def merge_draws(parts: Sequence[tuple[str, pd.DataFrame, Mapping[str, Mapping[st
     for _, name, table, records in found:
         query_id, record = next(iter(records.items()))
         _refuse_other_query(found[0][1], first_id, first, name, query_id, record)
+        _refuse_damaged(name, table, record)
         own = [str(person) for person in table["participant_id"].unique()]
         if len(own) != record["participants_answered"] or set(table["query_id"].astype(str)) != {query_id}:
             answered = record["participants_answered"]
@@ -70,6 +71,21 @@ def _shard(name: str, records: Mapping[str, Mapping[str, Any]]) -> Shard:
     if len(records) != 1 or "shard" not in next(iter(records.values())):
         raise InputError(f"{name}: its record names no shard; merge tables that were written with `shard`")
     return Shard.read(str(next(iter(records.values()))["shard"]))
+
+
+def _refuse_damaged(name: str, table: pd.DataFrame, record: Mapping[str, Any]) -> None:
+    """Refuse a table that lost a column, holds a row twice, or lacks rows of a patient."""
+    keys = ["participant_id", "arm", "visit_week", "query_id", *(["draw"] if "draw" in table else [])]
+    if lost := [key for key in keys if key not in table]:
+        raise InputError(f"{name}: no column {lost[0]!r}; run its shard again")
+    if (twice := table.duplicated(keys)).any():
+        row = table[twice].iloc[0]
+        at = f"participant {row['participant_id']!r} under {row['arm']}, row {int(twice.to_numpy().argmax()) + 1}"
+        raise InputError(f"{name}: {at}: stands twice; run its shard again")
+    rows = table["participant_id"].value_counts(sort=False)
+    if record.get("query") == "interventional" and rows.nunique() > 1:
+        few = rows.idxmin()
+        raise InputError(f"{name}: {rows[few]} rows of participant {few!r}, {rows.max()} of others; run its shard again")
 
 
 def _refuse_other_query(

@@ -88,6 +88,9 @@ def prepare(case: Case, bed: Bed, seed: int, folder: Path) -> list[str]:
     (folder / "bed").symlink_to(bed.folder)
     undamaged = bed.place(case.kind, case.form)
     target = folder / undamaged.name.replace(case.kind, "damaged", 1)
+    record = undamaged.with_suffix(".queries.json")
+    if record.is_file():
+        shutil.copy(record, target.with_suffix(".queries.json"))
     random = keyed_generator("damage", case.number, seed)
     if case.damage is None or case.damage.level == "path":
         (shutil.copytree if undamaged.is_dir() else shutil.copy)(undamaged, target)
@@ -223,12 +226,7 @@ def _laid(scratch: Path, needs_trial: bool) -> Bed:
         made += [f"simulate out/trial --design {bed}/design.yaml --patients 6 --seed 1"]
         made += ["train out/trial --config tiny --out out/model.safetensors"]
     for text in made:
-        ended, begun, process = None, time.monotonic(), start(text.split(), folder)
-        while ended is None:
-            time.sleep(0.01)
-            ended = wait(process, folder, begun)
-        if ended.code:
-            raise click.ClickException(f"{text}: {ended.error}")
+        _make(text, folder)
     if needs_trial:
         interrupted_training(folder / "out" / "trial", folder / "out" / "killed.safetensors")
     shutil.rmtree(bed)
@@ -236,7 +234,20 @@ def _laid(scratch: Path, needs_trial: bool) -> Bed:
     results = pd.read_csv(folder / "out" / "results.csv")
     other = results.assign(measure="mean ratio", estimand=results["estimand"].str.replace("rate ratio", "mean ratio"))
     shutil.rmtree(people, ignore_errors=True)
-    return make_bed(bed, folder / "out" / "trial" if needs_trial else None, pd.concat([results, other], ignore_index=True))
+    laid = make_bed(bed, folder / "out" / "trial" if needs_trial else None, pd.concat([results, other], ignore_index=True))
+    for number, name in ((1, "shard"), (2, "other")):
+        people = "--model counts --do placebo --do drug --draws 4"
+        _make(f"query {bed}/participants.csv {people} --shard {number}/2 --out {bed}/{name}.csv", folder)
+    return laid
+
+
+def _make(text: str, folder: Path) -> None:
+    ended, begun, process = None, time.monotonic(), start(text.split(), folder)
+    while ended is None:
+        time.sleep(0.01)
+        ended = wait(process, folder, begun)
+    if ended.code:
+        raise click.ClickException(f"{text}: {ended.error}")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,13 @@ from __future__ import annotations
 #: (kind, format, damage, verb), "" for any: why the numbers may change without a word.
 ARGUED: dict[tuple[str, str, str, str], str] = {
     (
+        "shard",
+        "",
+        "rows shuffled",
+        "merge",
+    ): "the rows stand in the order of the parts; the numbers of every patient are the same",
+    ("shard", "", "columns reordered", "merge"): "the columns stand in the order of the first part; the numbers are the same",
+    (
         "participants",
         "",
         "rows shuffled",

@@ -59,11 +59,25 @@ def load_everything() -> None:
     import causalms.causal
     import causalms.phantom
     import causalms.report  # noqa: F401
-    from causalms.cli import agree, calibrate, check, demo, effects, forecast, lesions, query, report, simulate, subgroups, train
+    from causalms.cli import (
+        agree,
+        calibrate,
+        check,
+        demo,
+        effects,
+        forecast,
+        lesions,
+        merge,
+        query,
+        report,
+        simulate,
+        subgroups,
+        train,
+    )
 
     torch.set_num_threads(1)
     _toy_sizes()
-    assert all((agree, calibrate, check, demo, effects, forecast, lesions, query, report, simulate, subgroups, train))
+    assert all((agree, calibrate, check, demo, effects, forecast, lesions, merge, query, report, simulate, subgroups, train))
     gc.freeze()
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from studies.robustness.damage import Right, damage
 
 Random = np.random.Generator
-ANY = ("participants", "draws", "results", "policy", "design", "plan", "checkpoint", "shipped", "run", "mask")
+ANY = ("participants", "draws", "results", "policy", "design", "plan", "shard", "checkpoint", "shipped", "run", "mask")
 YAML = ("policy", "design", "plan")
 
 

@@ -96,7 +96,7 @@ def fractional_counts(table: pd.DataFrame, random: Random) -> pd.DataFrame:
     return table.assign(net2_lesions_week48=table["net2_lesions_week48"] + 0.5)
 
 
-@damage("columns", "refused", "table", "participants", "draws")
+@damage("columns", "refused", "table", "participants", "draws", "shard")
 def column_renamed(table: pd.DataFrame, random: Random) -> pd.DataFrame:
     return table.rename(columns={str(random.choice(["arm", "participant_id"])): "renamed"})
 
@@ -131,7 +131,7 @@ def outcome_constant(table: pd.DataFrame, random: Random) -> pd.DataFrame:
     return table.assign(net2_lesions_week48=0)
 
 
-@damage("columns", "harmless", "table", "participants", "draws")
+@damage("columns", "harmless", "table", "participants", "draws", "shard")
 def columns_reordered(table: pd.DataFrame, random: Random) -> pd.DataFrame:
     return table[list(random.permutation(table.columns))]
 
@@ -141,7 +141,7 @@ def column_added(table: pd.DataFrame, random: Random) -> pd.DataFrame:
     return table.assign(remark="x = 1, y")
 
 
-@damage("rows", "refused", "table", "participants", "draws")
+@damage("rows", "refused", "table", "participants", "draws", "shard")
 def row_repeated(table: pd.DataFrame, random: Random) -> pd.DataFrame:
     return pd.concat([table, table.iloc[[int(random.integers(len(table)))]]], ignore_index=True)
 
@@ -151,12 +151,12 @@ def table_twice(table: pd.DataFrame, random: Random) -> pd.DataFrame:
     return pd.concat([table, table], ignore_index=True)
 
 
-@damage("rows", "harmless", "table", "participants", "draws")
+@damage("rows", "harmless", "table", "participants", "draws", "shard")
 def rows_shuffled(table: pd.DataFrame, random: Random) -> pd.DataFrame:
     return table.iloc[random.permutation(len(table))].reset_index(drop=True)
 
 
-@damage("rows", "refused", "table", "participants", "draws", "results")
+@damage("rows", "refused", "table", "participants", "draws", "results", "shard")
 def no_rows(table: pd.DataFrame, random: Random) -> pd.DataFrame:
     return table.iloc[:0]
 
@@ -166,7 +166,7 @@ def one_arm(table: pd.DataFrame, random: Random) -> pd.DataFrame:
     return table[table["arm"] == "placebo"].reset_index(drop=True)
 
 
-@damage("rows", "refused", "table", "participants", "draws")
+@damage("rows", "refused", "table", "participants", "draws", "shard")
 def one_row(table: pd.DataFrame, random: Random) -> pd.DataFrame:
     return table.iloc[[0]]
 

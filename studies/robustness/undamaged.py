@@ -20,6 +20,7 @@ FORMATS = {
     "participants": ("csv", "tsv", "csv.gz", "xpt", "parquet", "xlsx", "dta", "sav"),
     "draws": ("csv", "parquet"),
     "results": ("csv", "parquet"),
+    "shard": ("csv",),
 }
 POLICY = "name: escalate\nrules:\n  - when: gd_lesions > 0\n    arm: drug\notherwise: placebo\n"
 DESIGN = """name: two-arms
@@ -148,9 +149,9 @@ def make_bed(folder: Path, trial: Path | None, results: pd.DataFrame) -> Bed:
     """Write every undamaged input once."""
     people = participants()
     tables = {"participants": people, "draws": draws(people), "results": results}
-    for kind, formats in FORMATS.items():
-        for form in formats:
-            write(tables[kind], folder / f"{kind}.{form}")
+    for kind, table in tables.items():
+        for form in FORMATS[kind]:
+            write(table, folder / f"{kind}.{form}")
     for name, text in (("policy", POLICY), ("design", DESIGN), ("plan", PLAN)):
         (folder / f"{name}.yaml").write_text(text)
     (folder / "mask.nii").write_bytes(mask_bytes())

@@ -48,6 +48,7 @@ QUESTIONS: dict[str, tuple[Question, ...]] = {
         _asked("agree {} --observed bed/participants.csv --reference placebo --out out/agreement.csv"),
         _asked("subgroups {} --participants bed/participants.csv --reference placebo --benefit out/benefit.csv"),
     ),
+    "shard": (_asked("merge {} bed/other.csv --out out/draws.csv", judged="draws.csv"),),
     "results": (_asked("report out/report.html {}", judged="report.html"),),
     "policy": (_asked("query bed/participants.csv --draws 4 --out out/draws.csv --policy {}", *_COUNTS, judged="draws.csv"),),
     "plan": (_asked("report out/report.html bed/results.csv --credibility {}", judged="report.html"),),
@@ -69,8 +70,9 @@ QUESTIONS: dict[str, tuple[Question, ...]] = {
 }
 #: How many of 1,000 inputs are of each kind.
 SHARES = {
-    "participants": 350,
+    "participants": 330,
     "draws": 120,
+    "shard": 20,
     "results": 80,
     "policy": 70,
     "plan": 50,

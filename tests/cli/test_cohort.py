@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from causalms.errors import UsageError
+from causalms.causal import merge_draws
+from causalms.errors import InputError, UsageError
 from causalms.shards import Shard, refuse_incomplete
 from tests.conftest import Run, files_in, refused
 
@@ -154,3 +156,23 @@ def test_shards_are_runs_of_patients_and_each_stands_once() -> None:
         refuse_incomplete([("a", Shard(1, 2)), ("b", Shard(1, 2))])
     with pytest.raises(UsageError, match="merge the shards of one division"):
         refuse_incomplete([("a", Shard(1, 2)), ("b", Shard(2, 3))])
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda table: pd.concat([table, table.tail(1)]), "stands twice; run its shard again"),
+        (lambda table: table.iloc[:-1], "1 rows of participant 'd', 2 of others; run its shard again"),
+        (lambda table: table.rename(columns={"arm": "drug"}), "no column 'arm'; run its shard again"),
+    ],
+)
+def test_a_shard_that_lost_or_doubled_rows_is_refused(damage: Callable[[pd.DataFrame], pd.DataFrame], words: str) -> None:
+    def part(number: int, people: str) -> tuple[str, pd.DataFrame, dict[str, dict[str, object]]]:
+        rows = [(person, arm) for person in people for arm in ("x", "y")]
+        table = pd.DataFrame(rows, columns=["participant_id", "arm"]).assign(visit_week=48, query_id="q", draw=0)
+        return f"{number}.csv", table, {"q": {"query": "interventional", "shard": f"{number}/2", "participants_answered": 2}}
+
+    first, (name, table, record) = part(1, "ab"), part(2, "cd")
+    assert len(merge_draws([first, (name, table, record)])) == 8
+    with pytest.raises(InputError, match=words):
+        merge_draws([first, (name, damage(table), record)])
