@@ -84,8 +84,8 @@ def _refuse_damaged(name: str, table: pd.DataFrame, record: Mapping[str, Any]) -
         raise InputError(f"{name}: {at}: stands twice; run its shard again")
     rows = table["participant_id"].value_counts(sort=False)
     if record.get("query") == "interventional" and rows.nunique() > 1:
-        few = rows.idxmin()
-        raise InputError(f"{name}: {rows[few]} rows of participant {few!r}, {rows.max()} of others; run its shard again")
+        few = str(rows.idxmin())
+        raise InputError(f"{name}: {rows.min()} rows of participant {few!r}, {rows.max()} of others; run its shard again")
 
 
 def _refuse_other_query(
