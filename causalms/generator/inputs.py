@@ -131,9 +131,8 @@ def volumes(images: Tensor, masks: Tensor, planes: Tensor) -> Tensor:
     """The sixteen input volumes, (B, 16, X, Y, Z), from images (B, 4, ...), masks (B, 3, ...) and planes (4, ...)."""
     brain, lesions, enhancing = masks[:, :1], masks[:, 1:2], masks[:, 2:3]
     enhancement = (images[:, 3:4] - images[:, 0:1]) * brain
-    near = _blur(lesions, 1)
-    far = _blur(near, 2)
-    around_enhancing = _blur(_blur(enhancing, 1), 2)
+    near, far = _blurred_twice(lesions)
+    _, around_enhancing = _blurred_twice(enhancing)
     anatomy = planes.unsqueeze(0).expand(images.shape[0], -1, -1, -1, -1)
     stack = [images, enhancement, brain, lesions, enhancing, 4 * near, 10 * far, 10 * around_enhancing, anatomy]
     joined = torch.cat(stack, dim=1)
@@ -151,7 +150,7 @@ def pooled_signals(images: Tensor, masks: Tensor, planes: Tensor, regions: Tenso
     signals = torch.cat([images, enhancement], dim=1)
     normal = brain * (1 - lesions)
     anatomical = regions.unsqueeze(0) * (planes[1] > 0.5) * normal
-    rim = _blur(lesions, 1) * normal
+    rim = _blurred_twice(lesions)[0] * normal
     pools = torch.cat([anatomical, lesions, rim, enhancing], dim=1)
     weight = pools.flatten(2)
     means = torch.einsum("bsv,bpv->bsp", signals.flatten(2), weight) / weight.sum(-1).clamp(min=1e-3).unsqueeze(1)
@@ -161,6 +160,22 @@ def pooled_signals(images: Tensor, masks: Tensor, planes: Tensor, regions: Tenso
     logs = torch.log1p(sizes * voxel_volume_ml * 10)
     brain_size = torch.log(brain.flatten(1).sum(1, keepdim=True) * voxel_volume_ml)
     return torch.cat([means.flatten(1), logs, brain_size], dim=1)
+
+
+def _blurred_twice(masks: Tensor) -> tuple[Tensor, Tensor]:
+    """A mask blurred by a cube of 3 voxels, and that by one of 5, in the box around the lesions: elsewhere both are zero."""
+    inside = masks.amax(dim=(0, 1))
+    box = []
+    for axis in range(3):
+        hit = torch.nonzero(inside.amax(dim=[other for other in range(3) if other != axis]))
+        if not len(hit):
+            return torch.zeros_like(masks), torch.zeros_like(masks)
+        box.append(slice(max(int(hit[0]) - 3, 0), int(hit[-1]) + 4))
+    here = (slice(None), slice(None), *box)
+    near, far = torch.zeros_like(masks), torch.zeros_like(masks)
+    near[here] = _blur(masks[here], 1)
+    far[here] = _blur(near[here], 2)
+    return near, far
 
 
 def _blur(volume: Tensor, radius: int) -> Tensor:

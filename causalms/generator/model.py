@@ -19,7 +19,7 @@ from causalms.generator.configurations import COVARIATES, ModelConfig
 from causalms.generator.device import chosen_device
 from causalms.generator.error_of_counts import error_of_expected_count
 from causalms.generator.inputs import POOLED, PatientArrays, patient_arrays, pooled_signals, template_planes, volumes
-from causalms.generator.network import Encoded, Network, channels_last
+from causalms.generator.network import Encoded, LazilyEncoded, Network, channels_last
 from causalms.generator.noise import DiffusionNoise
 from causalms.generator.sampling import one_thread
 from causalms.lesions import LesionRule
@@ -33,7 +33,7 @@ class Scan:
     """One encoded patient: made once, used for every arm, week and draw."""
 
     participant_id: str
-    encoded: Encoded = field(repr=False)
+    encoded: Encoded | LazilyEncoded = field(repr=False)
     rate: Tensor = field(repr=False)
     brain: Tensor = field(repr=False)
     missing: tuple[str, ...] = ()
@@ -211,7 +211,9 @@ class Generator:
         planes, regions = (part.to(device) for part in template_planes(self.space))
         pooled = pooled_signals(images, masks, planes, regions, self.space.voxel_volume_mm3 / 1000)
         covariates, pooled = self.network.standardise(covariates, pooled)
-        encoded, rate = self.network.encoder(volumes(images, masks, planes), pooled, covariates, masks[:, :1])
+        volume = volumes(images, masks, planes)
+        low, state, rate = self.network.encoder.summary(volume, pooled, covariates, masks[:, :1])
+        encoded = LazilyEncoded(self.network.encoder, low, volume, state)
         return Scan(patient.participant_id, encoded, rate, masks[:, 0] > 0, patient.missing, patient.covariates)
 
     def arm_index(self, arm: str) -> int:

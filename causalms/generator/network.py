@@ -12,6 +12,7 @@ One contract, ``D(x, sigma, condition) -> P(voxel is lesion | x)``; the conditio
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -58,10 +59,14 @@ class Encoder(nn.Module):
         ``volume`` (B, 16, X, Y, Z), ``pooled`` (B, P) and ``covariates`` (B, Q) standardised, ``brain`` (B, 1, X, Y, Z).
         """
         low, state, rate = self.summary(volume, pooled, covariates, brain)
+        return Encoded(self.places(low, volume), state), rate
+
+    def places(self, low: Tensor, volume: Tensor) -> Tensor:
+        """Features at full resolution, which say where lesions come."""
         up = F.interpolate(self.up(low), size=volume.shape[2:], mode="nearest")
         full = F.silu(self.point(volume) + up)
-        features = full + F.silu(self.out(full))
-        return Encoded(features, state), rate
+        features: Tensor = full + F.silu(self.out(full))
+        return features
 
     def summary(self, volume: Tensor, pooled: Tensor, covariates: Tensor, brain: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Half-resolution features, state and log rate: all that a count needs, without the features of places."""
@@ -75,6 +80,19 @@ class Encoder(nn.Module):
         state = torch.tanh(self.columns(columns) + self.learned(average))
         rate = self.linear_rate(columns) + self.hidden_rate(state)
         return low, state, rate[:, 0]
+
+
+class LazilyEncoded:
+    """What :class:`Encoded` holds, its features of places computed when they are first asked for: counts need none."""
+
+    def __init__(self, encoder: Encoder, low: Tensor, volume: Tensor, state: Tensor) -> None:
+        self._encoder, self._low, self._volume, self.state = encoder, low, volume, state
+
+    @cached_property
+    @torch.no_grad()
+    def features(self) -> Tensor:
+        """Features at full resolution, (1, C, X, Y, Z)."""
+        return self._encoder.places(self._low, self._volume)
 
 
 class RiskHead(nn.Module):
