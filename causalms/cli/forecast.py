@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import click
 
 from causalms.cli.bids_output import source_of
 from causalms.cli.cohort import cohort_options, write_skipped
-from causalms.cli.forecast_folder import NOTES, Asked, forecast_kept, put_together
+from causalms.cli.forecast_folder import NOTES, Asked, forecast_kept, forget, put_together
 from causalms.cli.inputs import scan_options
 from causalms.cli.paths import InputPath, OutputFolder, Verb
 from causalms.errors import CausalmsError, InputError
@@ -33,6 +32,8 @@ from causalms.tables import fixed, name_of
 @click.option("--week", default=48.0, show_default=True, help="Follow-up week.")
 @click.option("--draws", default=8, show_default=True, type=click.IntRange(min=0), help="Sampled masks an arm.")
 @click.option("--masks", is_flag=True, help="Write the sampled masks too (risk maps are always written).")
+@click.option("--parts", type=click.Path(path_type=Path), help="Where finished patients are kept.  [default: OUT.parts]")
+@click.option("--keep-only", is_flag=True, help="Only forecast and keep; the same command without it writes OUT of all.")
 @scan_options
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
 def command(
@@ -46,6 +47,8 @@ def command(
     masks: bool,
     baseline: str | None,
     lesions: str | None,
+    parts: Path | None,
+    keep_only: bool,
     shard: Shard | None,
     workers: int,
     device: str,
@@ -79,8 +82,10 @@ def command(
     loaded = load_trial(trial, participants or None, baseline=baseline, lesions=lesions, follow_ups=False)
     everyone = [str(name) for name in loaded.participants["participant_id"]]
     chosen = everyone if shard is None else shard.part(everyone)
-    asked = Asked(model, generator.checksum, arms or generator.arms, float(week), draws, masks, seed, device)
-    parts = out.with_name(f"{out.name}.parts")
+    asked = Asked(
+        model, generator.checksum, arms or generator.arms, float(week), draws, masks, seed, device, f"{baseline} {lesions}"
+    )
+    parts = out.with_name(f"{out.name}.parts") if parts is None else parts
     calls = (delayed(forecast_kept)(asked, loaded, name, parts, skip_bad) for name in chosen)
     again = "finished patients are kept: the same command goes on where it stopped"
     try:
@@ -89,6 +94,9 @@ def command(
         skipped = [one for one in found if isinstance(one, Skipped)]
         if not kept:
             raise InputError(f"no patient could be forecast; the first, {skipped[0].participant_id}: {skipped[0].reason}")
+        if keep_only:
+            click.echo(f"{len(kept)} patients forecast and kept in {parts}; the same command without --keep-only writes {out}")
+            return write_skipped(skipped, parts / "skipped.csv")
         record = asked.record(everyone) | {"skipped": [asdict(one) for one in skipped]}
         record |= {} if shard is None else {"shard": str(shard)}
         table = put_together(kept, out, record, loaded.name, source_of(trial))
@@ -96,9 +104,9 @@ def command(
         if finished := len([*parts.glob("*/sub-*")]):
             error.args = (f"{error} ({finished} finished patients are kept in {parts}, where the same command goes on)",)
         else:
-            shutil.rmtree(parts, ignore_errors=True)
+            forget(parts, asked)
         raise
-    shutil.rmtree(parts, ignore_errors=True)
+    forget(parts, asked)
     for note in (out / NOTES).read_text(encoding="utf-8").splitlines()[1:]:
         click.echo(f"note: {note}")
     shown = table[

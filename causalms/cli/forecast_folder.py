@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -34,7 +35,7 @@ _KEPT_TABLE, _KEPT_NOTES = "forecast.parquet", "notes.json"
 
 @dataclass(frozen=True)
 class Asked:
-    """What is asked about every patient; the checksum is that of the model."""
+    """What is asked about every patient; the checksum is that of the model, ``read_as`` how the folder is read."""
 
     model: str
     checksum: str
@@ -44,6 +45,7 @@ class Asked:
     masks: bool
     seed: int
     device: str = "cpu"
+    read_as: str = ""
 
     @property
     def key(self) -> str:
@@ -56,7 +58,7 @@ class Asked:
         """What the folder's record says; ``participants`` are those of the whole cohort."""
         from causalms import __version__
 
-        asked = {key: value for key, value in asdict(self).items() if key not in ("model", "device")}
+        asked = {key: value for key, value in asdict(self).items() if key not in ("model", "device", "read_as")}
         digest = hashlib.sha256("\n".join(participants).encode()).hexdigest()[:16]
         return {
             **asked,
@@ -84,7 +86,8 @@ def forecast_kept(asked: Asked, trial: Trial, participant_id: str, parts: Path, 
     """
     own = trial.subset([participant_id])
     stamp = getattr(trial.source, "stamp", None)
-    scans = hashlib.sha256(("" if stamp is None else stamp(participant_id)).encode()).hexdigest()[:12]
+    row = own.participants.to_csv(index=False)
+    scans = hashlib.sha256((row + ("" if stamp is None else stamp(participant_id))).encode()).hexdigest()[:12]
     kept = parts / asked.key / f"{quote(participant_id, safe='')}.{scans}"
     if kept.is_dir():
         return kept
@@ -96,6 +99,13 @@ def forecast_kept(asked: Asked, trial: Trial, participant_id: str, parts: Path, 
             raise
         return Skipped(participant_id, str(error))
     return kept
+
+
+def forget(parts: Path, asked: Asked) -> None:
+    """Remove what was kept of this question; a folder that holds nothing else goes too."""
+    shutil.rmtree(parts / asked.key, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        parts.rmdir()
 
 
 def _forecast(asked: Asked, own: Trial, participant_id: str, folder: Path) -> None:

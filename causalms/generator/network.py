@@ -12,6 +12,7 @@ One contract, ``D(x, sigma, condition) -> P(voxel is lesion | x)``; the conditio
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
 from typing import NamedTuple
 
@@ -87,6 +88,9 @@ class LazilyEncoded:
 
     def __init__(self, encoder: Encoder, low: Tensor, volume: Tensor, state: Tensor) -> None:
         self._encoder, self._low, self._volume, self.state = encoder, low, volume, state
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter((self.features, self.state))
 
     @cached_property
     @torch.no_grad()

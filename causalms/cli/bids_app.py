@@ -1,0 +1,73 @@
+"""``causalms-bids BIDS OUT participant|group``: forecasts called as BIDS apps are."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from causalms.cli.main import main
+from causalms.errors import UsageError
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("bids_dir", type=click.Path(path_type=Path))
+@click.argument("output_dir", type=click.Path(path_type=Path))
+@click.argument("analysis_level", type=click.Choice(["participant", "group"]))
+@click.option("--participant-label", "--participant_label", "labels", multiple=True, help="With or without sub-; repeat.")
+@click.option("--session", help="Session of the baseline scans, with or without ses-.")
+@click.option("--n-cpus", "--nprocs", "cpus", default=1, show_default=True, type=click.IntRange(min=1), help="Processes.")
+@click.option("-w", "--work", type=click.Path(path_type=Path), help="Folder of each participant's forecasts until `group`.")
+@click.option("--arm", "arms", multiple=True, help="Repeat for several.  [default: every arm of the model]")
+@click.option("--week", default=48.0, show_default=True, help="Follow-up week.")
+@click.option("--draws", default=0, show_default=True, type=click.IntRange(min=0), help="Sampled masks an arm.")
+@click.option("--model", default="reference", show_default=True, help="A checkpoint, or the one that ships.")
+@click.option("--lesions", metavar="DIR|PATTERN", help="Baseline lesion masks that lie elsewhere.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+def app(
+    bids_dir: Path,
+    output_dir: Path,
+    analysis_level: str,
+    labels: tuple[str, ...],
+    session: str | None,
+    cpus: int,
+    work: Path | None,
+    arms: tuple[str, ...],
+    week: float,
+    draws: int,
+    model: str,
+    lesions: str | None,
+    seed: int,
+) -> None:
+    """Forecast new and enlarging T2 lesions of the participants of BIDS_DIR into OUTPUT_DIR. Not for clinical use.
+
+    Level participant forecasts each participant, wherever the scheduler runs it; level group writes OUTPUT_DIR, a BIDS
+    derivative of everybody, from what is finished, and forecasts who is left.
+
+    \b
+    Example:
+      causalms-bids study forecasts participant --participant-label 01 --work work
+      causalms-bids study forecasts group --work work
+    """  # noqa: D301
+    kept = work if work is not None else output_dir.with_name(f"{output_dir.name}.parts")
+    options = ["--week", str(week), "--draws", str(draws), "--model", model, "--seed", str(seed), "--workers", str(cpus)]
+    options += [part for arm in arms for part in ("--arm", arm)]
+    options += [] if session is None else ["--baseline", session]
+    options += [] if lesions is None else ["--lesions", lesions]
+    names = [label if label.startswith("sub-") else f"sub-{label}" for label in labels]
+    options += [part for name in names for part in ("--participant", name)]
+    options += ["--parts", str(kept), *(["--keep-only"] if analysis_level == "participant" else [])]
+    main(["forecast", str(bids_dir), "--out", str(output_dir), *options])
+
+
+def run() -> None:
+    """Entry point; an error of usage is one line and exit code 2, as of the other command."""
+    try:
+        app.main(prog_name="causalms-bids", standalone_mode=False)
+    except (click.UsageError, UsageError) as error:
+        what = error.format_message() if isinstance(error, click.UsageError) else str(error)
+        sys.stderr.write(f"error: {what}; see 'causalms-bids --help'\n")
+        sys.exit(2)
+    except click.exceptions.Exit as end:
+        sys.exit(end.exit_code)
