@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 @click.option(
     "--variance",
     type=click.Choice(CHOICES["variance"]),
-    help="Default: influence; model-sas for --estimator negbin or conditional.",
+    help="Default: influence; model-sas for --estimator negbin or conditional; with --cluster cr3 and cr2.",
 )
 @click.option("--rate", type=click.Choice(CHOICES["rate"]), default="unit", show_default=True)
 @click.option(

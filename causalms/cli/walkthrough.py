@@ -344,6 +344,7 @@ class Walkthrough:
             "upper",
             "se_patient",
             "se_monte_carlo",
+            "se_generator",
             "randomised",
             "rung",
         ]

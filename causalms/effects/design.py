@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, cast
 
+from causalms.effects.clusters import CLUSTER_VARIANCES
 from causalms.effects.data import Design
 from causalms.effects.estimands import Measure, measure_named
 from causalms.effects.means import RATES
@@ -25,7 +26,7 @@ RANDOMIZATIONS = ("simple", "permuted-block")
 CHOICES: dict[str, tuple[str, ...]] = {
     "estimator": ESTIMATORS,
     "working_model": FAMILIES,
-    "variance": (*VARIANCES, *BOOTSTRAPS),
+    "variance": (*VARIANCES, *BOOTSTRAPS, *CLUSTER_VARIANCES),
     "rate": RATES,
     "randomization": RANDOMIZATIONS,
     "test": TESTS,
@@ -76,7 +77,7 @@ class Method:
     working_model : {"poisson", "negbin", "logistic", "linear"}, optional
         Default: Poisson for rates, logistic for risks, linear for means.
     variance : str, optional
-        Default: ``influence`` for means, ``model-sas`` for conditional coefficients.
+        Default: ``influence`` for means, ``model-sas`` for conditional coefficients; with clusters ``cr3`` and ``cr2``.
     rate : {"unit", "exposure-weighted"}
     interaction : bool
         Let every covariate's coefficient differ by arm.
@@ -156,7 +157,7 @@ def checked_settings(measure: str, exposure: str | None, adjust: str | None, des
     conditional = estimator in ("negbin", "conditional")
     family = method.working_model or ("negbin" if estimator == "negbin" else _DEFAULT_MODEL[chosen.kind])
     _known("working_model", family)
-    variance = method.variance or ("model-sas" if conditional else "influence")
+    variance = method.variance or _default_variance(conditional, cluster)
     _known("variance", variance)
     _known("test", test)
     if not 0 < level < 1:
@@ -171,10 +172,11 @@ def checked_settings(measure: str, exposure: str | None, adjust: str | None, des
         raise UsageError(f"`estimator={estimator}` with the {family} model gives a {_CONDITIONAL[family]}, not a {chosen.option}")
     if conditional and interaction:
         raise UsageError("`interaction` leaves no single arm coefficient; use `estimator=standardized`")
-    if conditional and variance not in OF_COEFFICIENTS:
+    _refuse_mixed_clusters(variance, cluster, conditional)
+    if conditional and not cluster and variance not in OF_COEFFICIENTS:
         raise UsageError(f"`variance={variance}` is for means; with `estimator={estimator}` use {', '.join(OF_COEFFICIENTS)}")
-    if cluster and (variance in BOOTSTRAPS or test != "wald"):
-        raise UsageError("`cluster` has its own variance; leave out `variance=bootstrap` and `test`")
+    if cluster and test != "wald":
+        raise UsageError("`cluster`: score and permutation tests take patients as independent; leave out `test`")
     if estimator == "unadjusted" and (adjust or method.prognostic or interaction):
         raise UsageError("`estimator` unadjusted takes no `adjust`, `prognostic` or `interaction`; use `estimator=standardized`")
     if estimator == "unadjusted" and variance in MODEL_BASED:
@@ -196,6 +198,22 @@ def checked_settings(measure: str, exposure: str | None, adjust: str | None, des
         method.replicates,
         method.seed,
     )
+
+
+def _default_variance(conditional: bool, cluster: str | None) -> str:
+    if cluster:
+        return "cr2" if conditional else "cr3"
+    return "model-sas" if conditional else "influence"
+
+
+def _refuse_mixed_clusters(variance: str, cluster: str | None, conditional: bool) -> None:
+    """A variance between clusters needs clusters, and clusters such a variance."""
+    if cluster and variance not in CLUSTER_VARIANCES:
+        raise UsageError(f"`variance={variance}` takes patients as independent; with `cluster` use cr1, cr2 or cr3")
+    if not cluster and variance in CLUSTER_VARIANCES:
+        raise UsageError(f"`variance={variance}` is a variance between clusters; name their column with `cluster`")
+    if variance == "cr2" and not conditional:
+        raise UsageError("`variance=cr2` is for coefficients; for standardised or unadjusted means use cr3 or cr1")
 
 
 def _known(name: str, value: str) -> None:

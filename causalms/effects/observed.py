@@ -387,13 +387,14 @@ def estimate_means(data: TrialData, settings: Settings) -> ArmMeans:
 
 
 def _coefficients(data: TrialData, fit: Fit, covariance: Covariance, settings: Settings) -> tuple[Contrast, ...]:
+    degrees = np.broadcast_to(np.asarray(covariance.degrees_of_freedom, dtype=float), fit.coefficients.shape)
     return tuple(
         wald(
             float(fit.coefficients[index]),
             float(np.sqrt(max(covariance.matrix[index, index], 0.0))),
             log=settings.measure.is_ratio,
             level=settings.level,
-            degrees_of_freedom=float(covariance.degrees_of_freedom),
+            degrees_of_freedom=float(degrees[index]),
         )
         for index in range(1, len(data.arms))
     )

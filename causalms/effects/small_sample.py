@@ -45,12 +45,10 @@ def _variance_floor(means: ArmMeans, left: Array, arm: int) -> Array:
     if size > LARGEST_ARM_WITH_FLOOR:
         return np.zeros(lead)
     time = means.data.exposure[..., rows].mean(axis=-1)
-    y, covariates = np.atleast_2d(means.data.outcome[..., rows]), means.data.covariates[..., rows, :]
+    y = np.atleast_2d(means.data.outcome[..., rows])
     corrected = y - np.atleast_2d(means.residuals[..., rows] * time[..., None])
     mean = np.clip(corrected, 1e-8 * np.maximum(corrected.mean(axis=1, keepdims=True), 1e-8), None)
-    columns = covariates if 2 * (covariates.shape[-1] + 1) < size else covariates[..., :0]
-    X = np.concatenate([np.ones((*columns.shape[:-1], 1)), columns], axis=-1)
-    alpha = adjusted_alphas(y, mean, np.broadcast_to(X, (len(y), *X.shape[-2:])))[:, None]
+    alpha = adjusted_alphas(y, np.broadcast_to(mean, y.shape))[:, None]
     law = (mean + alpha * mean**2).sum(axis=1).reshape(lead) / (size - 1) / time**2
     weight = min(1.0, float(np.sqrt(FULL_WEIGHT / size)))
     return np.asarray(weight * np.maximum(law - left[..., rows].var(axis=-1, ddof=1), 0.0) / size)

@@ -32,8 +32,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from causalms.effects import fixed_covariates as fixed
+from causalms.effects.clusters import CLUSTER_VARIANCES, clustered_coefficients, clustered_means
 from causalms.effects.covariance import Covariance, vcov
-from causalms.effects.influence import influence_covariance, influence_values, leave_one_out_residuals
+from causalms.effects.influence import influence_covariance, leave_one_out_residuals
 from causalms.effects.means import ArmMeans
 from causalms.effects.permuted_blocks import degrees_within_strata
 from causalms.effects.small_sample import small_sample_covariance
@@ -135,7 +136,7 @@ def variance_named(name: str) -> Variance:
 
 
 def means_covariance(means: ArmMeans, variance: str, randomization: str = "simple") -> Covariance:
-    """The named covariance of the arms' means; with clusters that of the influence values summed by cluster.
+    """The named covariance of the arms' means; with clusters ``cr1`` or ``cr3`` (default).
 
     Raises
     ------
@@ -144,8 +145,7 @@ def means_covariance(means: ArmMeans, variance: str, randomization: str = "simpl
     """
     cluster = means.data.cluster
     if cluster is not None:
-        matrix = vcov(influence_values(means) / len(means.data.arm), cluster=cluster)
-        return _between_clusters(matrix, cluster, "influence function")
+        return clustered_means(means, variance if variance in CLUSTER_VARIANCES else "cr3")
     chosen = variance_named(variance)
     degrees: float | Array = chosen.degrees(means.fit)
     printed = chosen.printed
@@ -168,7 +168,8 @@ def coefficient_covariance(fit: Fit, variance: str, cluster: np.ndarray | None =
         ``model-r``: inverse expected information (``vcov(glm.nb)``); ``model-sas``: inverse observed information, jointly with
         the dispersion (PROC GENMOD); ``hc0`` to ``hc3``: sandwich with the expected information as bread, as R's sandwich gives.
     cluster : integer array (n,), optional
-        Sums scores by cluster instead, with t on G - 1.
+        The sampling unit; ``variance`` is then ``cr1`` (scores summed by cluster, t on G - 1), ``cr2`` (bias-reduced, t on
+        Satterthwaite's degrees of freedom; the default) or ``cr3`` (each cluster left out, t on G - 1).
 
     Raises
     ------
@@ -188,14 +189,9 @@ def coefficient_covariance(fit: Fit, variance: str, cluster: np.ndarray | None =
     array([[0.125]])
     """
     if cluster is not None:
-        return _between_clusters(vcov(fit.scores, fit.inverse_information, cluster), cluster, "sandwich")
+        return clustered_coefficients(fit, cluster, variance if variance in CLUSTER_VARIANCES else "cr2")
     chosen = variance_named(variance)
     if chosen.of_coefficients is None:
         raise UsageError(f"`variance={variance}` is for means; for coefficients use {', '.join(OF_COEFFICIENTS)}")
     name = chosen.printed.replace(", covariates fixed", "")
     return Covariance(chosen.of_coefficients(fit), name, chosen.degrees(fit))
-
-
-def _between_clusters(matrix: Array, cluster: np.ndarray, kind: str) -> Covariance:
-    groups = int(cluster.max()) + 1
-    return Covariance(matrix, f"{kind}, clustered ({groups} clusters, t)", groups - 1)

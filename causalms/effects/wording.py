@@ -13,6 +13,10 @@ TEST_NAMES = {"score": "robust score test", "permutation": "studentised permutat
 MODEL_NAMES = {"poisson": "Poisson", "negbin": "negative-binomial", "logistic": "logistic", "linear": "linear"}
 
 
+#: Clusters below which intervals lean on corrections.
+FEW_CLUSTERS = 30
+
+
 def estimand_of(
     data: TrialData, settings: Settings, outcome: str, arm: str, population: str, intercurrent_events: str
 ) -> Estimand:
@@ -62,6 +66,8 @@ def notes_of(data: TrialData, settings: Settings, fit: Fit) -> tuple[str, ...]:
         and settings.variance in ("influence", "hc0", "hc1", "model-r", "model-sas")
     ):
         notes.append(f"the smallest arm has {data.sizes.min()} patients: intervals may be short; see `variance=small-sample`")
+    if data.cluster is not None and (groups := len(np.unique(data.cluster))) < FEW_CLUSTERS:
+        notes.append(f"{groups} clusters: below {FEW_CLUSTERS} an interval leans on its small-sample correction (see `variance`)")
     if data.has_exposure and _exposure_differs(data):
         notes.append(
             "mean exposure differs between arms: it may be shortened by the treatment itself; "

@@ -7,7 +7,7 @@ from causalms.stats.bands import Band, simultaneous_band
 from causalms.stats.batched import Batch, BatchFit, fit_batch
 from causalms.stats.count_laws import CountLaw, DrawsLaw, NegativeBinomialLaw, interval_positions
 from causalms.stats.count_sums import CountSums
-from causalms.stats.dispersion import FULL_WEIGHT, adjusted_alpha, adjusted_alphas
+from causalms.stats.dispersion import FULL_WEIGHT, adjusted_alphas
 from causalms.stats.glm import FAMILIES, LOG_LINK, Array, Family, Fit, inverse_link, mean_slope
 from causalms.stats.model_error import ColumnSummary, ErrorModel
 from causalms.stats.model_error_fit import HeldOutCounts, Priors, fit_error_model
@@ -48,7 +48,6 @@ __all__ = [
     "NegativeBinomialLaw",
     "Priors",
     "acceleration",
-    "adjusted_alpha",
     "adjusted_alphas",
     "adjusted_p_values",
     "bias_correction",

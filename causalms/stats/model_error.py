@@ -131,7 +131,7 @@ class ErrorModel:
     ----------
     arms : tuple of str
     mean : array (p,)
-        In the order of :func:`blocks` without trials.
+        In the order of ``blocks`` without trials.
     covariance : array (p, p)
     sizes : array (arms,)
         The generator's negative-binomial sizes, which ``log_size`` is relative to.

@@ -112,7 +112,7 @@ def forest(
     """
     people = as_frame(people)
     chosen = asdict(method or SubgroupAnalysis())
-    if chosen["variance"] is None and chosen["estimator"] not in ("negbin", "conditional"):
+    if chosen["variance"] is None and chosen["cluster"] is None and chosen["estimator"] not in ("negbin", "conditional"):
         chosen["variance"] = VARIANCE
     chosen |= {"outcome": outcome, "reference": reference, "arm": arm, "measure": measure, "level": level, "source": source}
 
@@ -136,7 +136,9 @@ def _rows(analysis: Analysis) -> pd.DataFrame:
     for part in analysis.parts:
         events = np.bincount(part.data.arm, weights=part.data.outcome, minlength=len(part.data.arms))
         _refuse_ratios_of_zero(part)
-        rows = part.results.assign(df=part.covariance.degrees_of_freedom, note="")
+        degrees = np.atleast_1d(np.asarray(part.covariance.degrees_of_freedom, dtype=float))
+        of_contrasts = degrees[list(part.reported)] if len(degrees) > 1 else degrees[0]  # one a coefficient under CR2
+        rows = part.results.assign(df=of_contrasts, note="")
         rows["events"] = events[list(part.reported)]
         rows["events_reference"] = events[0]
         tables.append(rows)

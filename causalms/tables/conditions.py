@@ -17,7 +17,7 @@ def rows_where(table: pd.DataFrame, text: str, argument: str = "where") -> tuple
     ----------
     table : DataFrame
     text : str
-        Such as ``"age >= 40 and site in ['A', 'B']"``; the grammar is that of :mod:`causalms.tables.grammar`.
+        Such as ``"age >= 40 and site in ['A', 'B']"``; the grammar is that of ``causalms.tables.grammar``.
     argument : str
         Name of the argument that the text was given for, in messages.
 

@@ -1,0 +1,155 @@
+"""Variances between clusters: sums by cluster (CR1), bias-reduced (CR2), and each cluster left out (CR3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from causalms.effects.covariance import Covariance, vcov
+from causalms.effects.influence import influence_values
+from causalms.effects.means import ArmMeans, counterfactual_means, fit_working_model, unadjusted_means
+from causalms.errors import ConvergenceError, RefusalError
+from causalms.stats import Array, Fit
+
+#: Eigenvalues below this share of the largest are zero where a matrix is inverted.
+_SMALLEST = 1e-10
+
+
+@dataclass(frozen=True)
+class ClusterVariance:
+    """A variance between clusters: its name in print, and its functions of means and of coefficients (None: no meaning there)."""
+
+    printed: str
+    of_means: Callable[[ArmMeans, np.ndarray], Array] | None
+    of_coefficients: Callable[[Fit, np.ndarray], Covariance] | None
+
+
+def clustered_means(means: ArmMeans, name: str) -> Covariance:
+    """Covariance of the arms' means with clusters as the sampling unit, t on G - 1 degrees of freedom."""
+    cluster, chosen = _codes(means.data.cluster), CLUSTER_VARIANCES[name]
+    if chosen.of_means is None:
+        raise AssertionError(f"{name} is for coefficients")  # refused when settings were checked
+    groups = int(cluster.max()) + 1
+    return Covariance(chosen.of_means(means, cluster), f"{chosen.printed}, clustered ({groups} clusters, t)", groups - 1)
+
+
+def clustered_coefficients(fit: Fit, cluster: np.ndarray, name: str) -> Covariance:
+    """Covariance of the working model's coefficients with clusters as the sampling unit, its name and degrees of freedom."""
+    codes, chosen = _codes(cluster), CLUSTER_VARIANCES[name]
+    if chosen.of_coefficients is None:
+        raise AssertionError(f"{name} is for means")
+    return chosen.of_coefficients(fit, codes)
+
+
+def _codes(cluster: np.ndarray | None) -> np.ndarray:
+    return np.unique(np.asarray(cluster), return_inverse=True)[1]
+
+
+def _sums_of_influence(means: ArmMeans, cluster: np.ndarray) -> Array:
+    return vcov(influence_values(means) / len(means.data.arm), cluster=cluster)
+
+
+def _leave_one_out_means(means: ArmMeans, cluster: np.ndarray) -> Array:
+    r"""Jackknife by cluster: every cluster is left out once and everything fitted again.
+
+    .. math:: V = \tfrac{G-1}{G}\sum_g (\hat\theta_{(g)}-\bar\theta)(\hat\theta_{(g)}-\bar\theta)^\top.
+
+    The working model, the standardisation and the arms' corrections are made anew without each cluster in turn, so the estimation
+    of coefficients is counted.
+    """
+    groups, data = int(cluster.max()) + 1, means.data
+    without = np.empty((groups, len(data.arms)))
+    for group in range(groups):
+        part = data.take(np.flatnonzero(cluster != group))
+        try:
+            if means.fit.family == "linear" and not means.fit.X[:, 0].all():  # arm means without a model
+                without[group] = unadjusted_means(part, counts=means.counts).estimates
+            else:
+                interaction = means.fit.X.shape[-1] > len(data.arms) + data.covariates.shape[-1]
+                fit = fit_working_model(part, means.fit.family, interaction)
+                without[group] = counterfactual_means(part, fit, interaction, means.rate).estimates
+        except (RefusalError, ConvergenceError) as error:
+            row = int(data.rows[np.flatnonzero(cluster == group)[0]]) + 1
+            raise RefusalError(
+                f"without the cluster of row {row} the estimate cannot be had ({error}); merge clusters, or use `variance=cr1`"
+            ) from None
+    centred = without - without.mean(axis=0)
+    return np.asarray(centred.T @ centred * (groups - 1) / groups)
+
+
+def _sums_of_scores(fit: Fit, cluster: np.ndarray) -> Covariance:
+    groups = int(cluster.max()) + 1
+    return Covariance(
+        vcov(fit.scores, fit.inverse_information, cluster), f"CR1 sandwich, clustered ({groups} clusters, t)", groups - 1
+    )
+
+
+def _bias_reduced(fit: Fit, cluster: np.ndarray) -> Covariance:
+    r"""CR2 with Satterthwaite degrees of freedom for every coefficient.
+
+    With :math:`X` the derivative of the means by the coefficients, :math:`W` one over the variances of the working model,
+    :math:`M=(X^\top WX)^{-1}`, :math:`D_g = W_g^{-1/2}` and :math:`B_g = D_g(W_g^{-1} - X_gMX_g^\top)D_g`, residuals are
+    multiplied by :math:`A_g = D_gB_g^{-1/2}D_g`.
+    A coefficient's degrees of freedom are those of a chi-square with the mean and variance that its estimated variance has under
+    the working model.
+
+    References
+    ----------
+    Bell and McCaffrey (2002), Survey Methodology 28:169-181; Pustejovsky and Tipton (2018), JBES 36:672-683.
+    """
+    X, weight, residuals, cluster = _informative(fit, cluster)
+    M, groups = fit.inverse_information, int(cluster.max()) + 1
+    parts, influence = np.empty((groups, X.shape[1])), np.empty((groups, *X.T.shape))
+    for group in range(groups):
+        rows = cluster == group
+        Xg, wg = X[rows], weight[rows]
+        d = 1 / np.sqrt(wg)
+        B = d[:, None] * (np.diag(1 / wg) - Xg @ M @ Xg.T) * d
+        A = d[:, None] * _power(B, -0.5) * d
+        carried = M @ (Xg * wg[:, None]).T @ A
+        parts[group] = carried @ residuals[rows]
+        # What the cluster's part of a coefficient is of all residuals: the fit has taken its share of them.
+        influence[group] = -(carried @ Xg @ M) @ (X * weight[:, None]).T
+        influence[group][:, rows] += carried
+    matrix = parts.T @ parts
+    moments = np.einsum("gpi,hpi->pgh", influence / weight, influence)
+    degrees = np.einsum("pgg->p", moments) ** 2 / (moments**2).sum(axis=(1, 2))
+    return Covariance(matrix, f"CR2 sandwich, clustered ({groups} clusters, Satterthwaite t)", degrees)
+
+
+def _left_out_scores(fit: Fit, cluster: np.ndarray) -> Covariance:
+    r"""CR3: residuals multiplied by :math:`(I - X_gMX_g^\top W_g)^{-1}`, which leaves each cluster out in one step."""
+    X, weight, residuals, cluster = _informative(fit, cluster)
+    M, groups = fit.inverse_information, int(cluster.max()) + 1
+    parts = np.empty((groups, X.shape[1]))
+    for group in range(groups):
+        rows = cluster == group
+        Xg, wg = X[rows], weight[rows]
+        left = np.eye(int(rows.sum())) - Xg @ M @ (Xg * wg[:, None]).T
+        parts[group] = M @ (Xg * wg[:, None]).T @ np.linalg.pinv(left, rcond=_SMALLEST) @ residuals[rows]
+    return Covariance(parts.T @ parts, f"CR3 sandwich, clustered ({groups} clusters, t)", groups - 1)
+
+
+def _informative(fit: Fit, cluster: np.ndarray) -> tuple[Array, Array, Array, np.ndarray]:
+    """Design on the scale of the outcome, weights 1/variance, residuals and clusters, of the patients who have a weight."""
+    rows = fit.weights > 0
+    X = fit.X[rows] * fit.slope[rows][:, None]
+    return X, 1 / fit.variance_function[rows], (fit.y - fit.mean)[rows], _codes(cluster[rows])
+
+
+def _power(matrix: Array, exponent: float) -> Array:
+    """Power of a symmetric matrix on the space where it is not zero."""
+    values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
+    kept = values > _SMALLEST * max(values.max(), 0.0)
+    powers = np.where(kept, np.where(kept, values, 1.0) ** exponent, 0.0)
+    return np.asarray(vectors * powers @ vectors.T)
+
+
+#: ``cr1``: influence values (or scores) summed by cluster, times G/(G-1).
+CLUSTER_VARIANCES = {
+    "cr1": ClusterVariance("influence function", _sums_of_influence, _sums_of_scores),
+    "cr2": ClusterVariance("CR2 sandwich", None, _bias_reduced),
+    "cr3": ClusterVariance("jackknife, each cluster left out and all refitted", _leave_one_out_means, _left_out_scores),
+}
