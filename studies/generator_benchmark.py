@@ -21,7 +21,8 @@ from tqdm import tqdm
 import causalms as cms
 from causalms.generator import Generator
 from causalms.generator.inputs import patient_arrays
-from causalms.generator.train.data import TrainingPatient, training_set
+from causalms.generator.train.data import training_set
+from causalms.generator.train.patients import TrainingPatient
 from causalms.lesions import LesionRule
 from causalms.phantom import PhantomTrial
 from causalms.stats import DrawsLaw, NegativeBinomialLaw

@@ -32,7 +32,7 @@ from causalms.tables import fixed, name_of
 @click.option("--week", default=48.0, show_default=True, help="Follow-up week.")
 @click.option("--draws", default=8, show_default=True, type=click.IntRange(min=0), help="Sampled masks an arm.")
 @click.option("--masks", is_flag=True, help="Write the sampled masks too (risk maps are always written).")
-@click.option("--parts", type=click.Path(path_type=Path), help="Where finished patients are kept.  [default: OUT.parts]")
+@click.option("--parts", type=OutputFolder(fill=True), help="Where finished patients are kept.  [default: OUT.parts]")
 @click.option("--keep-only", is_flag=True, help="Only forecast and keep; the same command without it writes OUT of all.")
 @scan_options
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import click
 
+from causalms.cli.cohort import cohort_options, resample_option
 from causalms.cli.inputs import scan_options
-from causalms.cli.paths import InputPath, OutputPath, Verb
+from causalms.cli.paths import InputPath, OutputFolder, OutputPath, Verb
+from causalms.errors import UsageError
+from causalms.shards import Shard
 
 
 @click.command(cls=Verb)
@@ -20,8 +23,9 @@ from causalms.cli.paths import InputPath, OutputPath, Verb
 )
 @click.option("--config", "name", default="small", show_default=True, help="Size of the model: tiny, small or base.")
 @click.option("--budget-minutes", type=click.FloatRange(min=0.05), help="Minutes of optimisation; the schedule is fitted to it.")
-@click.option("--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda"]))
-@click.option("--workers", default=1, show_default=True, type=click.IntRange(min=1), help="Processes that read patients.")
+@cohort_options(skip_bad=False, device="auto")
+@resample_option
+@click.option("--cache", type=OutputFolder(fill=True), help="Folder that keeps patients as training reads them, for later runs.")
 @scan_options
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
 def command(
@@ -31,11 +35,18 @@ def command(
     budget_minutes: float | None,
     device: str,
     workers: int,
+    participants: tuple[str, ...],
+    shard: Shard | None,
+    resample: bool,
+    cache: Path | None,
     baseline: str | None,
     lesions: str | None,
     seed: int,
 ) -> None:
     """Train a generator on the trial in DIR (its observed arms and visits) and write it to a checkpoint.
+
+    --cache DIR keeps every patient as training reads them; with --shard 3/8 only that part of the patients is read into it, and
+    nothing is trained: eight machines fill one cache, and the same command without --shard trains from it.
 
     Beside the checkpoint OUT.safetensors stand OUT.training.csv and OUT.training.png, the log. A run that was killed leaves
     OUT.resume.safetensors; the same command goes on exactly where it stopped. Under torchrun several devices share every batch.
@@ -46,16 +57,22 @@ def command(
       causalms train trial --out model.safetensors --config small --budget-minutes 30
       torchrun --nproc-per-node 2 -m causalms train trial --out model.safetensors --config base
     """  # noqa: D301
-    from causalms.generator import config, first_process, train_generator
+    from causalms.generator import config, fill_cache, first_process, train_generator
     from causalms.report import figures
     from causalms.tables import read_table
-    from causalms.trials import load_trial
+    from causalms.trials import load_trial, mni_space, resample_trial
 
     model, recipe = config(name)
-    loaded = load_trial(trial, baseline=baseline, lesions=lesions)
+    if shard is not None and cache is None:
+        raise UsageError("--shard fills a cache and trains nothing; add --cache DIR")
+    loaded = load_trial(trial, participants or None, baseline=baseline, lesions=lesions)
+    loaded = resample_trial(loaded, mni_space(model.grid)) if resample else loaded
     for note in loaded.notes if first_process() else ():
         click.echo(f"note: {note}")
-    generator = train_generator(loaded, out, model, recipe, seed, budget_minutes, device, workers)
+    if shard is not None and cache is not None:
+        click.echo(f"{fill_cache(loaded, cache, shard, workers)} patients of shard {shard} are kept in {cache}; nothing trained")
+        return
+    generator = train_generator(loaded, out, model, recipe, seed, budget_minutes, device, workers, cache)
     if not first_process():
         return
     log = out.with_suffix(".training.csv")

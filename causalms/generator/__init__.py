@@ -8,7 +8,7 @@ from causalms.generator.forecast import MapFolder, forecast_patient, label_of_ar
 from causalms.generator.model import Abduction, ExpectedOutcome, Generator, Scan
 from causalms.generator.noise import DiffusionNoise
 from causalms.generator.sampling import SAMPLERS, one_thread
-from causalms.generator.train import first_process, train_generator
+from causalms.generator.train import fill_cache, first_process, train_generator
 
 __all__ = [
     "CONFIGS",
@@ -23,6 +23,7 @@ __all__ = [
     "TrainingConfig",
     "config",
     "controlled_means",
+    "fill_cache",
     "first_process",
     "forecast_patient",
     "label_of_arm",

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from causalms.generator.model import ExpectedOutcome
-from causalms.generator.train.data import TrainingPatient
+from causalms.generator.train.patients import TrainingPatient
 from causalms.generator.train.risk import negative_binomial_log_likelihood
 from causalms.trials import Space
 from studies.baselines.image_forecaster import (

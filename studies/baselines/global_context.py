@@ -32,8 +32,8 @@ from causalms.generator import noise as exogenous
 from causalms.generator import sampling as samplers
 from causalms.generator.checkpoint import load_tensors, read_checkpoint, write_checkpoint
 from causalms.generator.model import ExpectedOutcome, Generator, Scan
-from causalms.generator.train.data import TrainingPatient
 from causalms.generator.train.denoiser import MaskBatch, PlacedPatient, drawing_law
+from causalms.generator.train.patients import TrainingPatient
 from studies.baselines.optimise import Recipe, optimise, split
 from studies.baselines.protocol import FactorisedDiffusion
 from studies.baselines.unet import UNet

@@ -22,7 +22,7 @@ from causalms.generator.configurations import COVARIATES
 from causalms.generator.inputs import POOLED, PatientArrays, pooled_signals, stack, template_planes, volumes
 from causalms.generator.model import ExpectedOutcome, supported_week
 from causalms.generator.network import Network
-from causalms.generator.train.data import TrainingPatient, Visit
+from causalms.generator.train.patients import TrainingPatient, Visit
 from causalms.generator.train.risk import set_standardisation
 from causalms.trials import Space
 

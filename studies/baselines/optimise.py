@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from causalms.generator.train.data import TrainingPatient, Visit
 from causalms.generator.train.loop import one_cycle
+from causalms.generator.train.patients import TrainingPatient, Visit
 from causalms.generator.train.risk import epoch_order
 
 Net = TypeVar("Net", bound=nn.Module)

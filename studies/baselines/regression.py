@@ -13,7 +13,7 @@ from causalms.errors import ConvergenceError, RefusalError
 from causalms.generator.configurations import COVARIATES
 from causalms.generator.inputs import PatientArrays
 from causalms.generator.model import ExpectedOutcome
-from causalms.generator.train.data import TrainingPatient
+from causalms.generator.train.patients import TrainingPatient
 
 
 @dataclass(frozen=True)

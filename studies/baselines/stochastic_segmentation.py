@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from causalms.generator.noise import stream
-from causalms.generator.train.data import TrainingPatient
+from causalms.generator.train.patients import TrainingPatient
 from causalms.trials import Space
 from studies.baselines.image_forecaster import (
     EncodedImage,

@@ -224,7 +224,7 @@ def test_output_that_is_a_pipe_is_refused_before_work(
     refused(run(*_line(verb, {str(written.name): str(place)}, tmp_path)), 1, "a device or a pipe")
 
 
-@pytest.mark.parametrize(("verb", "written"), [each for each in OUTPUTS if each not in FILES and each.values[0] != "demo"])
+@pytest.mark.parametrize(("verb", "written"), [each for each in OUTPUTS if each not in FILES and not each.values[1].type.fill])
 def test_new_folder_that_is_taken_is_refused_before_work(
     run: Run, tmp_path: Path, no_work: None, verb: str, written: click.Parameter
 ) -> None:

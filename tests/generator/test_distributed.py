@@ -16,9 +16,10 @@ from causalms.errors import UsageError
 from causalms.generator import Generator
 from causalms.generator.inputs import template_planes
 from causalms.generator.train import loop
-from causalms.generator.train.data import Material, TrainingPatient, training_set
+from causalms.generator.train.data import Material, training_set
 from causalms.generator.train.denoiser import denoiser_step, place_patients
 from causalms.generator.train.distributed import Processes, join
+from causalms.generator.train.patients import TrainingPatient
 from causalms.generator.train.risk import risk_step
 from causalms.lesions import LesionRule
 from causalms.phantom import PhantomTrial

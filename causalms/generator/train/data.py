@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import cc3d
 import numpy as np
@@ -14,41 +15,13 @@ from tqdm import tqdm
 
 from causalms.errors import InputError
 from causalms.generator.configurations import TrainingConfig
-from causalms.generator.inputs import PatientArrays, patient_arrays, template_planes
+from causalms.generator.inputs import patient_arrays, template_planes
+from causalms.generator.train.cache import cache_file, keep, read_kept
+from causalms.generator.train.patients import TrainingPatient, Visit
 from causalms.lesions import LesionRule
+from causalms.shards import Shard
 from causalms.trials import Trial
 from causalms.workers import results_in_order
-
-
-@dataclass(frozen=True)
-class Visit:
-    """One follow-up visit: week, lesions by the rule, and the NET2 mask as packed bits."""
-
-    week: int
-    lesions: int
-    packed_mask: np.ndarray
-
-    def mask(self, shape: tuple[int, ...]) -> np.ndarray:
-        """The NET2 mask, bool of the grid's shape."""
-        bits = np.unpackbits(self.packed_mask, count=int(np.prod(shape)))
-        return bits.reshape(shape).astype(bool)
-
-
-@dataclass(frozen=True)
-class TrainingPatient:
-    """One patient as training sees it; ``centres`` are flat voxel indices of the lesions at the last visit."""
-
-    arrays: PatientArrays
-    arm: str
-    visits: tuple[Visit, ...]
-    centres: np.ndarray
-    volume_ml: float
-    trial: str = ""
-
-    @property
-    def last(self) -> Visit:
-        """The last visit that was imaged."""
-        return self.visits[-1]
 
 
 def lesion_centres(mask: np.ndarray, rule: LesionRule, voxel_volume_mm3: float) -> np.ndarray:
@@ -86,30 +59,53 @@ def _one_patient(trial: Trial, participant_id: str, arm: str, of_trial: str, rul
     return TrainingPatient(arrays, arm, tuple(visits), centres, float(last_mask.sum()) * volume / 1000, of_trial)
 
 
-def _many_patients(trial: Trial, rows: list[tuple[str, str, str]], rule: LesionRule) -> list[TrainingPatient | None]:
-    return [_one_patient(trial, participant_id, arm, of_trial, rule) for participant_id, arm, of_trial in rows]
+def _many_patients(
+    trial: Trial, rows: list[tuple[str, str, str]], rule: LesionRule, cache: Path | None
+) -> list[TrainingPatient | None]:
+    return [_kept_or_read(trial, participant_id, arm, of_trial, rule, cache) for participant_id, arm, of_trial in rows]
 
 
-def training_set(trial: Trial, rule: LesionRule, workers: int = 1) -> list[TrainingPatient]:
-    """Read every patient of a trial that has an arm and at least one follow-up mask.
+def _kept_or_read(
+    trial: Trial, participant_id: str, arm: str, of_trial: str, rule: LesionRule, cache: Path | None
+) -> TrainingPatient | None:
+    if cache is None:
+        return _one_patient(trial, participant_id, arm, of_trial, rule)
+    file = cache_file(cache, trial, participant_id, rule)
+    known = read_kept(file)
+    patient = _one_patient(trial, participant_id, arm, of_trial, rule) if known is None else known
+    if known is None and patient is not None:
+        keep(file, patient)
+    return patient
+
+
+def training_set(
+    trial: Trial, rule: LesionRule, workers: int = 1, cache: Path | None = None, least: int = 4
+) -> list[TrainingPatient]:
+    """Read every patient of a trial that has an arm and at least one follow-up mask, from ``cache`` where they are kept.
 
     Raises
     ------
     InputError
-        If fewer than four such patients are there.
+        If fewer than ``least`` such patients are there.
     """
     table = trial.participants.dropna(subset=["arm"])
     rows = list(zip(table["participant_id"], table["arm"], table["trial"].astype(str), strict=True))
     chunks = [rows[start : start + 16] for start in range(0, len(rows), 16)]
-    jobs = (delayed(_many_patients)(trial, chunk, rule) for chunk in chunks)
+    jobs = (delayed(_many_patients)(trial, chunk, rule, cache) for chunk in chunks)
     found: list[TrainingPatient] = []
     with tqdm(total=len(rows), desc="reading patients", unit="patient", disable=None) as bar:
         for part in results_in_order(jobs, workers, "no step of the training is lost: the same command goes on where it stopped"):
             bar.update(len(part))
             found += [patient for patient in part if patient is not None]
-    if len(found) < 4:
-        raise InputError(f"{trial.name}: {len(found)} patients have an arm and a NET2 mask; training needs at least 4")
+    if len(found) < least:
+        raise InputError(f"{trial.name}: {len(found)} patients have an arm and a NET2 mask; training needs at least {least}")
     return found
+
+
+def fill_cache(trial: Trial, cache: Path, shard: Shard, workers: int = 1) -> int:
+    """Read a shard's patients into a cache of training patients; how many of them training will use."""
+    own = trial.subset(shard.part([str(name) for name in trial.participants["participant_id"]]))
+    return len(training_set(own, LesionRule.default(), workers, cache, least=0))
 
 
 @dataclass(frozen=True)
@@ -145,9 +141,11 @@ class Material:
         return digest.hexdigest()
 
 
-def read_material(trial: Trial, recipe: TrainingConfig, seed: int, workers: int, device: torch.device) -> Material:
+def read_material(
+    trial: Trial, recipe: TrainingConfig, seed: int, workers: int, device: torch.device, cache: Path | None = None
+) -> Material:
     """Read a trial for training; patients are split into training, validation and held out by the seed alone."""
-    everyone = training_set(trial, LesionRule.default(), workers)
+    everyone = training_set(trial, LesionRule.default(), workers, cache)
     present = {p.arm for p in everyone}
     weeks = [float(v.week) for p in everyone for v in p.visits]
     out = held_out_rows([p.arm for p in everyone], recipe.held_out_share, seed)

@@ -21,8 +21,9 @@ from causalms.generator.configurations import ModelConfig, TrainingConfig
 from causalms.generator.inputs import pooled_signals, stack, volumes
 from causalms.generator.network import Network
 from causalms.generator.noise import training_sigmas
-from causalms.generator.train.data import Material, TrainingPatient
+from causalms.generator.train.data import Material
 from causalms.generator.train.distributed import Processes, Share
+from causalms.generator.train.patients import TrainingPatient
 
 
 @dataclass(frozen=True)

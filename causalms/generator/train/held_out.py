@@ -13,7 +13,7 @@ from causalms.generator.configurations import COVARIATES
 from causalms.generator.error_of_counts import ERROR_COLUMNS, error_columns
 from causalms.generator.inputs import pooled_signals, stack, volumes
 from causalms.generator.network import Network
-from causalms.generator.train.data import TrainingPatient
+from causalms.generator.train.patients import TrainingPatient
 from causalms.stats import ErrorModel, HeldOutCounts, fit_error_model
 
 #: Patients that pass the network together.

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from causalms.errors import ConvergenceError
 from causalms.generator.inputs import pooled_signals, volumes
 from causalms.generator.network import Network
-from causalms.generator.train.data import TrainingPatient
+from causalms.generator.train.patients import TrainingPatient
 from causalms.generator.train.risk import risk_batch
 from causalms.generator.train.scores import maximum_likelihood_size
 

@@ -59,6 +59,7 @@ def train_generator(
     budget_minutes: float | None = None,
     device: str = "auto",
     workers: int = 1,
+    cache: Path | None = None,
 ) -> Generator:
     """Train a generator on the observed arms and visits of a trial.
 
@@ -79,6 +80,8 @@ def train_generator(
     device : {"auto", "cpu", "cuda"}
     workers : int
         Processes that read patients.
+    cache : Path, optional
+        Folder in which patients are kept as training reads them, for this run and others.
 
     Returns
     -------
@@ -95,7 +98,7 @@ def train_generator(
     if not trial.space.same_as(mni_space(model.grid)):
         raise InputError(
             f"{trial.name}: images on {trial.space.describe()}, config {model.name!r} works on {model.grid}; "
-            "simulate or resample to that grid"
+            "resample it to that grid (`resample`, causalms.trials.resample_trial)"
         )
     processes = join(device)
     if processes.world > recipe.batch_masks:
@@ -106,7 +109,7 @@ def train_generator(
     settings = json.dumps([asdict(recipe), model.as_dict(), seed])
     if resume.is_file():
         refuse_other_settings(resume, settings)
-    material = read_material(trial, recipe, seed, workers, processes.device)
+    material = read_material(trial, recipe, seed, workers, processes.device, cache)
     network = new_network(model, material, seed)
     run = Run(network, optimiser_of(network, recipe))
     fingerprint = f"{material.digest} {settings}"

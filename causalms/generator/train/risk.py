@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from causalms.generator.configurations import TrainingConfig
 from causalms.generator.inputs import pooled_signals, stack, volumes
 from causalms.generator.network import Network
-from causalms.generator.train.data import Material, TrainingPatient
+from causalms.generator.train.data import Material
 from causalms.generator.train.distributed import Processes, Share
+from causalms.generator.train.patients import TrainingPatient
 
 
 @dataclass(frozen=True)

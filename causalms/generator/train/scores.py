@@ -8,7 +8,7 @@ from scipy import optimize, stats
 from torch import Tensor
 
 from causalms.generator.network import Network
-from causalms.generator.train.data import TrainingPatient
+from causalms.generator.train.patients import TrainingPatient
 from causalms.generator.train.risk import risk_batch, risk_log_likelihood
 from causalms.stats import NegativeBinomialLaw, score
 

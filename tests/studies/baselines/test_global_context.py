@@ -16,8 +16,9 @@ from causalms.generator import Generator, config
 from causalms.generator.configurations import COVARIATES
 from causalms.generator.inputs import POOLED
 from causalms.generator.network import Network
-from causalms.generator.train.data import TrainingPatient, training_set
+from causalms.generator.train.data import training_set
 from causalms.generator.train.denoiser import drawing_law
+from causalms.generator.train.patients import TrainingPatient
 from causalms.generator.train.risk import start_values
 from causalms.lesions import LesionRule
 from causalms.phantom import PhantomTrial

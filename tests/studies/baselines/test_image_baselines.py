@@ -13,7 +13,8 @@ import torch
 from scipy import stats
 
 from causalms.errors import InputError, RefusalError
-from causalms.generator.train.data import TrainingPatient, training_set
+from causalms.generator.train.data import training_set
+from causalms.generator.train.patients import TrainingPatient
 from causalms.lesions import LesionRule
 from causalms.phantom import PhantomTrial
 from studies.baselines.count_network import CONFIG, CountForecaster, CountNetwork, train_count_network

@@ -9,7 +9,8 @@ import pytest
 
 from causalms.errors import RefusalError
 from causalms.generator import Generator
-from causalms.generator.train.data import TrainingPatient, Visit, training_set
+from causalms.generator.train.data import training_set
+from causalms.generator.train.patients import TrainingPatient, Visit
 from causalms.generator.train.scores import maximum_likelihood_size
 from causalms.lesions import LesionRule
 from causalms.phantom import PhantomTrial
