@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from causalms.benefit.redraws import Floats, Learns, Redraws, TrialLaw, count_law, pseudo_outcomes, redraw
 from causalms.benefit.statistics import REDRAWS, Inference, NullDistribution, Statistic
-from causalms.effects import patient_means
+from causalms.effects import patient_effects, patient_means
 from causalms.errors import InputError, RefusalError
 from causalms.tables import ResultRow, names_of, one_week, participant_key, patient_order, plain_numbers
 
@@ -221,6 +221,9 @@ def refuse_repeated(keys: pd.Series, predicted: pd.Index) -> None:
 def predict_from_draws(draws: pd.DataFrame, *, drug: str, reference: str, week: float | None = None) -> pd.DataFrame:
     """Predicted mean counts of every patient under both arms, from a draws table of a generator that has not seen the outcomes.
 
+    ``se_generator`` is the model's own error of the predicted benefit, missing where it is unknown.  It is no part of what a
+    trial says of the prediction: those statistics rest on randomised outcomes and hold however wrong the prediction is.
+
     Examples
     --------
     >>> import pandas as pd
@@ -235,8 +238,10 @@ def predict_from_draws(draws: pd.DataFrame, *, drug: str, reference: str, week: 
         raise RefusalError(f"draws: no interventional rows under both {drug!r} and {reference!r}; query both with `do`")
     week = one_week(chosen, week, "draws")
     means = patient_means(chosen, reference=reference, measure="mean-difference", outcome="net2_lesions", week=week)
+    errors = patient_effects(chosen, arm=drug, reference=reference, week=week)
+    means["se_generator"] = errors["difference_se_generator"].to_numpy()
     return means.rename(columns={reference: "under_reference", drug: "under_drug"})[
-        ["participant_id", "under_reference", "under_drug"]
+        ["participant_id", "under_reference", "under_drug", "se_generator"]
     ]
 
 

@@ -12,21 +12,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalms.causal.bounds import (
-    Bounds,
-    Law,
-    activity_harm_bounds,
-    benefit_bounds,
-    frechet_hoeffding,
-    harm_bounds,
-    twin_mean_bounds,
-)
+from causalms.causal.bounds import Law
 from causalms.causal.contrasts import support
 from causalms.causal.diagnostics import to_results
 from causalms.causal.evidence import as_trial
+from causalms.causal.law_error import (
+    JOINT,
+    TWIN,
+    count_laws,
+    event_probability,
+    joint_bounds,
+    joint_directions,
+    own_errors,
+    twin_bounds,
+    twin_directions,
+)
 from causalms.causal.model import CausalModel
 from causalms.causal.sampling import Running
 from causalms.errors import InputError, RefusalError
+from causalms.stats import normal_quantile
 from causalms.tables import ResultRow, name_of, one_week, results_table
 
 
@@ -57,7 +61,11 @@ def patient_laws(marginals: pd.DataFrame, week: float, outcome: str = "net2_lesi
 
 
 def individual_effects(
-    twins: pd.DataFrame, marginals: pd.DataFrame, week: float | None = None, outcome: str = "net2_lesions"
+    twins: pd.DataFrame,
+    marginals: pd.DataFrame,
+    week: float | None = None,
+    outcome: str = "net2_lesions",
+    coupling: str = "monotone",
 ) -> pd.DataFrame:
     r"""What every patient would have had under another arm, given what was seen, with bounds that hold under every coupling.
 
@@ -72,15 +80,19 @@ def individual_effects(
         From :meth:`CausalModel.counterfactual`.
     marginals : DataFrame
         Expected table or do() draws with the factual and the other arms, for the same patients and week.
+    coupling : str
+        Of the twins: whether an error of the factual world's law reaches the twin.
 
     Returns
     -------
     DataFrame
         One row a patient and other arm: factual, lesions (mean of the twin), benefit, harm, active, each with ``_lower``,
-        ``_upper`` and ``_se_monte_carlo``.
+        ``_upper`` (bounds), ``_se_monte_carlo``, and the model's own error ``_se_generator``, ``_lower_se_generator``,
+        ``_upper_se_generator`` (missing where it is unknown: draws as marginals, a model without it, volumes).
     """
     week = one_week(twins[twins["query"] != "observed"], week, "twins")
     laws = patient_laws(marginals, week, outcome)
+    known = count_laws(marginals, week) if outcome == "net2_lesions" else {}
     seen = twins[twins["query"] == "observed"]
     if (seen["visit_week"] != week).any():
         raise InputError(
@@ -97,20 +109,16 @@ def individual_effects(
             raise InputError(f"the twins lack the observed row of participant {participant_id}; keep rows of query 'observed'")
         fact, own = facts[str(participant_id)]
         reference, other = _law(laws, str(participant_id), own), _law(laws, str(participant_id), str(arm))
-        p = _event_probability(reference, fact)
         values = draws[outcome].to_numpy(float)
-        numbers: dict[str, tuple[Any, Bounds]] = {
-            "benefit": (values < fact, _given(p, float(other.below(fact)))),
-            "harm": (values > fact, _given(p, 1 - float(other.at_most(fact)))),
-            "active": (values > 0, _given(p, 1 - float(other.at_most(0.0)))),
-            "lesions": (values, twin_mean_bounds(other, p) if p > 0 else Bounds(0.0, np.inf)),
-        }
+        particles_of = {"benefit": values < fact, "harm": values > fact, "active": values > 0, "lesions": values}
+        p, all_bounds = event_probability(reference, fact), twin_bounds(reference, other, fact)
         row: dict[str, Any] = {"participant_id": participant_id, "arm_randomised": own, "arm": arm, "factual": fact}
         row |= {"factual_probability": p, "particles": len(values)}
-        for name, (particles, bounds) in numbers.items():
+        for name, particles in particles_of.items():
+            bounds = all_bounds[name]
             row |= {name: float(np.mean(particles)), f"{name}_lower": bounds.lower, f"{name}_upper": bounds.upper}
             row[f"{name}_se_monte_carlo"] = float(np.std(particles, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else np.nan
-        rows.append(row)
+        rows.append(row | own_errors(known, (str(participant_id), own, str(arm)), fact, coupling))
     if not rows:
         raise InputError("the twins hold no world other than the factual one; ask for another arm")
     return pd.DataFrame(rows)
@@ -165,9 +173,10 @@ def benefit_and_harm(
     theirs = twins[(twins["arm_randomised"] == reference) & ((twins["query"] == "observed") | (twins["arm"] == arm))]
     if arm == reference or not (theirs["query"] == "counterfactual").any():
         raise RefusalError(f"nobody randomised to {reference!r} has a twin under {arm!r}; ask counterfactual() for that arm")
-    effects = individual_effects(theirs, marginals, week, outcome)
+    effects = individual_effects(theirs, marginals, week, outcome, coupling)
     laws = patient_laws(marginals, week, outcome)
-    bounds = [_joint_bounds(_law(laws, p, reference), _law(laws, p, arm)) for p in effects["participant_id"]]
+    bounds = [joint_bounds(_law(laws, p, reference), _law(laws, p, arm)) for p in effects["participant_id"]]
+    wrong = _OwnError.of(effects, marginals, week, outcome, coupling)
     unit = "NET2 lesions" if outcome == "net2_lesions" else "NET2 lesion volume"
     rows = []
     for name, measure in _MEASURES.items():
@@ -182,46 +191,89 @@ def benefit_and_harm(
             measure=measure.name,
             estimand=f"{words}; {together}" if together else words,
             estimator=f"twins given the factual outcome, coupling {coupling} (an assumption)",
-            variance="patients and particles; model error unknown: no interval",
+            variance=f"patients and particles{wrong.words}",
             n=len(effects),
             n_reference=len(effects),
             randomised=False,
             rung=3,
         )
         values, errors = effects[name].to_numpy(float), effects[f"{name}_se_monte_carlo"].to_numpy(float)
-        rows.append(_with_mean(shared, np.where(counted, values, 0.0), np.where(counted, errors, 0.0)))
-        rows += [
-            replace(
+        values, errors = np.where(counted, values, 0.0), np.where(counted, errors, 0.0)
+        rows.append(_with_mean(shared, values, errors, wrong.of_twins(name, counted)))
+        for side in ("lower", "upper"):
+            of_bound = replace(
                 shared,
                 measure=f"{measure.name}, sharp {side} bound",
                 estimator=measure.bound,
-                variance=None,
-                estimate=float(np.mean([getattr(b[name], side) for b in bounds])),
+                variance=f"patients{wrong.words}; of this end only",
             )
-            for side in ("lower", "upper")
-        ]
+            values = np.array([getattr(b[name], side) for b in bounds])
+            rows.append(_with_mean(of_bound, values, np.zeros(len(values)), wrong.of_bound(name, side)))
     return results_table(rows)
 
 
-def _joint_bounds(reference: Law, arm: Law) -> dict[str, Bounds]:
-    """Bounds of one patient's probabilities of benefit, harm and activity under the arm only."""
-    onset = activity_harm_bounds(1 - float(reference.at_most(0.0)), 1 - float(arm.at_most(0.0)))
-    return {
-        "benefit": benefit_bounds(reference, arm),
-        "harm": harm_bounds(reference, arm),
-        "active": Bounds(float(onset[0]), float(onset[1])),
-    }
+@dataclass(frozen=True)
+class _OwnError:
+    """The model's own error of what is averaged over the patients; NaN where it is unknown for one of them.
+
+    Errors of patients are added along the model's directions before they are squared: they are common to all patients.
+    """
+
+    twins: list[Any] | None
+    joint: list[Any] | None
+    source: str = ""
+
+    @classmethod
+    def of(cls, effects: pd.DataFrame, marginals: pd.DataFrame, week: float, outcome: str, coupling: str) -> _OwnError:
+        """From the marginals of the patients of a table of individual effects."""
+        known = count_laws(marginals, week) if outcome == "net2_lesions" else {}
+        keys = [(str(r.participant_id), str(r.arm_randomised), str(r.arm)) for r in effects.itertuples()]
+        twins = [twin_directions(known, key, fact, coupling) for key, fact in zip(keys, effects["factual"], strict=True)]
+        joint = [joint_directions(known, key) for key in keys]
+        if any(one is None for one in (*twins, *joint)):
+            return cls(None, None)
+        return cls(twins, joint, known[keys[0][:2]].source)
+
+    @property
+    def words(self) -> str:
+        """What stands behind "patients" in the variance."""
+        if self.twins is None:
+            return "; model error unknown: no interval"
+        return f" + the model's own error ({self.source}), for trials like those"
+
+    def of_twins(self, name: str, counted: np.ndarray) -> float:
+        """Error of a probability averaged over patients, those not counted at 0."""
+        return self._mean(self.twins, TWIN.index(name), counted)
+
+    def of_bound(self, name: str, side: str) -> float:
+        """Error of one end of a bound averaged over patients."""
+        return self._mean(self.joint, JOINT.index((name, side)))
+
+    @staticmethod
+    def _mean(directions: list[Any] | None, number: int, counted: np.ndarray | float = 1.0) -> float:
+        if directions is None:
+            return np.nan
+        rows = np.array([one[number] for one in directions])
+        return float(np.linalg.norm((rows * np.reshape(counted, (-1, 1))).mean(axis=0)))
 
 
-def _with_mean(row: ResultRow, values: np.ndarray, errors: np.ndarray) -> ResultRow:
+def _with_mean(row: ResultRow, values: np.ndarray, errors: np.ndarray, generator: float, level: float = 0.95) -> ResultRow:
+    """The row with the mean of its patients' values, its three errors, and an interval inside 0 to 1 where all are known."""
     n = len(values)
     together = float(np.var(values, ddof=1) / n) if n > 1 else np.nan
     monte_carlo = float(np.sum(errors**2)) / n**2  # missing with one particle a patient: nothing shows its scatter
-    estimate = float(np.mean(values))
+    estimate, patient = float(np.mean(values)), np.maximum(together - monte_carlo, 0.0)
+    se = float(np.sqrt(np.fmax(together, monte_carlo) + generator**2))
+    half = normal_quantile((1 + level) / 2) * se
     return replace(
         row,
         estimate=estimate,
-        se_patient=float(np.sqrt(np.maximum(together - monte_carlo, 0.0))),
+        se=se,
+        lower=float(np.clip(estimate - half, 0.0, 1.0)),
+        upper=float(np.clip(estimate + half, 0.0, 1.0)),
+        level=level,
+        se_patient=float(np.sqrt(patient)),
+        se_generator=generator,
         se_monte_carlo=float(np.sqrt(monte_carlo)),
     )
 
@@ -276,14 +328,3 @@ def _law(laws: dict[tuple[str, str], Law], participant_id: str, arm: str) -> Law
     if (participant_id, arm) not in laws:
         raise InputError(f"the marginals lack participant {participant_id} under {arm!r}; ask do() for that arm and patient")
     return laws[participant_id, arm]
-
-
-def _event_probability(law: Law, fact: float) -> float:
-    return float(law.at_most(fact) - law.below(fact))
-
-
-def _given(p: float, q: float) -> Bounds:
-    if p <= 0:
-        return Bounds(0.0, 1.0)
-    low, high = frechet_hoeffding(min(p, 1.0), min(max(q, 0.0), 1.0))
-    return Bounds(float(low) / p, min(float(high) / p, 1.0))

@@ -40,4 +40,4 @@ def _mixed(errors: list[ModelError], shares: np.ndarray, means: np.ndarray) -> M
     log_mean = weights @ np.array([error.log_mean for error in errors])
     slope = float(shares @ [error.activity_slope for error in errors])
     size = float(np.linalg.norm(shares * [error.activity_size for error in errors]))
-    return replace(errors[0], log_mean=log_mean, activity_slope=slope, activity_size=size, log_volume=np.nan)
+    return replace(errors[0], log_mean=log_mean, activity_slope=slope, activity_size=size, log_volume=np.nan, log_size=np.nan)

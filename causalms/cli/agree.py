@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import pandas as pd
 
-from causalms.cli.inputs import read, read_draws, table_at, text_options
+from causalms.cli.inputs import given_model_option, read, read_draws, table_at, text_options
 from causalms.cli.paths import InputPath, OutputPath, Verb
 from causalms.errors import UsageError
 from causalms.tables import write_table
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     type=OutputPath((".png", ".svg", ".pdf"), what="figures are drawn"),
     help="Simulated against randomised effects (.png, .svg or .pdf).",
 )
+@given_model_option
 @text_options
 def command(out: Path | None, table_out: Path | None, figure: Path | None, **options: Any) -> None:
     """Agreement of the simulated effects in DRAWS with the randomised effects of the observed trials.
@@ -63,6 +64,8 @@ def command(out: Path | None, table_out: Path | None, figure: Path | None, **opt
     if table_out:
         write_table(pd.concat([agreement.table for agreement in agreements], ignore_index=True), table_out)
     click.echo("\n".join(repr(agreement) for agreement in agreements))
+    if compared.given_model:
+        click.echo("  intervals and agreement given the model: its own error is left out")
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ class _Options:
     reference: str | None
     margin: float
     level: float
+    given_model: bool
 
     @property
     def people(self) -> str:
@@ -98,9 +102,12 @@ class _Options:
 def _agreements(options: _Options) -> tuple[list[Agreement], list[pd.DataFrame]]:
     """Agreement with the observed trials, with the published ones, or both; and all tables of results."""
     from causalms.agreement import agree, agree_published, compare_arms
+    from causalms.effects import taking_the_model_for_true
 
     people = options.people
     draws = read_draws(str(table_at(options.draws)))
+    if options.given_model:
+        draws = taking_the_model_for_true(draws)
     participants = read(table_at(people))
     agreements, results = [], []
     if options.observed is not None:

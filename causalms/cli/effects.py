@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from causalms.cli.inputs import of_trial, read, table_at, text_options
+from causalms.cli.inputs import given_model_option, of_trial, read, table_at, text_options
 from causalms.cli.main import as_options
 from causalms.cli.paths import InputPath, OutputPath, Verb
 from causalms.effects import CHOICES, MEASURES, STRATEGIES
@@ -81,9 +81,7 @@ if TYPE_CHECKING:
 @click.option(
     "--pool-trials", is_flag=True, help="Compare all patients of all trials; such a contrast is not marked as randomised."
 )
-@click.option(
-    "--given-model", is_flag=True, help="For a draws table: the narrower interval that leaves out the model's own error."
-)
+@given_model_option
 @click.option(
     "--publication",
     type=OutputPath((".html", ".tex", ".csv", ".docx"), what="a publication table is written"),

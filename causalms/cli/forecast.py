@@ -10,7 +10,7 @@ import click
 from causalms.cli.bids_output import source_of
 from causalms.cli.cohort import cohort_options, write_skipped
 from causalms.cli.forecast_folder import NOTES, Asked, forecast_kept, forget, put_together
-from causalms.cli.inputs import scan_options
+from causalms.cli.inputs import given_model_option, scan_options
 from causalms.cli.paths import InputPath, OutputFolder, Verb
 from causalms.errors import CausalmsError, InputError
 from causalms.shards import Shard, Skipped
@@ -36,6 +36,7 @@ from causalms.tables import fixed, name_of
 @click.option("--keep-only", is_flag=True, help="Only forecast and keep; the same command without it writes OUT of all.")
 @scan_options
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+@given_model_option
 def command(
     trial: Path,
     out: Path,
@@ -54,6 +55,7 @@ def command(
     device: str,
     skip_bad: bool,
     seed: int,
+    given_model: bool,
 ) -> int:
     """Forecast new and enlarging T2 lesions of patients in DIR (a BIDS folder in MNI152 space) under each arm.
 
@@ -109,9 +111,9 @@ def command(
     forget(parts, asked)
     for note in (out / NOTES).read_text(encoding="utf-8").splitlines()[1:]:
         click.echo(f"note: {note}")
-    shown = table[
-        ["participant_id", "arm", "expected_net2_lesions", "lower", "upper", "activity_probability", "expected_net2_volume_ml"]
-    ]
+    ends = ["lower_given_model", "upper_given_model"] if given_model else ["lower", "upper"]
+    shown = table[["participant_id", "arm", "expected_net2_lesions", *ends, "activity_probability", "expected_net2_volume_ml"]]
     click.echo(shown.to_string(index=False, float_format=lambda value: fixed(value, 2)))
-    click.echo(f"90% prediction intervals of the count at week {name_of(week)}; maps, tables and figures in {out}")
+    kind = "given the model: its own error is left out" if given_model else "with the model's own error"
+    click.echo(f"90% prediction intervals of the count at week {name_of(week)}, {kind}; maps, tables and figures in {out}")
     return write_skipped(skipped, out.with_name(f"{out.name}.skipped.csv"))

@@ -12,6 +12,13 @@ import pandas as pd
 from causalms.errors import InputError
 from causalms.tables import names_of, read_table, validate
 
+#: Leave the model's own error out, for every verb that prints an interval of a simulated number.
+given_model_option = click.option(
+    "--given-model",
+    is_flag=True,
+    help="Simulated numbers: the narrower interval that leaves out the model's own error; no p-value then.",
+)
+
 _TEXT_FORMAT = "causalms.text_format"
 _Verb = TypeVar("_Verb", bound=Callable[..., Any])
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from causalms.cli.cohort import cohort_options, resample_option, write_skipped
-from causalms.cli.inputs import read, scan_options, text_options
+from causalms.cli.inputs import given_model_option, read, scan_options, text_options
 from causalms.cli.paths import InputPath, OutputPath, Verb
 from causalms.errors import CausalmsError, UsageError
 from causalms.shards import Shard, Skipped
@@ -59,6 +59,7 @@ _BESIDE = (".queries.json", ".results.csv", ".diagnostics.csv", ".diagnostics.pd
 @click.option(
     "--out", required=True, type=OutputPath(beside=_BESIDE, after=(".parts",)), help="Table to write (.parquet, .csv or .tsv)."
 )
+@given_model_option
 @text_options
 def command(source: Path, model: str, out: Path, workers: int, device: str, **given: Any) -> int:
     """Ask what each patient of the trial DIR would have had under another arm.
@@ -143,6 +144,7 @@ class QueryOptions:
     skip_bad: bool
     resample: bool
     seed: int
+    given_model: bool
 
     def refuse_contradictions(self) -> None:
         """Reject contradictory options before reading files."""
@@ -163,6 +165,8 @@ class QueryOptions:
                 "--shard writes draws alone, and --reference, --recalibrate and --bounds-over-rho are about all patients; leave "
                 "them out, and run 'causalms effects' on what 'causalms merge' writes"
             )
+        if self.given_model and self.reference is None and not self.given_factual:
+            raise UsageError("--given-model is about intervals: add --reference ARM, or run 'causalms effects OUT' with it")
         self._refuse_reference()
 
     def _refuse_reference(self) -> None:
@@ -274,7 +278,11 @@ class _Run:
 
     def answer(self) -> tuple[pd.DataFrame, dict[str, Any]]:
         """The draws table, and by suffix what is written beside it."""
+        from causalms.effects import given_model
+
         table, beside = self._rung_three() if self.options.given_factual else self._rung_two()
+        if self.options.given_model and ".results.csv" in beside:
+            beside[".results.csv"] = given_model(beside[".results.csv"])
         if self.options.bounds_over_rho:
             beside |= self._bounds_over_rho()
         return table, beside

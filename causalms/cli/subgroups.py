@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from causalms.cli.effects import command as effects_command
-from causalms.cli.inputs import text_options
+from causalms.cli.inputs import given_model_option, text_options
 from causalms.cli.main import as_options
 from causalms.cli.paths import InputPath, OutputPath, Verb
 from causalms.errors import UsageError
@@ -59,6 +59,7 @@ def _as_for_effects(function: Any) -> Any:
 @click.option("--out", type=OutputPath(), help="Results table (.csv, .tsv or .parquet).")
 @click.option("--forest", "forest_out", type=OutputPath(), help="Forest table, with events and interaction p.")
 @_as_for_effects
+@given_model_option
 @text_options
 def command(
     table: Path,
@@ -76,6 +77,7 @@ def command(
     week: float | None,
     out: Path | None,
     forest_out: Path | None,
+    given_model: bool,
     **options: Any,
 ) -> None:
     """Estimate treatment effects by subgroup from TABLE: one row a patient, or a draws table with --participants.
@@ -96,6 +98,8 @@ def command(
     if shrinkage is not None and options["measure"] != "rate-ratio":
         raise UsageError(f"--shrinkage is of rate ratios, not of a {options['measure']}")
     inputs = _read(table, participants, outcome, trial, week)
+    if given_model:
+        inputs = _given_model(inputs)
     if benefit_out is not None and inputs.draws is None and not options["adjust"]:
         raise UsageError(
             "--benefit without draws needs the covariates of its cross-fitted prediction: --adjust 'age + gd_lesions'"
@@ -170,6 +174,15 @@ def _read(table: Path, participants: Path | None, outcome: str | None, trial: st
     week = one_week(draws, week, str(table))
     people = of_trial(people, trial, str(participants))
     return _Inputs(people, net2_column(int(week), outcome or "net2_lesions"), str(participants), draws, week, outcome)
+
+
+def _given_model(inputs: _Inputs) -> _Inputs:
+    """The draws as of a model without error."""
+    from causalms.effects import taking_the_model_for_true
+
+    if inputs.draws is None:
+        raise UsageError("--given-model is about simulated outcomes; leave it out for an observed table")
+    return replace(inputs, draws=taking_the_model_for_true(inputs.draws))
 
 
 def _forests(by: tuple[str, ...], inputs: _Inputs, options: dict[str, Any], beside_observed: bool) -> list[Any]:

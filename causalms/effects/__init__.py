@@ -11,7 +11,7 @@ from causalms.effects.columns import independent_columns
 from causalms.effects.contrasts import transformed
 from causalms.effects.data import Design
 from causalms.effects.design import CHOICES, Method, MissingOutcomes, grouped_arguments
-from causalms.effects.draws import is_draws_table, patient_means
+from causalms.effects.draws import is_draws_table, patient_effects, patient_means, taking_the_model_for_true
 from causalms.effects.estimands import MEASURES, Estimand, Measure, measure_named
 from causalms.effects.influence import influence_values
 from causalms.effects.missing import STRATEGIES, effects_with_missing_outcomes
@@ -50,6 +50,7 @@ __all__ = [
     "mean_variances",
     "measure_named",
     "number",
+    "patient_effects",
     "patient_means",
     "prospective_power",
     "publication_table",
@@ -58,6 +59,7 @@ __all__ = [
     "savings",
     "simulated_page",
     "simulated_words",
+    "taking_the_model_for_true",
     "text_columns",
     "transformed",
     "transport_weights",

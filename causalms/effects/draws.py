@@ -11,8 +11,19 @@ import pandas as pd
 from causalms.effects.estimands import Measure, measure_named
 from causalms.errors import InputError, RefusalError
 from causalms.stats import Array
-from causalms.tables import DRAWS_KEYS, WEEKS_PER_YEAR, arm_order, first_model_errors, name_of, one_week
+from causalms.tables import (
+    DRAWS_KEYS,
+    MODEL_ERROR,
+    WEEKS_PER_YEAR,
+    ModelError,
+    arm_order,
+    first_model_errors,
+    name_of,
+    one_week,
+)
 
+#: Words of an interval that leaves out the model's own error, and the source of an error that is left out.
+GIVEN_MODEL = "given the model: its own error is left out"
 RUNG = {"interventional": 2, "counterfactual": 3}
 _EXPECTED = {
     ("rate", "net2_lesions"): "expected_net2_lesions",
@@ -225,6 +236,78 @@ def _scaled(values: Array, measure: Measure, week: float, sampled: bool, source:
             raise InputError(f"{source}: visit_week {name_of(week)} gives no time at risk; rates need a week above 0")
         return values * (WEEKS_PER_YEAR / week)
     return (values > 0).astype(float) if measure.kind == "risk" and sampled else values
+
+
+def taking_the_model_for_true(draws: pd.DataFrame) -> pd.DataFrame:
+    """The same draws as of a model without error: what is computed from them has the narrower interval "given the model".
+
+    Members of an ensemble become draws of one model, or are averaged where they are expected outcomes.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from causalms.effects import analyse_draws
+    >>> rows = [(p, arm, 2.0 + p + (arm == "b")) for p in range(4) for arm in "ab"]
+    >>> draws = pd.DataFrame(rows, columns=["participant_id", "arm", "expected_net2_lesions"])
+    >>> draws = draws.assign(trial="T", arm_randomised="a", visit_week=48.0, query="interventional", query_id="q")
+    >>> analyse_draws(taking_the_model_for_true(draws), reference="a")[["lower", "upper", "p_value"]].round(2).values.tolist()
+    [[1.19, 1.39, nan]]
+    """
+    table = draws.copy()
+    if "generator" in table:
+        member, table = pd.factorize(table["generator"])[0], table.drop(columns="generator")
+        if "draw" in table:
+            table["draw"] = table["draw"] * (member.max() + 1) + member
+        else:
+            keys = [name for name in (*DRAWS_KEYS, "arm", "query_id") if name in table]
+            table = table.groupby(list(dict.fromkeys(keys)), sort=False, as_index=False).mean(numeric_only=True)
+    nothing = ModelError("given", GIVEN_MODEL, np.zeros(1), 0.0, 0.0, 0.0, 0.0).text()
+    return table.assign(**{MODEL_ERROR: nothing})
+
+
+def patient_effects(draws: pd.DataFrame, *, arm: str, reference: str, week: float | None = None) -> pd.DataFrame:
+    """Every patient's own simulated effect on the count, before any outcome is seen, with its errors apart.
+
+    There is no error of patients: the effect is one patient's.  With other draws and another generator it would differ.
+
+    Returns
+    -------
+    DataFrame
+        One row a patient, query and week: ``difference`` (lesions under the reference less those under the arm) and
+        ``log_rate_ratio``, each with ``_se_generator`` (missing where the model's own error is unknown) and ``_se_monte_carlo``.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> rows = [(1, "a", 4.0), (1, "b", 1.0), (2, "a", 2.0), (2, "b", 1.0)]
+    >>> draws = pd.DataFrame(rows, columns=["participant_id", "arm", "expected_net2_lesions"]).assign(
+    ...     trial="t", arm_randomised="a", visit_week=48.0, query="interventional", query_id="q")
+    >>> patient_effects(draws, arm="b", reference="a")[["difference", "log_rate_ratio", "difference_se_generator"]].round(2)
+       difference  log_rate_ratio  difference_se_generator
+    0         3.0           -1.39                      NaN
+    1         1.0           -0.69                      NaN
+    """
+    parts = []
+    rows = draws[draws["arm"].astype(str).isin([str(arm), str(reference)])]
+    for outcomes in simulated_outcomes(rows, reference=reference, measure="mean-ratio", outcome="net2_lesions", week=week):
+        if arm not in outcomes.arms:
+            raise InputError(f"draws: no arm {arm!r}; arms are {', '.join(outcomes.arms)}")
+        means, error = outcomes.patient_means, outcomes.model_error
+        members, each = outcomes.values.shape[2:]
+        drawn = outcomes.values.var(axis=3, ddof=1).mean(axis=2) / (members * each) if each > 1 else np.full(means.shape, np.nan)
+        drawn = drawn if outcomes.sampled else np.zeros(means.shape)
+        table = outcomes.patients.assign(query=outcomes.query, visit_week=outcomes.week)
+        with np.errstate(divide="ignore", invalid="ignore"):  # a patient without a drawn lesion has no log ratio
+            for name, value, slopes in (
+                ("difference", means[:, 0] - means[:, 1], np.tile([1.0, -1.0], (len(means), 1))),
+                ("log_rate_ratio", np.log(means[:, 1] / means[:, 0]), np.array([-1.0, 1.0]) / means),
+            ):
+                table[name] = value
+                along = None if error is None else np.einsum("na,nae->ne", slopes, error)
+                table[f"{name}_se_generator"] = np.nan if along is None else np.linalg.norm(along, axis=1)
+                table[f"{name}_se_monte_carlo"] = np.sqrt((slopes**2 * drawn).sum(axis=1))
+        parts.append(table)
+    return pd.concat(parts, ignore_index=True)
 
 
 def patient_means(

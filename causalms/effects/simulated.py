@@ -7,14 +7,14 @@ draws; where the generator's is unknown there is neither interval nor p-value.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from causalms.effects.contrasts import Contrast, transformed, wald
-from causalms.effects.draws import RUNG, SimulatedOutcomes, default_outcome, is_draws_table, simulated_outcomes
+from causalms.effects.draws import GIVEN_MODEL, RUNG, SimulatedOutcomes, default_outcome, is_draws_table, simulated_outcomes
 from causalms.effects.estimands import Estimand, Measure, measure_named
 from causalms.errors import InputError, RefusalError, UsageError, named_arguments
 from causalms.stats import Array
@@ -22,16 +22,14 @@ from causalms.tables import ResultRow, as_frame, name_of, names_of, results_tabl
 
 __all__ = ["Errors", "analyse_draws", "contrast_errors", "given_model", "is_draws_table"]
 
-#: Words of an interval that leaves out the model's own error.
-GIVEN_MODEL = "given the model: its own error is left out"
-
 
 @dataclass(frozen=True)
 class Errors:
     """Variances of a contrast on the scale of inference: patients, generator (NaN: unknown), Monte Carlo.
 
     ``direction`` is the contrast's error along the generator's independent standard normal directions, where they are known: two
-    contrasts of one generator covary by the product of theirs.
+    contrasts of one generator covary by the product of theirs.  ``taken_for_true``: the generator's error is left out on purpose,
+    and no p-value is given.
     """
 
     patient: float
@@ -39,6 +37,7 @@ class Errors:
     monte_carlo: float
     generators: int
     direction: Array | None = None
+    taken_for_true: bool = False
 
     @property
     def total(self) -> float:
@@ -122,7 +121,7 @@ def contrast_errors(
     if generators == 1 and outcomes.model_error is not None:
         direction = np.einsum("i,a,iae->e", w, gradient, outcomes.model_error[:, [0, arm]])
         between = float(direction @ direction)
-    errors = Errors(patient, between, monte_carlo, generators, direction)
+    errors = Errors(patient, between, monte_carlo, generators, direction, outcomes.error_source == GIVEN_MODEL)
     return float(transformed_means[1] - transformed_means[0]), errors
 
 
@@ -238,7 +237,8 @@ def simulated_interval(value: float, errors: Errors, measure: Measure, level: fl
         wald(value, 0.0, log=measure.is_ratio, level=level, exact=True)  # a level outside 0 to 1 is refused here too
         back = float(np.exp(value)) if measure.is_ratio else value
         return Contrast(back, np.nan, np.nan, np.nan, np.nan, level)
-    return wald(value, se, log=measure.is_ratio, level=level, degrees_of_freedom=degrees, exact=True)
+    shown = wald(value, se, log=measure.is_ratio, level=level, degrees_of_freedom=degrees, exact=True)
+    return replace(shown, p_value=np.nan) if errors.taken_for_true else shown
 
 
 def given_model(results: pd.DataFrame) -> pd.DataFrame:
@@ -252,7 +252,7 @@ def given_model(results: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``variance`` says "given the model".
+        ``variance`` says "given the model"; no p-value, which would take a model's error for none.
 
     Examples
     --------
@@ -271,8 +271,11 @@ def given_model(results: pd.DataFrame) -> pd.DataFrame:
         errors = Errors(float(line["se_patient"]) ** 2, 0.0, float(line["se_monte_carlo"]) ** 2, 1)
         value = float(np.log(line["estimate"])) if ratio else float(line["estimate"])
         interval = wald(value, errors.total, log=ratio, level=float(line["level"]), exact=True)
-        for name in ("se", "lower", "upper", "p_value"):
-            narrow.at[row, name] = getattr(interval, name)
+        probability = str(line["measure"]).startswith("probability")
+        narrow.at[row, "se"], narrow.at[row, "p_value"] = interval.se, np.nan
+        for name in ("lower", "upper"):
+            end = getattr(interval, name)
+            narrow.at[row, name] = float(np.clip(end, 0.0, 1.0)) if probability else end
         narrow.at[row, "variance"] = f"{line['variance']}; interval {GIVEN_MODEL}"
     return narrow
 
@@ -321,7 +324,9 @@ def _variance(errors: Errors, weighted: bool, error_source: str) -> str:
         parts[0] += " (Monte-Carlo error of the single draw included)"
     elif errors.monte_carlo > 0:
         parts.append("Monte Carlo")
-    if errors.direction is not None:
+    if errors.direction is not None and not errors.taken_for_true:
         parts.append(f"the model's own error ({error_source}), for trials like those")
+    if errors.taken_for_true:
+        parts[-1] += f"; interval {GIVEN_MODEL}"
     unknown = "; model error unknown: neither interval nor p-value" if np.isnan(errors.generator) else ""
     return " + ".join(parts) + unknown

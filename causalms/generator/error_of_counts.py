@@ -51,6 +51,7 @@ def error_of_expected_count(generator: Generator, scan: Scan, arm: int, week: fl
         slope,
         abs(by_log_size) * float(model.log_size_sd()[arm]),
         float(model.volume_sd[arm]),
+        float(model.log_size_sd()[arm]),
     )
 
 

@@ -14,7 +14,11 @@ from tqdm import tqdm
 
 from causalms.generator.control_variate import ControlledMean, controlled_mean, frailties
 from causalms.generator.model import ExpectedOutcome, Generator
+from causalms.tables import ModelError
 from causalms.trials import Trial, resample_back, resample_trial, write_map, write_mask
+
+#: Plausible generators that a prediction interval averages over.
+_NODES = 41
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,8 @@ class Forecast:
     Attributes
     ----------
     table : DataFrame
-        One row an arm: expected lesions with a prediction interval of the count, expected volume, activity probability; mean
+        One row an arm: expected lesions with a prediction interval of the count (:func:`prediction_interval`), expected
+        volume, activity probability; mean
         sampled lesions with and without the expectation as control variate, where there are draws; ``missing``, what was not
         there and is masked in the model (empty: nothing).
     risks : dict of arm to array
@@ -93,8 +98,7 @@ def forecast_patient(
     rows, risks = [], {}
     for arm in tqdm(arms, desc=participant_id, unit="arm", disable=None, leave=False):
         expected = generator.expect(scan, arm, week, risk=True)
-        size = 1 / expected.dispersion
-        law = stats.nbinom(size, size / (size + expected.lesions))
+        error = generator.model_error(scan, arm, week)
         sampled = []
         for draw in range(draws):
             mask = generator.sample(scan, arm, week, generator.noise(participant_id, draw, seed))
@@ -111,8 +115,7 @@ def forecast_patient(
             "arm": arm,
             "visit_week": week,
             "expected_net2_lesions": expected.lesions,
-            "lower": float(law.ppf((1 - level) / 2)),
-            "upper": float(law.ppf((1 + level) / 2)),
+            **prediction_interval(expected.lesions, expected.dispersion, error, level),
             "level": level,
             "expected_net2_volume_ml": expected.volume_ml,
             "activity_probability": expected.activity_probability,
@@ -121,9 +124,52 @@ def forecast_patient(
         }
         rows.append({**row, **_sampled(participant_id, sampled, expected, seed), "missing": "; ".join(scan.missing)})
     notes = [*on_grid.notes]
+    if generator.error_model is None:
+        notes.append("the checkpoint's own error is unknown: no prediction interval but the one given the model")
     if scan.missing:
         notes.append(f"{participant_id}: not available and masked in the model: {', '.join(scan.missing)}")
     return Forecast(participant_id, pd.DataFrame(rows), risks, tuple(notes))
+
+
+def prediction_interval(mean: float, dispersion: float, error: ModelError | None, level: float = 0.9) -> dict[str, float]:
+    """Equal-tailed prediction interval of a count, over plausible generators and given this one.
+
+    Parameters
+    ----------
+    mean, dispersion : float
+        Of the negative-binomial law.
+    error : ModelError or None
+        Log-normal error of the mean; where it is unknown only the interval given the model is known.
+    level : float
+
+    Returns
+    -------
+    dict
+        ``lower``, ``upper`` and ``se_generator`` (of the log mean), ``lower_given_model`` and ``upper_given_model``.
+
+    Examples
+    --------
+    >>> wide = prediction_interval(4.0, 0.5, ModelError("m", "from 9 patients", np.array([0.4]), 0.0, 0.0))
+    >>> [wide[name] for name in ("lower", "upper", "lower_given_model", "upper_given_model")]
+    [0.0, 13.0, 0.0, 11.0]
+    """
+    size, tails = 1 / dispersion, ((1 - level) / 2, (1 + level) / 2)
+    plain = [float(stats.nbinom(size, size / (size + mean)).ppf(tail)) for tail in tails]
+    wide, spread = [np.nan, np.nan], np.nan
+    if error is not None:
+        spread = float(np.linalg.norm(error.log_mean))
+        nodes = stats.norm.ppf((np.arange(_NODES) + 0.5) / _NODES)
+        means = mean * np.exp(spread * nodes)
+        counts = np.arange(stats.nbinom(size, size / (size + means[-1])).ppf(0.9999) + 1)
+        cumulative = stats.nbinom(size, size / (size + means[:, None])).cdf(counts).mean(axis=0)
+        wide = [float(counts[np.searchsorted(cumulative, tail)]) for tail in tails]
+    return {
+        "lower": wide[0],
+        "upper": wide[1],
+        "se_generator": spread,
+        "lower_given_model": plain[0],
+        "upper_given_model": plain[1],
+    }
 
 
 def _sampled(participant_id: str, counts: list[int], expected: ExpectedOutcome, seed: int) -> dict[str, float]:

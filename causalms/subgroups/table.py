@@ -155,7 +155,8 @@ def _interactions(rows: pd.DataFrame, name: str, level: float) -> pd.DataFrame:
         test: dict[str, Any] = {"factor": name, "arm": arm, "ratio": ratio, "groups": len(estimated), "interaction_p": np.nan}
         if len(estimated) >= 2:
             tested, se = _tested(values, estimated)
-            test["interaction_p"] = tested.p_value
+            bare = estimated["variance"].str.contains("given the model", regex=False).any()  # its model's error is left out
+            test["interaction_p"] = np.nan if bare else tested.p_value
             if len(estimated) == 2:
                 test |= _difference(values, estimated, (se, tested.df_within), ratio, level)
         tests.append(test)

@@ -40,6 +40,8 @@ class ModelError:
         Error of P(any) by that of the arm's dispersion.
     log_volume : float
         Error of the arm's log mean volume of a lesion; missing where it is unknown.
+    log_size : float
+        Error of the arm's log dispersion; missing where it is unknown.
 
     Examples
     --------
@@ -56,6 +58,7 @@ class ModelError:
     activity_slope: float
     activity_size: float
     log_volume: float = np.nan
+    log_size: float = np.nan
 
     def text(self) -> str:
         """As JSON, to five decimals."""
@@ -64,6 +67,8 @@ class ModelError:
         content["activity"] = [round(self.activity_slope, 5), round(self.activity_size, 5)]
         if np.isfinite(self.log_volume):
             content["volume"] = round(self.log_volume, 5)
+        if np.isfinite(self.log_size):
+            content["size"] = round(self.log_size, 5)
         return json.dumps(content)
 
     @classmethod
@@ -79,9 +84,8 @@ class ModelError:
             content = json.loads(text)
             slope, size = map(float, content["activity"])
             log_mean = np.array(content["log_mean"], dtype=float)
-            error = cls(
-                str(content["model"]), str(content["source"]), log_mean, slope, size, float(content.get("volume", np.nan))
-            )
+            volume, log_size = (float(content.get(name, np.nan)) for name in ("volume", "size"))
+            error = cls(str(content["model"]), str(content["source"]), log_mean, slope, size, volume, log_size)
         except (ValueError, TypeError, KeyError) as failure:
             raise InputError(
                 f"{source}: column {MODEL_ERROR!r}: found {str(text)[:40]!r}, expected the text that a query wrote; "

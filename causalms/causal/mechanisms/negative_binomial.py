@@ -207,6 +207,7 @@ class NegativeBinomialMechanism(MechanismBase):
             direction @ (vectors * np.sqrt(np.clip(values, 0.0, None))),
             silent * mean / (1 + alpha * mean),
             abs(by_alpha) * float(np.sqrt(covariance[-1, -1])),
+            log_size=float(np.sqrt(covariance[-1, -1])) / alpha if alpha > 0 else 0.0,
         )
 
     def abduct(
