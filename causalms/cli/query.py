@@ -98,6 +98,8 @@ def command(source: Path, model: str, out: Path, workers: int, device: str, **gi
     options = QueryOptions(**given)
     options.refuse_contradictions()
     query = options.query()
+    if options.resample and model == "counts":
+        raise UsageError("--resample is about scans, and this model reads none; leave it out")
     trial = _trial(source, options.baseline, options.lesions)
     causal_model = _model(model, trial, query, device)
     trial = _on_grid(trial, causal_model, options.resample)
@@ -241,12 +243,9 @@ def _on_grid(trial: Any, model: CausalModel, resample: bool) -> Any:
     """The trial on the model's grid where that is asked for."""
     if not resample:
         return trial
-    generator = getattr(model.mechanism, "generator", None)
-    if generator is None:
-        raise UsageError("--resample is about scans, and this model reads none; leave it out")
     from causalms.trials import resample_trial
 
-    return resample_trial(trial, generator.space)
+    return resample_trial(trial, model.mechanism.generator.space)  # type: ignore[attr-defined]
 
 
 def _model(model: str, trial: Any, query: Query, device: str) -> CausalModel:

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -176,3 +177,29 @@ def test_a_shard_that_lost_or_doubled_rows_is_refused(damage: Callable[[pd.DataF
     assert len(merge_draws([first, (name, table, record)])) == 8
     with pytest.raises(InputError, match=words):
         merge_draws([first, (name, damage(table), record)])
+
+
+def test_scans_of_another_grid_are_refused_by_a_query_and_read_with_resample(
+    run: Run, simulated: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    from causalms.trials import Space, load_trial, resample_trial
+    from causalms.trials.writer import TrialWriter
+
+    trial = load_trial(simulated)
+    coarse = trial.space
+    halves = np.diag([0.5, 0.5, 0.5, 1.0])
+    halves[:3, 3] = -0.25
+    fine = Space(tuple(2 * n for n in coarse.shape), coarse.affine @ halves)
+    name = str(trial.participants["participant_id"].iloc[0])
+    there = resample_trial(trial, fine)
+    writer = TrialWriter(tmp_path / "fine", fine, "fine", weeks=())
+    images = {kind: there.image(name, kind) for kind in ("T1w", "FLAIR")}
+    writer.write_patient(name, images, {("brain", 0): there.mask(name, "brain"), ("T2", 0): there.mask(name, "T2")})
+    writer.finish(trial.participants.iloc[:1])
+    ask = ("query", tmp_path / "fine", "--model", checkpoint, "--do", "placebo", "--expected", "--out", tmp_path / "d.csv")
+    refused(run(*ask), 1, "80x96x80", "40x48x40")
+    ended = run(*ask, "--resample")
+    assert ended.code == 0, ended.error
+    assert "resampled from 80x96x80" in ended.printed
+    counts = ("query", simulated, "--model", "counts", "--do", "placebo", "--resample", "--out", tmp_path / "c.csv")
+    refused(run(*counts), 2, "--resample is about scans, and this model reads none")
