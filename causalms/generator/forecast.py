@@ -13,6 +13,7 @@ from scipy import stats
 from tqdm import tqdm
 
 from causalms.generator.control_variate import ControlledMean, controlled_mean, frailties
+from causalms.generator.error_of_counts import column_distance
 from causalms.generator.model import ExpectedOutcome, Generator
 from causalms.tables import ModelError
 from causalms.trials import Trial, resample_back, resample_trial, write_map, write_mask
@@ -123,12 +124,20 @@ def forecast_patient(
             "draws": draws,
         }
         rows.append({**row, **_sampled(participant_id, sampled, expected, seed), "missing": "; ".join(scan.missing)})
-    notes = [*on_grid.notes]
+    table, notes = pd.DataFrame(rows), [*on_grid.notes]
+    if generator.error_model is not None:
+        distances, limit = column_distance(generator.error_model, scan.covariates[None])
+        table = table.assign(column_distance=float(distances[0]), column_distance_limit=limit)
+        if distances[0] > limit:
+            notes.append(
+                f"{participant_id}: unlike the patients that the model's error was learned from (distance of baseline columns "
+                f"{distances[0]:.1f}, 99% lie within {limit:.1f}); the forecast is an extrapolation"
+            )
     if generator.error_model is None:
         notes.append("the checkpoint's own error is unknown: no prediction interval but the one given the model")
     if scan.missing:
         notes.append(f"{participant_id}: not available and masked in the model: {', '.join(scan.missing)}")
-    return Forecast(participant_id, pd.DataFrame(rows), risks, tuple(notes))
+    return Forecast(participant_id, table, risks, tuple(notes))
 
 
 def prediction_interval(mean: float, dispersion: float, error: ModelError | None, level: float = 0.9) -> dict[str, float]:

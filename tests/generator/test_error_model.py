@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 
 from causalms.errors import InputError
 from causalms.generator import Generator
-from causalms.generator.error_of_counts import error_columns
+from causalms.generator.configurations import COVARIATES
+from causalms.generator.error_of_counts import column_distance, error_columns
 from causalms.generator.network import Network
 from causalms.generator.train.data import held_out_rows, read_material
 from causalms.generator.train.held_out import HeldOut, fit_to_held_out, fold_means, volume_error
@@ -109,3 +110,17 @@ def test_volume_of_a_lesion_has_the_error_of_the_held_out_patients(tiny: tuple[G
     assert log_ratio == pytest.approx(np.log(1.1), abs=1e-6)  # every lesion had 0.11 ml
     none_there = replace(unseen, volume_ml=np.zeros_like(unseen.volume_ml))
     assert volume_error(none_there, np.full(6, 0.1))[1] == pytest.approx(0.2)  # the prior
+
+
+def test_patients_unlike_those_it_learned_from_lie_outside() -> None:
+    """The average patient lies inside, a child of 5 years with 30 enhancing lesions outside."""
+    error = Generator.load().error_model
+    assert error is not None
+    mean = dict(zip(error.summary.names, error.summary.mean, strict=True))
+    usual = np.array([[mean.get(name, 20.0) for name in COVARIATES]])
+    distances, limit = column_distance(error, usual)
+    assert distances[0] < limit
+    strange = usual.copy()
+    strange[0, [COVARIATES.index("age"), COVARIATES.index("gd_lesions")]] = 5.0, 30.0
+    assert column_distance(error, strange)[0][0] > limit
+    assert np.isfinite(column_distance(error, np.full_like(usual, np.nan))[0]).all()  # what is missing stands at the mean
