@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from causalms.effects.contrasts import Contrast, transformed
+from causalms.effects.covariance import Covariance
 from causalms.effects.data import TrialData
+from causalms.effects.design import Settings
 from causalms.effects.influence import influence_values
 from causalms.effects.means import ArmMeans, design
 from causalms.errors import RefusalError, UsageError
@@ -179,3 +181,24 @@ def _weighted_rates(means: ArmMeans, batch: BatchFit, weights: Array, arm: int, 
     rates = inverse_link(means.fit.family, batch.coefficients @ X.T)
     limit = means.fit.limit
     return np.asarray(weights * (rates if limit is None else limit.predictions(X, rates, means.fit.family)))
+
+
+def bootstrapped_contrasts(
+    means: ArmMeans, covariance: Covariance, settings: Settings
+) -> tuple[tuple[Contrast, ...], Covariance, tuple[str, ...]]:
+    """Bootstrap contrasts in place of the Wald ones."""
+    interval = "percentile" if settings.variance == "bootstrap-percentile" else "bca"
+    log = settings.measure.is_ratio
+    drawn = bootstrap(
+        means,
+        scale=settings.measure.scale,
+        replicates=settings.replicates,
+        seed=settings.seed,
+        interaction=settings.interaction,
+    )
+    count = range(len(means.data.arms) - 1)
+    contrasts = tuple(drawn.contrast(index, log=log, level=settings.level, interval=interval) for index in count)
+    kind = "percentile" if interval == "percentile" else "BCa"
+    name = f"bootstrap of patients within trial and arm ({settings.replicates} replicates, {kind})"
+    notes = (f"{drawn.failed} bootstrap replicates without a finite fit are left out",) if drawn.failed else ()
+    return contrasts, replace(covariance, name=name), notes

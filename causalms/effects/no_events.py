@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from causalms.effects.contrasts import Contrast
@@ -66,6 +68,76 @@ def profile_contrast(data: TrialData, family: Family, arm: int, level: float) ->
     upper = float(np.exp(optimize.brentq(lambda b: deviance(b) - limit, low, high, xtol=1e-10)))
     p_value = float(stats.chi2.sf(max(deviance(0.0), 0.0), 1))
     return Contrast(0.0, np.nan, 0.0, upper, p_value, level)
+
+
+def difference_contrast(data: TrialData, kind: str, arm: int, level: float) -> Contrast:
+    r"""Difference of rates or risks where one of the two arms has no event, from the limits of each arm.
+
+    With an arm's estimate :math:`m_a` and limits :math:`l_a, u_a`,
+
+    .. math:: \Big(d-\sqrt{(m_1-l_1)^2+(u_0-m_0)^2},\; d+\sqrt{(u_1-m_1)^2+(m_0-l_0)^2}\Big), \qquad d=m_1-m_0.
+
+    Limits of a risk are Wilson's; those of a rate with events Wald's on the log scale from the spread of its patients; those of a
+    rate without events 0 and, by the likelihood ratio with the other arm's dispersion :math:`\alpha`, the u that solves
+    :math:`\tfrac{2}{\alpha}\sum_i\log(1+\alpha u E_i)=\chi^2_{1,\,level}`.  There is no standard error; p is that of
+    the likelihood ratio for rates, of Fisher's exact test for risks.
+
+    References
+    ----------
+    Zou and Donner (2008), Statistics in Medicine 27:1693-1702; Newcombe (1998), Statistics in Medicine 17:873-890.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from causalms.effects.data import trial_data
+    >>> table = pd.DataFrame({"y": [6, 2, 4, 5, 0, 0, 0, 0], "arm": list("aaaabbbb")})
+    >>> data = trial_data(table, outcome="y", arm="arm", reference="a")
+    >>> contrast = difference_contrast(data, "rate", 1, 0.95)
+    >>> contrast.estimate, round(contrast.lower, 2), round(contrast.upper, 2)
+    (-4.25, -6.3, -2.79)
+    """
+    from scipy import stats
+
+    m, low, high = np.transpose([_arm_limits(data, kind, one, (0, arm), level) for one in (0, arm)])
+    d = m[1] - m[0]
+    lower, upper = d - np.hypot(m[1] - low[1], high[0] - m[0]), d + np.hypot(high[1] - m[1], m[0] - low[0])
+    if kind == "risk":
+        events = [int(data.outcome[data.arm == one].sum()) for one in (0, arm)]
+        p_value = float(stats.fisher_exact([events, [int(data.sizes[0]) - events[0], int(data.sizes[arm]) - events[1]]]).pvalue)
+    else:
+        p_value = _likelihood_ratio_p(data, arm, level)
+    return Contrast(float(d), np.nan, float(lower), float(upper), p_value, level)
+
+
+def _arm_limits(data: TrialData, kind: str, arm: int, pair: tuple[int, int], level: float) -> tuple[float, float, float]:
+    """Estimate and limits of one arm."""
+    from scipy import optimize, stats
+
+    rows = data.arm == arm
+    y, time = data.outcome[rows], data.exposure[rows]
+    z, mean, n = float(stats.norm.ppf((1 + level) / 2)), float(y.sum() / time.sum()), len(y)
+    if kind == "risk":
+        centre = (mean + z**2 / 2 / n) / (1 + z**2 / n)
+        half = z / (1 + z**2 / n) * np.sqrt(mean * (1 - mean) / n + z**2 / 4 / n**2)
+        return mean, max(0.0, float(centre - half)), min(1.0, float(centre + half))
+    if y.any():
+        se = float(np.sqrt(np.var(y - time * mean, ddof=1) / n) / time.mean() / mean)
+        return mean, float(mean * np.exp(-z * se)), float(mean * np.exp(z * se))
+    other = data.arm == next(one for one in pair if one != arm)
+    alpha = float(fit_model("negbin", np.ones((int(other.sum()), 1)), data.outcome[other], data.exposure[other]).alpha)
+    limit = float(stats.chi2.ppf(level, 1)) / 2
+    if alpha == 0:
+        return 0.0, 0.0, limit / float(time.sum())
+    highest = np.expm1(alpha * limit) / alpha / time.max()  # the bound if this patient were alone
+    return 0.0, 0.0, float(optimize.brentq(lambda u: np.log1p(alpha * u * time).sum() / alpha - limit, 0.0, highest, xtol=1e-14))
+
+
+def _likelihood_ratio_p(data: TrialData, arm: int, level: float) -> float:
+    """P of the likelihood ratio, whichever of the two arms has no event."""
+    if data.outcome[data.arm == arm].sum() == 0:
+        return profile_contrast(data, "negbin", arm, level).p_value
+    swapped = np.where(data.arm == 0, arm, np.where(data.arm == arm, 0, data.arm))
+    return profile_contrast(replace(data, arm=swapped), "negbin", arm, level).p_value
 
 
 def _full_rank(X: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from causalms.effects.design import BOOTSTRAPS, Method, Settings, checked_settin
 from causalms.effects.estimable import refuse_constant_outcome
 from causalms.effects.estimands import Estimand
 from causalms.effects.means import ArmMeans, counterfactual_means, fit_working_model, unadjusted_means
-from causalms.effects.no_events import exact_note, profile_contrast, silent_arms
+from causalms.effects.no_events import difference_contrast, exact_note, profile_contrast, silent_arms
 from causalms.effects.tests import null_fit
 from causalms.effects.variance import coefficient_covariance, means_covariance
 from causalms.effects.wording import MODEL_NAMES, TEST_NAMES, estimand_of, estimator_name, notes_of
@@ -258,6 +258,8 @@ def analyse_data(
     silent = silent_arms(data) if settings.measure.option == "rate-ratio" else ()
     if silent:
         fit, means, covariance, contrasts, more = _estimated_with_silent_arms(data, settings, outcome, silent)
+    elif _differences_without_covariates(data, settings) and (quiet := silent_arms(data)):
+        fit, means, covariance, contrasts, more = _differences_with_silent_arms(data, settings, outcome, quiet)
     else:
         fit, means, covariance, contrasts, more = _estimated(data, settings, outcome)
     if settings.test != "wald":
@@ -308,7 +310,9 @@ def _estimated(data: TrialData, settings: Settings, outcome: str) -> _Estimated:
             for index in range(1, len(data.arms))
         )
         if settings.variance in BOOTSTRAPS:
-            contrasts, covariance, failed = _bootstrapped(means, covariance, settings)
+            from causalms.effects.bootstrap import bootstrapped_contrasts
+
+            contrasts, covariance, failed = bootstrapped_contrasts(means, covariance, settings)
             more += failed
     return fit, means, covariance, contrasts, more
 
@@ -341,27 +345,23 @@ def _estimated_with_silent_arms(data: TrialData, settings: Settings, outcome: st
     return fit, None, Covariance(nothing, name), tuple(contrasts[arm] for arm in range(1, len(data.arms))), notes
 
 
-def _bootstrapped(
-    means: ArmMeans, covariance: Covariance, settings: Settings
-) -> tuple[tuple[Contrast, ...], Covariance, tuple[str, ...]]:
-    """Bootstrap contrasts in place of the Wald ones."""
-    from causalms.effects.bootstrap import bootstrap
+def _differences_without_covariates(data: TrialData, settings: Settings) -> bool:
+    plain = settings.estimator in ("standardized", "unadjusted") and not data.covariate_names and data.cluster is None
+    return plain and settings.measure.option in ("rate-difference", "risk-difference") and settings.variance not in BOOTSTRAPS
 
-    interval = "percentile" if settings.variance == "bootstrap-percentile" else "bca"
-    log = settings.measure.is_ratio
-    drawn = bootstrap(
-        means,
-        scale=settings.measure.scale,
-        replicates=settings.replicates,
-        seed=settings.seed,
-        interaction=settings.interaction,
+
+def _differences_with_silent_arms(data: TrialData, settings: Settings, outcome: str, silent: tuple[int, ...]) -> _Estimated:
+    """Differences of arm means; those with an arm without events have limits made of each arm's own."""
+    fit, means, covariance, contrasts, more = _estimated(data, replace(settings, estimator="unadjusted"), outcome)
+    changed = tuple(
+        difference_contrast(data, settings.measure.kind, arm, settings.level) if {0, arm} & {*silent} else contrasts[arm - 1]
+        for arm in range(1, len(data.arms))
     )
-    count = range(len(means.data.arms) - 1)
-    contrasts = tuple(drawn.contrast(index, log=log, level=settings.level, interval=interval) for index in count)
-    kind = "percentile" if interval == "percentile" else "BCa"
-    name = f"bootstrap of patients within trial and arm ({settings.replicates} replicates, {kind})"
-    notes = (f"{drawn.failed} bootstrap replicates without a finite fit are left out",) if drawn.failed else ()
-    return contrasts, replace(covariance, name=name), notes
+    p = "likelihood-ratio" if settings.measure.kind == "rate" else "Fisher's exact"
+    name = f"{covariance.name}; with an arm without events: limits of each arm combined (MOVER), {p} p"
+    said = f"no event in {' and '.join(repr(data.arms[arm]) for arm in silent)}: no standard error of its differences"
+    notes = (*(note for note in more if "does not vary" not in note), said)
+    return fit, means, replace(covariance, name=name), changed, notes
 
 
 def _tested(data: TrialData, contrasts: tuple[Contrast, ...], settings: Settings) -> tuple[Contrast, ...]:
