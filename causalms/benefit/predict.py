@@ -57,8 +57,8 @@ class Comparison:
         for wrong, what in ((~np.isfinite(values), "no number"), (values % 1 != 0, "no count")):
             if wrong.any():
                 odd = chosen.iloc[int(np.flatnonzero(wrong)[0])]
-                found = f"{self.outcome} of participant {odd['participant_id']} is {odd[self.outcome]!r}"
-                raise InputError(f"benefit: {found}, {what}; correct it")
+                fault = f"{self.outcome} of participant {odd['participant_id']} is {odd[self.outcome]!r}"
+                raise InputError(f"benefit: {fault}, {what}; correct it")
         return chosen.assign(**{self.outcome: values})
 
     def treated(self, patients: pd.DataFrame) -> NDArray[np.bool_]:

@@ -177,8 +177,8 @@ def makarov(reference: Law, arm: Law, difference: float) -> Bounds:
     # points - d can miss a support point of the reference by rounding: snap to it
     near = np.searchsorted(reference.support, back).clip(0, len(reference.support) - 1)
     for candidate in (near, (near - 1).clip(0)):
-        found = np.isclose(reference.support[candidate], back, rtol=1e-12, atol=1e-12)
-        back = np.where(found, reference.support[candidate], back)
+        same = np.isclose(reference.support[candidate], back, rtol=1e-12, atol=1e-12)
+        back = np.where(same, reference.support[candidate], back)
     lower = float(np.max(arm.at_most(points) - reference.below(back), initial=0.0))
     # above the jump of the arm's law the supremum is approached from the right of y, hence P(Y_1 <= y) with F_0(y - d)
     above = float(np.max(reference.at_most(back) - arm.at_most(points), initial=0.0))

@@ -40,14 +40,14 @@ def merge_draws(parts: Sequence[tuple[str, pd.DataFrame, Mapping[str, Mapping[st
     UsageError
         If a shard is missing or given twice.
     """
-    found = sorted(
+    shards = sorted(
         ((_shard(name, records), name, table, records) for name, table, records in parts), key=lambda one: one[0].number
     )
-    first_id, first = next(iter(found[0][3].items()))
+    first_id, first = next(iter(shards[0][3].items()))
     people: dict[str, str] = {}
-    for _, name, table, records in found:
+    for _, name, table, records in shards:
         query_id, record = next(iter(records.items()))
-        _refuse_other_query(found[0][1], first_id, first, name, query_id, record)
+        _refuse_other_query(shards[0][1], first_id, first, name, query_id, record)
         _refuse_damaged(name, table, record)
         own = [str(person) for person in table["participant_id"].unique()]
         if len(own) != record["participants_answered"] or set(table["query_id"].astype(str)) != {query_id}:
@@ -59,9 +59,9 @@ def merge_draws(parts: Sequence[tuple[str, pd.DataFrame, Mapping[str, Mapping[st
             if person in people:
                 raise InputError(f"{name}: participant {person!r} also stands in {people[person]}; give each patient once")
             people[person] = name
-    refuse_incomplete([(name, shard) for shard, name, _, _ in found])
-    merged = pd.concat([table for _, _, table, _ in found], ignore_index=True)
-    every = [next(iter(records.values())) for _, _, _, records in found]
+    refuse_incomplete([(name, shard) for shard, name, _, _ in shards])
+    merged = pd.concat([table for _, _, table, _ in shards], ignore_index=True)
+    every = [next(iter(records.values())) for _, _, _, records in shards]
     skipped = [one for record in every for one in record.get("participants_skipped", [])]
     merged.attrs = {"queries": {first_id: _whole(every)}, **({"skipped": skipped} if skipped else {})}
     return merged

@@ -91,9 +91,9 @@ def command(
     calls = (delayed(forecast_kept)(asked, loaded, name, parts, skip_bad) for name in chosen)
     again = "finished patients are kept: the same command goes on where it stopped"
     try:
-        found = list(tqdm(results_in_order(calls, workers, again), desc="patients", total=len(chosen), disable=None))
-        kept = [one for one in found if isinstance(one, Path)]
-        skipped = [one for one in found if isinstance(one, Skipped)]
+        answers = list(tqdm(results_in_order(calls, workers, again), desc="patients", total=len(chosen), disable=None))
+        kept = [one for one in answers if isinstance(one, Path)]
+        skipped = [one for one in answers if isinstance(one, Skipped)]
         if not kept:
             raise InputError(f"no patient could be forecast; the first, {skipped[0].participant_id}: {skipped[0].reason}")
         if keep_only:

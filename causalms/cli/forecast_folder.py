@@ -116,17 +116,17 @@ def _forecast(asked: Asked, own: Trial, participant_id: str, folder: Path) -> No
     generator = _generator(asked.model, asked.device)
     session = folder / participant_id / f"ses-w{asked.week:02.0f}"
     maps = MapFolder(session / "anat", asked.masks)
-    found = forecast_patient(generator, own, participant_id, asked.arms, asked.week, asked.draws, asked.seed, maps=maps)
+    forecast = forecast_patient(generator, own, participant_id, asked.arms, asked.week, asked.draws, asked.seed, maps=maps)
     write_sidecars(session / "anat", generator, asked.arms, asked.week, asked.seed, _sources(own, participant_id))
     flair = own.image(participant_id, "FLAIR")
     background = flair if flair is not None else own.image(participant_id, "T1w")
     if background is not None:
         sizes, title = own.space_of(participant_id).voxel_sizes_mm[:2], f"{participant_id}, week {name_of(asked.week)}"
-        figure = figures.risk_maps(background, found.risks, voxel_mm=(sizes[0], sizes[1]), title=title)
+        figure = figures.risk_maps(background, forecast.risks, voxel_mm=(sizes[0], sizes[1]), title=title)
         (folder / participant_id / "figures").mkdir()
         figures.save_figure(figure, folder / participant_id / "figures" / f"{participant_id}_risk.png", dpi=130)
-    found.table.to_parquet(folder / _KEPT_TABLE, index=False)
-    (folder / _KEPT_NOTES).write_text(json.dumps(list(found.notes)), encoding="utf-8")
+    forecast.table.to_parquet(folder / _KEPT_TABLE, index=False)
+    (folder / _KEPT_NOTES).write_text(json.dumps(list(forecast.notes)), encoding="utf-8")
 
 
 def _sources(trial: Trial, participant_id: str) -> list[str]:
@@ -168,10 +168,10 @@ def merge_folders(parts: Sequence[Path], out: Path) -> int:
 
     from causalms.tables import read_table
 
-    found = sorted(((_record(part), part) for part in parts), key=lambda one: Shard.read(one[0]["shard"]).number)
-    first, first_part = found[0]
+    shards = sorted(((_record(part), part) for part in parts), key=lambda one: Shard.read(one[0]["shard"]).number)
+    first, first_part = shards[0]
     people: dict[str, Path] = {}
-    for record, part in found:
+    for record, part in shards:
         other = next((key for key in first if key not in ("shard", "skipped") and first[key] != record.get(key)), None)
         if other is not None:
             raise InputError(
@@ -181,14 +181,14 @@ def merge_folders(parts: Sequence[Path], out: Path) -> int:
             if own.name in people:
                 raise InputError(f"{part}: participant {own.name!r} also stands in {people[own.name]}; give each patient once")
             people[own.name] = part
-    refuse_incomplete([(str(part), Shard.read(record["shard"])) for record, part in found])
-    skipped = [one for record, _ in found for one in record["skipped"]]
+    refuse_incomplete([(str(part), Shard.read(record["shard"])) for record, part in shards])
+    skipped = [one for record, _ in shards for one in record["skipped"]]
     if len(people) + len(skipped) != first["participants"]:
         raise InputError(
             f"{first_part}: {first['participants']} patients were asked for, the parts hold {len(people)}; run them again"
         )
-    table = pd.concat([read_table(part / TABLE) for _, part in found], ignore_index=True)
-    notes = [note for _, part in found for note in (part / NOTES).read_text(encoding="utf-8").splitlines()[1:]]
+    table = pd.concat([read_table(part / TABLE) for _, part in shards], ignore_index=True)
+    notes = [note for _, part in shards for note in (part / NOTES).read_text(encoding="utf-8").splitlines()[1:]]
     whole = {key: value for key, value in first.items() if key != "shard"} | {"skipped": skipped}
     described = json.loads((first_part / "dataset_description.json").read_text(encoding="utf-8"))
     name, source = described["Name"].removesuffix(": forecasts"), {key: described[key] for key in ("Authors", "DatasetLinks")}

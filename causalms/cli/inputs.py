@@ -98,6 +98,6 @@ def of_trial(rows: pd.DataFrame, trial: str | None, source: str) -> pd.DataFrame
     if trial is None:
         return rows
     if "trial" not in rows or trial not in set(names_of(rows["trial"])):
-        found = ", ".join(sorted(names_of(rows["trial"]).dropna().unique())) if "trial" in rows else "no column of trials"
-        raise InputError(f"{source}: no trial {trial!r}; trials found: {found}")
+        trials = ", ".join(sorted(names_of(rows["trial"]).dropna().unique())) if "trial" in rows else "no column of trials"
+        raise InputError(f"{source}: no trial {trial!r}; trials found: {trials}")
     return rows[names_of(rows["trial"]) == trial].reset_index(drop=True)

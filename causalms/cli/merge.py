@@ -63,7 +63,7 @@ def _tables(parts: tuple[Path, ...], out: Path) -> int:
     from causalms.causal import merge_draws, write_draws
     from causalms.tables import read_table
 
-    found = []
+    shards = []
     for part in parts:
         beside = part.with_suffix(".queries.json")
         if not beside.is_file():
@@ -72,8 +72,8 @@ def _tables(parts: tuple[Path, ...], out: Path) -> int:
             records = json.loads(beside.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InputError(f"{beside}: cannot be read ({error}); run the shard again") from error
-        found.append((str(part), read_table(part), records))
-    merged = merge_draws(found)
+        shards.append((str(part), read_table(part), records))
+    merged = merge_draws(shards)
     write_draws(merged, out)
     people = merged["participant_id"].nunique()
     click.echo(f"{out}: {people} patients of {len(parts)} shards; wrote also {out.with_suffix('.queries.json').name}")

@@ -39,15 +39,15 @@ def judged_risk_maps(
     seen = people[people[net2_column(week)].notna()]
     chosen = list(seen.index) if participants is None else [name for name in participants if name in seen.index]
     brain = template_anatomy(trial.space).brain
-    found = []
+    maps = []
     for participant in tqdm(chosen, desc="risk maps", unit="patient", disable=None if progress else True):
         mask = trial.mask(participant, "NET2", week)
         if mask is None:
             continue
         risk = np.clip(model.risk_map(trial, participant, str(seen.loc[participant, "arm"]), week), 0, 1).astype(np.float32)
         inside = brain | mask | (risk > 0)
-        found.append(RiskMap(risk, mask, inside, _centres(mask, trial.space.affine)))
-    return found
+        maps.append(RiskMap(risk, mask, inside, _centres(mask, trial.space.affine)))
+    return maps
 
 
 def _centres(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:

@@ -140,7 +140,7 @@ class Walkthrough:
             people = rows[rows[net2_column(self.week)].notna()].assign(years=self.week / 52.1775)
             reference = next(arm for arm in ARMS if arm in set(people["arm"]))
             try:
-                found = analyse(
+                analysis = analyse(
                     people,
                     outcome=net2_column(self.week),
                     reference=reference,
@@ -152,7 +152,7 @@ class Walkthrough:
             except (RefusalError, ConvergenceError) as refusal:
                 self._not_shown(f"randomised effect of {name}", refusal)
             else:
-                tables.append(found.results)
+                tables.append(analysis.results)
         if not tables:
             raise RefusalError("no trial is large enough for an effect of its own; simulate more patients with `patients`")
         table = pd.concat(tables, ignore_index=True)
@@ -222,13 +222,13 @@ class Walkthrough:
 
     def calibration(self) -> None:
         """Judge the count law against the arm each patient was given."""
-        found = assess(pair(self.expected, self.trial.participants, self.week), by=("arm",), repetitions=499, seed=self.seed)
-        write_table(found.results, self.out / "calibration.csv")
+        assessment = assess(pair(self.expected, self.trial.participants, self.week), by=("arm",), repetitions=499, seed=self.seed)
+        write_table(assessment.results, self.out / "calibration.csv")
         self.report.add_section("Calibration", "Forecasts under the arm each patient was given, against what was observed.")
-        everyone = found.results[found.results["subgroup"] == "all"]
+        everyone = assessment.results[assessment.results["subgroup"] == "all"]
         self.report.add_results(everyone, "Calibration of the predicted counts, all patients")
         whole = {
-            name: getattr(found, name).query("subgroup == 'all'") for name in ("pit", "reliability", "rootogram", "coverage")
+            name: getattr(assessment, name).query("subgroup == 'all'") for name in ("pit", "reliability", "rootogram", "coverage")
         }
         self.report.add_figure(figures.pit_histogram(whole["pit"]), "Probability integral transform with a simultaneous band")
         self.report.add_figure(figures.reliability(whole["reliability"]), "Reliability of the probability of any new lesion")
@@ -276,33 +276,33 @@ class Walkthrough:
 
     def who_benefits(self, people: pd.DataFrame, draws: pd.DataFrame) -> None:
         """Judge the benefit that the model predicts on the randomised outcomes."""
-        found = who_benefits(
+        benefit = who_benefits(
             people, outcome=net2_column(self.week), reference=REFERENCE, draws=draws, policies=Policies(caps=(1.0, 0.3))
         )
-        write_table(found, self.out / "benefit.csv")
+        write_table(benefit, self.out / "benefit.csv")
         self.report.add_section(
             "Who benefits",
             f"Patients of the same trial ranked by the lesions that are predicted to be spared, {self.compared}, judged on the "
             "randomised outcomes, which the model has not seen.",
         )
-        self.report.add_figure(figures.benefit_curves(found), "Observed effect among the most promising patients")
-        self.report.add_figure(figures.benefit_groups(found), "Observed benefit in groups of predicted benefit")
-        kept = found[~found["analysis"].isin(["benefit: curve", "benefit: groups"])]
+        self.report.add_figure(figures.benefit_curves(benefit), "Observed effect among the most promising patients")
+        self.report.add_figure(figures.benefit_groups(benefit), "Observed benefit in groups of predicted benefit")
+        kept = benefit[~benefit["analysis"].isin(["benefit: curve", "benefit: groups"])]
         self.report.add_results(
             kept, "How well predicted benefit ranks patients, its calibration, and what treating by it is worth"
         )
 
     def agreement(self) -> None:
         """Simulated against randomised effect, trial by trial."""
-        found = agree(self.expected, self.trial.participants, week=self.week)
-        write_table(found.results, self.out / "agreement.csv")
+        agreement = agree(self.expected, self.trial.participants, week=self.week)
+        write_table(agreement.results, self.out / "agreement.csv")
         self.report.add_section(
             "Agreement with the randomised arms", "The same patients: simulated effect over randomised effect, within each trial."
         )
         self.report.add_figure(
-            figures.agreement_scatter(found.table), "Simulated against randomised rate ratio, one point a contrast"
+            figures.agreement_scatter(agreement.table), "Simulated against randomised rate ratio, one point a contrast"
         )
-        self.report.add_results(found.results, "Ratio of simulated to randomised rate ratio, with equivalence margin 1.25")
+        self.report.add_results(agreement.results, "Ratio of simulated to randomised rate ratio, with equivalence margin 1.25")
 
     def twins(self) -> None:
         """Rung 3: what patients of the reference would have had under the last arm of the design, given what they had."""

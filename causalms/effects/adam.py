@@ -83,8 +83,8 @@ def _records(records: pd.DataFrame, code: str, visit: str | float | None, source
     """AVAL by subject of one parameter at one visit; analysis records only where ANL01FL is kept."""
     chosen = records[records["PARAMCD"] == code]
     if chosen.empty:
-        found = ", ".join(map(str, records["PARAMCD"].unique()[:12]))
-        raise InputError(f"{source}: no record has PARAMCD {code!r}; codes are {found}")
+        known = ", ".join(map(str, records["PARAMCD"].unique()[:12]))
+        raise InputError(f"{source}: no record has PARAMCD {code!r}; codes are {known}")
     if "ANL01FL" in chosen and (chosen["ANL01FL"] == "Y").any():
         chosen = chosen[chosen["ANL01FL"] == "Y"]
     if visit is not None:

@@ -29,10 +29,10 @@ def column(table: pd.DataFrame, name: str, source: str) -> pd.Series:
     """
     if name not in table:
         raise InputError(f"{source}: no column {name!r}; name one of {', '.join(map(str, table.columns[:30]))}")
-    found = table[name]
-    if isinstance(found, pd.DataFrame):
-        raise InputError(f"{source}: column {name!r} stands {found.shape[1]} times; keep one of them")
-    return found
+    values = table[name]
+    if isinstance(values, pd.DataFrame):
+        raise InputError(f"{source}: column {name!r} stands {values.shape[1]} times; keep one of them")
+    return values
 
 
 def one_row_a_patient(table: pd.DataFrame, source: str) -> None:
@@ -54,9 +54,9 @@ def numbers(values: pd.Series, rows: np.ndarray, name: str, source: str) -> Arra
     wrong = ~np.isfinite(array) | (np.abs(array) > _LARGEST)
     if wrong.any():
         at = int(np.flatnonzero(wrong)[0])
-        found = name_of(values.iloc[rows[at]])
+        value = name_of(values.iloc[rows[at]])
         raise InputError(
-            f"{source}: column {name!r}, row {rows[at] + 1}: found {found!r}, expected a number < 1e12; {mend_of_number(found)}"
+            f"{source}: column {name!r}, row {rows[at] + 1}: found {value!r}, expected a number < 1e12; {mend_of_number(value)}"
         )
     return np.asarray(array)
 

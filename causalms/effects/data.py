@@ -280,12 +280,12 @@ def _arms(values: pd.Series, reference: str, name: str, source: str) -> tuple[np
     """Integer codes and arm names, the reference first, the others as first met."""
     refuse_lookalikes(values.unique(), "arms", source)
     labels = [name_of(value) for value in values.unique()]
-    found = list(dict.fromkeys(labels))
-    if str(reference) not in found:
-        raise InputError(f"{source}: column {name!r} has no arm {reference!r}; its arms are {', '.join(found[:12])}")
-    if len(found) < 2:
-        raise RefusalError(f"{source}: column {name!r} holds one arm only ({found[0]}); an effect needs two")
-    order = arm_order(found, str(reference))
+    arms = list(dict.fromkeys(labels))
+    if str(reference) not in arms:
+        raise InputError(f"{source}: column {name!r} has no arm {reference!r}; its arms are {', '.join(arms[:12])}")
+    if len(arms) < 2:
+        raise RefusalError(f"{source}: column {name!r} holds one arm only ({arms[0]}); an effect needs two")
+    order = arm_order(arms, str(reference))
     position = np.array([order.index(label) for label in labels])
     codes = position[pd.factorize(values)[0]]
     sizes = np.bincount(codes, minlength=len(order))

@@ -240,9 +240,9 @@ def _sets_of_patients(data: TrialData, pool: bool) -> list[tuple[ContrastPopulat
         table["trial"] = data.trial
     sets: dict[tuple[bytes, bool], list[ContrastPopulation]] = {}
     for arm in data.arms[1:]:
-        found = contrast_population(table, arm, data.arms[0], pool=pool)
-        factor = found.randomised and len(found.trials) > 1
-        sets.setdefault((found.included.tobytes(), factor), []).append(found)
+        population = contrast_population(table, arm, data.arms[0], pool=pool)
+        factor = population.randomised and len(population.trials) > 1
+        sets.setdefault((population.included.tobytes(), factor), []).append(population)
     return [tuple(populations) for populations in sets.values()]
 
 

@@ -282,13 +282,13 @@ def given_model(results: pd.DataFrame) -> pd.DataFrame:
 
 def _weights(part: SimulatedOutcomes, weights: pd.Series, source: str) -> Array:
     lookup = pd.Series(weights.to_numpy(dtype=float), index=names_of(weights.index.to_series()))
-    found = lookup.reindex(part.patients["participant_id"]).to_numpy()
-    if np.isnan(found).any():
-        missing = part.patients["participant_id"][np.isnan(found)].iloc[0]
+    given_weights = lookup.reindex(part.patients["participant_id"]).to_numpy()
+    if np.isnan(given_weights).any():
+        missing = part.patients["participant_id"][np.isnan(given_weights)].iloc[0]
         raise InputError(f"{source}: patient {missing!r} has no weight; give one for every patient of the draws")
-    if (found < 0).any() or found.sum() <= 0:
+    if (given_weights < 0).any() or given_weights.sum() <= 0:
         raise InputError(f"{source}: weights must be at least 0 and not all 0; correct them")
-    return np.asarray(found)
+    return np.asarray(given_weights)
 
 
 def _population(part: SimulatedOutcomes, population: str, arm: int) -> str:

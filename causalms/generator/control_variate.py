@@ -147,6 +147,6 @@ def controlled_means(draws: pd.DataFrame, expected: pd.DataFrame, seed: int) -> 
         law = laws[key]
         mean, size = float(law["expected_net2_lesions"]), 1 / float(law["dispersion"])
         frailty = frailties(str(key[0]), part["draw"].to_numpy(), seed, size)
-        found = controlled_mean(part["net2_lesions"].to_numpy(), frailty, mean)
-        rows.append({**dict(zip(_KEYS, key, strict=True)), "expected_net2_lesions": mean, **vars(found)})
+        mean_count = controlled_mean(part["net2_lesions"].to_numpy(), frailty, mean)
+        rows.append({**dict(zip(_KEYS, key, strict=True)), "expected_net2_lesions": mean, **vars(mean_count)})
     return pd.DataFrame(rows)

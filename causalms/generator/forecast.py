@@ -184,15 +184,15 @@ def prediction_interval(mean: float, dispersion: float, error: ModelError | None
 def _sampled(participant_id: str, counts: list[int], expected: ExpectedOutcome, seed: int) -> dict[str, float]:
     """Means of the sampled counts and their Monte-Carlo errors; missing where there are too few draws."""
     if len(counts) < 2:
-        found = ControlledMean(float(np.mean(counts)) if counts else np.nan, np.nan, np.nan, np.nan, np.nan, len(counts))
+        mean_count = ControlledMean(float(np.mean(counts)) if counts else np.nan, np.nan, np.nan, np.nan, np.nan, len(counts))
     else:
         frailty = frailties(participant_id, np.arange(len(counts)), seed, 1 / expected.dispersion)
-        found = controlled_mean(np.asarray(counts), frailty, expected.lesions)
+        mean_count = controlled_mean(np.asarray(counts), frailty, expected.lesions)
     return {
-        "mean_sampled_lesions": found.plain,
-        "se_monte_carlo": found.se_plain,
-        "controlled_mean_lesions": found.controlled,
-        "se_controlled": found.se_controlled,
+        "mean_sampled_lesions": mean_count.plain,
+        "se_monte_carlo": mean_count.se_plain,
+        "controlled_mean_lesions": mean_count.controlled,
+        "se_controlled": mean_count.se_controlled,
     }
 
 

@@ -75,23 +75,25 @@ def patient_arrays(trial: Trial, participant_id: str) -> PatientArrays:
             f"{trial.place(participant_id)}: has {own.describe()}, other participants {trial.space.describe()}; resample the "
             "trial onto the model's grid (`resample`, causalms.trials.resample_trial)"
         )
-    found = {name: trial.image(participant_id, name) for name in MODALITIES}
-    missing = [name for name, image in found.items() if image is None]
+    by_modality = {name: trial.image(participant_id, name) for name in MODALITIES}
+    missing = [name for name, image in by_modality.items() if image is None]
     if len(missing) == len(MODALITIES):
         raise InputError(f"{participant_id}: no baseline image of {', '.join(MODALITIES)}; add at least one of them")
     brain = trial.mask(participant_id, "brain")
     if brain is None:
-        present = np.stack([image for image in found.values() if image is not None])
+        present = np.stack([image for image in by_modality.values() if image is not None])
         brain = (np.abs(present) > 1e-6).any(axis=0)
         missing.append("brain mask")
-    refuse_elsewhere(trial.place(participant_id), [image for image in found.values() if image is not None], brain, trial.space)
-    for name, image in found.items():
+    refuse_elsewhere(
+        trial.place(participant_id), [image for image in by_modality.values() if image is not None], brain, trial.space
+    )
+    for name, image in by_modality.items():
         if image is not None and np.ptp(image[np.asarray(brain, dtype=bool)]) == 0:
             raise InputError(f"{trial.place(participant_id)}: {name} is the same in every voxel of the brain; export it again")
     shape = trial.space.shape
     images = np.zeros((len(MODALITIES), *shape), dtype=np.float16)
     for index, name in enumerate(MODALITIES):
-        image = found[name]
+        image = by_modality[name]
         if image is not None:
             images[index] = robust_scale(image, brain)
     masks = [np.asarray(brain, dtype=bool)]

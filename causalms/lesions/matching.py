@@ -144,15 +144,15 @@ def match_lesions(
     in_test, of_test = label_components(test, counted, voxel_mm3)
     overlap = _overlap(in_reference, in_test, len(of_reference), len(of_test))
     shares = match or MatchRule()
-    found = _found(overlap, of_reference, of_test, shares)
+    matched = _found(overlap, of_reference, of_test, shares)
     confirmed = _found(overlap.T, of_test, of_reference, shares)
     empty = (len(of_reference) == 0, len(of_test) == 0)
     if any(empty):
-        return LesionMatch(found, confirmed, **EMPTY_SCORES[empty])
-    sensitivity, ppv = sum(found) / len(found), sum(confirmed) / len(confirmed)
+        return LesionMatch(matched, confirmed, **EMPTY_SCORES[empty])
+    sensitivity, ppv = sum(matched) / len(matched), sum(confirmed) / len(confirmed)
     f1 = 2 * sensitivity * ppv / (sensitivity + ppv) if sensitivity + ppv else 0.0
     dice = 2 * float(overlap[1:, 1:].sum()) / float(of_reference.sum() + of_test.sum())
-    return LesionMatch(found, confirmed, sensitivity, ppv, f1, dice)
+    return LesionMatch(matched, confirmed, sensitivity, ppv, f1, dice)
 
 
 def _overlap(in_reference: np.ndarray, in_test: np.ndarray, n_reference: int, n_test: int) -> np.ndarray:
@@ -165,11 +165,11 @@ def _overlap(in_reference: np.ndarray, in_test: np.ndarray, n_reference: int, n_
 def _found(overlap: np.ndarray, of_row: np.ndarray, of_column: np.ndarray, rule: MatchRule) -> tuple[bool, ...]:
     """For every row lesion, whether the column lesions find it."""
     outside = overlap[0, 1:] / np.maximum(of_column, 1)
-    found = []
+    matched = []
     for row, voxels in zip(overlap[1:, 1:], of_row, strict=True):
         covered = int(row.sum())
-        found.append(covered > rule.alpha * voxels and _covered_by_fitting(row, covered, outside, rule))
-    return tuple(bool(value) for value in found)
+        matched.append(covered > rule.alpha * voxels and _covered_by_fitting(row, covered, outside, rule))
+    return tuple(bool(value) for value in matched)
 
 
 def _covered_by_fitting(row: np.ndarray, covered: int, outside: np.ndarray, rule: MatchRule) -> bool:

@@ -307,8 +307,8 @@ def parse_design(content: Any, source: str = "design") -> Design:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        found = first["input"] if first["type"] not in ("missing", "value_error") else None
-        raise InputError(f"{source}: {_sentence(key, first['type'], first['msg'], found)}") from None
+        given = first["input"] if first["type"] not in ("missing", "value_error") else None
+        raise InputError(f"{source}: {_sentence(key, first['type'], first['msg'], given)}") from None
 
 
 def _sentence(key: str, kind: str, message: str, found: Any) -> str:

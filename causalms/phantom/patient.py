@@ -44,8 +44,8 @@ class PotentialLesions:
         largest = rates.realised.max()
         if largest <= 0:
             return np.zeros(len(self.u), dtype=bool)
-        found: np.ndarray = (self.u < rates.realised[arm] / largest) & (self.onset_week <= week)
-        return found
+        realised: np.ndarray = (self.u < rates.realised[arm] / largest) & (self.onset_week <= week)
+        return realised
 
 
 @dataclass(frozen=True)

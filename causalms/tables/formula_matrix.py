@@ -115,9 +115,9 @@ def refuse_new_levels(values: pd.Series, levels: tuple[Any, ...], name: str) -> 
     """
     new = ~values.isin(levels).to_numpy()
     if new.any():
-        found = values.iloc[int(new.argmax())]
+        level = values.iloc[int(new.argmax())]
         known = ", ".join(map(str, levels[:12])) + (", ..." if len(levels) > 12 else "")
-        raise InputError(f"covariate {name!r}: level {found!r} is not among those known ({known}); leave these rows out")
+        raise InputError(f"covariate {name!r}: level {level!r} is not among those known ({known}); leave these rows out")
 
 
 class _Factors:

@@ -86,8 +86,8 @@ def grouping(frame: pd.DataFrame, name: str) -> Grouping:
         return _by_column(frame[name], name)
     if _QUOTED.fullmatch(name.strip()) and name.strip()[1:-1] in frame.columns:
         return _by_column(frame[name.strip()[1:-1]], name.strip()[1:-1])
-    if found := _QUANTILES.match(name):
-        return _by_quantiles(frame, name, found[1].strip("`"), int(found[2]))
+    if quantiles := _QUANTILES.match(name):
+        return _by_quantiles(frame, name, quantiles[1].strip("`"), int(quantiles[2]))
     return _by_condition(frame, name)
 
 
@@ -120,7 +120,7 @@ def _by_quantiles(frame: pd.DataFrame, name: str, column: str, parts: int) -> Gr
 def _by_condition(frame: pd.DataFrame, name: str) -> Grouping:
     met, unknown = rows_where(frame, name, "by")
     columns = columns_of(read_condition(name, [str(column) for column in frame.columns], "by", tuple(NUMBER_FUNCTIONS)))
-    found = _COMPARISON.match(name)
-    opposite = f"{found[1]} {_OPPOSITE[found[2]]} {found[3]}" if found else f"not ({name})"
+    comparison = _COMPARISON.match(name)
+    opposite = f"{comparison[1]} {_OPPOSITE[comparison[2]]} {comparison[3]}" if comparison else f"not ({name})"
     labels = np.where(unknown, "", np.where(met, name, opposite)).astype(object)
     return Grouping(name, labels, tuple(label for label in (name, opposite) if (labels == label).any()), columns)

@@ -79,7 +79,7 @@ def one_week(table: pd.DataFrame, week: float | None = None, source: str = "tabl
     >>> one_week(pd.DataFrame({"visit_week": [48.0, 48.0]}))
     48.0
     """
-    weeks = sorted(float(found) for found in table["visit_week"].dropna().unique())
+    weeks = sorted(float(value) for value in table["visit_week"].dropna().unique())
     listed = ", ".join(map(name_of, weeks))
     if week is None:
         if len(weeks) != 1:
@@ -110,6 +110,6 @@ def arm_order(arms: Iterable[object], reference: str | None = None) -> tuple[str
     InputError
         If two names differ only in case, blanks or invisible characters.
     """
-    found = tuple(dict.fromkeys(name_of(arm) for arm in arms if not pd.isna(arm)))  # type: ignore[call-overload]
-    refuse_lookalikes(found, "arms", "table")
-    return found if reference not in found else (name_of(reference), *(arm for arm in found if arm != reference))
+    names = tuple(dict.fromkeys(name_of(arm) for arm in arms if not pd.isna(arm)))  # type: ignore[call-overload]
+    refuse_lookalikes(names, "arms", "table")
+    return names if reference not in names else (name_of(reference), *(arm for arm in names if arm != reference))

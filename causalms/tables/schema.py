@@ -251,5 +251,5 @@ def _refuse_missing_columns(table: pd.DataFrame, needed: list[str], source: str)
     missing = [name for name in needed if name not in table]
     if missing:
         named, them = ", ".join(map(repr, missing)), "it" if len(missing) == 1 else "them"
-        found = ", ".join(map(str, table.columns[:20]))
-        raise InputError(f"{source}: no column{'s' * (len(missing) > 1)} {named}; add {them} (columns found: {found})")
+        present = ", ".join(map(str, table.columns[:20]))
+        raise InputError(f"{source}: no column{'s' * (len(missing) > 1)} {named}; add {them} (columns found: {present})")

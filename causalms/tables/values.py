@@ -117,7 +117,7 @@ class Values:
             raise self.wrong("in asks of a column whether its value is in the list")
         if not listed.items:
             raise self.wrong("the list after in is empty")
-        found = np.zeros(len(value), dtype=bool)
+        among = np.zeros(len(value), dtype=bool)
         for item in listed.items:
-            found |= np.asarray(self._compared("==", left, item), dtype=bool)
-        return found if inside else ~found
+            among |= np.asarray(self._compared("==", left, item), dtype=bool)
+        return among if inside else ~among

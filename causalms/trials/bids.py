@@ -34,8 +34,8 @@ def week_of_session(session: str) -> int | None:
     >>> week_of_session("ses-w48"), week_of_session("ses-02")
     (48, None)
     """
-    found = _WEEK.match(session)
-    return int(found.group(1)) if found else None
+    match = _WEEK.match(session)
+    return int(match.group(1)) if match else None
 
 
 def image_path(participant_id: str, modality: str, session: str | None = "ses-w00") -> Path:
@@ -62,11 +62,11 @@ def mask_path(participant_id: str, kind: str, session: str | None) -> Path:
 
 def sessions(root: Path, participant_id: str) -> frozenset[str]:
     """Session labels of a participant, images and masks together; empty if there are no session folders."""
-    found: set[str] = set()
+    sessions: set[str] = set()
     for base in (root / participant_id, root / LESIONS / participant_id):
         if base.is_dir():
-            found |= {entry.name for entry in base.iterdir() if entry.name.startswith("ses-") and entry.is_dir()}
-    return frozenset(found)
+            sessions |= {entry.name for entry in base.iterdir() if entry.name.startswith("ses-") and entry.is_dir()}
+    return frozenset(sessions)
 
 
 def find(root: Path, expected: Path) -> Path | None:

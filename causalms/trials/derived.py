@@ -57,8 +57,8 @@ def fill_from_masks(table: pd.DataFrame, weeks: tuple[int, ...], read: MaskReade
     return out, notes
 
 
-def _count(found: tuple[np.ndarray, Space] | None) -> LesionCount | None:
-    if found is None:
+def _count(mask_and_grid: tuple[np.ndarray, Space] | None) -> LesionCount | None:
+    if mask_and_grid is None:
         return None
-    mask, space = found
+    mask, space = mask_and_grid
     return count_lesions(mask, space.voxel_volume_mm3, LesionRule.default())

@@ -64,5 +64,5 @@ def outcome_week(column: str) -> int | None:
     >>> outcome_week("net2_lesions_week48"), outcome_week("age")
     (48, None)
     """
-    found = _OUTCOME.match(column)
-    return int(found.group(2)) if found else None
+    outcome = _OUTCOME.match(column)
+    return int(outcome.group(2)) if outcome else None

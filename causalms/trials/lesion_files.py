@@ -114,12 +114,12 @@ class LesionFiles:
         return index
 
     def _in_folder(self, participant_id: str, session: str | None) -> list[Path]:
-        found = self._by_name.get(participant_id) or self._by_name.get(participant_id.removeprefix("sub-"), [])
-        with_session = [path for path in found if re.search(r"(^|[/_])ses-", str(path.relative_to(self.given)))]
+        files = self._by_name.get(participant_id) or self._by_name.get(participant_id.removeprefix("sub-"), [])
+        with_session = [path for path in files if re.search(r"(^|[/_])ses-", str(path.relative_to(self.given)))]
         if not with_session:
-            return found
+            return files
         if session is None:
-            return [path for path in found if path not in with_session]
+            return [path for path in files if path not in with_session]
         return [path for path in with_session if re.search(rf"(^|[/_]){re.escape(session)}([/_.]|$)", str(path))]
 
     def _by_pattern(self, participant_id: str, session: str | None) -> list[Path]:

@@ -36,8 +36,8 @@ def read_raw_participants(root: Path) -> pd.DataFrame:
         raise InputError(f"{file}: no such file; a trial needs a participants table (BIDS)")
     table = _known_columns(read_table(file), root)
     if "participant_id" not in table:
-        found = ", ".join(map(str, table.columns[:10]))
-        raise InputError(f"{file}: no column 'participant_id'; add it as the first one (columns found: {found})")
+        present = ", ".join(map(str, table.columns[:10]))
+        raise InputError(f"{file}: no column 'participant_id'; add it as the first one (columns found: {present})")
     return table
 
 

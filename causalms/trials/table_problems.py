@@ -95,8 +95,8 @@ def _outcomes(table: pd.DataFrame, file: str) -> Iterator[Problem]:
         wrong = table[column].notna() & (numbers.isna() | (numbers < 0) | np.isinf(numbers) | (counts & (numbers % 1 != 0)))
         expected = "a whole number of lesions" if counts else "a volume of 0 or more"
         for row in np.flatnonzero(wrong)[:_MOST_CELLS]:
-            found = table[column].iloc[row]
-            said = repr(found) if isinstance(found, str) else f"{found:.15g}"
+            value = table[column].iloc[row]
+            said = repr(value) if isinstance(value, str) else f"{value:.15g}"
             yield Problem(file, f"row {row + 1}, column {column!r}: found {said}, expected {expected}", "correct it")
 
 

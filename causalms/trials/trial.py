@@ -72,8 +72,8 @@ class Trial:
     def space_of(self, participant_id: str) -> Space:
         """The grid on which a participant's images and masks are given."""
         own = getattr(self.source, "space", None)  # of the sources only folders have a grid for each patient
-        found = own(participant_id) if callable(own) else None
-        return self.space if found is None else found
+        data = own(participant_id) if callable(own) else None
+        return self.space if data is None else data
 
     def image(self, participant_id: str, modality: str) -> np.ndarray | None:
         """Baseline image, float32 on the participant's grid; None if it was not acquired.

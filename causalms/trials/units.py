@@ -98,13 +98,13 @@ def _plain(unit: str) -> str:
 
 
 def _by_name(table: pd.DataFrame, column: str, factors: dict[str, float]) -> list[tuple[str, str]]:
-    found = []
+    units = []
     for name in map(str, table.columns):
         plain = re.sub(r"[^a-z0-9µ]+", "_", name.lower()).strip("_")
         stem, _, unit = plain.rpartition("_")
         if stem == _STEM[column] and unit in factors:
-            found.append((name, unit))
-    return found
+            units.append((name, unit))
+    return units
 
 
 def _units_said(root: Path) -> dict[str, str]:

@@ -92,14 +92,14 @@ def training_set(
     rows = list(zip(table["participant_id"], table["arm"], table["trial"].astype(str), strict=True))
     chunks = [rows[start : start + 16] for start in range(0, len(rows), 16)]
     jobs = (delayed(_many_patients)(trial, chunk, rule, cache) for chunk in chunks)
-    found: list[TrainingPatient] = []
+    patients: list[TrainingPatient] = []
     with tqdm(total=len(rows), desc="reading patients", unit="patient", disable=None) as bar:
         for part in results_in_order(jobs, workers, "no step of the training is lost: the same command goes on where it stopped"):
             bar.update(len(part))
-            found += [patient for patient in part if patient is not None]
-    if len(found) < least:
-        raise InputError(f"{trial.name}: {len(found)} patients have an arm and a NET2 mask; training needs at least {least}")
-    return found
+            patients += [patient for patient in part if patient is not None]
+    if len(patients) < least:
+        raise InputError(f"{trial.name}: {len(patients)} patients have an arm and a NET2 mask; training needs at least {least}")
+    return patients
 
 
 def fill_cache(trial: Trial, cache: Path, shard: Shard, workers: int = 1) -> int:

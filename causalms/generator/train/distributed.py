@@ -73,8 +73,8 @@ class Processes:
         flat = torch.cat([*grads, flags, loss.detach().reshape(1)])
         dist.all_reduce(flat)
         sizes = [p.numel() for p in parameters]
-        *summed, found, whole = torch.split(flat, [*sizes, len(parameters), 1])
-        for parameter, gradient, has in zip(parameters, summed, found.tolist(), strict=True):
+        *summed, has_gradient, whole = torch.split(flat, [*sizes, len(parameters), 1])
+        for parameter, gradient, has in zip(parameters, summed, has_gradient.tolist(), strict=True):
             parameter.grad = gradient.view(parameter.shape).clone() if has else None
         return float(whole)
 

@@ -108,8 +108,8 @@ def level_evidence(
         )
         total = risk.log_expected_count(rate, state, batch.arm, batch.last_week)
         patient = rate + (state * risk.interaction[batch.arm]).sum(-1)
-        found = (batch.last_count, patient, total - patient, batch.arm, torch.cat([covariates, pooled], dim=1), state)
-        parts.append(tuple(value.double().cpu().numpy() for value in found))
+        tensors = (batch.last_count, patient, total - patient, batch.arm, torch.cat([covariates, pooled], dim=1), state)
+        parts.append(tuple(value.double().cpu().numpy() for value in tensors))
     counts, log_patient, log_arm, arm, columns, states = (np.concatenate(value) for value in zip(*parts, strict=True))
     return LevelEvidence(counts, log_patient, log_arm, arm.astype(int), columns, states)
 
@@ -156,15 +156,15 @@ def choose_precision(
     counts: np.ndarray, log_mean: np.ndarray, design: np.ndarray, size: np.ndarray, candidates: list[np.ndarray], folds: int = 5
 ) -> np.ndarray:
     """The prior precision whose readout predicts held-out counts best: negative-binomial log-likelihood over folds."""
-    fold, found = np.arange(len(counts)) % folds, []
+    fold, scores = np.arange(len(counts)) % folds, []
     for precision in tqdm(candidates, desc="readout", unit="prior", disable=None):
         total = 0.0
         for out in (fold == number for number in range(folds)):
             beta = fit_readout(counts[~out], log_mean[~out], design[~out], size[~out], precision)
             mean = np.exp(np.clip(log_mean[out] + design[out] @ beta, -20, 8))
             total += float(nbinom.logpmf(counts[out], size[out], size[out] / (size[out] + mean)).sum())
-        found.append(total)
-    return candidates[int(np.argmax(found))]
+        scores.append(total)
+    return candidates[int(np.argmax(scores))]
 
 
 @torch.no_grad()

@@ -140,7 +140,7 @@ def _level(rows: pd.DataFrame) -> float:
 def _one_comparison(table: pd.DataFrame, measures: tuple[str, ...]) -> tuple[str, str]:
     require_columns(table, _COLUMNS, "benefit figure")
     rows = table[table["measure"].isin(measures)]
-    found = rows[[name for name in ("population", "arm", "reference") if name in rows]].drop_duplicates()
-    if len(found) != 1:
-        raise InputError(f"benefit figure: rows of {len(found)} comparisons; give those of one arm against one reference")
+    comparisons = rows[[name for name in ("population", "arm", "reference") if name in rows]].drop_duplicates()
+    if len(comparisons) != 1:
+        raise InputError(f"benefit figure: rows of {len(comparisons)} comparisons; give those of one arm against one reference")
     return str(rows["arm"].iloc[0]), str(rows["reference"].iloc[0])

@@ -92,21 +92,21 @@ def diagnostics_page(table: pd.DataFrame, arm: str | None = None, title: str = "
 
 def _panel(axes: Axes, points: pd.DataFrame, diagnostic: str, title: str) -> pd.DataFrame:
     axes.set_title(title, fontsize=9)
-    found = points[points["diagnostic"] == diagnostic]
-    if found.empty:
+    of_diagnostic = points[points["diagnostic"] == diagnostic]
+    if of_diagnostic.empty:
         axes.annotate("not checked", (0.5, 0.5), xycoords="axes fraction", ha="center", color=QUIET)
-    return found
+    return of_diagnostic
 
 
 def _against_fact(axes: Axes, points: pd.DataFrame, diagnostic: str, title: str) -> None:
     """Counts after a trip against the factual count; the area of a point is the number of particles."""
-    found = _panel(axes, points, diagnostic, title)
-    for k, (series, rows) in enumerate(found.groupby("series", sort=False)):
-        area = 6 + 60 * rows["n"] / found["n"].max()
+    drawn = _panel(axes, points, diagnostic, title)
+    for k, (series, rows) in enumerate(drawn.groupby("series", sort=False)):
+        area = 6 + 60 * rows["n"] / drawn["n"].max()
         colour = _SERIES.get(str(series), CYCLE[k])
         axes.scatter(rows["x"], rows["y"], s=area, color=colour, alpha=0.6, linewidth=0, label=series, zorder=2 - k)
-    if len(found):
-        top = float(max(found["x"].max(), found["y"].max(), 1.0))
+    if len(drawn):
+        top = float(max(drawn["x"].max(), drawn["y"].max(), 1.0))
         axes.plot([0, top], [0, top], color=OBSERVED, linewidth=0.8, zorder=3)
         axes.set_xscale("symlog", linthresh=2)
         axes.set_yscale("symlog", linthresh=2)
@@ -119,25 +119,25 @@ def _against_fact(axes: Axes, points: pd.DataFrame, diagnostic: str, title: str)
 
 
 def _noise(axes: Axes, points: pd.DataFrame) -> None:
-    found = _panel(axes, points, "noise", "Abducted noise")
-    for k, (series, rows) in enumerate(found.groupby("series", sort=False)):
+    drawn = _panel(axes, points, "noise", "Abducted noise")
+    for k, (series, rows) in enumerate(drawn.groupby("series", sort=False)):
         axes.plot(rows["x"], rows["y"], ".-", color=CYCLE[k % len(CYCLE)], markersize=3, linewidth=0.8, label=series)
     axes.plot([-2, 2], [-2, 2], color=OBSERVED, linewidth=0.8)
-    if len(found):
+    if len(drawn):
         axes.legend(fontsize=7, loc="upper left")
     axes.set(xlabel="Quantile of N(0, 1)", ylabel="Quantile")
 
 
 def _shares(axes: Axes, points: pd.DataFrame, diagnostic: str, title: str) -> None:
     """Share of patients with at most so many lesions, as steps."""
-    found = _panel(axes, points, diagnostic, title)
-    for k, (series, rows) in enumerate(found.groupby("series", sort=False)):
+    drawn = _panel(axes, points, diagnostic, title)
+    for k, (series, rows) in enumerate(drawn.groupby("series", sort=False)):
         steps = rows.sort_values("x")
-        x, y = np.append(steps["x"], found["x"].max()), np.append(steps["y"], 1.0)
+        x, y = np.append(steps["x"], drawn["x"].max()), np.append(steps["y"], 1.0)
         axes.step(x, y, where="post", color=_SERIES.get(str(series), CYCLE[k]), label=series, linewidth=1.4)
-    if len(found):
+    if len(drawn):
         axes.set_xscale("symlog", linthresh=2)
-        ticks = [t for t in (0, 1, 2, 5, 10, 20, 50, 100, 200, 500) if t <= max(found["x"].max(), 1)]
+        ticks = [t for t in (0, 1, 2, 5, 10, 20, 50, 100, 200, 500) if t <= max(drawn["x"].max(), 1)]
         axes.set_xticks(ticks, [str(t) for t in ticks])
         axes.minorticks_off()
         axes.legend(fontsize=7, loc="lower right")
