@@ -241,12 +241,22 @@ def _whole(folder: Path, file: Path, expected: Undisturbed) -> bool:
         return True  # made ready there and copied whole from there; the next run makes it anew
     try:
         if ".parts/" in name:
-            return len(pd.read_parquet(io.BytesIO(file.read_bytes()))) > 0
+            return _whole_part(file, name.partition(".parts/")[2], expected)
         if name.endswith(".resume.safetensors"):
             return bool(read_checkpoint(file).checksum)
         return _lasting(file) == expected.files.get(name)
     except Exception:  # whatever a reader says, the file is not whole
         return False
+
+
+def _whole_part(file: Path, name: str, expected: Undisturbed) -> bool:
+    """Whether what is kept of a finished patient can be read or is, byte for byte, what the undisturbed run wrote."""
+    if file.suffix == ".parquet":
+        return len(pd.read_parquet(io.BytesIO(file.read_bytes()))) > 0
+    if file.suffix == ".json" and "/anat/" not in name:
+        return isinstance(json.loads(file.read_text()), list)
+    inside = "/" + "/".join(name.split("/")[2:])  # below the question and the patient's own folder
+    return any(whole == _lasting(file) for key, whole in expected.files.items() if key.endswith(inside))
 
 
 def killed_table(inputs: Path, kills: int, seed: int, only: tuple[str, ...] = (), out: Path | None = None) -> pd.DataFrame:
