@@ -16,7 +16,7 @@ from causalms.effects.estimands import MEASURES, Estimand, Measure, measure_name
 from causalms.effects.influence import influence_values
 from causalms.effects.missing import STRATEGIES, effects_with_missing_outcomes
 from causalms.effects.observed import Analysis, analyse
-from causalms.effects.printing import interval, number, simulated_page, simulated_words, text_columns
+from causalms.effects.printing import interval, model_error_words, number, simulated_page, simulated_words, text_columns
 from causalms.effects.prognostic import cross_fitted, prospective_power, sample_size, savings
 from causalms.effects.publication import publication_table, write_publication
 from causalms.effects.simulated import analyse_draws, given_model, mean_variances
@@ -49,6 +49,7 @@ __all__ = [
     "is_draws_table",
     "mean_variances",
     "measure_named",
+    "model_error_words",
     "number",
     "patient_effects",
     "patient_means",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from causalms.effects.draws import GIVEN_MODEL
 from causalms.tables import p_value_text, percent_in_full, significant
 
 if TYPE_CHECKING:
@@ -115,11 +116,30 @@ def simulated_words(row: Mapping[Any, Any]) -> str:
     '0.39 simulated; model error unknown: no interval'
     """
     if pd.isna(row["se_generator"]):
-        return f"{number(row['estimate'])} simulated; model error unknown: no interval"
-    _, marked, source = str(row.get("variance")).partition("the model's own error ")
-    words = source.partition(";")[0] if marked else "between its members"
+        return f"{number(row['estimate'])} simulated; {model_error_words(row)}: no interval"
     limits = interval(row["lower"], row["upper"])
-    return f"{number(row['estimate'])} ({limits}) simulated; model error {significant(row['se_generator'], 2)} {words}"
+    return f"{number(row['estimate'])} ({limits}) simulated; {model_error_words(row)}"
+
+
+def model_error_words(row: Mapping[Any, Any]) -> str:
+    """The model's own error of a simulated result, on the scale of its standard errors, and what it was learned from.
+
+    Examples
+    --------
+    >>> words = "+ the model's own error (from 40 patients), for trials like those"
+    >>> model_error_words({"se_generator": 0.1234, "variance": words})
+    'model error 0.12 (from 40 patients), for trials like those'
+    >>> model_error_words({"se_generator": float("nan"), "variance": "influence"})
+    'model error unknown'
+    """
+    variance = str(row.get("variance"))
+    if GIVEN_MODEL in variance:
+        return GIVEN_MODEL
+    if pd.isna(row["se_generator"]):
+        return "model error unknown"
+    _, marked, source = variance.partition("the model's own error ")
+    words = source.partition(";")[0] if marked else "between its members"
+    return f"model error {significant(row['se_generator'], 2)} {words}"
 
 
 def text_columns(rows: list[list[str]]) -> list[str]:

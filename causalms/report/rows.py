@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from causalms.effects import model_error_words
 from causalms.report.formats import ABSENT, each_row, estimate_and_interval, number, p_value, percent, text
 from causalms.tables import is_ratio
 
@@ -70,6 +71,7 @@ class ResultRow:
     estimate: str
     interval: str
     level: str
+    model_error: str
     p_value: str
     n: str
     badges: tuple[Badge, ...]
@@ -153,6 +155,7 @@ def _result_row(row: Any, axis: tuple[float, float] | None) -> ResultRow:
         estimate=estimate,
         interval=interval,
         level=percent(row.level),
+        model_error=_model_error(row),
         p_value=p_value(row.p_value),
         n=_sizes(row),
         badges=badges_of(row),
@@ -167,6 +170,11 @@ def _result_row(row: Any, axis: tuple[float, float] | None) -> ResultRow:
         },
         line=_line(row, axis),
     )
+
+
+def _model_error(row: Any) -> str:
+    """What a simulated contrast says of its model's own error in the cell of its interval."""
+    return model_error_words(row._asdict()) if is_simulated(row) and has_contrast(row) else ""
 
 
 def _sizes(row: Any) -> str:

@@ -19,7 +19,7 @@ SHIPPED = ("4mm", "3mm")
 def template_anatomy(space: Space) -> Anatomy:
     """The MNI152 template on a grid in MNI coordinates.
 
-    Read from a file that ships for the grids of the models (:data:`SHIPPED`), made by :func:`make_anatomy` for any other.
+    Read from a file that ships for the grids of the models (``SHIPPED``), made by ``make_anatomy`` for any other.
 
     Parameters
     ----------

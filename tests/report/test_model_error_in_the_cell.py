@@ -1,0 +1,35 @@
+"""The cell of a simulated contrast says how far the model may be wrong, and what that was learned from."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from causalms.report.rows import result_rows
+from causalms.tables import results_table
+
+ROW = {
+    "analysis": "simulated lesions, week 96",
+    "arm": "drug",
+    "reference": "placebo",
+    "measure": "rate ratio",
+    "estimate": 0.5,
+    "randomised": False,
+    "rung": 2,
+}
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"se_generator": 0.123, "variance": "a + the model's own error (from 40 patients), for trials like those"},
+         "model error 0.12 (from 40 patients), for trials like those"),
+        ({"se_generator": np.nan, "variance": "a"}, "model error unknown"),
+        ({"se_generator": np.nan, "variance": "a; given the model: its own error is left out"},
+         "given the model: its own error is left out"),
+        ({"analysis": "primary", "randomised": True}, ""),
+    ],
+)  # fmt: skip
+def test_every_simulated_contrast_and_no_other_states_its_model_error(more: dict[str, object], words: str) -> None:
+    (shown,) = result_rows(results_table([{**ROW, **more}]))
+    assert shown.model_error == words
