@@ -64,7 +64,7 @@ def _leave_one_out_means(means: ArmMeans, cluster: np.ndarray) -> Array:
     for group in range(groups):
         part = data.take(np.flatnonzero(cluster != group))
         try:
-            if means.fit.family == "linear" and not means.fit.X[:, 0].all():  # arm means without a model
+            if not means.fit.X[:, 0].all():  # no intercept: arm means without a working model
                 without[group] = unadjusted_means(part, counts=means.counts).estimates
             else:
                 interaction = means.fit.X.shape[-1] > len(data.arms) + data.covariates.shape[-1]

@@ -103,7 +103,9 @@ def assemble(
     for division in divisions:
         name = division.name
         if len(division.groups) < 2:
-            raise RefusalError(f"`by` {name!r}: all patients are in one group ({', '.join(division.groups)}); nothing to compare")
+            one = "".join(division.groups)
+            what = f"all patients are in one group ({one})" if one else "it is missing for every patient"
+            raise RefusalError(f"`by` {name!r}: {what}; nothing to compare")
         if division.missing:
             notes.append(f"{name}: {division.missing} of {len(people)} patients in no group for a missing value")
         rows = pd.concat([_one(people, division, group, effects_of, whole) for group in division.groups], ignore_index=True)

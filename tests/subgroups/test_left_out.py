@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from causalms.benefit import who_benefits
-from causalms.errors import DataNote
+from causalms.errors import DataNote, RefusalError
 from causalms.subgroups import ShrinkageModel, forest, shrink
 
 
@@ -57,3 +57,8 @@ def test_a_long_name_of_a_group_that_cannot_be_estimated_is_printed_in_full() ->
     text = repr(forest(table, ["place"], outcome="lesions", reference="a"))
     assert "place = a hospital with a very long name indeed " in text
     assert "not estimable" in text
+
+
+def test_a_factor_that_is_missing_for_everybody_is_said_to_be() -> None:
+    with pytest.raises(RefusalError, match="`by` 'sex': it is missing for every patient; nothing to compare"):
+        forest(people().assign(sex=None), ["sex"], outcome="lesions", reference="a")
