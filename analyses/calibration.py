@@ -21,12 +21,12 @@ from causalms.calibration import (
     place_scores,
     recalibrate,
     region_volumes,
+    risk_maps,
     split,
     summary,
     voxel_reliability,
 )
 from causalms.causal import Running
-from causalms.cli.places import judged_risk_maps
 from causalms.report import figures
 from causalms.tables import write_table
 from causalms.trials import template_anatomy
@@ -81,7 +81,7 @@ def recalibration(pairs: Pairs, out: Path, seed: int) -> pd.DataFrame:
 def places(causal_model: cms.CausalModel, trial: cms.Trial, week: int, participants: list[str], out: Path) -> None:
     """Where lesions were expected and where they came: by voxel risk, by region and over the anatomy."""
     anatomy = template_anatomy(trial.space)
-    maps = judged_risk_maps(causal_model, trial, week, participants, progress=True)
+    maps = risk_maps(causal_model, trial, week, participants, progress=True)
     by_risk = voxel_reliability(maps)
     expected, observed = frequency_maps(maps)
     write_table(by_risk, out / "voxel_risk.csv")

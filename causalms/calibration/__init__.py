@@ -15,6 +15,7 @@ from causalms.calibration.spatial import (
     place_scores,
     region_calibration,
     region_volumes,
+    risk_maps,
     voxel_reliability,
 )
 from causalms.calibration.tests import CalibrationTest, calibration_test
@@ -49,6 +50,7 @@ __all__ = [
     "region_calibration",
     "region_volumes",
     "reliability",
+    "risk_maps",
     "rootogram",
     "split",
     "summary",

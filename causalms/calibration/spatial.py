@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,11 @@ from causalms.calibration.pairs import pair
 from causalms.calibration.tests import ratio_of_means
 from causalms.errors import InputError, RefusalError, UsageError
 from causalms.stats import Array
-from causalms.tables import REGIONS
+from causalms.tables import REGIONS, net2_column
+
+if TYPE_CHECKING:
+    from causalms.causal import CausalModel
+    from causalms.trials import Trial
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,53 @@ class RiskMap:
     def inside(self) -> NDArray[np.bool_]:
         """Voxels that count."""
         return np.ones(self.mask.shape, bool) if self.brain is None else self.brain
+
+
+def risk_maps(
+    model: CausalModel, trial: Trial, week: int, participants: Sequence[str] | None = None, progress: bool = False
+) -> list[RiskMap]:
+    """Each patient's voxel risk under the arm as randomised, with the observed mask and the centres of its lesions.
+
+    Parameters
+    ----------
+    model : CausalModel
+        With a mechanism that gives masks.
+    trial : Trial
+        On the grid of the model; patients without an observed mask at the week are left out.
+    week : int
+    participants : sequence of str, optional
+        Everyone with an observed count unless given.
+    progress : bool
+    """
+    from tqdm import tqdm
+
+    from causalms.lesions import lesion_table
+    from causalms.trials import template_anatomy
+
+    people = trial.participants.set_index("participant_id")
+    followed = people[people[net2_column(week)].notna()]
+    chosen = followed.index if participants is None else [name for name in participants if name in followed.index]
+    brain, affine = template_anatomy(trial.space).brain, trial.space.affine
+    maps = []
+    for participant in tqdm(chosen, desc="risk maps", unit="patient", disable=None if progress else True):
+        mask = trial.mask(participant, "NET2", week)
+        if mask is None:
+            continue
+        risk = np.clip(model.risk_map(trial, participant, str(followed.loc[participant, "arm"]), week), 0, 1).astype(np.float32)
+        lesions = lesion_table(mask, affine)
+        maps.append(RiskMap(risk, mask, brain | mask | (risk > 0), _central_voxels(lesions, mask, affine)))
+    return maps
+
+
+def _central_voxels(lesions: pd.DataFrame, mask: NDArray[np.bool_], affine: Array) -> NDArray[np.intp]:
+    """The lesion voxel nearest to each lesion's centre of mass."""
+    if not len(lesions):
+        return np.zeros((0, 3), np.intp)
+    world = lesions[["x_mm", "y_mm", "z_mm"]].to_numpy(float)
+    centres = (np.linalg.inv(affine) @ np.vstack([world.T, np.ones(len(world))]))[:3].T
+    voxels = np.argwhere(mask)
+    apart = ((centres[:, None, :] - voxels[None, :, :]) ** 2).sum(axis=2)
+    return np.asarray(voxels[apart.argmin(axis=1)])
 
 
 def voxel_reliability(maps: Iterable[RiskMap], bins: int = 12, level: float = 0.95) -> pd.DataFrame:

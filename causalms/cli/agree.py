@@ -4,68 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 import pandas as pd
 
-from causalms.cli.inputs import given_model_option, read, read_draws, table_at, text_options
+from causalms.cli.inputs import given_model_option, grouped, read, read_draws, table_at, text_options
 from causalms.cli.paths import InputPath, OutputPath, Verb
 from causalms.errors import UsageError
 from causalms.tables import write_table
 
 if TYPE_CHECKING:
     from causalms.agreement import Agreement
-
-
-@click.command(cls=Verb)
-@click.argument("draws", type=InputPath(str))
-@click.option("--observed", type=InputPath(str), help="BIDS folder or participants table with observed counts.")
-@click.option("--participants", type=InputPath(str), help="With --published alone: covariates of the simulated patients.")
-@click.option("--published", is_flag=True, help="Also against published contrasts, verified numbers only.")
-@click.option("--margin", default=1.25, show_default=True, help="Equivalence margin, fixed before the results are seen.")
-@click.option(
-    "--measure",
-    type=click.Choice(("rate-ratio", "risk-ratio", "risk-difference", "odds-ratio")),
-    default="rate-ratio",
-    show_default=True,
-)
-@click.option("--week", type=float, help="Visit week; needed when the draws hold several.")
-@click.option("--reference", help="Arm to compare with; by default the least effective one of each trial, as published.")
-@click.option("--level", default=0.95, show_default=True, help="Level of intervals and agreement.")
-@click.option("--out", type=OutputPath(), help="Results table (.csv, .tsv or .parquet).")
-@click.option("--table", "table_out", type=OutputPath(), help="One row a contrast (.csv, .tsv or .parquet).")
-@click.option(
-    "--figure",
-    type=OutputPath((".png", ".svg", ".pdf"), what="figures are drawn"),
-    help="Simulated against randomised effects (.png, .svg or .pdf).",
-)
-@given_model_option
-@text_options
-def command(out: Path | None, table_out: Path | None, figure: Path | None, **options: Any) -> None:
-    """Agreement of the simulated effects in DRAWS with the randomised effects of the observed trials.
-
-    --published also compares with published contrasts (verified numbers of the same outcome), the simulated patients weighted
-    to the published baseline; with --participants in place of --observed nothing else is needed.
-
-    \b
-    Example:
-      causalms agree draws.parquet --observed trial/ --margin 1.25 --out agreement.csv --figure agreement.png
-      causalms agree draws.parquet --published --participants trial/participants.tsv --out published.csv
-    """  # noqa: D301
-    compared = _Options(**options)
-    if figure is not None and compared.observed is None:
-        raise UsageError(f"--figure {figure}: draws the randomised contrasts of --observed; give it or leave out --figure")
-    agreements, results = _agreements(compared)
-    if figure is not None:
-        _draw(agreements[0], figure)
-    if out:
-        write_table(pd.concat(results, ignore_index=True), out)
-    if table_out:
-        write_table(pd.concat([agreement.table for agreement in agreements], ignore_index=True), table_out)
-    click.echo("\n".join(repr(agreement) for agreement in agreements))
-    if compared.given_model:
-        click.echo("  intervals and agreement given the model: its own error is left out")
 
 
 @dataclass(frozen=True)
@@ -97,6 +47,56 @@ class _Options:
         if self.participants is None:
             raise UsageError("--published weights patients to published baselines: give their covariates with --participants")
         return self.participants
+
+
+@click.command(cls=Verb)
+@click.argument("draws", type=InputPath(str))
+@click.option("--observed", type=InputPath(str), help="BIDS folder or participants table with observed counts.")
+@click.option("--participants", type=InputPath(str), help="With --published alone: covariates of the simulated patients.")
+@click.option("--published", is_flag=True, help="Also against published contrasts, verified numbers only.")
+@click.option("--margin", default=1.25, show_default=True, help="Equivalence margin, fixed before the results are seen.")
+@click.option(
+    "--measure",
+    type=click.Choice(("rate-ratio", "risk-ratio", "risk-difference", "odds-ratio")),
+    default="rate-ratio",
+    show_default=True,
+)
+@click.option("--week", type=float, help="Visit week; needed when the draws hold several.")
+@click.option("--reference", help="Arm to compare with; by default the least effective one of each trial, as published.")
+@click.option("--level", default=0.95, show_default=True, help="Level of intervals and agreement.")
+@click.option("--out", type=OutputPath(), help="Results table (.csv, .tsv or .parquet).")
+@click.option("--table", "table_out", type=OutputPath(), help="One row a contrast (.csv, .tsv or .parquet).")
+@click.option(
+    "--figure",
+    type=OutputPath((".png", ".svg", ".pdf"), what="figures are drawn"),
+    help="Simulated against randomised effects (.png, .svg or .pdf).",
+)
+@given_model_option
+@text_options
+@grouped(compared=_Options)
+def command(compared: _Options, out: Path | None, table_out: Path | None, figure: Path | None) -> None:
+    """Agreement of the simulated effects in DRAWS with the randomised effects of the observed trials.
+
+    --published also compares with published contrasts (verified numbers of the same outcome), the simulated patients weighted
+    to the published baseline; with --participants in place of --observed nothing else is needed.
+
+    \b
+    Example:
+      causalms agree draws.parquet --observed trial/ --margin 1.25 --out agreement.csv --figure agreement.png
+      causalms agree draws.parquet --published --participants trial/participants.tsv --out published.csv
+    """  # noqa: D301
+    if figure is not None and compared.observed is None:
+        raise UsageError(f"--figure {figure}: draws the randomised contrasts of --observed; give it or leave out --figure")
+    agreements, results = _agreements(compared)
+    if figure is not None:
+        _draw(agreements[0], figure)
+    if out:
+        write_table(pd.concat(results, ignore_index=True), out)
+    if table_out:
+        write_table(pd.concat([agreement.table for agreement in agreements], ignore_index=True), table_out)
+    click.echo("\n".join(repr(agreement) for agreement in agreements))
+    if compared.given_model:
+        click.echo("  intervals and agreement given the model: its own error is left out")
 
 
 def _agreements(options: _Options) -> tuple[list[Agreement], list[pd.DataFrame]]:

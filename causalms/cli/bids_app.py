@@ -3,12 +3,45 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
+from causalms.cli.inputs import grouped
 from causalms.cli.main import main
 from causalms.errors import UsageError
+
+
+@dataclass(frozen=True)
+class _Forecast:
+    """What is forecast, and by which model."""
+
+    arms: tuple[str, ...]
+    week: float
+    draws: int
+    model: str
+    seed: int
+
+    def options(self) -> list[str]:
+        """As options of ``causalms forecast``."""
+        single = {"--week": self.week, "--draws": self.draws, "--model": self.model, "--seed": self.seed}
+        return [str(part) for pair in [*single.items(), *(("--arm", arm) for arm in self.arms)] for part in pair]
+
+
+@dataclass(frozen=True)
+class _Patients:
+    """Whose scans are read, and which."""
+
+    labels: tuple[str, ...]
+    session: str | None
+    lesions: str | None
+
+    def options(self) -> list[str]:
+        """As options of ``causalms forecast``."""
+        names = [label if label.startswith("sub-") else f"sub-{label}" for label in self.labels]
+        pairs = [("--baseline", self.session), ("--lesions", self.lesions), *(("--participant", name) for name in names)]
+        return [part for option, value in pairs if value is not None for part in (option, value)]
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -25,20 +58,9 @@ from causalms.errors import UsageError
 @click.option("--model", default="reference", show_default=True, help="A checkpoint, or the one that ships.")
 @click.option("--lesions", metavar="DIR|PATTERN", help="Baseline lesion masks that lie elsewhere.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+@grouped(forecast=_Forecast, patients=_Patients)
 def app(
-    bids_dir: Path,
-    output_dir: Path,
-    analysis_level: str,
-    labels: tuple[str, ...],
-    session: str | None,
-    cpus: int,
-    work: Path | None,
-    arms: tuple[str, ...],
-    week: float,
-    draws: int,
-    model: str,
-    lesions: str | None,
-    seed: int,
+    bids_dir: Path, output_dir: Path, analysis_level: str, forecast: _Forecast, patients: _Patients, cpus: int, work: Path | None
 ) -> None:
     """Forecast new and enlarging T2 lesions of the participants of BIDS_DIR into OUTPUT_DIR. Not for clinical use.
 
@@ -51,12 +73,7 @@ def app(
       causalms-bids study forecasts group --work work
     """  # noqa: D301
     kept = work if work is not None else output_dir.with_name(f"{output_dir.name}.parts")
-    options = ["--week", str(week), "--draws", str(draws), "--model", model, "--seed", str(seed), "--workers", str(cpus)]
-    options += [part for arm in arms for part in ("--arm", arm)]
-    options += [] if session is None else ["--baseline", session]
-    options += [] if lesions is None else ["--lesions", lesions]
-    names = [label if label.startswith("sub-") else f"sub-{label}" for label in labels]
-    options += [part for name in names for part in ("--participant", name)]
+    options = [*forecast.options(), *patients.options(), "--workers", str(cpus)]
     options += ["--parts", str(kept), *(["--keep-only"] if analysis_level == "participant" else [])]
     main(["forecast", str(bids_dir), "--out", str(output_dir), *options])
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from causalms.cli.inputs import read_draws, read_observed, text_options
+from causalms.cli.inputs import grouped, read_draws, read_observed, text_options
 from causalms.cli.paths import InputPath, OutputFolder, OutputPath, Verb
 from causalms.errors import UsageError
 from causalms.files import whole_file, whole_folder
@@ -20,6 +20,22 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from causalms.calibration import Assessment, Pairs, Recalibration
+
+
+@dataclass(frozen=True)
+class _Options:
+    """What is judged, and how."""
+
+    by: tuple[str, ...]
+    least: int
+    week: float | None
+    outcome: str
+    level: float
+    bins: int
+    repetitions: int
+    conformal_level: float
+    fit_share: float
+    seed: int
 
 
 _SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
@@ -49,21 +65,13 @@ _SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 @click.option("--out", type=OutputPath(), help="Results table (.csv, .tsv or .parquet).")
 @click.option("--tables", type=OutputFolder(), help="New folder for pit, reliability, rootogram, coverage (.csv).")
 @text_options
+@grouped(options=_Options)
 def command(
     draws: str,
     observed: str,
-    by: tuple[str, ...],
-    least: int,
-    week: float | None,
-    outcome: str,
-    level: float,
-    bins: int,
-    repetitions: int,
+    options: _Options,
     recalibrate: Path | None,
     conformal: Path | None,
-    conformal_level: float,
-    fit_share: float,
-    seed: int,
     out: Path | None,
     tables: Path | None,
 ) -> None:
@@ -78,9 +86,8 @@ def command(
       causalms calibrate draws.parquet --observed trial/ --recalibrate recalibrated.parquet --conformal sets.csv
       causalms effects recalibrated.parquet --reference placebo
     """  # noqa: D301
-    if recalibrate and outcome != "net2_lesions":
-        raise UsageError(f"--recalibrate is for net2_lesions, not for {outcome}; leave out --outcome or --recalibrate")
-    options = _Options(by, least, week, outcome, level, bins, repetitions, conformal_level, fit_share, seed)
+    if recalibrate and options.outcome != "net2_lesions":
+        raise UsageError(f"--recalibrate is for net2_lesions, not for {options.outcome}; leave out --outcome or --recalibrate")
     judgement = _Judgement(read_draws(draws), draws, options)
     pairs = judgement.pair(observed)
     if recalibrate or conformal:
@@ -92,28 +99,12 @@ def command(
         write_table(content, path)
         page.append(f"wrote {path}")
     if recalibrate:
-        _write_record(draws, recalibrate, fit_share, seed)
+        _write_record(draws, recalibrate, options.fit_share, options.seed)
     if tables:
         _write_figure_tables(assessment, tables)
     if out:
         write_table(assessment.results, out)
     click.echo("\n".join(page))
-
-
-@dataclass(frozen=True)
-class _Options:
-    """What is judged, and how."""
-
-    by: tuple[str, ...]
-    least: int
-    week: float | None
-    outcome: str
-    level: float
-    bins: int
-    repetitions: int
-    conformal_level: float
-    fit_share: float
-    seed: int
 
 
 @dataclass(frozen=True)

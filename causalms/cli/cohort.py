@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +17,17 @@ from causalms.tables import write_table
 #: Exit code of a run that finished and left patients out.
 SKIPPED_SOME = 3
 _Verb = TypeVar("_Verb", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The options of :func:`cohort_options`."""
+
+    participants: tuple[str, ...]
+    shard: Shard | None
+    workers: int
+    device: str
+    skip_bad: bool = False
 
 
 def cohort_options(*, skip_bad: bool = True, device: str = "cpu") -> Callable[[_Verb], _Verb]:

@@ -6,20 +6,15 @@ from pathlib import Path
 
 import click
 
-from causalms.cli.paths import InputPath, OutputFolder, Verb
+from causalms.cli.inputs import model_option
+from causalms.cli.paths import OutputFolder, Verb
 
 
 @click.command(cls=Verb)
 @click.option("--out", default="demo", show_default=True, type=OutputFolder(fill=True), help="Folder for tables and the report.")
 @click.option("--patients", default=300, show_default=True, type=click.IntRange(min=40), help="Patients of the simulated trial.")
 @click.option("--week", default=96, show_default=True, type=click.Choice(["24", "48", "96"]), help="Visit week of every number.")
-@click.option(
-    "--model",
-    default="reference",
-    type=InputPath(str, or_name=True),
-    show_default=True,
-    help="Checkpoint, or the one that ships.",
-)
+@model_option
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(min=1))
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(min=0))
 def command(out: Path, patients: int, week: str, model: str, workers: int, seed: int) -> None:

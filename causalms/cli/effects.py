@@ -2,20 +2,112 @@
 
 from __future__ import annotations
 
+import contextlib
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from causalms.cli.inputs import given_model_option, of_trial, read, table_at, text_options
+from causalms.cli.inputs import given_model_option, grouped, of_trial, read, table_at, text_options
 from causalms.cli.main import as_options
 from causalms.cli.paths import InputPath, OutputPath, Verb
-from causalms.effects import CHOICES, MEASURES, STRATEGIES
+from causalms.effects import (
+    CHOICES,
+    MEASURES,
+    STRATEGIES,
+    Analysis,
+    Design,
+    Method,
+    MissingOutcomes,
+    analyse,
+    analyse_draws,
+    effects_with_missing_outcomes,
+    interval,
+    is_draws_table,
+    number,
+    read_adam,
+    savings,
+    simulated_page,
+    text_columns,
+    write_publication,
+)
+from causalms.effects import given_model as with_given_model
 from causalms.errors import InputError, UsageError
-from causalms.tables import fixed, p_value_text, percent_in_full, significant
+from causalms.stats import with_adjusted_p_values
+from causalms.tables import fixed, p_value_text, percent_in_full, significant, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+@dataclass(frozen=True)
+class _Contrast:
+    """What is compared, in which columns."""
+
+    outcome: str | None
+    arm: str
+    reference: str
+    exposure: str | None
+    adjust: str | None
+    measure: str
+
+    def of_patients(self) -> dict[str, Any]:
+        """Arguments of an analysis of one row a patient, which needs an outcome."""
+        if not self.outcome:
+            raise UsageError("--outcome is missing: name the column of counts, of 0/1 or of numbers")
+        return vars(self)
+
+
+@dataclass(frozen=True)
+class _Missing:
+    """How missing outcomes are handled; ``week`` is also the visit of a draws table."""
+
+    missing: str | None
+    missing_given: str | None
+    draws: Path | None
+    week: float | None
+
+    def strategy(self) -> MissingOutcomes:
+        """The named strategy, its draws read."""
+        assert self.missing is not None
+        if self.missing == "ipw" and not self.missing_given:
+            raise UsageError("--missing ipw needs what the missingness depends on: --missing-given 'age + edss'")
+        drawn = None
+        if self.missing == "multiple-imputation":
+            if self.draws is None:
+                raise UsageError("--missing multiple-imputation needs --draws (under each patient's own arm)")
+            drawn = read(self.draws)
+        return MissingOutcomes(strategy=self.missing, missing_given=self.missing_given, draws=drawn, week=self.week)
+
+
+@dataclass(frozen=True)
+class _Adam:
+    """Where the subjects of an ADaM BDS dataset stand, and which of its records are the outcome."""
+
+    adsl: Path | None
+    paramcd: str | None
+    avisit: str | None
+
+    def patients(self, bds: Path) -> pd.DataFrame:
+        """One row a subject from ADSL and one parameter of a BDS dataset; AVAL as column ``aval``."""
+        assert self.adsl is not None
+        if not self.paramcd:
+            raise UsageError("--adsl needs the parameter of the outcome: --paramcd NET2")
+        visit: str | float | None = self.avisit
+        if self.avisit is not None:
+            with contextlib.suppress(ValueError):
+                visit = float(self.avisit)
+        return read_adam(table_at(self.adsl), bds, parameters={self.paramcd: "aval"}, visit=visit)
+
+
+@dataclass(frozen=True)
+class _Written:
+    """What is written, and how p-values are adjusted there."""
+
+    publication: Path | None
+    out: Path | None
+    multiplicity: str | None
 
 
 @click.command(cls=Verb)
@@ -89,20 +181,17 @@ if TYPE_CHECKING:
 )
 @click.option("--out", type=OutputPath(), help="Where to write the results table (.csv, .tsv or .parquet).")
 @text_options
+@grouped(contrast=_Contrast, design=Design, method=Method, missing=_Missing, adam=_Adam, written=_Written)
 def command(
     table: Path,
-    out: Path | None,
-    publication: Path | None,
-    multiplicity: str | None,
-    missing: str | None,
-    missing_given: str | None,
-    draws: Path | None,
-    week: float | None,
-    adsl: Path | None,
-    paramcd: str | None,
-    avisit: str | None,
+    contrast: _Contrast,
+    design: Design,
+    method: Method,
+    missing: _Missing,
+    adam: _Adam,
+    written: _Written,
     trial: str | None,
-    **options: Any,
+    given_model: bool,
 ) -> None:
     """Estimate treatment effects from TABLE (CSV, TSV, Parquet, SAS XPT or sas7bdat), one row a patient.
 
@@ -118,56 +207,43 @@ def command(
       causalms effects trial/ --outcome net2_lesions_week96 --reference placebo --missing ipw --missing-given "age + edss"
       causalms effects adnet2.xpt --adsl adsl.xpt --paramcd NET2 --avisit "Week 48" --reference placebo
     """  # noqa: D301
-    from causalms.effects import is_draws_table
-    from causalms.tables import write_table
-
     place = table_at(table)
-    if adsl is not None:
-        patients = _adam(place, adsl, paramcd, avisit)
-        options["outcome"] = options["outcome"] or "aval"
+    if adam.adsl is not None:
+        patients = adam.patients(place)
+        contrast = replace(contrast, outcome=contrast.outcome or "aval")
     else:
-        if paramcd or avisit:
+        if adam.paramcd or adam.avisit:
             raise UsageError("--paramcd and --avisit read an ADaM BDS dataset; name its ADSL with --adsl")
         patients = read(place)
         _refuse_bds(patients, place)
     patients = of_trial(patients, trial, str(place))
-    narrow = options.pop("given_model")
-    if narrow and not is_draws_table(patients):
+    if given_model and not is_draws_table(patients):
         raise UsageError("--given-model is about simulated outcomes; leave it out for an observed table")
     if is_draws_table(patients):
-        if publication is not None or multiplicity is not None or missing is not None:
+        if written.publication is not None or written.multiplicity is not None or missing.missing is not None:
             raise UsageError(
                 "--publication, --multiplicity and --missing are for observed tables; write a draws table's results with --out"
             )
-        text, results = _simulated(patients, place.name, week, options, narrow)
-    elif missing is not None:
-        if publication is not None or multiplicity is not None:
+        _refuse_options_of_patients(contrast, design, method, place.name)
+        text, results = _simulated(patients, place.name, missing.week, contrast, method.level, given_model)
+    elif missing.missing is not None:
+        if written.publication is not None or written.multiplicity is not None:
             raise UsageError("--publication and --multiplicity go with an analysis of complete rows; leave out --missing")
-        text, results = _with_missing(patients, str(place), missing, missing_given, draws, week, options)
+        method = replace(method, missing=missing.strategy())
+        results = effects_with_missing_outcomes(
+            patients, **contrast.of_patients(), design=replace(design, source=str(place)), method=method
+        )
+        text = _lines(results)
     else:
-        for name, given in (("--missing-given", missing_given), ("--draws", draws), ("--week", week)):
+        for name, given in (("--missing-given", missing.missing_given), ("--draws", missing.draws), ("--week", missing.week)):
             if given is not None:
                 raise UsageError(f"{name} says how missing outcomes are handled; name the strategy with --missing")
-        text, results = _observed(patients, place.name, options, publication, multiplicity)
-    if out is not None:
-        write_table(results, out)
-        text += f"\n\nresults written to {out}"
+        analysis = analyse(patients, **contrast.of_patients(), design=replace(design, source=place.name), method=method)
+        text, results = _observed(analysis, bool(method.prognostic), written)
+    if written.out is not None:
+        write_table(results, written.out)
+        text += f"\n\nresults written to {written.out}"
     click.echo(as_options(text, click.get_current_context().command))
-
-
-def _adam(bds: Path, adsl: Path, paramcd: str | None, avisit: str | None) -> pd.DataFrame:
-    """One row a subject from ADSL and one parameter of a BDS dataset; AVAL as column ``aval``."""
-    from causalms.effects import read_adam
-
-    if not paramcd:
-        raise UsageError("--adsl needs the parameter of the outcome: --paramcd NET2")
-    visit: str | float | None = avisit
-    if avisit is not None:
-        try:
-            visit = float(avisit)
-        except ValueError:
-            visit = avisit
-    return read_adam(table_at(adsl), bds, parameters={paramcd: "aval"}, visit=visit)
 
 
 def _refuse_bds(patients: pd.DataFrame, place: Path) -> None:
@@ -178,36 +254,18 @@ def _refuse_bds(patients: pd.DataFrame, place: Path) -> None:
         )
 
 
-def _with_missing(
-    patients: pd.DataFrame,
-    source: str,
-    strategy: str,
-    missing_given: str | None,
-    draws: Path | None,
-    week: float | None,
-    options: dict[str, Any],
-) -> tuple[str, pd.DataFrame]:
-    """Effects by a named strategy for missing outcomes."""
-    from causalms.effects import effects_with_missing_outcomes, grouped_arguments
-
-    if not options["outcome"]:
-        raise UsageError("--outcome is missing: name the column of counts, of 0/1 or of numbers")
-    drawn = None
-    if strategy == "ipw" and not missing_given:
-        raise UsageError("--missing ipw needs what the missingness depends on: --missing-given 'age + edss'")
-    if strategy == "multiple-imputation":
-        if draws is None:
-            raise UsageError("--missing multiple-imputation needs --draws (under each patient's own arm)")
-        drawn = read(draws)
-    of_strategy = {"strategy": strategy, "missing_given": missing_given, "draws": drawn, "week": week}
-    results = effects_with_missing_outcomes(patients, **grouped_arguments({**options, **of_strategy, "source": source}))
-    return _lines(results), results
+def _refuse_options_of_patients(contrast: _Contrast, design: Design, method: Method, source: str) -> None:
+    """Refuse for a draws table what is about one outcome a patient."""
+    options = {**vars(contrast), **vars(design), **vars(method)}
+    for name in ("exposure", "adjust", "interaction", "strata", "prognostic", "cluster", "pool_trials"):
+        if options[name]:
+            raise UsageError(
+                f"`{name}` has no meaning for a draws table ({source}), whose arms share their patients; leave it out"
+            )
 
 
 def _lines(results: pd.DataFrame) -> str:
     """A results table of observed effects in plain text."""
-    from causalms.effects import interval, number, text_columns
-
     measure = results["measure"].iloc[0]
     heads = [
         [
@@ -234,47 +292,27 @@ def _lines(results: pd.DataFrame) -> str:
     )
 
 
-def _observed(
-    patients: pd.DataFrame, source: str, options: dict[str, Any], publication: Path | None, multiplicity: str | None
-) -> tuple[str, pd.DataFrame]:
-    """Effects on observed outcomes, one row a patient."""
-    from causalms.effects import analyse, grouped_arguments
-
-    if not options["outcome"]:
-        raise UsageError("--outcome is missing: name the column of counts, of 0/1 or of numbers")
-    analysis = analyse(patients, **grouped_arguments({**options, "source": source}))
+def _observed(analysis: Analysis, prognostic: bool, written: _Written) -> tuple[str, pd.DataFrame]:
+    """The page and the results of observed outcomes, one row a patient."""
     text, results, adjusted = repr(analysis), analysis.results, None
-    if options["prognostic"] and analysis.means is not None:
-        from causalms.effects import savings
-
+    if prognostic and analysis.means is not None:
         text += "\n\n" + "\n".join(saved.sentence for saved in savings(analysis))
-    if multiplicity is not None:
-        from causalms.stats import with_adjusted_p_values
-
-        results = with_adjusted_p_values(results, multiplicity)
+    if written.multiplicity is not None:
+        results = with_adjusted_p_values(results, written.multiplicity)
         adjusted = results["p_adjusted"].tolist()
         pairs = ", ".join(f"{arm} {significant(value, 4)}" for arm, value in zip(results["arm"], adjusted, strict=True))
-        text += f"\n\nadjusted p ({multiplicity}): {pairs}"
-    if publication is not None:
-        from causalms.effects import write_publication
-
-        text += f"\n\ntable written to {write_publication(analysis, publication, adjusted)}"
+        text += f"\n\nadjusted p ({written.multiplicity}): {pairs}"
+    if written.publication is not None:
+        text += f"\n\ntable written to {write_publication(analysis, written.publication, adjusted)}"
     return text, results
 
 
 def _simulated(
-    draws: pd.DataFrame, source: str, week: float | None, options: dict[str, Any], narrow: bool
+    draws: pd.DataFrame, source: str, week: float | None, contrast: _Contrast, level: float, narrow: bool
 ) -> tuple[str, pd.DataFrame]:
     """Effects on a draws table: g-computation over patients."""
-    from causalms.effects import analyse_draws, given_model, simulated_page
-
-    for name in ("exposure", "adjust", "interaction", "strata", "prognostic", "cluster", "pool_trials"):
-        if options[name]:
-            raise UsageError(
-                f"`{name}` has no meaning for a draws table ({source}), whose arms share their patients; leave it out"
-            )
-    kept = {name: options[name] for name in ("outcome", "reference", "measure", "level")}
-    results = analyse_draws(draws, source=source, week=week, **kept)
+    kept = {name: getattr(contrast, name) for name in ("outcome", "reference", "measure")}
+    results = analyse_draws(draws, source=source, week=week, level=level, **kept)
     if narrow:
-        results = given_model(results)
+        results = with_given_model(results)
     return simulated_page(results), results

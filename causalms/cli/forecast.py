@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
 
 from causalms.cli.bids_output import source_of
-from causalms.cli.cohort import cohort_options, write_skipped
-from causalms.cli.forecast_folder import NOTES, Asked, forecast_kept, forget, put_together
-from causalms.cli.inputs import given_model_option, scan_options
+from causalms.cli.cohort import Cohort, cohort_options, write_skipped
+from causalms.cli.forecast_folder import NOTES, Question, forecast_kept, forget, put_together
+from causalms.cli.inputs import ScanOptions, given_model_option, grouped, model_option, scan_options
 from causalms.cli.paths import InputPath, OutputFolder, Verb
 from causalms.errors import CausalmsError, InputError
-from causalms.shards import Shard, Skipped
+from causalms.shards import Skipped
 from causalms.tables import fixed, name_of
+
+
+@dataclass(frozen=True)
+class _Forecast:
+    """What is forecast, and by which model."""
+
+    model: str
+    arms: tuple[str, ...]
+    week: float
+    draws: int
+    masks: bool
+    seed: int
 
 
 @click.command(cls=Verb)
 @click.argument("trial", metavar="DIR", type=InputPath())
 @click.option("--out", required=True, type=OutputFolder(), help="New folder for tables, maps, masks and figures.")
-@click.option(
-    "--model",
-    default="reference",
-    type=InputPath(str, or_name=True),
-    show_default=True,
-    help="Checkpoint, or the one that ships.",
-)
+@model_option
 @cohort_options()
 @click.option("--arm", "arms", multiple=True, metavar="ARM", help="Repeat for several; default: every arm of the model.")
 @click.option("--week", default=48.0, show_default=True, help="Follow-up week.")
@@ -37,24 +43,15 @@ from causalms.tables import fixed, name_of
 @scan_options
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
 @given_model_option
+@grouped(forecast=_Forecast, cohort=Cohort, scans=ScanOptions)
 def command(
     trial: Path,
     out: Path,
-    model: str,
-    participants: tuple[str, ...],
-    arms: tuple[str, ...],
-    week: float,
-    draws: int,
-    masks: bool,
-    baseline: str | None,
-    lesions: str | None,
+    forecast: _Forecast,
+    cohort: Cohort,
+    scans: ScanOptions,
     parts: Path | None,
     keep_only: bool,
-    shard: Shard | None,
-    workers: int,
-    device: str,
-    skip_bad: bool,
-    seed: int,
     given_model: bool,
 ) -> int:
     """Forecast new and enlarging T2 lesions of patients in DIR (a BIDS folder in MNI152 space) under each arm.
@@ -77,21 +74,29 @@ def command(
     from causalms.trials import load_trial
     from causalms.workers import results_in_order
 
-    generator = Generator.load(model, device)
-    for arm in arms:
+    generator = Generator.load(forecast.model, cohort.device)
+    for arm in forecast.arms:
         generator.arm_index(arm)
-    generator.check_week(week)
-    loaded = load_trial(trial, participants or None, baseline=baseline, lesions=lesions, follow_ups=False)
+    generator.check_week(forecast.week)
+    loaded = load_trial(trial, cohort.participants or None, baseline=scans.baseline, lesions=scans.lesions, follow_ups=False)
     everyone = [str(name) for name in loaded.participants["participant_id"]]
-    chosen = everyone if shard is None else shard.part(everyone)
-    asked = Asked(
-        model, generator.checksum, arms or generator.arms, float(week), draws, masks, seed, device, f"{baseline} {lesions}"
+    chosen = everyone if cohort.shard is None else cohort.shard.part(everyone)
+    question = Question(
+        forecast.model,
+        generator.checksum,
+        forecast.arms or generator.arms,
+        forecast.week,
+        forecast.draws,
+        forecast.masks,
+        forecast.seed,
+        cohort.device,
+        f"{scans.baseline} {scans.lesions}",
     )
     parts = out.with_name(f"{out.name}.parts") if parts is None else parts
-    calls = (delayed(forecast_kept)(asked, loaded, name, parts, skip_bad) for name in chosen)
+    calls = (delayed(forecast_kept)(question, loaded, name, parts, cohort.skip_bad) for name in chosen)
     again = "finished patients are kept: the same command goes on where it stopped"
     try:
-        answers = list(tqdm(results_in_order(calls, workers, again), desc="patients", total=len(chosen), disable=None))
+        answers = list(tqdm(results_in_order(calls, cohort.workers, again), desc="patients", total=len(chosen), disable=None))
         kept = [one for one in answers if isinstance(one, Path)]
         skipped = [one for one in answers if isinstance(one, Skipped)]
         if not kept:
@@ -99,21 +104,23 @@ def command(
         if keep_only:
             click.echo(f"{len(kept)} patients forecast and kept in {parts}; the same command without --keep-only writes {out}")
             return write_skipped(skipped, parts / "skipped.csv")
-        record = asked.record(everyone) | {"skipped": [asdict(one) for one in skipped]}
-        record |= {} if shard is None else {"shard": str(shard)}
+        record = question.record(everyone) | {"skipped": [asdict(one) for one in skipped]}
+        record |= {} if cohort.shard is None else {"shard": str(cohort.shard)}
         table = put_together(kept, out, record, loaded.name, source_of(trial))
     except CausalmsError as error:
         if finished := len([*parts.glob("*/sub-*")]):
             error.args = (f"{error} ({finished} finished patients are kept in {parts}, where the same command goes on)",)
         else:
-            forget(parts, asked)
+            forget(parts, question)
         raise
-    forget(parts, asked)
+    forget(parts, question)
     for note in (out / NOTES).read_text(encoding="utf-8").splitlines()[1:]:
         click.echo(f"note: {note}")
     ends = ["lower_given_model", "upper_given_model"] if given_model else ["lower", "upper"]
     shown = table[["participant_id", "arm", "expected_net2_lesions", *ends, "activity_probability", "expected_net2_volume_ml"]]
     click.echo(shown.to_string(index=False, float_format=lambda value: fixed(value, 2)))
     kind = "given the model: its own error is left out" if given_model else "with the model's own error"
-    click.echo(f"90% prediction intervals of the count at week {name_of(week)}, {kind}; maps, tables and figures in {out}")
+    click.echo(
+        f"90% prediction intervals of the count at week {name_of(forecast.week)}, {kind}; maps, tables and figures in {out}"
+    )
     return write_skipped(skipped, out.with_name(f"{out.name}.skipped.csv"))

@@ -34,8 +34,8 @@ _KEPT_TABLE, _KEPT_NOTES = "forecast.parquet", "notes.json"
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What is asked about every patient; the checksum is that of the model, ``read_as`` how the folder is read."""
+class Question:
+    """What is forecast for every patient; the checksum is that of the model, ``read_as`` how the folder is read."""
 
     model: str
     checksum: str
@@ -49,7 +49,7 @@ class Asked:
 
     @property
     def key(self) -> str:
-        """Tells whether a patient who was finished earlier was asked the same."""
+        """Tells whether a patient who was finished earlier had the same question."""
         from causalms import __version__
 
         return hashlib.sha256(repr((replace(self, model="", device=""), __version__)).encode()).hexdigest()[:12]
@@ -58,10 +58,10 @@ class Asked:
         """What the folder's record says; ``participants`` are those of the whole cohort."""
         from causalms import __version__
 
-        asked = {key: value for key, value in asdict(self).items() if key not in ("model", "device", "read_as")}
+        kept = {key: value for key, value in asdict(self).items() if key not in ("model", "device", "read_as")}
         digest = hashlib.sha256("\n".join(participants).encode()).hexdigest()[:16]
         return {
-            **asked,
+            **kept,
             "arms": list(self.arms),
             "participants": len(participants),
             "participants_digest": digest,
@@ -76,7 +76,7 @@ def _generator(model: str, device: str) -> Generator:
     return Generator.load(model, device)
 
 
-def forecast_kept(asked: Asked, trial: Trial, participant_id: str, parts: Path, skip_bad: bool) -> Path | Skipped:
+def forecast_kept(question: Question, trial: Trial, participant_id: str, parts: Path, skip_bad: bool) -> Path | Skipped:
     """Forecast one patient into a folder that is kept until all are done; nothing is done again for one who is there.
 
     Returns
@@ -88,12 +88,12 @@ def forecast_kept(asked: Asked, trial: Trial, participant_id: str, parts: Path, 
     stamp = getattr(trial.source, "stamp", None)
     row = own.participants.to_csv(index=False)
     scans = hashlib.sha256((row + ("" if stamp is None else stamp(participant_id))).encode()).hexdigest()[:12]
-    kept = parts / asked.key / f"{quote(participant_id, safe='')}.{scans}"
+    kept = parts / question.key / f"{quote(participant_id, safe='')}.{scans}"
     if kept.is_dir():
         return kept
     try:
         with whole_folder(kept) as folder:
-            _forecast(asked, own, participant_id, folder)
+            _forecast(question, own, participant_id, folder)
     except (InputError, RefusalError) as error:
         if not skip_bad:
             raise
@@ -101,27 +101,29 @@ def forecast_kept(asked: Asked, trial: Trial, participant_id: str, parts: Path, 
     return kept
 
 
-def forget(parts: Path, asked: Asked) -> None:
+def forget(parts: Path, question: Question) -> None:
     """Remove what was kept of this question; a folder that holds nothing else goes too."""
-    shutil.rmtree(parts / asked.key, ignore_errors=True)
+    shutil.rmtree(parts / question.key, ignore_errors=True)
     with contextlib.suppress(OSError):
         parts.rmdir()
 
 
-def _forecast(asked: Asked, own: Trial, participant_id: str, folder: Path) -> None:
+def _forecast(question: Question, own: Trial, participant_id: str, folder: Path) -> None:
     """Maps, sidecars, picture, table and notes of one patient."""
     from causalms.generator import MapFolder, forecast_patient
     from causalms.report import figures
 
-    generator = _generator(asked.model, asked.device)
-    session = folder / participant_id / f"ses-w{asked.week:02.0f}"
-    maps = MapFolder(session / "anat", asked.masks)
-    forecast = forecast_patient(generator, own, participant_id, asked.arms, asked.week, asked.draws, asked.seed, maps=maps)
-    write_sidecars(session / "anat", generator, asked.arms, asked.week, asked.seed, _sources(own, participant_id))
+    generator = _generator(question.model, question.device)
+    session = folder / participant_id / f"ses-w{question.week:02.0f}"
+    maps = MapFolder(session / "anat", question.masks)
+    forecast = forecast_patient(
+        generator, own, participant_id, question.arms, question.week, question.draws, question.seed, maps=maps
+    )
+    write_sidecars(session / "anat", generator, question.arms, question.week, question.seed, _sources(own, participant_id))
     flair = own.image(participant_id, "FLAIR")
     background = flair if flair is not None else own.image(participant_id, "T1w")
     if background is not None:
-        sizes, title = own.space_of(participant_id).voxel_sizes_mm[:2], f"{participant_id}, week {name_of(asked.week)}"
+        sizes, title = own.space_of(participant_id).voxel_sizes_mm[:2], f"{participant_id}, week {name_of(question.week)}"
         figure = figures.risk_maps(background, forecast.risks, voxel_mm=(sizes[0], sizes[1]), title=title)
         (folder / participant_id / "figures").mkdir()
         figures.save_figure(figure, folder / participant_id / "figures" / f"{participant_id}_risk.png", dpi=130)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 import pandas as pd
 
+from causalms.cli.paths import InputPath
 from causalms.errors import InputError
 from causalms.tables import names_of, read_table, validate
 
@@ -19,8 +22,47 @@ given_model_option = click.option(
     help="Simulated numbers: the narrower interval that leaves out the model's own error; no p-value then.",
 )
 
+#: The model of a verb that loads one.
+model_option = click.option(
+    "--model",
+    default="reference",
+    type=InputPath(str, or_name=True),
+    show_default=True,
+    help="Checkpoint, or the one that ships.",
+)
+
 _TEXT_FORMAT = "causalms.text_format"
 _Verb = TypeVar("_Verb", bound=Callable[..., Any])
+
+
+def grouped(**kinds: type[Any]) -> Callable[[_Verb], _Verb]:
+    """Hand a verb its options in dataclasses: each argument named here takes the options that bear its fields' names.
+
+    A field that is no option of the verb keeps its default.
+    """
+    names = {argument: {field.name for field in fields(kind)} for argument, kind in kinds.items()}
+
+    def declare(verb: _Verb) -> _Verb:
+        @functools.wraps(verb)
+        def _with_groups(**options: Any) -> Any:
+            groups = {
+                argument: kind(**{name: value for name, value in options.items() if name in names[argument]})
+                for argument, kind in kinds.items()
+            }
+            single = {name: value for name, value in options.items() if not any(name in known for known in names.values())}
+            return verb(**single, **groups)
+
+        return cast(_Verb, _with_groups)
+
+    return declare
+
+
+@dataclass(frozen=True)
+class ScanOptions:
+    """Which session is baseline, and where the lesion masks lie."""
+
+    baseline: str | None
+    lesions: str | None
 
 
 def scan_options(verb: _Verb) -> _Verb:

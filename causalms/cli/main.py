@@ -86,7 +86,7 @@ class _Verbs(click.Group):
         """Print how a table was read as a note, once, in the words of the verb; other warnings are shown as ever."""
         said: set[str] = set()
 
-        def shown(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        def _shown(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
             if not issubclass(category, DataNote):
                 show(message, category, *where, **more)
                 return
@@ -95,7 +95,7 @@ class _Verbs(click.Group):
                 said.add(note.partition(": ")[2])
                 click.echo(f"note: {note if verb is None else as_options(note, verb)}", err=True)
 
-        return shown
+        return _shown
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """The verb that is asked for; an unknown one is refused with the near name."""

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import shutil
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from causalms.cli.cohort import cohort_options, resample_option, write_skipped
-from causalms.cli.inputs import given_model_option, read, scan_options, text_options
+from causalms.cli.cohort import Cohort, cohort_options, resample_option, write_skipped
+from causalms.cli.inputs import ScanOptions, given_model_option, grouped, read, scan_options, text_options
 from causalms.cli.paths import InputPath, OutputPath, Verb
 from causalms.errors import CausalmsError, UsageError
-from causalms.shards import Shard, Skipped
+from causalms.shards import Skipped
 from causalms.tables import fixed, name_of
 
 if TYPE_CHECKING:
@@ -27,101 +28,8 @@ if TYPE_CHECKING:
 _BESIDE = (".queries.json", ".results.csv", ".diagnostics.csv", ".diagnostics.pdf", ".bounds.csv", ".bounds.pdf", ".skipped.csv")
 
 
-@click.command(cls=Verb)
-@click.argument("source", metavar="DIR", type=InputPath())
-@click.option("--do", "arms", multiple=True, metavar="ARM", help="Set the arm to this; repeat for several worlds.")
-@click.option("--policy", type=InputPath(), help="A treatment policy (YAML: name, rules, otherwise).")
-@click.option("--reference", metavar="ARM", help="Also write contrasts with this arm, which must be one of --do (see below).")
-@click.option("--given-factual", is_flag=True, help="Rung 3: condition on the outcome each patient was seen to have.")
-@click.option("--coupling", default="monotone", show_default=True, help="monotone, ancestral, independent or rho.")
-@click.option("--rho", type=float, help="Correlation of the two worlds' noise, with --coupling rho.")
-@click.option("--abduction", default="stochastic", show_default=True, help="stochastic or deterministic.")
-@click.option("--skip-missing", is_flag=True, help="With --given-factual: leave out patients whose visit was missed.")
-@click.option("--checked-patients", default=40, show_default=True, help="Patients that the rung-3 diagnostics look at.")
-@click.option("--bounds-over-rho", is_flag=True, help="With --reference: benefit and harm over every coupling, in their bounds.")
-@click.option("--expected", is_flag=True, help="Expected outcomes by one evaluation a patient and arm, no sampling.")
-@click.option("--recalibrate", "members", metavar="N", type=click.IntRange(min=2),
-              help="With --expected: N posterior draws recalibrated on the observed arms (column generator).")  # fmt: skip
-@click.option("--registry", is_flag=True, help="Arms of DIR were chosen by measured covariates, not randomised; needs overlap.")
-@click.option("--draws", default=64, show_default=True, help="Draws (particles) a patient.")
-@click.option("--week", "weeks", multiple=True, type=float, help="Visit week; repeat for several.  [default: 48]")
-@click.option(
-    "--model",
-    default="reference",
-    type=InputPath(str, or_name=True),
-    show_default=True,
-    help="A checkpoint, 'reference', or 'counts' (see below).",
-)
-@cohort_options()
-@resample_option
-@scan_options
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Key of the exogenous noise.")
-@click.option(
-    "--out", required=True, type=OutputPath(beside=_BESIDE, after=(".parts",)), help="Table to write (.parquet, .csv or .tsv)."
-)
-@given_model_option
-@text_options
-def command(source: Path, model: str, out: Path, workers: int, device: str, **given: Any) -> int:
-    """Ask what each patient of the trial DIR would have had under another arm.
-
-    Writes the draws table and, beside it, its record (OUT with the suffix .queries.json). A killed run that is asked again
-    goes on where it stopped (finished patients are kept in OUT.parts until the end).
-
-    --reference also writes OUT.results.csv: the simulated ratio of means of every world to that arm. It says in which trial
-    both arms were randomised together; where there is none, it is transported: the assumption, the overlap of covariates and
-    how strong an unmeasured trial effect must be to erase it stand beside it.
-
-    --given-factual also writes OUT.results.csv (probabilities of benefit and harm with the sharp bounds that hold under every
-    coupling, and the diagnostics of the run), OUT.diagnostics.csv and their figure, OUT.diagnostics.pdf, one page a world.
-
-    --bounds-over-rho also writes OUT.bounds.csv and OUT.bounds.pdf: the probabilities while the coupling runs from mirrored
-    (-1) over unrelated (0) to shared noise (1).
-
-    The table carries the model's own error (column model_error), which `causalms effects`, `subgroups` and `agree` add to the
-    errors of patients and of Monte Carlo; a model that does not know its own error gives neither interval nor p-value there.
-    --recalibrate replaces it by what the observed arms of DIR say.
-
-    With --skip-bad, patients whose files cannot be used stand in OUT.skipped.csv with the reason (exit code 3). --shard 3/8
-    answers the third of eight parts of the patients; `causalms merge` puts the parts together, to the bytes that one run gives.
-
-    --model counts fits a negative-binomial regression to the participants table of DIR itself (a folder, or the table as
-    .csv, .tsv or .parquet): no images are read.
-
-    \b
-    Example:
-      causalms query trial --do placebo --do DRUG --reference placebo --draws 64 --seed 0 --out draws.parquet
-      causalms query trial --do placebo --do DRUG --expected --recalibrate 100 --out expected.parquet
-      causalms query trial --do DRUG --given-factual --coupling monotone --out twins.parquet
-    """  # noqa: D301 - the backspace is the character that click looks for
-    from causalms.causal import Running
-
-    options = QueryOptions(**given)
-    options.refuse_contradictions()
-    query = options.query()
-    if options.resample and model == "counts":
-        raise UsageError("--resample is about scans, and this model reads none; leave it out")
-    trial = _trial(source, options.baseline, options.lesions)
-    causal_model = _model(model, trial, query, device)
-    trial = _on_grid(trial, causal_model, options.resample)
-    for note in trial.notes:
-        click.echo(f"note: {note}")
-    parts = out.with_name(out.name + ".parts")
-    running = Running(workers, progress=True, parts=parts, skip_bad=options.skip_bad, shard=options.shard)
-    run = _Run(causal_model, trial, query, options, running)
-    try:
-        table, beside = run.answer()
-        _deliver(table, beside, out, parts)
-    except CausalmsError as error:
-        if kept := _finished_patients(parts):
-            error.args = (f"{error} ({kept} finished patients are kept in {parts}, where the same command goes on)",)
-        raise
-    shutil.rmtree(parts, ignore_errors=True)
-    _print(table, out, beside)
-    return write_skipped([Skipped(**one) for one in table.attrs.get("skipped", [])], out.with_suffix(".skipped.csv"))
-
-
 @dataclass(frozen=True)
-class QueryOptions:
+class _Options:
     """The options of the verb, as they were given."""
 
     arms: tuple[str, ...]
@@ -139,16 +47,10 @@ class QueryOptions:
     registry: bool
     draws: int
     weeks: tuple[float, ...]
-    baseline: str | None
-    lesions: str | None
-    participants: tuple[str, ...]
-    shard: Shard | None
-    skip_bad: bool
-    resample: bool
     seed: int
     given_model: bool
 
-    def refuse_contradictions(self) -> None:
+    def refuse_contradictions(self, cohort: Cohort) -> None:
         """Reject contradictory options before reading files."""
         if self.given_factual and self.expected:
             raise UsageError("--expected is rung 2 and --given-factual rung 3; choose one")
@@ -162,7 +64,7 @@ class QueryOptions:
             raise UsageError(
                 "--recalibrate and --reference: run 'causalms effects OUT --reference ARM' on the recalibrated table"
             )
-        if self.shard is not None and (self.reference or self.members or self.bounds_over_rho):
+        if cohort.shard is not None and (self.reference or self.members or self.bounds_over_rho):
             raise UsageError(
                 "--shard writes draws alone, and --reference, --recalibrate and --bounds-over-rho are about all patients; leave "
                 "them out, and run 'causalms effects' on what 'causalms merge' writes"
@@ -226,26 +128,113 @@ class QueryOptions:
         return query
 
 
-def _trial(source: Path, baseline: str | None, lesions: str | None) -> Any:
+@click.command(cls=Verb)
+@click.argument("source", metavar="DIR", type=InputPath())
+@click.option("--do", "arms", multiple=True, metavar="ARM", help="Set the arm to this; repeat for several worlds.")
+@click.option("--policy", type=InputPath(), help="A treatment policy (YAML: name, rules, otherwise).")
+@click.option("--reference", metavar="ARM", help="Also write contrasts with this arm, which must be one of --do (see below).")
+@click.option("--given-factual", is_flag=True, help="Rung 3: condition on the outcome each patient was seen to have.")
+@click.option("--coupling", default="monotone", show_default=True, help="monotone, ancestral, independent or rho.")
+@click.option("--rho", type=float, help="Correlation of the two worlds' noise, with --coupling rho.")
+@click.option("--abduction", default="stochastic", show_default=True, help="stochastic or deterministic.")
+@click.option("--skip-missing", is_flag=True, help="With --given-factual: leave out patients whose visit was missed.")
+@click.option("--checked-patients", default=40, show_default=True, help="Patients that the rung-3 diagnostics look at.")
+@click.option("--bounds-over-rho", is_flag=True, help="With --reference: benefit and harm over every coupling, in their bounds.")
+@click.option("--expected", is_flag=True, help="Expected outcomes by one evaluation a patient and arm, no sampling.")
+@click.option("--recalibrate", "members", metavar="N", type=click.IntRange(min=2),
+              help="With --expected: N posterior draws recalibrated on the observed arms (column generator).")  # fmt: skip
+@click.option("--registry", is_flag=True, help="Arms of DIR were chosen by measured covariates, not randomised; needs overlap.")
+@click.option("--draws", default=64, show_default=True, help="Draws (particles) a patient.")
+@click.option("--week", "weeks", multiple=True, type=float, help="Visit week; repeat for several.  [default: 48]")
+@click.option(
+    "--model",
+    default="reference",
+    type=InputPath(str, or_name=True),
+    show_default=True,
+    help="A checkpoint, 'reference', or 'counts' (see below).",
+)
+@cohort_options()
+@resample_option
+@scan_options
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Key of the exogenous noise.")
+@click.option(
+    "--out", required=True, type=OutputPath(beside=_BESIDE, after=(".parts",)), help="Table to write (.parquet, .csv or .tsv)."
+)
+@given_model_option
+@text_options
+@grouped(options=_Options, cohort=Cohort, scans=ScanOptions)
+def command(source: Path, model: str, out: Path, options: _Options, cohort: Cohort, scans: ScanOptions, resample: bool) -> int:
+    """Ask what each patient of the trial DIR would have had under another arm.
+
+    Writes the draws table and, beside it, its record (OUT with the suffix .queries.json). A killed run that is asked again
+    goes on where it stopped (finished patients are kept in OUT.parts until the end).
+
+    --reference also writes OUT.results.csv: the simulated ratio of means of every world to that arm. It says in which trial
+    both arms were randomised together; where there is none, it is transported: the assumption, the overlap of covariates and
+    how strong an unmeasured trial effect must be to erase it stand beside it.
+
+    --given-factual also writes OUT.results.csv (probabilities of benefit and harm with the sharp bounds that hold under every
+    coupling, and the diagnostics of the run), OUT.diagnostics.csv and their figure, OUT.diagnostics.pdf, one page a world.
+
+    --bounds-over-rho also writes OUT.bounds.csv and OUT.bounds.pdf: the probabilities while the coupling runs from mirrored
+    (-1) over unrelated (0) to shared noise (1).
+
+    The table carries the model's own error (column model_error), which `causalms effects`, `subgroups` and `agree` add to the
+    errors of patients and of Monte Carlo; a model that does not know its own error gives neither interval nor p-value there.
+    --recalibrate replaces it by what the observed arms of DIR say.
+
+    With --skip-bad, patients whose files cannot be used stand in OUT.skipped.csv with the reason (exit code 3). --shard 3/8
+    answers the third of eight parts of the patients; `causalms merge` puts the parts together, to the bytes that one run gives.
+
+    --model counts fits a negative-binomial regression to the participants table of DIR itself (a folder, or the table as
+    .csv, .tsv or .parquet): no images are read.
+
+    \b
+    Example:
+      causalms query trial --do placebo --do DRUG --reference placebo --draws 64 --seed 0 --out draws.parquet
+      causalms query trial --do placebo --do DRUG --expected --recalibrate 100 --out expected.parquet
+      causalms query trial --do DRUG --given-factual --coupling monotone --out twins.parquet
+    """  # noqa: D301 - the backspace is the character that click looks for
+    from causalms.causal import Running
+
+    options.refuse_contradictions(cohort)
+    query = options.query()
+    if resample and model == "counts":
+        raise UsageError("--resample is about scans, and this model reads none; leave it out")
+    trial = _trial(source, scans)
+    causal_model = _model(model, trial, query, cohort.device)
+    if resample:
+        from causalms.trials import resample_trial
+
+        trial = resample_trial(trial, causal_model.mechanism.generator.space)  # type: ignore[attr-defined]
+    for note in trial.notes:
+        click.echo(f"note: {note}")
+    parts = out.with_name(out.name + ".parts")
+    running = Running(cohort.workers, progress=True, parts=parts, skip_bad=cohort.skip_bad, shard=cohort.shard)
+    run = _Run(causal_model, trial, query, options, cohort.participants or None, running)
+    try:
+        table, beside = run.answer()
+        _deliver(table, beside, out, parts)
+    except CausalmsError as error:
+        if kept := _finished_patients(parts):
+            error.args = (f"{error} ({kept} finished patients are kept in {parts}, where the same command goes on)",)
+        raise
+    shutil.rmtree(parts, ignore_errors=True)
+    _print(table, out, beside)
+    return write_skipped([Skipped(**one) for one in table.attrs.get("skipped", [])], out.with_suffix(".skipped.csv"))
+
+
+def _trial(source: Path, scans: ScanOptions) -> Any:
     from causalms.causal import as_trial
 
     if source.is_file():
-        for option, given in (("--baseline", baseline), ("--lesions", lesions)):
+        for option, given in (("--baseline", scans.baseline), ("--lesions", scans.lesions)):
             if given is not None:
                 raise UsageError(f"{option} is about scans, and a table has none; leave it out or give a BIDS folder")
         return as_trial(read(source))
     from causalms.trials import load_trial
 
-    return load_trial(source, baseline=baseline, lesions=lesions)
-
-
-def _on_grid(trial: Any, model: CausalModel, resample: bool) -> Any:
-    """The trial on the model's grid where that is asked for."""
-    if not resample:
-        return trial
-    from causalms.trials import resample_trial
-
-    return resample_trial(trial, model.mechanism.generator.space)  # type: ignore[attr-defined]
+    return load_trial(source, baseline=scans.baseline, lesions=scans.lesions)
 
 
 def _model(model: str, trial: Any, query: Query, device: str) -> CausalModel:
@@ -272,7 +261,8 @@ class _Run:
     model: CausalModel
     trial: Any
     query: Query
-    options: QueryOptions
+    options: _Options
+    participants: Sequence[str] | None
     running: Running
 
     def answer(self) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -290,7 +280,7 @@ class _Run:
         from causalms.causal import contrasts_with_reference, recalibrated
 
         options = self.options
-        table = self.model.ask(self.trial, self.query, options.participants or None, self.running)
+        table = self.model.ask(self.trial, self.query, self.participants, self.running)
         if options.members:
             running = replace(self.running, parts=None)
             return recalibrated(self.model, self.trial, table, options.members, options.seed, running), {}
@@ -306,10 +296,10 @@ class _Run:
         checked = self.options.checked_patients
         with warnings.catch_warnings(record=True) as doubts:
             warnings.simplefilter("always", UserWarning)
-            table = self.model.ask(self.trial, self.query, self.options.participants or None, self.running, checked)
+            table = self.model.ask(self.trial, self.query, self.participants, self.running, checked)
         for doubt in doubts:
             click.echo(f"warning: {doubt.message}", err=True)
-        if self.options.shard is not None:
+        if self.running.shard is not None:
             click.echo("note: bounds and diagnostics are about all patients: not written for a shard")
             return table, {}
         beside: dict[str, Any] = {".results.csv": rung_three_results(self.model, self.trial, table, self.running)}

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+import pandas as pd
 
+from causalms.benefit import Inference, Policies, who_benefits
 from causalms.cli.effects import command as effects_command
-from causalms.cli.inputs import given_model_option, text_options
+from causalms.cli.inputs import given_model_option, grouped, of_trial, read, read_draws, table_at, text_options
 from causalms.cli.main import as_options
 from causalms.cli.paths import InputPath, OutputPath, Verb
+from causalms.effects import taking_the_model_for_true
 from causalms.errors import UsageError
-from causalms.tables import fixed, name_of
-
-if TYPE_CHECKING:
-    from causalms.benefit import Policies
+from causalms.subgroups import Forest, Shrinkage, ShrinkageModel, SubgroupAnalysis, forest, shrink, simulated_forest
+from causalms.tables import fixed, name_of, net2_column, one_week, write_table
 
 _ANALYSIS = {
     *("arm", "reference", "exposure", "adjust", "interaction", "strata", "prognostic", "cluster", "measure", "estimator"),
@@ -31,6 +33,104 @@ def _as_for_effects(function: Any) -> Any:
         if option.name in _ANALYSIS:
             function.__click_params__ = [*getattr(function, "__click_params__", []), option]
     return function
+
+
+@dataclass(frozen=True)
+class _Contrast:
+    """What is compared, and the level of its interval."""
+
+    reference: str
+    arm: str
+    measure: str
+    level: float
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """The tables of the verb, each read once.
+
+    Attributes
+    ----------
+    people : DataFrame
+        Patients of the trial, with covariates and observed outcome.
+    outcome : str
+        Column of the observed outcome.
+    source : str
+        Name of the patients' table in messages.
+    draws : DataFrame or None
+        Simulated outcomes of one visit week, ``week``; ``simulated_outcome`` of them where one is named.
+    """
+
+    people: Any
+    outcome: str
+    source: str
+    draws: Any = None
+    week: float | None = None
+    simulated_outcome: str | None = None
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """The tables of the verb, and which of their rows and columns are meant."""
+
+    table: Path
+    participants: Path | None
+    outcome: str | None
+    trial: str | None
+    week: float | None
+    given_model: bool
+
+    def read(self) -> _Inputs:
+        """TABLE is a draws table if it has its columns, else one row a patient."""
+        table, source = self.table, str(self.table)
+        rows = read(table_at(table))
+        if not {"query", "arm_randomised"} <= set(rows.columns):
+            if self.outcome is None:
+                raise UsageError(f"{table}: name the column of the outcome with --outcome")
+            if self.given_model:
+                raise UsageError("--given-model is about simulated outcomes; leave it out for an observed table")
+            return _Inputs(of_trial(rows, self.trial, source), self.outcome, source)
+        if self.participants is None:
+            raise UsageError(f"{table}: is a draws table without covariates; name the trial with --participants")
+        people = read(table_at(self.participants))
+        draws = of_trial(read_draws(source), self.trial, source)
+        week = one_week(draws, self.week, source)
+        people = of_trial(people, self.trial, str(self.participants))
+        observed = net2_column(int(week), self.outcome or "net2_lesions")
+        draws = taking_the_model_for_true(draws) if self.given_model else draws
+        return _Inputs(people, observed, str(self.participants), draws, week, self.outcome)
+
+
+@dataclass(frozen=True)
+class _Benefit:
+    """Where the judgement of predicted benefit is written, and what it looks at."""
+
+    benefit_out: Path | None
+    caps: tuple[float, ...]
+    least_benefit: float
+    groups: int
+
+    def judged(self, inputs: _Inputs, contrast: _Contrast, covariates: str | None, seed: int) -> pd.DataFrame:
+        """Who benefits, by predictions from draws or from covariates."""
+        return who_benefits(
+            inputs.people,
+            outcome=inputs.outcome,
+            reference=contrast.reference,
+            draws=inputs.draws,
+            covariates=covariates,
+            week=inputs.week,
+            arm=contrast.arm,
+            policies=Policies(caps=self.caps or (1.0, 0.3), least_benefit=self.least_benefit, groups=self.groups),
+            inference=Inference(level=contrast.level, seed=seed),
+        )
+
+
+@dataclass(frozen=True)
+class _Written:
+    """What is written."""
+
+    out: Path | None
+    forest_out: Path | None
 
 
 @click.command(cls=Verb)
@@ -61,24 +161,17 @@ def _as_for_effects(function: Any) -> Any:
 @_as_for_effects
 @given_model_option
 @text_options
+@grouped(contrast=_Contrast, method=SubgroupAnalysis, tables=_Tables, benefit=_Benefit, written=_Written)
 def command(
-    table: Path,
     by: tuple[str, ...],
-    outcome: str | None,
-    participants: Path | None,
+    contrast: _Contrast,
+    method: SubgroupAnalysis,
+    tables: _Tables,
+    benefit: _Benefit,
+    written: _Written,
     beside_observed: bool,
     shrinkage: str | None,
-    benefit_out: Path | None,
-    caps: tuple[float, ...],
-    least_benefit: float,
-    groups: int,
     seed: int,
-    trial: str | None,
-    week: float | None,
-    out: Path | None,
-    forest_out: Path | None,
-    given_model: bool,
-    **options: Any,
 ) -> None:
     """Estimate treatment effects by subgroup from TABLE: one row a patient, or a draws table with --participants.
 
@@ -94,167 +187,96 @@ def command(
       causalms subgroups draws.parquet --participants trial/ --by "gd_lesions > 0" --reference placebo
       causalms subgroups draws.parquet --participants trial/ --reference placebo --benefit benefit.csv --cap 0.3
     """  # noqa: D301
-    _refuse_nothing_to_do(by, benefit_out, shrinkage, caps)
-    if shrinkage is not None and options["measure"] != "rate-ratio":
-        raise UsageError(f"--shrinkage is of rate ratios, not of a {options['measure']}")
-    inputs = _read(table, participants, outcome, trial, week)
-    if given_model:
-        inputs = _given_model(inputs)
-    if benefit_out is not None and inputs.draws is None and not options["adjust"]:
+    _refuse_nothing_to_do(by, benefit, shrinkage)
+    if shrinkage is not None and contrast.measure != "rate-ratio":
+        raise UsageError(f"--shrinkage is of rate ratios, not of a {contrast.measure}")
+    inputs = tables.read()
+    if benefit.benefit_out is not None and inputs.draws is None and not method.adjust:
         raise UsageError(
             "--benefit without draws needs the covariates of its cross-fitted prediction: --adjust 'age + gd_lesions'"
         )
-    forests = []
+    forests: list[Forest | Shrinkage] = []
     if by:
-        forests = _forests(by, inputs, options, beside_observed)
+        forests += _forests(by, inputs, contrast, method, beside_observed)
     if shrinkage is not None:
-        forests.append(_shrunken(by, _of_arms(inputs, forests, options), options, shrinkage, seed))
+        forests.append(_shrunken(by, _of_arms(inputs, forests, contrast), contrast, method.exposure, shrinkage, seed))
     text = [repr(one) for one in forests]
-    if benefit_out is not None:
-        from causalms.benefit import Policies
-
-        policies = Policies(caps=caps or (1.0, 0.3), least_benefit=least_benefit, groups=groups)
-        results = _benefit(inputs, options, policies, seed)
-        _write([results], benefit_out)
+    if benefit.benefit_out is not None:
+        results = benefit.judged(inputs, contrast, method.adjust, seed)
+        _write([results], benefit.benefit_out)
         text.append(_benefit_page(results))
-    _write([one.results for one in forests], out)
-    _write([one.table for one in forests], forest_out)
+    _write([one.results for one in forests], written.out)
+    _write([one.table for one in forests], written.forest_out)
     click.echo(as_options("\n".join(text), click.get_current_context().command))
 
 
-@dataclass(frozen=True)
-class _Inputs:
-    """The tables of the verb, each read once.
-
-    Attributes
-    ----------
-    people : DataFrame
-        Patients of the trial, with covariates and observed outcome.
-    outcome : str
-        Column of the observed outcome.
-    source : str
-        Name of the patients' table in messages.
-    draws : DataFrame or None
-        Simulated outcomes of one visit week, ``week``; ``simulated_outcome`` of them where one is named.
-    """
-
-    people: Any
-    outcome: str
-    source: str
-    draws: Any = None
-    week: float | None = None
-    simulated_outcome: str | None = None
-
-
-def _refuse_nothing_to_do(by: tuple[str, ...], benefit_out: Path | None, shrinkage: str | None, caps: tuple[float, ...]) -> None:
-    if not by and benefit_out is None:
+def _refuse_nothing_to_do(by: tuple[str, ...], benefit: _Benefit, shrinkage: str | None) -> None:
+    if not by and benefit.benefit_out is None:
         raise UsageError("nothing to do: name subgroups with --by, or a file for who benefits with --benefit")
     if shrinkage and not by:
         raise UsageError("--shrinkage shrinks subgroup effects; name subgroups with --by")
-    if caps and benefit_out is None:
+    if benefit.caps and benefit.benefit_out is None:
         raise UsageError("--cap belongs to --benefit; name its file or leave the cap out")
-    if beyond := [cap for cap in caps if not 0 <= cap <= 1]:
+    if beyond := [cap for cap in benefit.caps if not 0 <= cap <= 1]:
         raise UsageError(f"--cap {name_of(beyond[0])} on the share treated; give a number from 0 to 1")
 
 
-def _read(table: Path, participants: Path | None, outcome: str | None, trial: str | None, week: float | None) -> _Inputs:
-    """TABLE is a draws table if it has its columns, else one row a patient."""
-    from causalms.cli.inputs import of_trial, read, read_draws, table_at
-    from causalms.tables import net2_column, one_week
-
-    rows = read(table_at(table))
-    if not {"query", "arm_randomised"} <= set(rows.columns):
-        if outcome is None:
-            raise UsageError(f"{table}: name the column of the outcome with --outcome")
-        return _Inputs(of_trial(rows, trial, str(table)), outcome, str(table))
-    if participants is None:
-        raise UsageError(f"{table}: is a draws table without covariates; name the trial with --participants")
-    people = read(table_at(participants))
-    draws = of_trial(read_draws(str(table)), trial, str(table))
-    week = one_week(draws, week, str(table))
-    people = of_trial(people, trial, str(participants))
-    return _Inputs(people, net2_column(int(week), outcome or "net2_lesions"), str(participants), draws, week, outcome)
-
-
-def _given_model(inputs: _Inputs) -> _Inputs:
-    """The draws as of a model without error."""
-    from causalms.effects import taking_the_model_for_true
-
-    if inputs.draws is None:
-        raise UsageError("--given-model is about simulated outcomes; leave it out for an observed table")
-    return replace(inputs, draws=taking_the_model_for_true(inputs.draws))
-
-
-def _forests(by: tuple[str, ...], inputs: _Inputs, options: dict[str, Any], beside_observed: bool) -> list[Any]:
+def _forests(
+    by: tuple[str, ...], inputs: _Inputs, contrast: _Contrast, method: SubgroupAnalysis, beside_observed: bool
+) -> list[Forest]:
     """Simulated effects by subgroup, the observed ones, or both."""
-    from causalms.subgroups import SubgroupAnalysis, forest, simulated_forest
-
-    forests: list[Any] = []
+    forests: list[Forest] = []
     if inputs.draws is not None:
-        shared = {key: options[key] for key in ("reference", "measure", "level")}
         forests.append(
             simulated_forest(
                 inputs.draws,
                 inputs.people,
                 by,
+                reference=contrast.reference,
+                measure=contrast.measure,
+                level=contrast.level,
                 outcome=inputs.simulated_outcome,
                 week=inputs.week,
                 source=inputs.source,
-                **shared,
             )
         )
     if beside_observed or inputs.draws is None:
-        people = _of_arms(inputs, forests, options).people
-        direct = {key: options[key] for key in ("reference", "arm", "measure", "level")}
-        method = SubgroupAnalysis(**{key: value for key, value in options.items() if key not in direct})
+        people = _of_arms(inputs, forests, contrast).people
         name = Path(inputs.source).name
-        forests.append(forest(people, by, outcome=inputs.outcome, method=method, source=name, **direct))
+        forests.append(forest(people, by, outcome=inputs.outcome, method=method, source=name, **vars(contrast)))
     return forests
 
 
-def _of_arms(inputs: _Inputs, forests: list[Any], options: dict[str, Any]) -> _Inputs:
+def _of_arms(inputs: _Inputs, forests: Sequence[Forest | Shrinkage], contrast: _Contrast) -> _Inputs:
     """Patients of the arms that were simulated; all where none was."""
     people = inputs.people
     if inputs.draws is not None and forests:
-        people = people[people[options["arm"]].isin([options["reference"], *forests[0].table["arm"].unique()])]
+        people = people[people[contrast.arm].isin([contrast.reference, *forests[0].table["arm"].unique()])]
     return replace(inputs, people=people)
 
 
-def _shrunken(by: tuple[str, ...], inputs: _Inputs, options: dict[str, Any], prior: str, seed: int) -> Any:
+def _shrunken(
+    by: tuple[str, ...], inputs: _Inputs, contrast: _Contrast, exposure: str | None, prior: str, seed: int
+) -> Shrinkage:
     """Effects by subgroup shrunk by a Bayesian global model."""
-    from causalms.subgroups import ShrinkageModel, shrink
-
-    model = ShrinkageModel(prior, seed=seed, progress=sys.stderr.isatty())
-    same = {key: options[key] for key in ("reference", "arm", "exposure", "level")}
-    return shrink(inputs.people, by, outcome=inputs.outcome, model=model, **same)
-
-
-def _benefit(inputs: _Inputs, options: dict[str, Any], policies: Policies, seed: int) -> Any:
-    from causalms.benefit import Inference, who_benefits
-
-    return who_benefits(
+    return shrink(
         inputs.people,
+        by,
         outcome=inputs.outcome,
-        reference=options["reference"],
-        draws=inputs.draws,
-        covariates=options["adjust"],
-        week=inputs.week,
-        arm=options["arm"],
-        policies=policies,
-        inference=Inference(level=options["level"], seed=seed),
+        reference=contrast.reference,
+        arm=contrast.arm,
+        exposure=exposure,
+        level=contrast.level,
+        model=ShrinkageModel(prior, seed=seed, progress=sys.stderr.isatty()),
     )
 
 
-def _write(tables: list[Any], path: Path | None) -> None:
-    import pandas as pd
-
-    from causalms.tables import write_table
-
+def _write(tables: list[pd.DataFrame], path: Path | None) -> None:
     if path is not None and tables:
         write_table(pd.concat(tables, ignore_index=True), path)
 
 
-def _benefit_page(results: Any) -> str:
+def _benefit_page(results: pd.DataFrame) -> str:
     """Who benefits in plain text; bands stand in the file."""
     text = []
     for (who, arm, reference), rows in results.groupby(["population", "arm", "reference"], sort=False):

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import click
 
-from causalms.cli.cohort import cohort_options, resample_option
-from causalms.cli.inputs import scan_options
+from causalms.cli.cohort import Cohort, cohort_options, resample_option
+from causalms.cli.inputs import ScanOptions, grouped, scan_options
 from causalms.cli.paths import InputPath, OutputFolder, OutputPath, Verb
 from causalms.errors import UsageError
-from causalms.shards import Shard
 
 
 @click.command(cls=Verb)
@@ -28,19 +27,16 @@ from causalms.shards import Shard
 @click.option("--cache", type=OutputFolder(fill=True), help="Folder that keeps patients as training reads them, for later runs.")
 @scan_options
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+@grouped(cohort=Cohort, scans=ScanOptions)
 def command(
     trial: Path,
     out: Path,
     name: str,
     budget_minutes: float | None,
-    device: str,
-    workers: int,
-    participants: tuple[str, ...],
-    shard: Shard | None,
     resample: bool,
     cache: Path | None,
-    baseline: str | None,
-    lesions: str | None,
+    cohort: Cohort,
+    scans: ScanOptions,
     seed: int,
 ) -> None:
     """Train a generator on the trial in DIR (its observed arms and visits) and write it to a checkpoint.
@@ -63,16 +59,17 @@ def command(
     from causalms.trials import load_trial, mni_space, resample_trial
 
     model, recipe = config(name)
+    shard, workers = cohort.shard, cohort.workers
     if shard is not None and cache is None:
         raise UsageError("--shard fills a cache and trains nothing; add --cache DIR")
-    loaded = load_trial(trial, participants or None, baseline=baseline, lesions=lesions)
+    loaded = load_trial(trial, cohort.participants or None, baseline=scans.baseline, lesions=scans.lesions)
     loaded = resample_trial(loaded, mni_space(model.grid)) if resample else loaded
     for note in loaded.notes if first_process() else ():
         click.echo(f"note: {note}")
     if shard is not None and cache is not None:
         click.echo(f"{fill_cache(loaded, cache, shard, workers)} patients of shard {shard} are kept in {cache}; nothing trained")
         return
-    generator = train_generator(loaded, out, model, recipe, seed, budget_minutes, device, workers, cache)
+    generator = train_generator(loaded, out, model, recipe, seed, budget_minutes, cohort.device, workers, cache)
     if not first_process():
         return
     log = out.with_suffix(".training.csv")

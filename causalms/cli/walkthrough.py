@@ -13,9 +13,8 @@ import pandas as pd
 
 from causalms.agreement import agree
 from causalms.benefit import Policies, who_benefits
-from causalms.calibration import assess, frequency_maps, pair, place_scores
+from causalms.calibration import assess, frequency_maps, pair, place_scores, risk_maps
 from causalms.causal import CausalModel, Running, Twin, diagnostics_table, recalibrate, rung_three_results, write_draws
-from causalms.cli.places import judged_risk_maps
 from causalms.effects import Design, Method, analyse, estimate
 from causalms.errors import CausalmsError, ConvergenceError, RefusalError
 from causalms.phantom import PhantomTrial, load_design, simulate_trial
@@ -238,7 +237,7 @@ class Walkthrough:
     def places(self) -> None:
         """Where lesions were expected and where they came."""
         chosen = self.trial.participants["participant_id"].sample(min(MAPPED, self.patients), random_state=self.seed)
-        maps = judged_risk_maps(self.model, self.trial, self.week, list(chosen))
+        maps = risk_maps(self.model, self.trial, self.week, list(chosen))
         expected, observed = frequency_maps(maps)
         table = place_scores(maps, reference=expected)
         write_table(table, self.out / "places.csv")
