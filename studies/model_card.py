@@ -44,7 +44,7 @@ def wide(table: pd.DataFrame, value: str, people: pd.DataFrame) -> np.ndarray:
 
 
 def by_subgroup(expected: pd.DataFrame, trial: PhantomTrial, repetitions: int) -> pd.DataFrame:
-    """Every score of :func:`causalms.calibration.judge` in every subgroup."""
+    """Every score of :func:`causalms.calibration.assess` in every subgroup."""
     truth, found = trial.truth.table.query("visit_week == @WEEK"), []
     for name, condition in SUBGROUPS.items():
         people = trial.participants.query(condition)

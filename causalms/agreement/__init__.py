@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from causalms.agreement.against_published import Matching, agree_published, match_baseline
+from causalms.agreement.against_published import agree_published, match_baseline
 from causalms.agreement.against_randomised import agree
 from causalms.agreement.distributions import compare_arms
 from causalms.agreement.held_out import leave_one_trial_out, predictable_contrasts
-from causalms.agreement.published import published_baseline, published_contrasts, published_numbers
+from causalms.agreement.published import published_contrasts
 from causalms.agreement.result import Agreement, correlate
 
 __all__ = [
     "Agreement",
-    "Matching",
     "agree",
     "agree_published",
     "compare_arms",
@@ -19,7 +18,5 @@ __all__ = [
     "leave_one_trial_out",
     "match_baseline",
     "predictable_contrasts",
-    "published_baseline",
     "published_contrasts",
-    "published_numbers",
 ]

@@ -10,9 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalms.agreement.against_randomised import interventional
-from causalms.agreement.judgement import Effect, Rule, distance_row, judge, ratio_of, row_again
 from causalms.agreement.published import efficacy_ranks, published_baseline, published_contrasts
-from causalms.agreement.result import Agreement
+from causalms.agreement.result import Agreement, Effect, Rule, distance_row, judge, ratio_of, row_again
 from causalms.effects import analyse_draws
 from causalms.errors import RefusalError, named_arguments
 from causalms.stats import entropy_balance

@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalms.agreement.judgement import Effect, Rule, distance_row, judge, ratio_of, row_again, verdict_rows
 from causalms.agreement.published import least_effective_arm
-from causalms.agreement.result import Agreement
+from causalms.agreement.result import Agreement, Effect, Rule, distance_row, judge, ratio_of, row_again, verdict_rows
 from causalms.effects import (
     Analysis,
     Design,

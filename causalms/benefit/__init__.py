@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from causalms.benefit.benefit_results import benefit_results, who_benefits
+from causalms.benefit.benefit_results import who_benefits
 from causalms.benefit.cross_fitting import cross_fit, cross_fitted_benefit
-from causalms.benefit.curves import benefit_curves
-from causalms.benefit.heterogeneity import benefit_groups, best_linear_predictor, ranking
-from causalms.benefit.policy import Policies, policy_value, who_is_treated
+from causalms.benefit.heterogeneity import benefit_curves, benefit_groups, best_linear_predictor, ranking
+from causalms.benefit.policy import Policies, policy_value
 from causalms.benefit.predict import Benefit, Comparison, benefit, predict_from_draws
 from causalms.benefit.statistics import Inference
-from causalms.benefit.treatment_choice import Choice, choose_treatment
+from causalms.benefit.treatment_choice import choose_treatment
 
 __all__ = [
     "Benefit",
-    "Choice",
     "Comparison",
     "Inference",
     "Policies",
     "benefit",
     "benefit_curves",
     "benefit_groups",
-    "benefit_results",
     "best_linear_predictor",
     "choose_treatment",
     "cross_fit",
@@ -29,5 +26,4 @@ __all__ = [
     "predict_from_draws",
     "ranking",
     "who_benefits",
-    "who_is_treated",
 ]

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from causalms.benefit.cross_fitting import cross_fitted_benefit
-from causalms.benefit.curves import benefit_curves
-from causalms.benefit.heterogeneity import benefit_groups, best_linear_predictor, ranking
+from causalms.benefit.heterogeneity import benefit_curves, benefit_groups, best_linear_predictor, ranking
 from causalms.benefit.policy import Policies, policy_value
 from causalms.benefit.predict import Benefit, Comparison, benefit, benefit_row, predict_from_draws
 from causalms.benefit.statistics import Inference, Statistic

@@ -1,14 +1,11 @@
 """Are predictive count distributions calibrated?  Judged patient by patient against the arm each was randomised to."""
 
 from causalms.calibration.assessment import Assessment, assess, heading, summary
-from causalms.calibration.conformal_sets import ConformalSets, conformal
-from causalms.calibration.coverage import coverage_table
-from causalms.calibration.decomposition import Decomposition, decomposition
+from causalms.calibration.decomposition import decomposition
 from causalms.calibration.pairs import Pairs, Sources, pair
-from causalms.calibration.pit import Pit, pit_curve, pit_ends, pit_histogram, randomised_pit
-from causalms.calibration.recalibration import Recalibration, recalibrate, split
-from causalms.calibration.reliability import Reliability, brier_parts, reliability
-from causalms.calibration.rootogram import Rootogram, rootogram
+from causalms.calibration.pit import coverage_table, pit_curve, pit_ends, pit_histogram
+from causalms.calibration.recalibration import ConformalSets, Recalibration, conformal, recalibrate, split
+from causalms.calibration.reliability import reliability, rootogram
 from causalms.calibration.spatial import (
     RiskMap,
     frequency_maps,
@@ -18,22 +15,16 @@ from causalms.calibration.spatial import (
     risk_maps,
     voxel_reliability,
 )
-from causalms.calibration.tests import CalibrationTest, calibration_test
+from causalms.calibration.tests import calibration_test
 
 __all__ = [
     "Assessment",
-    "CalibrationTest",
     "ConformalSets",
-    "Decomposition",
     "Pairs",
-    "Pit",
     "Recalibration",
-    "Reliability",
     "RiskMap",
-    "Rootogram",
     "Sources",
     "assess",
-    "brier_parts",
     "calibration_test",
     "conformal",
     "coverage_table",
@@ -45,7 +36,6 @@ __all__ = [
     "pit_ends",
     "pit_histogram",
     "place_scores",
-    "randomised_pit",
     "recalibrate",
     "region_calibration",
     "region_volumes",

@@ -11,12 +11,10 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from causalms.calibration.coverage import LEVELS, coverage_table
 from causalms.calibration.decomposition import Decomposition, decomposition
 from causalms.calibration.pairs import Pairs
-from causalms.calibration.pit import pit_histogram
-from causalms.calibration.reliability import Reliability, reliability
-from causalms.calibration.rootogram import rootogram
+from causalms.calibration.pit import LEVELS, coverage_table, pit_histogram
+from causalms.calibration.reliability import Reliability, reliability, rootogram
 from causalms.calibration.tests import calibration_test, mean_with_interval, ratio_of_means
 from causalms.errors import UsageError, named_arguments
 from causalms.stats import SCORES, DrawsLaw, score

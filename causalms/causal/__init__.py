@@ -1,8 +1,8 @@
 """Causal queries over an outcome mechanism: rung 2, rung 3 with its bounds, and their diagnostics."""
 
-from causalms.causal.bounds import Bounds, Law, activity_harm_bounds, benefit_bounds, frechet_hoeffding, harm_bounds, makarov
-from causalms.causal.contrasts import Contrast, Support, contrast, contrasts_with_reference, support
-from causalms.causal.diagnostics import THRESHOLDS, diagnose, diagnostics_table
+from causalms.causal.bounds import Law, activity_harm_bounds, benefit_bounds, harm_bounds
+from causalms.causal.contrasts import contrast, contrasts_with_reference, support
+from causalms.causal.diagnostics import THRESHOLDS, diagnostics_table
 from causalms.causal.evidence import as_trial
 from causalms.causal.individual import benefit_and_harm, individual_effects, rung_three_results
 from causalms.causal.interventions import Intervention, distribution, policy, read_policy, shift, value
@@ -11,25 +11,18 @@ from causalms.causal.mechanisms.negative_binomial import NegativeBinomialMechani
 from causalms.causal.model import CausalModel, Twin, write_draws
 from causalms.causal.population import common_noise_factor, patient_effects, policy_values
 from causalms.causal.query import Query
-from causalms.causal.recalibration import Recalibration, recalibrate, recalibrated
+from causalms.causal.recalibration import recalibrate, recalibrated
 from causalms.causal.sampling import Running
 from causalms.causal.shards import merge_draws
 from causalms.causal.sweep import rho_sweep
-from causalms.causal.transport import (
-    covariate_overlap,
-    refuse_without_support,
-    trial_effect_benchmark,
-    unmeasured_trial_effect,
-)
+from causalms.causal.transport import covariate_overlap, trial_effect_benchmark, unmeasured_trial_effect
 from causalms.causal.worlds import world_seed
 from causalms.stats import keyed_generator
 
 __all__ = [
     "COUPLINGS",
     "THRESHOLDS",
-    "Bounds",
     "CausalModel",
-    "Contrast",
     "Expected",
     "Intervention",
     "Law",
@@ -39,10 +32,8 @@ __all__ = [
     "Noise",
     "Outcome",
     "Query",
-    "Recalibration",
     "Running",
     "Subject",
-    "Support",
     "Twin",
     "activity_harm_bounds",
     "as_trial",
@@ -52,14 +43,11 @@ __all__ = [
     "contrast",
     "contrasts_with_reference",
     "covariate_overlap",
-    "diagnose",
     "diagnostics_table",
     "distribution",
-    "frechet_hoeffding",
     "harm_bounds",
     "individual_effects",
     "keyed_generator",
-    "makarov",
     "merge_draws",
     "patient_effects",
     "policy",
@@ -67,7 +55,6 @@ __all__ = [
     "read_policy",
     "recalibrate",
     "recalibrated",
-    "refuse_without_support",
     "rho_sweep",
     "rung_three_results",
     "shift",

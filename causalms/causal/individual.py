@@ -162,7 +162,7 @@ def benefit_and_harm(
     coupling : str
         Of the twins; it stands in every row, for the estimate is an assumption and not a finding.
     together : str
-        In which trial both arms were randomised together (:attr:`causalms.causal.Support.words`), for the estimand's words.
+        In which trial both arms were randomised together, for the estimand's words.
 
     Returns
     -------

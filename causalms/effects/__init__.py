@@ -12,13 +12,13 @@ from causalms.effects.contrasts import transformed
 from causalms.effects.data import Design
 from causalms.effects.design import CHOICES, Method, MissingOutcomes, grouped_arguments
 from causalms.effects.draws import is_draws_table, patient_effects, patient_means, taking_the_model_for_true
-from causalms.effects.estimands import MEASURES, Estimand, Measure, measure_named
+from causalms.effects.estimands import MEASURES, Measure, measure_named
 from causalms.effects.influence import influence_values
 from causalms.effects.missing import STRATEGIES, effects_with_missing_outcomes
 from causalms.effects.observed import Analysis, analyse
 from causalms.effects.printing import interval, model_error_words, number, simulated_page, simulated_words, text_columns
 from causalms.effects.prognostic import cross_fitted, prospective_power, sample_size, savings
-from causalms.effects.publication import publication_table, write_publication
+from causalms.effects.publication import write_publication
 from causalms.effects.simulated import analyse_draws, given_model, mean_variances
 from causalms.effects.transport import transport_weights, transported_effect
 from causalms.effects.variance import coefficient_covariance
@@ -30,7 +30,6 @@ __all__ = [
     "Analysis",
     "Design",
     "Effects",
-    "Estimand",
     "Measure",
     "Method",
     "MissingOutcomes",
@@ -54,7 +53,6 @@ __all__ = [
     "patient_effects",
     "patient_means",
     "prospective_power",
-    "publication_table",
     "read_adam",
     "sample_size",
     "savings",

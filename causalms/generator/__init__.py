@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from causalms.generator.configurations import CONFIGS, ModelConfig, TrainingConfig, config
+from causalms.generator.configurations import ModelConfig, TrainingConfig, config
 from causalms.generator.control_variate import controlled_means
 from causalms.generator.forecast import MapFolder, forecast_patient, label_of_arm
-from causalms.generator.model import Abduction, ExpectedOutcome, Generator, Scan
+from causalms.generator.model import Generator
 from causalms.generator.noise import DiffusionNoise
 from causalms.generator.sampling import SAMPLERS, one_thread
-from causalms.generator.train import fill_cache, first_process, train_generator
+from causalms.generator.train.data import fill_cache
+from causalms.generator.train.distributed import first_process
+from causalms.generator.train.loop import train_generator
 
 __all__ = [
-    "CONFIGS",
     "SAMPLERS",
-    "Abduction",
     "DiffusionNoise",
-    "ExpectedOutcome",
     "Generator",
     "MapFolder",
     "ModelConfig",
-    "Scan",
     "TrainingConfig",
     "config",
     "controlled_means",

@@ -1,9 +1,11 @@
-"""Sizes of the model and of its training, by name."""
+"""Sizes of the model and of its training by name, and the device that it runs on."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Any
+
+import torch
 
 from causalms.errors import UsageError
 from causalms.tables import PARTICIPANTS_COLUMNS
@@ -123,3 +125,23 @@ def config(name: str) -> tuple[ModelConfig, TrainingConfig]:
     if name not in CONFIGS:
         raise UsageError(f"no configuration is called {name!r}; choose one of {', '.join(CONFIGS)}")
     return CONFIGS[name]
+
+
+def chosen_device(name: str) -> torch.device:
+    """The device of that name: ``cpu``, ``cuda``, or ``auto``, the GPU where there is one.
+
+    Raises
+    ------
+    UsageError
+        If a GPU is wanted and none is there.
+
+    Examples
+    --------
+    >>> chosen_device("cpu")
+    device(type='cpu')
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"`device={name}`: choose auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UsageError("`device=cuda`: no GPU is visible to torch; use `device=cpu`, or auto")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

@@ -15,8 +15,7 @@ from causalms.errors import InputError, RefusalError, UsageError
 from causalms.generator import noise as exogenous
 from causalms.generator import sampling as samplers
 from causalms.generator.checkpoint import load_tensors, read_checkpoint, write_checkpoint
-from causalms.generator.configurations import COVARIATES, ModelConfig
-from causalms.generator.device import chosen_device
+from causalms.generator.configurations import COVARIATES, ModelConfig, chosen_device
 from causalms.generator.error_of_counts import error_of_expected_count
 from causalms.generator.inputs import POOLED, PatientArrays, patient_arrays, pooled_signals, template_planes, volumes
 from causalms.generator.network import Encoded, LazilyEncoded, Network, channels_last

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from causalms.lesions.count import LesionCount, count_lesions
-from causalms.lesions.matching import EMPTY_SCORES, LesionMatch, MatchRule, match_lesions
+from causalms.lesions.matching import MatchRule, match_lesions
 from causalms.lesions.rule import LesionRule
 from causalms.lesions.table import lesion_table, mask_summary
 
 __all__ = [
-    "EMPTY_SCORES",
     "LesionCount",
-    "LesionMatch",
     "LesionRule",
     "MatchRule",
     "count_lesions",

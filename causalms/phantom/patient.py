@@ -9,10 +9,9 @@ import numpy as np
 
 from causalms.lesions import LesionRule, count_lesions
 from causalms.phantom.anatomy import PatientAnatomy, draw_anatomy
-from causalms.phantom.covariates import Baseline, draw_baseline, terms
+from causalms.phantom.covariates import Baseline, Rates, draw_baseline, log_rates, realise, terms
 from causalms.phantom.design import Design
 from causalms.phantom.placement import Density, baseline_density, net2_density, place, voxel_sizes
-from causalms.phantom.rates import Rates, log_rates, realise
 from causalms.phantom.roster import ANATOMY, ASSIGNMENT, BASELINE, FOLLOW_UP, OUTCOMES, Enrolled, generator
 from causalms.tables import WEEKS_PER_YEAR
 from causalms.trials import Space

@@ -5,18 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from causalms.report.credibility import (
-    DEMONSTRATION,
-    CredibilityPlan,
-    Criterion,
-    Judgement,
-    Plan,
-    Verdict,
-    judge,
-    read_credibility,
-)
+from causalms.report.credibility import DEMONSTRATION, read_credibility
 from causalms.report.document import Report
-from causalms.report.methods import assumptions, methods_paragraphs
 
 if TYPE_CHECKING:
     from causalms.report import figures
@@ -24,16 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEMONSTRATION",
-    "CredibilityPlan",
-    "Criterion",
-    "Judgement",
-    "Plan",
     "Report",
-    "Verdict",
-    "assumptions",
     "figures",
-    "judge",
-    "methods_paragraphs",
     "read_credibility",
     "write_report",
 ]

@@ -14,7 +14,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from causalms.errors import InputError, near_name
-from causalms.report.formats import each_row, number
+from causalms.report.rows import each_row, number
 from causalms.tables import name_of
 from causalms.yaml_files import read_yaml
 

@@ -21,9 +21,17 @@ from causalms import __version__
 from causalms.errors import InputError, UsageError
 from causalms.files import whole_file
 from causalms.report.credibility import CredibilityPlan, Verdict, judge
-from causalms.report.formats import each_row, number
 from causalms.report.methods import assumptions, estimands, methods_paragraphs
-from causalms.report.rows import RANDOMISED, SIMULATED, SIMULATED_ACROSS_TRIALS, TRANSPORTED, origin_of, result_rows
+from causalms.report.rows import (
+    RANDOMISED,
+    SIMULATED,
+    SIMULATED_ACROSS_TRIALS,
+    TRANSPORTED,
+    each_row,
+    number,
+    origin_of,
+    result_rows,
+)
 from causalms.tables import RESULTS_COLUMNS, is_ratio, mark_formulas, validate
 
 if TYPE_CHECKING:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import pandas as pd
 
-from causalms.report.formats import each_row, percent, text
 from causalms.report.rows import (
     RANDOMISED,
     SIMULATED,
     SIMULATED_ACROSS_TRIALS,
     TRANSPORTED,
+    each_row,
     has_contrast,
     is_simulated,
     is_transported,
     origin_of,
+    percent,
+    text,
 )
 from causalms.tables import is_ratio
 

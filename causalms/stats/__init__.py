@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from causalms.stats.balancing import EntropyBalance, entropy_balance
-from causalms.stats.bands import Band, simultaneous_band
+from causalms.stats.balancing import entropy_balance
 from causalms.stats.batched import Batch, BatchFit, fit_batch
 from causalms.stats.count_laws import CountLaw, DrawsLaw, NegativeBinomialLaw, interval_positions
-from causalms.stats.count_sums import CountSums
 from causalms.stats.dispersion import FULL_WEIGHT, adjusted_alphas
 from causalms.stats.glm import FAMILIES, LOG_LINK, Array, Family, Fit, inverse_link, mean_slope
-from causalms.stats.model_error import ColumnSummary, ErrorModel
-from causalms.stats.model_error_fit import HeldOutCounts, Priors, fit_error_model
+from causalms.stats.model_error import ErrorModel
+from causalms.stats.model_error_fit import HeldOutCounts, fit_error_model
 from causalms.stats.multiplicity import adjusted_p_values, with_adjusted_p_values
 from causalms.stats.negbin import log_likelihood, observed_information
 from causalms.stats.normal import normal_cdf, normal_quantile
-from causalms.stats.randomness import keyed_generator
 from causalms.stats.resampling import (
     acceleration,
     bias_correction,
     bootstrap_ends,
     extreme_permutations,
+    keyed_generator,
     permuted_labels,
     resampling_weights,
     welch_statistics,
 )
-from causalms.stats.scores import SCORES, crps_at, moment_law, others_moments, plain_score, pool_ranks, pool_scores, score
+from causalms.stats.scores import SCORES, moment_law, others_moments, pool_ranks, pool_scores, score
 from causalms.stats.single_fit import fit_model, fit_or_limit
 
 __all__ = [
@@ -33,26 +31,20 @@ __all__ = [
     "LOG_LINK",
     "SCORES",
     "Array",
-    "Band",
     "Batch",
     "BatchFit",
-    "ColumnSummary",
     "CountLaw",
-    "CountSums",
     "DrawsLaw",
-    "EntropyBalance",
     "ErrorModel",
     "Family",
     "Fit",
     "HeldOutCounts",
     "NegativeBinomialLaw",
-    "Priors",
     "acceleration",
     "adjusted_alphas",
     "adjusted_p_values",
     "bias_correction",
     "bootstrap_ends",
-    "crps_at",
     "entropy_balance",
     "extreme_permutations",
     "fit_batch",
@@ -70,12 +62,10 @@ __all__ = [
     "observed_information",
     "others_moments",
     "permuted_labels",
-    "plain_score",
     "pool_ranks",
     "pool_scores",
     "resampling_weights",
     "score",
-    "simultaneous_band",
     "welch_statistics",
     "with_adjusted_p_values",
 ]

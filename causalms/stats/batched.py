@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from causalms.stats.count_sums import CountSums
 from causalms.stats.glm import Array, Family
-from causalms.stats.negbin import alpha_curvature, alpha_slope, log_remainder
+from causalms.stats.negbin import CountSums, alpha_curvature, alpha_slope, log_remainder
 
 _LARGEST_STEP = 1.5
 _CLEARLY_OVERDISPERSED = 0.02

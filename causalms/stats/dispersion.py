@@ -6,9 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from causalms.stats.count_sums import CountSums
 from causalms.stats.glm import Array
-from causalms.stats.negbin import alpha_slope, log_remainder
+from causalms.stats.negbin import CountSums, alpha_slope, log_remainder
 
 #: Arm size up to which the counts own law holds up a variance in full.
 FULL_WEIGHT = 50

@@ -24,7 +24,7 @@ import numpy as np
 
 from causalms.errors import InputError
 from causalms.stats.glm import Array
-from causalms.stats.randomness import keyed_generator
+from causalms.stats.resampling import keyed_generator
 
 
 @dataclass(frozen=True)

@@ -38,11 +38,12 @@ def score(name: str, law: CountLaw, observed: object) -> Array:
         Of a :class:`DrawsLaw` the CRPS and the Brier score are the fair ones (unbiased for the law that was drawn from,
         whatever the number of draws), and the log score is that of (D f + g) / (D + 1): f the draws' frequencies, g a
         negative binomial with the draws' mean and variance, so that an undrawn count does not cost infinity.
-    observed : array (n,)
+    observed : array (n,), or (n, m) for a :class:`NegativeBinomialLaw`
 
     Returns
     -------
-    array (n,)
+    array
+        Of the shape of ``observed``.
 
     Raises
     ------
@@ -68,20 +69,18 @@ def score(name: str, law: CountLaw, observed: object) -> Array:
         return np.asarray(pool_scores(name, pool)[np.arange(law.n), position])
     if not isinstance(law, NegativeBinomialLaw):
         raise UsageError(f"a law of kind {type(law).__name__} has no scores; give a NegativeBinomialLaw or a DrawsLaw")
-    if name == "crps":
-        return crps_at(law, y[:, None])[:, 0]
-    return plain_score(name, law, y)
+    columns = y if y.ndim > 1 else y[:, None]
+    return (_crps(law, columns) if name == "crps" else _plain_score(name, law, columns)).reshape(y.shape)
 
 
-def plain_score(name: str, law: NegativeBinomialLaw, y: NDArray[np.int64]) -> Array:
-    """Scores that need the law only at the observed count; y (n,) or (n, m)."""
-    extra = (slice(None),) + (None,) * (y.ndim - 1)
+def _plain_score(name: str, law: NegativeBinomialLaw, y: NDArray[np.int64]) -> Array:
+    """Scores that need the law only at the observed count; y (n, m)."""
     if name == "log":
         with np.errstate(divide="ignore"):
             return np.asarray(-np.log(law.pmf(y)))
     if name == "dawid-sebastiani":
-        return dawid_sebastiani(y, law.mean[extra], law.variance[extra])
-    return (law.activity[extra] - (y > 0)) ** 2
+        return dawid_sebastiani(y, law.mean[:, None], law.variance[:, None])
+    return (law.activity[:, None] - (y > 0)) ** 2
 
 
 def dawid_sebastiani(y: NDArray[np.int64], mean: Array, variance: Array) -> Array:
@@ -90,7 +89,7 @@ def dawid_sebastiani(y: NDArray[np.int64], mean: Array, variance: Array) -> Arra
     return np.asarray((y - mean) ** 2 / spread + np.log(spread))
 
 
-def crps_at(law: NegativeBinomialLaw, y: NDArray[np.int64]) -> Array:
+def _crps(law: NegativeBinomialLaw, y: NDArray[np.int64]) -> Array:
     """CRPS at y (n, m), summing squared differences of distribution functions: no cancellation at any mean and size."""
     out = np.empty(y.shape)
     for rows, below in law.tables(np.zeros(law.n, np.int64)):

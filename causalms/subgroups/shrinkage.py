@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from causalms.effects import coefficient_covariance
 from causalms.errors import ConvergenceError, RefusalError, UsageError, named_arguments, optional_packages
 from causalms.stats import Array, fit_model
-from causalms.subgroups.printing import html_page, page
-from causalms.subgroups.table import baseline_divisions
+from causalms.subgroups.table import baseline_divisions, html_page, page
 from causalms.tables import (
     ContrastPopulation,
     Grouping,

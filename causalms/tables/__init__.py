@@ -31,10 +31,9 @@ from causalms.tables.schema import (
     REGIONS,
     named_in_full,
     net2_column,
-    schema,
     validate,
 )
-from causalms.tables.spreadsheets import mark_formulas, unmark_formulas
+from causalms.tables.spreadsheets import mark_formulas
 from causalms.tables.text_files import EXACT_NUMBERS
 
 __all__ = [
@@ -87,10 +86,8 @@ __all__ = [
     "refuse_words_among_numbers",
     "results_table",
     "rows_where",
-    "schema",
     "significant",
     "total_text",
-    "unmark_formulas",
     "validate",
     "write_table",
 ]

@@ -8,15 +8,12 @@ from causalms.trials.position import refuse_elsewhere
 from causalms.trials.problem import Problem
 from causalms.trials.resample import resample_back, resample_trial
 from causalms.trials.space import Space, mni_space
-from causalms.trials.template import Anatomy
-from causalms.trials.trial import MASKS, MODALITIES, ImageSource, Trial
+from causalms.trials.trial import MASKS, MODALITIES, Trial
 from causalms.trials.writer import TrialWriter
 
 __all__ = [
     "MASKS",
     "MODALITIES",
-    "Anatomy",
-    "ImageSource",
     "Problem",
     "Space",
     "Trial",

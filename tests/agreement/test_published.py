@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalms.agreement import published_contrasts, published_numbers
+from causalms.agreement import published_contrasts
+from causalms.agreement.published import published_numbers
 
 
 def contrast(trial: str, measure: str, week: float = 96) -> pd.Series:

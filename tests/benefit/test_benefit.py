@@ -16,11 +16,11 @@ from causalms.benefit import (
     best_linear_predictor,
     cross_fit,
     policy_value,
-    predict_from_draws,
     ranking,
-    who_is_treated,
 )
 from causalms.benefit.heterogeneity import areas
+from causalms.benefit.policy import who_is_treated
+from causalms.benefit.predict import predict_from_draws
 from causalms.errors import InputError, RefusalError, UsageError
 
 SIZE = 1.0

@@ -20,7 +20,7 @@ from causalms.benefit import (
     ranking,
     who_benefits,
 )
-from causalms.benefit.curves import slice_truth
+from causalms.benefit.heterogeneity import slice_truth
 from causalms.benefit.redraws import Redraws, TrialLaw
 from causalms.errors import InputError, UsageError
 

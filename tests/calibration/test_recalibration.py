@@ -83,7 +83,7 @@ def test_conformal_sets_cover_in_every_arm_though_the_forecasts_are_wrong(draws:
 
 
 def test_conformal_set_is_all_counts_whose_score_is_small_enough() -> None:
-    from causalms.calibration.conformal_sets import _ends, _score
+    from causalms.calibration.recalibration import _ends, _score
 
     for law in (made(1, 10).law, made(1, 10, draws=19).law):
         for threshold in (0.0, 0.3, 0.77, 0.89):

@@ -14,7 +14,8 @@ from scipy import special
 from causalms.causal import CausalModel, Running, Twin
 from causalms.causal.mechanisms.diffusion import DiffusionMechanism
 from causalms.errors import RefusalError
-from causalms.generator import DiffusionNoise, ExpectedOutcome, Generator
+from causalms.generator import DiffusionNoise, Generator
+from causalms.generator.model import ExpectedOutcome
 from causalms.generator.noise import draw_noise
 from causalms.lesions import LesionRule, count_lesions
 from causalms.tables import REGIONS

@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from causalms.generator import CONFIGS, Generator
+from causalms.generator import Generator
+from causalms.generator.configurations import CONFIGS
 from tests.conftest import Run
 
 DESIGN = """

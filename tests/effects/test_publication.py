@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from causalms.effects import Analysis, analyse, publication_table, write_publication
+from causalms.effects import Analysis, analyse, write_publication
+from causalms.effects.publication import publication_table
 from tests.conftest import Run
 
 

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from causalms.cli.main import main
-from causalms.effects import analyse, effects_with_missing_outcomes, estimate, grouped_arguments, publication_table
+from causalms.effects import analyse, effects_with_missing_outcomes, estimate, grouped_arguments
+from causalms.effects.publication import publication_table
 from causalms.errors import UsageError
 from causalms.tables import write_table
 

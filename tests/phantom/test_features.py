@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from causalms.errors import UsageError
+from causalms.phantom.covariates import log_rates
 from causalms.phantom.design import COLUMN_TERMS, IMAGE_MARKERS, load_design, parse_design
 from causalms.phantom.patient import _follow_up
-from causalms.phantom.rates import log_rates
 from causalms.phantom.roster import enrol
 
 DRAWS = 4000

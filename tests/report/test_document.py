@@ -15,7 +15,9 @@ import pytest
 import yaml
 
 from causalms.errors import InputError, UsageError
-from causalms.report import Report, assumptions, figures, judge, methods_paragraphs, read_credibility
+from causalms.report import Report, figures, read_credibility
+from causalms.report.credibility import judge
+from causalms.report.methods import assumptions, methods_paragraphs
 from causalms.report.rows import result_rows
 from causalms.tables import results_table, write_table
 from tests.conftest import Run
@@ -210,7 +212,7 @@ def test_text_from_tables_is_escaped(tmp_path: Path) -> None:
 
 
 def test_plan_is_judged_line_by_line() -> None:
-    from causalms.report import Plan
+    from causalms.report.credibility import Plan
 
     plan = Plan.model_validate(PLAN)
     verdicts = judge(plan, results_table([ROW, TRANSPORTED]))
@@ -223,7 +225,7 @@ def test_plan_is_judged_line_by_line() -> None:
 
 
 def test_bound_itself_is_met_and_missing_number_is_not_judged() -> None:
-    from causalms.report import Plan
+    from causalms.report.credibility import Plan
 
     plan = Plan.model_validate(PLAN)
     at_bound, missing = ({**ROW, "estimate": value} for value in (0.6, None))

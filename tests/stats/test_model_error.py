@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from causalms.errors import InputError
-from causalms.stats import ErrorModel, HeldOutCounts, Priors, fit_error_model
+from causalms.stats import ErrorModel, HeldOutCounts, fit_error_model
 from causalms.stats.model_error import blocks, terms
-from causalms.stats.model_error_fit import _Posterior
+from causalms.stats.model_error_fit import Priors, _Posterior
 
 ARMS = ("placebo", "old", "new")
 SIZE = 0.5

@@ -11,8 +11,8 @@ import pytest
 
 import causalms
 from causalms.effects import number
-from causalms.report.formats import estimate_and_interval, p_value
-from causalms.report.formats import number as report_number
+from causalms.report.rows import estimate_and_interval, p_value
+from causalms.report.rows import number as report_number
 from causalms.tables import fixed, p_value_text, percentage, significant
 
 

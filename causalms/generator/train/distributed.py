@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from causalms.generator.device import chosen_device
+from causalms.generator.configurations import chosen_device
 
 _LONGEST_WAIT = timedelta(hours=6)  # while the first process calibrates, the others wait
 

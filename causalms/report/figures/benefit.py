@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from causalms.errors import InputError
-from causalms.report.formats import each_row
+from causalms.report.rows import each_row
 from causalms.report.style import BAND, OBSERVED, QUIET, SIMULATED, describe, house_style, new_axes, require_columns, shade
 from causalms.tables import significant
 

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from causalms.report.formats import each_row
+from causalms.report.rows import each_row
 from causalms.report.style import (
     BAND,
     OBSERVED,

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from causalms.errors import InputError
 from causalms.report.counterfactual_tables import checked_bounds, checked_diagnostics
-from causalms.report.formats import each_row
+from causalms.report.rows import each_row
 from causalms.report.style import (
     BAND,
     CYCLE,

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-from causalms.report.formats import each_row
+from causalms.report.rows import each_row
 from causalms.report.style import (
     BAND,
     OBSERVED,

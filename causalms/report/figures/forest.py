@@ -10,8 +10,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-from causalms.report.formats import each_row, estimate_and_interval, p_value, text
-from causalms.report.rows import SIMULATED_ACROSS_TRIALS, TRANSPORTED, is_simulated, origin_of
+from causalms.report.rows import (
+    SIMULATED_ACROSS_TRIALS,
+    TRANSPORTED,
+    each_row,
+    estimate_and_interval,
+    is_simulated,
+    origin_of,
+    p_value,
+    text,
+)
 from causalms.report.style import (
     CYCLE,
     OBSERVED,

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from causalms.phantom import load_design, simulate_trial
-from causalms.phantom.covariates import draw_baseline, terms
+from causalms.phantom.covariates import draw_baseline, log_rates, realise, terms
 from causalms.phantom.design import parse_design
-from causalms.phantom.rates import log_rates, realise
 
 ZERO = dict.fromkeys(("log_gd", "gd_positive", "age", "log_t2", "relapses", "dirty_white_matter", "black_holes"), 0.0)
 
