@@ -1,7 +1,8 @@
 """Small arms of overdispersed counts: coverage, type I error, width and power of intervals of the marginal rate ratio.
 
-Every cell of 15 to 250 patients an arm, five laws of the counts, and 0, 3 or 6 covariates, each of which moves the log rate by
-0.3 a standard deviation.  Trials in which an arm has no event are counted in ``failed``.
+Every cell of 15 to 500 patients an arm, five laws of the counts, and 0, 3 or 6 covariates, each of which moves the log rate by
+0.3 a standard deviation.  Trials in which an arm has no event are counted in ``failed``.  Fay and Graubard's sandwich is that of
+the Poisson coefficient, whose truth is the same.
 
     python -m studies.small_arms --out studies/results --repetitions 2000 --seed 1
 """
@@ -18,9 +19,10 @@ from tqdm import tqdm
 from causalms.effects.variance import means_covariance
 from causalms.tables import write_table
 from studies.common import out_option, seed_option
+from studies.fay_graubard import fay_graubard
 from studies.operating_characteristics.operating import CountModel, MethodResult, SimulatedTrials, performance
 
-SIZES = (15, 25, 50, 100, 250)
+SIZES = (15, 25, 50, 100, 250, 500)
 COVARIATES = (0, 3, 6)
 #: Law of the counts, and patients of the treated arm for one of the control arm.
 LAWS = {
@@ -58,6 +60,8 @@ def results(drawn: SimulatedTrials) -> list[MethodResult]:
     for name in VARIANCES:
         variance, degrees = means_covariance(means, name).of_contrast(np.array([0, 1]), gradient)
         found.append(MethodResult("standardized Poisson", name, value, np.sqrt(variance), degrees))
+    variance, degrees = fay_graubard(means.fit, 1)
+    found.append(MethodResult("Poisson coefficient", "fay-graubard", means.fit.coefficients[:, 1], np.sqrt(variance), degrees))
     return found
 
 

@@ -137,7 +137,8 @@ class _Written:
 @click.option(
     "--variance",
     type=click.Choice(CHOICES["variance"]),
-    help="Default: influence; model-sas for --estimator negbin or conditional; with --cluster cr3 and cr2.",
+    help="Default: influence (counts in small arms: small-sample); model-sas for --estimator negbin or conditional; with "
+    "--cluster cr3 and cr2.",
 )
 @click.option("--rate", type=click.Choice(CHOICES["rate"]), default="unit", show_default=True)
 @click.option(

@@ -10,6 +10,7 @@ from causalms.effects.clusters import CLUSTER_VARIANCES
 from causalms.effects.data import Design
 from causalms.effects.estimands import Measure, measure_named
 from causalms.effects.means import RATES
+from causalms.effects.small_sample import SMALL_ARM
 from causalms.effects.tests import TESTS
 from causalms.effects.variance import MODEL_BASED, OF_COEFFICIENTS, VARIANCES
 from causalms.errors import UsageError
@@ -77,7 +78,8 @@ class Method:
     working_model : {"poisson", "negbin", "logistic", "linear"}, optional
         Default: Poisson for rates, logistic for risks, linear for means.
     variance : str, optional
-        Default: ``influence`` for means, ``model-sas`` for conditional coefficients; with clusters ``cr3`` and ``cr2``.
+        Default: ``influence`` for means, ``small-sample`` for counts where an arm has fewer than ``SMALL_ARM`` patients,
+        ``model-sas`` for conditional coefficients; with clusters ``cr3`` and ``cr2``.
     rate : {"unit", "exposure-weighted"}
     interaction : bool
         Let every covariate's coefficient differ by arm.
@@ -143,6 +145,7 @@ class Settings:
     test: str = "wald"
     replicates: int = 10_000
     seed: int = 0
+    variance_named: bool = True
 
 
 def checked_settings(measure: str, exposure: str | None, adjust: str | None, design: Design, method: Method) -> Settings:
@@ -197,7 +200,14 @@ def checked_settings(measure: str, exposure: str | None, adjust: str | None, des
         test,
         method.replicates,
         method.seed,
+        method.variance is not None,
     )
+
+
+def of_small_arms(settings: Settings, smallest_arm: int) -> Settings:
+    """The same settings, with the small-sample variance where counts are compared in small arms and no variance was named."""
+    small = settings.variance == "influence" and settings.measure.kind == "rate" and smallest_arm < SMALL_ARM
+    return replace(settings, variance="small-sample") if small and not settings.variance_named else settings
 
 
 def _default_variance(conditional: bool, cluster: str | None) -> str:

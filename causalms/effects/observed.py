@@ -8,19 +8,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalms.effects.contrasts import Contrast, contrast_with_reference, wald
+from causalms.effects.contrasts import Contrast, wald
 from causalms.effects.covariance import Covariance
 from causalms.effects.data import TREATMENT_POLICY, Adjustment, Design, TrialData, trial_data
-from causalms.effects.design import BOOTSTRAPS, Method, Settings, checked_settings
-from causalms.effects.estimable import refuse_constant_outcome
+from causalms.effects.design import Method, Settings, checked_settings, of_small_arms
 from causalms.effects.estimands import Estimand
-from causalms.effects.means import ArmMeans, counterfactual_means, fit_working_model, unadjusted_means
-from causalms.effects.no_events import difference_contrast, exact_note, profile_contrast, silent_arms
-from causalms.effects.tests import null_fit
-from causalms.effects.variance import coefficient_covariance, means_covariance
-from causalms.effects.wording import MODEL_NAMES, TEST_NAMES, estimand_of, estimator_name, notes_of
+from causalms.effects.means import ArmMeans
+from causalms.effects.no_events import silent_arms
+from causalms.effects.steps import (
+    differences_with_silent_arms,
+    differences_without_covariates,
+    estimated,
+    estimated_with_silent_arms,
+)
+from causalms.effects.wording import TEST_NAMES, estimand_of, estimator_name, notes_of
 from causalms.errors import InputError, RefusalError, UsageError, named_arguments
-from causalms.stats import Family, Fit
+from causalms.stats import Fit
 from causalms.tables import ContrastPopulation, ResultRow, as_frame, contrast_population, results_table
 
 
@@ -255,13 +258,14 @@ def analyse_data(
     intercurrent_events: str = TREATMENT_POLICY,
 ) -> Analysis:
     """The four steps on checked data; see :func:`analyse`."""
+    settings = of_small_arms(settings, int(data.sizes.min()))
     silent = silent_arms(data) if settings.measure.option == "rate-ratio" else ()
     if silent:
-        fit, means, covariance, contrasts, more = _estimated_with_silent_arms(data, settings, outcome, silent)
-    elif _differences_without_covariates(data, settings) and (quiet := silent_arms(data)):
-        fit, means, covariance, contrasts, more = _differences_with_silent_arms(data, settings, outcome, quiet)
+        fit, means, covariance, contrasts, more = estimated_with_silent_arms(data, settings, outcome, silent)
+    elif differences_without_covariates(data, settings) and (quiet := silent_arms(data)):
+        fit, means, covariance, contrasts, more = differences_with_silent_arms(data, settings, outcome, quiet)
     else:
-        fit, means, covariance, contrasts, more = _estimated(data, settings, outcome)
+        fit, means, covariance, contrasts, more = estimated(data, settings, outcome)
     if settings.test != "wald":
         contrasts = _tested(data, contrasts, settings)
         covariance = replace(covariance, name=f"{covariance.name}; p: {TEST_NAMES[settings.test]}")
@@ -286,84 +290,6 @@ def analyse_data(
     )
 
 
-_Estimated = tuple[Fit, ArmMeans | None, Covariance, tuple[Contrast, ...], tuple[str, ...]]
-
-
-def _estimated(data: TrialData, settings: Settings, outcome: str) -> _Estimated:
-    """Working model, means, covariance, contrasts and notes where every arm has events (or needs none)."""
-    more: tuple[str, ...] = ()
-    if settings.estimator in ("negbin", "conditional"):
-        fit, means = fit_working_model(data, settings.family), None
-        refuse_constant_outcome(data.outcome, fit.y - fit.mean, data.arm, data.arms, outcome)
-        covariance = coefficient_covariance(fit, settings.variance, data.cluster)
-        contrasts = _coefficients(data, fit, covariance, settings)
-    else:
-        means = estimate_means(data, settings)
-        fit = means.fit
-        more = refuse_constant_outcome(data.outcome, means.residuals, data.arm, data.arms, outcome)
-        variance = "influence" if settings.variance in BOOTSTRAPS else settings.variance
-        covariance = means_covariance(means, variance, settings.randomization)
-        contrasts = tuple(
-            contrast_with_reference(
-                means.estimates, covariance, index, scale=settings.measure.scale, level=settings.level, arms=data.arms
-            )
-            for index in range(1, len(data.arms))
-        )
-        if settings.variance in BOOTSTRAPS:
-            from causalms.effects.bootstrap import bootstrapped_contrasts
-
-            contrasts, covariance, failed = bootstrapped_contrasts(means, covariance, settings)
-            more += failed
-    return fit, means, covariance, contrasts, more
-
-
-def _estimated_with_silent_arms(data: TrialData, settings: Settings, outcome: str, silent: tuple[int, ...]) -> _Estimated:
-    """Rate ratios where an arm has no event: 0 with a profile-likelihood bound; the other arms are analysed without that arm."""
-    if 0 in silent:
-        raise RefusalError(
-            f"column {outcome!r}: the reference {data.arms[0]!r} has no event, so no ratio to it can be formed; "
-            "take another arm as `reference`, or ask for `measure=rate-difference` with `estimator=unadjusted`"
-        )
-    if data.cluster is not None:
-        raise RefusalError(
-            f"column {outcome!r}: arm {data.arms[silent[0]]!r} has no event, so it has no variance between clusters; "
-            "leave out `cluster`"
-        )
-    family: Family = "poisson" if settings.estimator == "conditional" and settings.family == "poisson" else "negbin"
-    name = f"profile likelihood ({MODEL_NAMES[family]}), likelihood-ratio p"
-    contrasts = {arm: profile_contrast(data, family, arm, settings.level) for arm in silent}
-    notes = tuple(exact_note(data, arm, settings.level) for arm in silent)
-    loud = [arm for arm in range(len(data.arms)) if arm not in silent]
-    fit = null_fit(data, family, silent[0])[1]
-    if len(loud) > 1:
-        rest = data.take(np.flatnonzero(np.isin(data.arm, loud)))
-        rest = replace(rest, arm=np.searchsorted(loud, rest.arm), arms=tuple(data.arms[arm] for arm in loud))
-        fit, _, covariance, others, more = _estimated(rest, settings, outcome)
-        contrasts |= dict(zip(loud[1:], others, strict=True))
-        name, notes = f"{covariance.name}; arms without events: {name}", more + notes
-    nothing = np.zeros((len(data.arms), len(data.arms)))
-    return fit, None, Covariance(nothing, name), tuple(contrasts[arm] for arm in range(1, len(data.arms))), notes
-
-
-def _differences_without_covariates(data: TrialData, settings: Settings) -> bool:
-    plain = settings.estimator in ("standardized", "unadjusted") and not data.covariate_names and data.cluster is None
-    return plain and settings.measure.option in ("rate-difference", "risk-difference") and settings.variance not in BOOTSTRAPS
-
-
-def _differences_with_silent_arms(data: TrialData, settings: Settings, outcome: str, silent: tuple[int, ...]) -> _Estimated:
-    """Differences of arm means; those with an arm without events have limits made of each arm's own."""
-    fit, means, covariance, contrasts, more = _estimated(data, replace(settings, estimator="unadjusted"), outcome)
-    changed = tuple(
-        difference_contrast(data, settings.measure.kind, arm, settings.level) if {0, arm} & {*silent} else contrasts[arm - 1]
-        for arm in range(1, len(data.arms))
-    )
-    p = "likelihood-ratio" if settings.measure.kind == "rate" else "Fisher's exact"
-    name = f"{covariance.name}; with an arm without events: limits of each arm combined (MOVER), {p} p"
-    said = f"no event in {' and '.join(repr(data.arms[arm]) for arm in silent)}: no standard error of its differences"
-    notes = (*(note for note in more if "does not vary" not in note), said)
-    return fit, means, replace(covariance, name=name), changed, notes
-
-
 def _tested(data: TrialData, contrasts: tuple[Contrast, ...], settings: Settings) -> tuple[Contrast, ...]:
     """The same contrasts with the p-value of the named test."""
     from causalms.effects.tests import permutation_test, score_test
@@ -376,25 +302,3 @@ def _tested(data: TrialData, contrasts: tuple[Contrast, ...], settings: Settings
             p_value = permutation_test(data, settings.family, arm, settings.replicates, settings.seed)[1]
         tested.append(replace(contrast, p_value=p_value))
     return tuple(tested)
-
-
-def estimate_means(data: TrialData, settings: Settings) -> ArmMeans:
-    """Steps 1 and 2: working model and bias-corrected means, or the plain arm means."""
-    if settings.estimator == "unadjusted":
-        return unadjusted_means(data, counts=settings.measure.kind == "rate")
-    fit = fit_working_model(data, settings.family, settings.interaction)
-    return counterfactual_means(data, fit, settings.interaction, settings.rate)
-
-
-def _coefficients(data: TrialData, fit: Fit, covariance: Covariance, settings: Settings) -> tuple[Contrast, ...]:
-    degrees = np.broadcast_to(np.asarray(covariance.degrees_of_freedom, dtype=float), fit.coefficients.shape)
-    return tuple(
-        wald(
-            float(fit.coefficients[index]),
-            float(np.sqrt(max(covariance.matrix[index, index], 0.0))),
-            log=settings.measure.is_ratio,
-            level=settings.level,
-            degrees_of_freedom=float(degrees[index]),
-        )
-        for index in range(1, len(data.arms))
-    )

@@ -10,6 +10,9 @@ from causalms.effects.means import ArmMeans
 from causalms.effects.permuted_blocks import degrees_within_strata
 from causalms.stats import FULL_WEIGHT, Array, adjusted_alphas
 
+#: Patients of the smallest arm below which rates are compared with this variance unless another is named: below it the influence
+#: function covers less than it says (``studies/small_arms.py``).
+SMALL_ARM = 250
 #: Arm size above which the counts' own law is not looked at.
 LARGEST_ARM_WITH_FLOOR = 20_000
 

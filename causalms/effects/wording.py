@@ -7,12 +7,17 @@ import numpy as np
 from causalms.effects.data import TrialData
 from causalms.effects.design import Settings
 from causalms.effects.estimands import Estimand
-from causalms.stats import Fit
+from causalms.effects.small_sample import SMALL_ARM
+from causalms.effects.variance import MODEL_BASED
+from causalms.stats import Fit, pearson_chi_square
+from causalms.tables import significant
 
 TEST_NAMES = {"score": "robust score test", "permutation": "studentised permutation test"}
 MODEL_NAMES = {"poisson": "Poisson", "negbin": "negative-binomial", "logistic": "logistic", "linear": "linear"}
 
 
+#: P-value of Pearson's chi-square below which a Poisson model is called overdispersed.
+OVERDISPERSION_P = 0.05
 #: Clusters below which intervals lean on corrections.
 FEW_CLUSTERS = 30
 
@@ -60,12 +65,17 @@ def notes_of(data: TrialData, settings: Settings, fit: Fit) -> tuple[str, ...]:
         notes.append(f"{fit.X.shape[1]} coefficients for {data.n} patients: too many covariates to trust the interval")
     if settings.randomization == "simple" and data.strata is not None:
         notes.append("strata are not used under simple randomisation; `randomization=permuted-block` uses them")
+    if settings.variance == "small-sample" and not settings.variance_named:
+        notes.append(
+            f"the smallest arm has {data.sizes.min()} patients: small-sample variance, the default for counts below {SMALL_ARM}"
+        )
     if (
         data.sizes.min() < 50
         and settings.estimator != "negbin"
         and settings.variance in ("influence", "hc0", "hc1", "model-r", "model-sas")
     ):
         notes.append(f"the smallest arm has {data.sizes.min()} patients: intervals may be short; see `variance=small-sample`")
+    notes += overdispersion_notes(settings, fit)
     if data.cluster is not None and (groups := len(np.unique(data.cluster))) < FEW_CLUSTERS:
         notes.append(f"{groups} clusters: below {FEW_CLUSTERS} an interval leans on its small-sample correction (see `variance`)")
     if data.has_exposure and _exposure_differs(data):
@@ -74,6 +84,23 @@ def notes_of(data: TrialData, settings: Settings, fit: Fit) -> tuple[str, ...]:
             "a rate then mixes efficacy with drop-out (compare `rate=exposure-weighted` and a missing-data strategy)"
         )
     return tuple(notes)
+
+
+def overdispersion_notes(settings: Settings, fit: Fit) -> tuple[str, ...]:
+    """A warning where Pearson's chi-square contradicts the Poisson law that a model-based standard error rests on."""
+    if settings.estimator != "conditional" or fit.family != "poisson" or settings.variance not in MODEL_BASED:
+        return ()
+    from scipy.special import chdtrc
+
+    chi_square, degrees = pearson_chi_square(fit)
+    if chdtrc(degrees, chi_square) >= OVERDISPERSION_P:
+        return ()
+    ratio = chi_square / degrees
+    return (
+        f"overdispersed: chi-square / df = {significant(chi_square, 4)} / {degrees} = {significant(ratio, 3)}; the Poisson "
+        f"model's standard errors are about {significant(float(np.sqrt(ratio)), 2)} times too small; use `estimator=negbin`, or "
+        "`variance=hc3`",
+    )
 
 
 def no_event_notes(data: TrialData, fit: Fit) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from causalms.stats.batched import Batch, BatchFit, fit_batch
 from causalms.stats.count_laws import CountLaw, DrawsLaw, NegativeBinomialLaw, interval_positions
 from causalms.stats.dispersion import FULL_WEIGHT, adjusted_alphas
 from causalms.stats.glm import FAMILIES, LOG_LINK, Array, Family, Fit, inverse_link, mean_slope
+from causalms.stats.glm import FAMILIES, LOG_LINK, Array, Family, Fit, inverse_link, mean_slope, pearson_chi_square
 from causalms.stats.model_error import ErrorModel
 from causalms.stats.model_error_fit import HeldOutCounts, fit_error_model
 from causalms.stats.multiplicity import adjusted_p_values, with_adjusted_p_values
@@ -61,6 +62,7 @@ __all__ = [
     "normal_quantile",
     "observed_information",
     "others_moments",
+    "pearson_chi_square",
     "permuted_labels",
     "pool_ranks",
     "pool_scores",

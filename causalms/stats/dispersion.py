@@ -57,9 +57,10 @@ def adjusted_alphas(y: Array, mean: Array) -> Array:
 
     at = np.stack([_adjusted_likelihood(sums, y, mean, alpha) for alpha in np.exp(_LOG_ALPHA)], axis=1).argmax(axis=1)
     low, high = _LOG_ALPHA[np.maximum(at - 1, 0)], _LOG_ALPHA[np.minimum(at + 1, len(_LOG_ALPHA) - 1)]
-    while (rising := slope(high) > 0).any():  # beyond the last value of the grid
+    events = y.any(axis=1)  # of an arm without any the adjustment alone would rise for ever
+    while (rising := events & (slope(high) > 0)).any():  # beyond the last value of the grid
         low, high = np.where(rising, high, low), np.where(rising, high + 2, high)
-    none = slope(low) <= 0
+    none = ~events | (slope(low) <= 0)
     return np.where(none, 0.0, np.exp(_root(slope, low, high)))
 
 

@@ -115,6 +115,21 @@ class Fit:
         return np.asarray(((self.X @ self.inverse_information) * self.X).sum(axis=-1) * self.weights)
 
 
+def pearson_chi_square(fit: Fit) -> tuple[float, int]:
+    r"""Pearson's :math:`\chi^2=\sum (y_i-\hat\mu_i)^2/\mathrm{Var}(\hat\mu_i)` and its degrees of freedom, of a single fit.
+
+    Examples
+    --------
+    >>> fit = Fit("poisson", np.ones((3, 1)), np.array([1.0, 2.0, 3.0]), np.ones(3), np.array([np.log(2.0)]))
+    >>> chi_square, degrees = pearson_chi_square(fit)
+    >>> round(chi_square, 6), degrees
+    (1.0, 2)
+    """
+    terms = _ratio((fit.y - fit.mean) ** 2, fit.variance_function)
+    limit = 0 if fit.limit is None else int((~fit.limit.kept).sum())
+    return float(terms.sum()), fit.X.shape[0] - fit.X.shape[1] + limit
+
+
 def _ratio(above: Array, below: Array) -> Array:
     """Quotient, 0 where a prediction at its limit leaves neither slope nor variance."""
     return np.divide(above, below, out=np.zeros_like(above), where=below != 0)

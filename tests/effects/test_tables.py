@@ -174,7 +174,8 @@ def test_effects_start_without_libraries_that_they_do_not_need(trial: pd.DataFra
     file = write_table(trial, tmp_path / "trial.csv")
     script = (
         "import sys\nfrom causalms.cli.main import main\n"
-        f"try:\n    main(['effects', {str(file)!r}, '--outcome', 'y', '--reference', 'placebo', '--adjust', 'x'])\n"
+        f"try:\n    main(['effects', {str(file)!r}, '--outcome', 'y', '--reference', 'placebo', '--adjust', 'x', "
+        "'--variance', 'influence'])\n"
         "except SystemExit as stop:\n    assert not stop.code\n"
         "heavy = {'torch', 'pyro', 'statsmodels', 'nibabel', 'sklearn', 'scipy', 'formulaic', 'pandera', 'pydantic'}\n"
         "loaded = heavy & set(sys.modules)\nassert not loaded, loaded\n"
