@@ -10,7 +10,7 @@ from causalms.effects.any_table import Effects, estimate
 from causalms.effects.columns import independent_columns
 from causalms.effects.contrasts import transformed
 from causalms.effects.data import Design
-from causalms.effects.design import CHOICES, Method, MissingOutcomes, grouped_arguments
+from causalms.effects.design import CHOICES, COEFFICIENTS, Method, MissingOutcomes, grouped_arguments
 from causalms.effects.draws import is_draws_table, patient_effects, patient_means, taking_the_model_for_true
 from causalms.effects.estimands import MEASURES, Measure, measure_named
 from causalms.effects.influence import influence_values
@@ -25,6 +25,7 @@ from causalms.effects.variance import coefficient_covariance
 
 __all__ = [
     "CHOICES",
+    "COEFFICIENTS",
     "MEASURES",
     "STRATEGIES",
     "Analysis",

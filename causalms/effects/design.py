@@ -20,7 +20,9 @@ from causalms.tables import name_of
 if TYPE_CHECKING:
     import pandas as pd
 
-ESTIMATORS = ("standardized", "negbin", "conditional", "unadjusted")
+ESTIMATORS = ("standardized", "negbin", "conditional", "firth", "unadjusted")
+#: Estimators whose effect is a coefficient.
+COEFFICIENTS = ("negbin", "conditional", "firth")
 BOOTSTRAPS = ("bootstrap", "bootstrap-percentile")
 RANDOMIZATIONS = ("simple", "permuted-block")
 #: What each argument of a design or a method may be: refusals and the options of the command line read it here.
@@ -73,8 +75,9 @@ class Method:
 
     Attributes
     ----------
-    estimator : {"standardized", "negbin", "conditional", "unadjusted"}
-        ``negbin`` is the arm coefficient of the negative-binomial model; ``conditional`` that of ``working_model``.
+    estimator : {"standardized", "negbin", "conditional", "firth", "unadjusted"}
+        ``negbin`` is the arm coefficient of the negative-binomial model; ``conditional`` that of ``working_model``; ``firth``
+        that of the logistic or Poisson model by Firth's penalised likelihood, finite where events are few or none.
     working_model : {"poisson", "negbin", "logistic", "linear"}, optional
         Default: Poisson for rates, logistic for risks, linear for means.
     variance : str, optional
@@ -157,7 +160,7 @@ def checked_settings(measure: str, exposure: str | None, adjust: str | None, des
     _known("rate", rate)
     randomization = design.randomization or ("permuted-block" if strata else "simple")
     _known("randomization", randomization)
-    conditional = estimator in ("negbin", "conditional")
+    conditional = estimator in COEFFICIENTS
     family = method.working_model or ("negbin" if estimator == "negbin" else _DEFAULT_MODEL[chosen.kind])
     _known("working_model", family)
     variance = method.variance or _default_variance(conditional, cluster)
@@ -178,6 +181,8 @@ def checked_settings(measure: str, exposure: str | None, adjust: str | None, des
     _refuse_mixed_clusters(variance, cluster, conditional)
     if conditional and not cluster and variance not in OF_COEFFICIENTS:
         raise UsageError(f"`variance={variance}` is for means; with `estimator={estimator}` use {', '.join(OF_COEFFICIENTS)}")
+    if estimator == "firth":
+        _refuse_beside_firth(family, method, cluster)
     if cluster and test != "wald":
         raise UsageError("`cluster`: score and permutation tests take patients as independent; leave out `test`")
     if estimator == "unadjusted" and (adjust or method.prognostic or interaction):
@@ -208,6 +213,16 @@ def of_small_arms(settings: Settings, smallest_arm: int) -> Settings:
     """The same settings, with the small-sample variance where counts are compared in small arms and no variance was named."""
     small = settings.variance == "influence" and settings.measure.kind == "rate" and smallest_arm < SMALL_ARM
     return replace(settings, variance="small-sample") if small and not settings.variance_named else settings
+
+
+def _refuse_beside_firth(family: str, method: Method, cluster: str | None) -> None:
+    """Firth's penalised likelihood brings its own interval and p-value."""
+    if family not in ("logistic", "poisson"):
+        raise UsageError("`estimator=firth` is for `measure=odds-ratio` (logistic) and `measure=rate-ratio` (Poisson)")
+    named = {"variance": method.variance, "cluster": cluster, "test": method.test != "wald"}
+    for name, value in named.items():
+        if value:
+            raise UsageError(f"`estimator=firth` has the interval and p-value of its penalised likelihood; leave out `{name}`")
 
 
 def _default_variance(conditional: bool, cluster: str | None) -> str:

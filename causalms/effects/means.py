@@ -87,10 +87,7 @@ def fit_working_model(data: TrialData, family: Family, interaction: bool = False
         for arm, total, size in zip(data.arms, events, data.sizes, strict=True):
             if total == 0 or (family == "logistic" and total == size):
                 what = "no event" if total == 0 else "an event in every patient"
-                raise RefusalError(
-                    f"outcome: arm {arm!r} has {what}, so the {family} working model has no finite fit; "
-                    "use the unadjusted estimator with a difference measure"
-                )
+                raise RefusalError(f"outcome: arm {arm!r} has {what}, so the {family} working model has no finite fit")
     return fit_or_limit(family, X, data.outcome, data.exposure)
 
 

@@ -259,7 +259,8 @@ def analyse_data(
 ) -> Analysis:
     """The four steps on checked data; see :func:`analyse`."""
     settings = of_small_arms(settings, int(data.sizes.min()))
-    silent = silent_arms(data) if settings.measure.option == "rate-ratio" else ()
+    bounded = settings.estimator != "firth" and settings.measure.option in ("rate-ratio", "risk-ratio", "odds-ratio")
+    silent = silent_arms(data) if bounded else ()
     if silent:
         fit, means, covariance, contrasts, more = estimated_with_silent_arms(data, settings, outcome, silent)
     elif differences_without_covariates(data, settings) and (quiet := silent_arms(data)):

@@ -9,10 +9,12 @@ import numpy as np
 from causalms.effects.contrasts import Contrast, contrast_with_reference, wald
 from causalms.effects.covariance import Covariance
 from causalms.effects.data import TrialData
-from causalms.effects.design import BOOTSTRAPS, Settings
+from causalms.effects.design import BOOTSTRAPS, COEFFICIENTS, Settings
 from causalms.effects.estimable import refuse_constant_outcome
+from causalms.effects.firth import firth_contrasts
 from causalms.effects.means import ArmMeans, counterfactual_means, fit_working_model, unadjusted_means
 from causalms.effects.no_events import difference_contrast, exact_note, profile_contrast
+from causalms.effects.no_risk import exact_risk_note, profile_risk_contrast
 from causalms.effects.tests import null_fit
 from causalms.effects.variance import coefficient_covariance, means_covariance
 from causalms.effects.wording import MODEL_NAMES
@@ -26,7 +28,12 @@ Estimated = tuple[Fit, ArmMeans | None, Covariance, tuple[Contrast, ...], tuple[
 def estimated(data: TrialData, settings: Settings, outcome: str) -> Estimated:
     """Working model, means, covariance, contrasts and notes where every arm has events (or needs none)."""
     more: tuple[str, ...] = ()
-    if settings.estimator in ("negbin", "conditional"):
+    if settings.estimator not in ("firth", "unadjusted") and settings.family != "linear":
+        _refuse_arms_alike(data, settings, outcome)
+    if settings.estimator == "firth":
+        fit, covariance, contrasts = firth_contrasts(data, settings)
+        means = None
+    elif settings.estimator in COEFFICIENTS:
         fit, means = fit_working_model(data, settings.family), None
         refuse_constant_outcome(data.outcome, fit.y - fit.mean, data.arm, data.arms, outcome)
         covariance = coefficient_covariance(fit, settings.variance, data.cluster)
@@ -52,21 +59,30 @@ def estimated(data: TrialData, settings: Settings, outcome: str) -> Estimated:
 
 
 def estimated_with_silent_arms(data: TrialData, settings: Settings, outcome: str, silent: tuple[int, ...]) -> Estimated:
-    """Rate ratios where an arm has no event: 0 with a profile-likelihood bound; the other arms are analysed without that arm."""
+    """Ratios where an arm has no event: 0 with a profile-likelihood bound; the other arms are analysed without that arm."""
+    option = settings.measure.option
     if 0 in silent:
         raise RefusalError(
             f"column {outcome!r}: the reference {data.arms[0]!r} has no event, so no ratio to it can be formed; "
-            "take another arm as `reference`, or ask for `measure=rate-difference` with `estimator=unadjusted`"
+            f"take another arm as `reference`, or ask for `measure={settings.measure.kind}-difference`"
+            f"{_or_firth(settings)}"
         )
     if data.cluster is not None:
         raise RefusalError(
             f"column {outcome!r}: arm {data.arms[silent[0]]!r} has no event, so it has no variance between clusters; "
             "leave out `cluster`"
         )
+    if option != "rate-ratio" and data.covariate_names:
+        raise _adjusted_refusal(data, settings, outcome, silent[0])
     family: Family = "poisson" if settings.estimator == "conditional" and settings.family == "poisson" else "negbin"
+    if option == "rate-ratio":
+        contrasts = {arm: profile_contrast(data, family, arm, settings.level) for arm in silent}
+        notes = tuple(exact_note(data, arm, settings.level) for arm in silent)
+    else:
+        family = "logistic"
+        contrasts = {arm: profile_risk_contrast(data, option, arm, settings.level) for arm in silent}
+        notes = tuple(exact_risk_note(data, arm, settings.level) for arm in silent)
     name = f"profile likelihood ({MODEL_NAMES[family]}), likelihood-ratio p"
-    contrasts = {arm: profile_contrast(data, family, arm, settings.level) for arm in silent}
-    notes = tuple(exact_note(data, arm, settings.level) for arm in silent)
     loud = [arm for arm in range(len(data.arms)) if arm not in silent]
     fit = null_fit(data, family, silent[0])[1]
     if len(loud) > 1:
@@ -77,6 +93,30 @@ def estimated_with_silent_arms(data: TrialData, settings: Settings, outcome: str
         name, notes = f"{covariance.name}; arms without events: {name}", more + notes
     nothing = np.zeros((len(data.arms), len(data.arms)))
     return fit, None, Covariance(nothing, name), tuple(contrasts[arm] for arm in range(1, len(data.arms))), notes
+
+
+def _refuse_arms_alike(data: TrialData, settings: Settings, outcome: str) -> None:
+    """Refuse an arm without events (or, of a logistic model, with an event in every patient), in the words of what was wanted."""
+    events = np.bincount(data.arm, weights=data.outcome, minlength=len(data.arms))
+    for arm, (total, size) in enumerate(zip(events, data.sizes, strict=True)):
+        if total == 0 or (settings.family == "logistic" and total == size):
+            raise _adjusted_refusal(data, settings, outcome, arm, "no event" if total == 0 else "an event in every patient")
+
+
+def _adjusted_refusal(data: TrialData, settings: Settings, outcome: str, arm: int, what: str = "no event") -> RefusalError:
+    wanted, firth = settings.measure.name, _or_firth(settings)
+    if data.covariate_names:
+        given = f"{wanted} adjusted for {', '.join(data.covariate_names)}"
+        return RefusalError(
+            f"column {outcome!r}: arm {data.arms[arm]!r} has {what}, so there is no {given}; leave out `adjust`{firth}"
+        )
+    other = f"`measure={settings.measure.kind}-difference` with `estimator=unadjusted`"
+    return RefusalError(f"column {outcome!r}: arm {data.arms[arm]!r} has {what}, so there is no {wanted}; ask for {other}{firth}")
+
+
+def _or_firth(settings: Settings) -> str:
+    option = {"rate": "rate-ratio", "risk": "odds-ratio"}.get(settings.measure.kind)
+    return "" if option is None else f", or use `estimator=firth` with `measure={option}` (finite without events)"
 
 
 def differences_without_covariates(data: TrialData, settings: Settings) -> bool:

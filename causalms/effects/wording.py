@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from causalms.effects.data import TrialData
-from causalms.effects.design import Settings
+from causalms.effects.design import COEFFICIENTS, Settings
 from causalms.effects.estimands import Estimand
 from causalms.effects.small_sample import SMALL_ARM
 from causalms.effects.variance import MODEL_BASED
@@ -32,7 +32,7 @@ def estimand_of(
         variable = f"any {outcome}" if any("read as any" in note for note in data.notes) else outcome
     elif settings.measure.kind == "rate":
         variable = f"{outcome} per unit of exposure" if data.has_exposure else outcome
-    if settings.estimator in ("negbin", "conditional"):
+    if settings.estimator in COEFFICIENTS:
         summary = f"conditional {summary} given covariates" if data.covariate_names else f"model-based {summary}"
     elif data.has_exposure:
         per = (
@@ -50,7 +50,9 @@ def estimator_name(data: TrialData, settings: Settings) -> str:
     covariates = f"adjusted for {', '.join(data.covariate_names)}" if data.covariate_names else "no covariate"
     if settings.estimator == "unadjusted":
         return "unadjusted (arm means)"
-    if settings.estimator in ("negbin", "conditional"):
+    if settings.estimator == "firth":
+        return f"conditional ({model} regression coefficient by Firth's penalised likelihood, {covariates})"
+    if settings.estimator in COEFFICIENTS:
         return f"conditional ({model} regression coefficient, {covariates})"
     each = ", each by arm" if settings.interaction and data.covariate_names else ""
     return f"standardized ({model} working model, {covariates}{each})"
@@ -88,7 +90,7 @@ def notes_of(data: TrialData, settings: Settings, fit: Fit) -> tuple[str, ...]:
 
 def overdispersion_notes(settings: Settings, fit: Fit) -> tuple[str, ...]:
     """A warning where Pearson's chi-square contradicts the Poisson law that a model-based standard error rests on."""
-    if settings.estimator != "conditional" or fit.family != "poisson" or settings.variance not in MODEL_BASED:
+    if settings.estimator not in ("conditional", "firth") or fit.family != "poisson" or settings.variance not in MODEL_BASED:
         return ()
     from scipy.special import chdtrc
 
@@ -98,8 +100,8 @@ def overdispersion_notes(settings: Settings, fit: Fit) -> tuple[str, ...]:
     ratio = chi_square / degrees
     return (
         f"overdispersed: chi-square / df = {significant(chi_square, 4)} / {degrees} = {significant(ratio, 3)}; the Poisson "
-        f"model's standard errors are about {significant(float(np.sqrt(ratio)), 2)} times too small; use `estimator=negbin`, or "
-        "`variance=hc3`",
+        f"model's standard errors are about {significant(float(np.sqrt(ratio)), 2)} times too small; use `estimator=negbin`"
+        + ("" if settings.estimator == "firth" else ", or `variance=hc3`"),
     )
 
 

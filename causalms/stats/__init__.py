@@ -6,7 +6,7 @@ from causalms.stats.balancing import entropy_balance
 from causalms.stats.batched import Batch, BatchFit, fit_batch
 from causalms.stats.count_laws import CountLaw, DrawsLaw, NegativeBinomialLaw, interval_positions
 from causalms.stats.dispersion import FULL_WEIGHT, adjusted_alphas
-from causalms.stats.glm import FAMILIES, LOG_LINK, Array, Family, Fit, inverse_link, mean_slope
+from causalms.stats.firth import fit_firth, penalised_likelihood
 from causalms.stats.glm import FAMILIES, LOG_LINK, Array, Family, Fit, inverse_link, mean_slope, pearson_chi_square
 from causalms.stats.model_error import ErrorModel
 from causalms.stats.model_error_fit import HeldOutCounts, fit_error_model
@@ -50,6 +50,7 @@ __all__ = [
     "extreme_permutations",
     "fit_batch",
     "fit_error_model",
+    "fit_firth",
     "fit_model",
     "fit_or_limit",
     "interval_positions",
@@ -63,6 +64,7 @@ __all__ = [
     "observed_information",
     "others_moments",
     "pearson_chi_square",
+    "penalised_likelihood",
     "permuted_labels",
     "pool_ranks",
     "pool_scores",

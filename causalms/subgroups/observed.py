@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalms.effects import Analysis, analyse, analyse_draws, grouped_arguments
+from causalms.effects import COEFFICIENTS, Analysis, analyse, analyse_draws, grouped_arguments
 from causalms.errors import CausalmsError, ConvergenceError, InputError, RefusalError, named_arguments
 from causalms.subgroups.table import Forest, assemble, baseline_divisions
 from causalms.tables import as_frame, names_of, net2_column, one_week, participant_key, significant
@@ -112,7 +112,7 @@ def forest(
     """
     people = as_frame(people)
     chosen = asdict(method or SubgroupAnalysis())
-    if chosen["variance"] is None and chosen["cluster"] is None and chosen["estimator"] not in ("negbin", "conditional"):
+    if chosen["variance"] is None and chosen["cluster"] is None and chosen["estimator"] not in COEFFICIENTS:
         chosen["variance"] = VARIANCE
     chosen |= {"outcome": outcome, "reference": reference, "arm": arm, "measure": measure, "level": level, "source": source}
 

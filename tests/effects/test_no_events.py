@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ from scipy import stats
 
 from causalms.effects import analyse, grouped_arguments
 
+ORACLES = Path(__file__).parents[1] / "oracles"
 BASE = {"outcome": "y", "reference": "placebo"}
 
 
@@ -131,3 +134,19 @@ def test_intervals_of_a_difference_with_a_silent_arm_cover_its_rate() -> None:
         held += row.lower <= 0.02 - 2 <= row.upper
         trials += 1
     assert held >= 0.88 * trials  # standard error of a share of 100 near 0.95: 0.022, three of them
+
+
+@pytest.mark.parametrize("truth", pd.read_csv(ORACLES / "no_risk_r.csv").to_dict("records"), ids=str)
+def test_ratios_of_risks_and_odds_without_events_are_those_of_r(truth: dict[str, float]) -> None:
+    """Profile-likelihood bounds, likelihood-ratio p, and the exact bound and p of fisher.test (tests/oracles/no_risk.R)."""
+    events, size, treated = (int(truth[name]) for name in ("events", "size", "treated"))
+    y = [1] * events + [0] * (size - events + treated)
+    table = pd.DataFrame({"y": y, "arm": ["placebo"] * size + ["drug"] * treated})
+    for measure in ("risk-ratio", "odds-ratio"):
+        analysis = analyse(table, **grouped_arguments({**BASE, "measure": measure}))
+        row = analysis.results.iloc[0]
+        assert (row.estimate, row.lower) == (0, 0)
+        assert row.upper == pytest.approx(truth[measure.replace("-", "_")], rel=1e-7)
+        assert row.p_value == pytest.approx(truth["p_value"], rel=1e-8)
+        note = next(note for note in analysis.notes if "exact conditional" in note)
+        assert f"odds ratio {truth['exact_odds_ratio']:.4g} (Fisher's exact p {truth['fisher']:.2g})" in note
