@@ -24,7 +24,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 ORACLES = Path(__file__).parent / "oracles"
-FAST = ("sas_and_r.md", "csv_to_table_2.md", "effects/formulas.md")
+FAST = ("sas_and_r.md", "csv_to_table_2.md", "effects/formulas.md", "effects/visits.md")
 SLOW = ("bids_to_report.md",)
 BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -85,7 +85,7 @@ def _command(line: str) -> str:
 
 def examples(folder: Path) -> Path:
     """A folder with the tables that the pages read."""
-    for name in ("polyps.csv", "epil_totals.csv"):
+    for name in ("polyps.csv", "epil_totals.csv", "epil_visits.csv", "cgd.csv"):
         shutil.copy(ORACLES / name, folder / name)
     shutil.copy(DOCS / "examples" / "trial.csv", folder / "trial.csv")
     return folder

@@ -31,6 +31,7 @@ VERBS = {
     "query": "What each patient would have had under other arms.",
     "merge": "Put the shards of a query or forecast together.",
     "effects": "Treatment effects from a table of outcomes or of draws.",
+    "visits": "Treatment effects from a table with a count per visit.",
     "calibrate": "Judge predicted counts by the counts observed.",
     "subgroups": "Effects by subgroup, interactions, and who benefits.",
     "agree": "Simulated effects against randomised or published ones.",

@@ -22,20 +22,27 @@ from causalms.effects.publication import write_publication
 from causalms.effects.simulated import analyse_draws, given_model, mean_variances
 from causalms.effects.transport import transport_weights, transported_effect
 from causalms.effects.variance import coefficient_covariance
+from causalms.effects.visit_data import Visits
+from causalms.effects.visits import VISIT_CHOICES, VisitAnalysis, VisitMethod, analyse_visits
 
 __all__ = [
     "CHOICES",
     "COEFFICIENTS",
     "MEASURES",
     "STRATEGIES",
+    "VISIT_CHOICES",
     "Analysis",
     "Design",
     "Effects",
     "Measure",
     "Method",
     "MissingOutcomes",
+    "VisitAnalysis",
+    "VisitMethod",
+    "Visits",
     "analyse",
     "analyse_draws",
+    "analyse_visits",
     "bds_table",
     "coefficient_covariance",
     "cross_fitted",

@@ -222,7 +222,7 @@ def analyse(
             f"{source}: column {outcome!r}: no patient has an event, so arms cannot be compared; choose another outcome or visit"
         )
     parts = []
-    for populations in _sets_of_patients(everybody, design.pool_trials):
+    for populations in sets_of_patients(everybody, design.pool_trials):
         data, who = everybody, populations[0]
         # trial is a factor of the working model where several trials randomised both arms
         factor = who.randomised and len(who.trials) > 1
@@ -236,7 +236,7 @@ def analyse(
     return replace(parts[0], others=tuple(parts[1:]))
 
 
-def _sets_of_patients(data: TrialData, pool: bool) -> list[tuple[ContrastPopulation, ...]]:
+def sets_of_patients(data: TrialData, pool: bool) -> list[tuple[ContrastPopulation, ...]]:
     """The contrasts with the reference, those about the same patients together."""
     table = pd.DataFrame({"arm": np.array(data.arms, dtype=object)[data.arm]})
     if data.trial is not None:

@@ -7,12 +7,15 @@ from causalms.stats.batched import Batch, BatchFit, fit_batch
 from causalms.stats.count_laws import CountLaw, DrawsLaw, NegativeBinomialLaw, interval_positions
 from causalms.stats.dispersion import FULL_WEIGHT, adjusted_alphas
 from causalms.stats.firth import fit_firth, penalised_likelihood
+from causalms.stats.gee import STRUCTURES, GeeFit, fit_gee
 from causalms.stats.glm import FAMILIES, LOG_LINK, Array, Family, Fit, inverse_link, mean_slope, pearson_chi_square
 from causalms.stats.model_error import ErrorModel
 from causalms.stats.model_error_fit import HeldOutCounts, fit_error_model
 from causalms.stats.multiplicity import adjusted_p_values, with_adjusted_p_values
 from causalms.stats.negbin import log_likelihood, observed_information
 from causalms.stats.normal import normal_cdf, normal_quantile
+from causalms.stats.randomness import keyed_generator
+from causalms.stats.recurrent import TIES, Intervals, RateFit, fit_rates, mean_cumulative
 from causalms.stats.resampling import (
     acceleration,
     bias_correction,
@@ -31,6 +34,8 @@ __all__ = [
     "FULL_WEIGHT",
     "LOG_LINK",
     "SCORES",
+    "STRUCTURES",
+    "TIES",
     "Array",
     "Batch",
     "BatchFit",
@@ -39,8 +44,12 @@ __all__ = [
     "ErrorModel",
     "Family",
     "Fit",
+    "GeeFit",
     "HeldOutCounts",
+    "Intervals",
     "NegativeBinomialLaw",
+    "Priors",
+    "RateFit",
     "acceleration",
     "adjusted_alphas",
     "adjusted_p_values",
@@ -51,12 +60,15 @@ __all__ = [
     "fit_batch",
     "fit_error_model",
     "fit_firth",
+    "fit_gee",
     "fit_model",
     "fit_or_limit",
+    "fit_rates",
     "interval_positions",
     "inverse_link",
     "keyed_generator",
     "log_likelihood",
+    "mean_cumulative",
     "mean_slope",
     "moment_law",
     "normal_cdf",

@@ -73,11 +73,13 @@ def load_everything() -> None:
         simulate,
         subgroups,
         train,
+        visits,
     )
 
     torch.set_num_threads(1)
     _toy_sizes()
-    assert all((agree, calibrate, check, demo, effects, forecast, lesions, merge, query, report, simulate, subgroups, train))
+    verbs = agree, calibrate, check, demo, effects, forecast, lesions, merge, query, report, simulate, subgroups, train, visits
+    assert all(verbs)
     gc.freeze()
 
 

@@ -40,6 +40,7 @@ QUESTIONS: dict[str, tuple[Question, ...]] = {
         _asked("query {} --draws 4 --out out/draws.csv", *_COUNTS, judged="draws.csv"),
         _asked("subgroups {} --benefit out/benefit.csv", *_BASIC, "--adjust", "age + edss"),
         _asked("effects {} --out out/effects.csv --missing ipw --missing-given age", *_BASIC),
+        _asked("visits {} --out out/visits.csv --visit exposure_years --estimator andersen-gill", *_BASIC),
     ),
     "draws": (
         _asked("effects {} --reference placebo --out out/effects.csv"),

@@ -1,0 +1,107 @@
+"""``causalms visits``: treatment effects from a long table with a count per visit."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+from causalms.cli.inputs import of_trial, read, table_at, text_options
+from causalms.cli.main import as_options
+from causalms.cli.paths import InputPath, OutputPath, Verb
+from causalms.effects import VISIT_CHOICES
+
+
+@click.command(cls=Verb)
+@click.argument("table", type=InputPath())
+@click.option("--outcome", required=True, help="Column of the count since the patient's row before.")
+@click.option("--visit", default="visit_week", show_default=True, help="Column of the visit: a number (weeks) or a name.")
+@click.option("--patient", default="participant_id", show_default=True, help="Column of the patient.")
+@click.option("--start", help="Column where a row's time at risk begins.  [default: the patient's row before, or 0]")
+@click.option("--arm", default="arm", show_default=True, help="Column of the randomised arm.")
+@click.option("--reference", required=True, help="The arm to compare with.")
+@click.option("--exposure", help="Column of time at risk.  [default: the time since the patient's row before]")
+@click.option("--adjust", help='Formula of baseline covariates, such as "age + C(site)".')
+@click.option("--strata", help="Column of strata of the baseline rate, of --estimator andersen-gill.")
+@click.option("--estimator", type=click.Choice(VISIT_CHOICES["estimator"]), default="gee", show_default=True)
+@click.option(
+    "--correlation",
+    type=click.Choice(VISIT_CHOICES["correlation"]),
+    default="exchangeable",
+    show_default=True,
+    help="Working correlation within patients, of gee.",
+)
+@click.option("--variance", type=click.Choice(VISIT_CHOICES["variance"]), default="robust", show_default=True)
+@click.option(
+    "--ties", type=click.Choice(VISIT_CHOICES["ties"]), help="Of andersen-gill.  [default: efron for 0/1, breslow for counts]"
+)
+@click.option("--by-visit", is_flag=True, help="Also a rate ratio for each visit, and the test of arm x visit.")
+@click.option("--level", type=float, default=0.95, show_default=True, help="Level of the intervals.")
+@click.option("--trial", help="Only the patients of this trial.")
+@click.option("--pool-trials", is_flag=True, help="Compare all patients of all trials; such a contrast is not randomised.")
+@click.option("--curves", type=OutputPath(), help="Write the mean cumulative functions (.csv, .tsv or .parquet).")
+@click.option(
+    "--figure", type=OutputPath((".png", ".svg", ".pdf"), what="figures are drawn"), help="Draw the mean cumulative functions."
+)
+@click.option("--rates", type=OutputPath(), help="Write the rates of every visit and arm.")
+@click.option("--out", type=OutputPath(), help="Where to write the results table (.csv, .tsv or .parquet).")
+@text_options
+def command(
+    table: Path,
+    trial: str | None,
+    curves: Path | None,
+    figure: Path | None,
+    rates: Path | None,
+    out: Path | None,
+    **options: Any,
+) -> None:
+    """Estimate treatment effects from TABLE with one row a patient and visit, each with the count since the row before.
+
+    Generalised estimating equations (gee) or Andersen-Gill proportional rates with robust variance (LWYY); rates of every
+    visit and arm; mean cumulative functions.
+
+    \b
+    Example
+      causalms visits visits.csv --outcome net2_lesions --visit visit_week --reference placebo --by-visit
+      causalms visits visits.csv --outcome net2_lesions --reference placebo --estimator andersen-gill --figure curves.png
+    """  # noqa: D301
+    from causalms.effects import analyse_visits
+    from causalms.tables import write_table
+
+    place = table_at(table)
+    patients = of_trial(read(place), trial, str(place))
+    analysis = analyse_visits(patients, **_grouped({**options, "source": place.name}))
+    text = repr(analysis)
+    if figure is not None:
+        _draw(analysis.curves, options["outcome"], figure)
+        text += f"\n\nmean cumulative functions drawn in {figure}"
+    for written, path, what in ((analysis.curves, curves, "mean cumulative functions"), (analysis.rates, rates, "rates")):
+        if path is not None:
+            write_table(written, path)
+            text += f"\n\n{what} written to {path}"
+    if out is not None:
+        write_table(analysis.results, out)
+        text += f"\n\nresults written to {out}"
+    click.echo(as_options(text, click.get_current_context().command))
+
+
+def _grouped(options: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of the library from options named one by one."""
+    from causalms.effects import Design, VisitMethod, Visits
+
+    arguments = dict(options)
+    for name, group in (("visits", Visits), ("method", VisitMethod), ("design", Design)):
+        known = {field.name for field in fields(group)} & options.keys()
+        arguments[name] = group(**{key: arguments.pop(key) for key in known})
+    return arguments
+
+
+def _draw(curves: Any, outcome: str, path: Path) -> None:
+    from causalms.errors import UsageError
+    from causalms.report import figures
+
+    if curves.empty:
+        raise UsageError(f"--figure {path}: visits that are names have no time; give --visit in weeks")
+    figures.save_figure(figures.mean_cumulative_functions(curves, outcome), path)
