@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from causalms.cli.inputs import of_trial, read, table_at, text_options
+from causalms.cli.inputs import grouped, of_trial, read, table_at, text_options
 from causalms.cli.main import as_options
 from causalms.cli.paths import InputPath, OutputPath, Verb
-from causalms.effects import VISIT_CHOICES
+from causalms.effects import VISIT_CHOICES, Design, VisitMethod, Visits
+
+
+@dataclass(frozen=True)
+class _Contrast:
+    """What is compared between arms."""
+
+    outcome: str
+    arm: str
+    reference: str
+    exposure: str | None
+    adjust: str | None
+
+
+@dataclass(frozen=True)
+class _Written:
+    """Files that are written."""
+
+    curves: Path | None
+    figure: Path | None
+    rates: Path | None
+    out: Path | None
 
 
 @click.command(cls=Verb)
@@ -48,14 +69,9 @@ from causalms.effects import VISIT_CHOICES
 @click.option("--rates", type=OutputPath(), help="Write the rates of every visit and arm.")
 @click.option("--out", type=OutputPath(), help="Where to write the results table (.csv, .tsv or .parquet).")
 @text_options
+@grouped(contrast=_Contrast, design=Design, visits=Visits, method=VisitMethod, written=_Written)
 def command(
-    table: Path,
-    trial: str | None,
-    curves: Path | None,
-    figure: Path | None,
-    rates: Path | None,
-    out: Path | None,
-    **options: Any,
+    table: Path, contrast: _Contrast, design: Design, visits: Visits, method: VisitMethod, written: _Written, trial: str | None
 ) -> None:
     """Estimate treatment effects from TABLE with one row a patient and visit, each with the count since the row before.
 
@@ -72,30 +88,20 @@ def command(
 
     place = table_at(table)
     patients = of_trial(read(place), trial, str(place))
-    analysis = analyse_visits(patients, **_grouped({**options, "source": place.name}))
+    analysis = analyse_visits(patients, **vars(contrast), design=replace(design, source=place.name), visits=visits, method=method)
     text = repr(analysis)
-    if figure is not None:
-        _draw(analysis.curves, options["outcome"], figure)
-        text += f"\n\nmean cumulative functions drawn in {figure}"
-    for written, path, what in ((analysis.curves, curves, "mean cumulative functions"), (analysis.rates, rates, "rates")):
+    if written.figure is not None:
+        _draw(analysis.curves, contrast.outcome, written.figure)
+        text += f"\n\nmean cumulative functions drawn in {written.figure}"
+    for made, path, what in (
+        (analysis.curves, written.curves, "mean cumulative functions"),
+        (analysis.rates, written.rates, "rates"),
+        (analysis.results, written.out, "results"),
+    ):
         if path is not None:
-            write_table(written, path)
+            write_table(made, path)
             text += f"\n\n{what} written to {path}"
-    if out is not None:
-        write_table(analysis.results, out)
-        text += f"\n\nresults written to {out}"
     click.echo(as_options(text, click.get_current_context().command))
-
-
-def _grouped(options: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of the library from options named one by one."""
-    from causalms.effects import Design, VisitMethod, Visits
-
-    arguments = dict(options)
-    for name, group in (("visits", Visits), ("method", VisitMethod), ("design", Design)):
-        known = {field.name for field in fields(group)} & options.keys()
-        arguments[name] = group(**{key: arguments.pop(key) for key in known})
-    return arguments
 
 
 def _draw(curves: Any, outcome: str, path: Path) -> None:

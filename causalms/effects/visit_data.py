@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,6 +38,16 @@ class Visits:
     visit: str = "visit_week"
     patient: str = "participant_id"
     start: str | None = None
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What is compared: columns of the outcome and the arm, the reference, the column of time at risk."""
+
+    outcome: str
+    arm: str
+    reference: str
+    exposure: str | None
 
 
 @dataclass(frozen=True)
@@ -127,23 +136,24 @@ def long_table(table: pd.DataFrame, visits: Visits, source: str) -> pd.DataFrame
     return known.assign(**{"\x00start": start})
 
 
-def visit_data(table: pd.DataFrame, visits: Visits, adjustment: Adjustment, design: Design, **names: Any) -> VisitData:
+def visit_data(table: pd.DataFrame, visits: Visits, compared: Compared, adjustment: Adjustment, design: Design) -> VisitData:
     """Checked arrays of a long table made by :func:`long_table`; rows with a missing value are left out, counted and named."""
     source = design.source
-    _constant_within_patients(table, [names["arm"], *([design.strata] if design.strata else [])], source)
+    _constant_within_patients(table, [compared.arm, *([design.strata] if design.strata else [])], source)
     if adjustment.formula:
         covariates = columns.Covariates.of(table, adjustment.formula, source)
         _constant_within_patients(table, list(covariates.table.columns), source)
-    exposure, has_times = names.pop("exposure"), "\x00start" in table
+    exposure, has_times = compared.exposure, "\x00start" in table
     if exposure is None and has_times:
         table = table.assign(**{_exposure_name(visits): table["\x00stop"] - table["\x00start"]})
         exposure = _exposure_name(visits)
     kept = table.drop(columns=[name for name in _IDENTIFIERS if name in table])
-    rows = trial_data(kept, exposure=exposure, adjustment=adjustment, design=replace(design, cluster=_PATIENT), **names)
+    of_rows = replace(design, cluster=_PATIENT)
+    rows = trial_data(kept, **vars(replace(compared, exposure=exposure)), adjustment=adjustment, design=of_rows)
     used = table.iloc[rows.rows]
     labels = table.drop_duplicates("\x00visit").set_index("\x00visit")[visits.visit].sort_index()
     notes = tuple(note for note in rows.notes if "days? rates" not in note)
-    rows = replace(rows, notes=notes + missing_visits(table, names["outcome"], names["arm"]))
+    rows = replace(rows, notes=notes + _missing_visits(table, compared.outcome, compared.arm))
     return VisitData(
         rows,
         used["\x00visit"].to_numpy(),
@@ -169,7 +179,7 @@ def _constant_within_patients(table: pd.DataFrame, names: list[str], source: str
             )
 
 
-def missing_visits(table: pd.DataFrame, outcome: str, arm: str) -> tuple[str, ...]:
+def _missing_visits(table: pd.DataFrame, outcome: str, arm: str) -> tuple[str, ...]:
     """A note on patients without a row, or with an empty one, at the last visit, by arm."""
     last = table[table["\x00visit"] == table["\x00visit"].max()]
     seen = set(last.loc[last[outcome].notna(), _PATIENT])

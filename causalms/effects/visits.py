@@ -14,7 +14,7 @@ from causalms.effects.data import Adjustment, Design
 from causalms.effects.estimands import Estimand
 from causalms.effects.means import design as design_matrix
 from causalms.effects.observed import sets_of_patients
-from causalms.effects.visit_data import VisitData, Visits, long_table, refuse_one_patient, visit_data
+from causalms.effects.visit_data import Compared, VisitData, Visits, long_table, refuse_one_patient, visit_data
 from causalms.errors import RefusalError, UsageError, named_arguments
 from causalms.stats import STRUCTURES, TIES, Array, GeeFit, fit_gee, fit_rates, mean_cumulative, normal_quantile
 from causalms.tables import ContrastPopulation, ResultRow, as_frame, fixed, p_value_text, results_table, significant
@@ -151,9 +151,9 @@ def analyse_visits(
     """
     _refuse_contradictions(design, method)
     table = long_table(as_frame(table), visits, design.source)
-    names: dict[str, Any] = {"outcome": outcome, "arm": arm, "reference": reference, "exposure": exposure}
+    compared = Compared(outcome, arm, reference, exposure)
     adjustment = Adjustment(formula=adjust)
-    everybody = visit_data(table, visits, adjustment, design, **names)
+    everybody = visit_data(table, visits, compared, adjustment, design)
     if not everybody.rows.outcome.any():
         raise RefusalError(f"{design.source}: column {outcome!r}: no patient has an event, so arms cannot be compared")
     rows: list[tuple[ResultRow, Estimand]] = []
@@ -163,7 +163,7 @@ def analyse_visits(
         factor = who.randomised and len(who.trials) > 1
         if factor or not who.included.all():
             own = table.iloc[np.sort(everybody.rows.rows[who.included])].reset_index(drop=True)
-            data = visit_data(own, visits, replace(adjustment, trial=factor), design, **names)
+            data = visit_data(own, visits, compared, replace(adjustment, trial=factor), design)
             notes += data.rows.notes
         refuse_one_patient(data)
         made, more = _contrasts(data, populations, visits, outcome, design, method)

@@ -14,7 +14,6 @@ from causalms.stats.model_error_fit import HeldOutCounts, fit_error_model
 from causalms.stats.multiplicity import adjusted_p_values, with_adjusted_p_values
 from causalms.stats.negbin import log_likelihood, observed_information
 from causalms.stats.normal import normal_cdf, normal_quantile
-from causalms.stats.randomness import keyed_generator
 from causalms.stats.recurrent import TIES, Intervals, RateFit, fit_rates, mean_cumulative
 from causalms.stats.resampling import (
     acceleration,

@@ -8,7 +8,6 @@ from causalms.report.figures.calibration import coverage, pit_curve, pit_histogr
 from causalms.report.figures.counterfactual import bounds_page, counterfactual_pages, diagnostics_page
 from causalms.report.figures.effects import agreement_scatter, bounds_over_rho, count_distribution, learning_curve
 from causalms.report.figures.forest import benchmark_bars, effect_forest, subgroup_forest
-from causalms.report.figures.maps import risk_maps
 from causalms.report.figures.recurrent import mean_cumulative_functions
 from causalms.report.figures.training import training_log
 from causalms.report.style import save_figure
