@@ -20,7 +20,7 @@ from causalms import __version__
 from causalms.cli.terminal import drop_output, flush_streams, prepare_streams
 from causalms.errors import CausalmsError, DataNote, missing_extra
 
-#: The verbs in the order of work, each with what it answers; a verb is the module of its name.
+#: The verbs in the order of work, each with what it answers; a verb is the module of its name (- as _).
 VERBS = {
     "demo": "Run everything once on a simulated trial and write one report.",
     "simulate": "Simulate a trial whose truth is known, as a BIDS folder.",
@@ -32,6 +32,8 @@ VERBS = {
     "merge": "Put the shards of a query or forecast together.",
     "effects": "Treatment effects from a table of outcomes or of draws.",
     "visits": "Treatment effects from a table with a count per visit.",
+    "borrow": "Effects whose control arm borrows simulated or historical controls.",
+    "external-control": "Treated patients against external controls, doubly robust.",
     "calibrate": "Judge predicted counts by the counts observed.",
     "subgroups": "Effects by subgroup, interactions, and who benefits.",
     "agree": "Simulated effects against randomised or published ones.",
@@ -56,7 +58,7 @@ class _Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in VERBS:
             return None
-        command: click.Command = importlib.import_module(f"causalms.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(f"causalms.cli.{cmd_name.replace('-', '_')}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -7,12 +7,24 @@ from __future__ import annotations
 
 from causalms.effects.adam import bds_table, read_adam, write_xpt
 from causalms.effects.any_table import Effects, estimate
+from causalms.effects.borrowed_effect import Borrowed, LogRates, borrow, conflict_words, log_rates, operating_characteristics
+from causalms.effects.borrowing import (
+    PRIORS,
+    ControlPrior,
+    ControlSource,
+    control_prior,
+    historical_source,
+    historical_sources,
+    meta_analytic_predictive,
+    simulated_source,
+)
 from causalms.effects.columns import independent_columns
 from causalms.effects.contrasts import transformed
 from causalms.effects.data import Design
 from causalms.effects.design import CHOICES, COEFFICIENTS, Method, MissingOutcomes, grouped_arguments
 from causalms.effects.draws import is_draws_table, patient_effects, patient_means, taking_the_model_for_true
 from causalms.effects.estimands import MEASURES, Measure, measure_named
+from causalms.effects.external_control import ExternalControl, external_control
 from causalms.effects.influence import influence_values
 from causalms.effects.missing import STRATEGIES, effects_with_missing_outcomes
 from causalms.effects.observed import Analysis, analyse
@@ -29,11 +41,17 @@ __all__ = [
     "CHOICES",
     "COEFFICIENTS",
     "MEASURES",
+    "PRIORS",
     "STRATEGIES",
     "VISIT_CHOICES",
     "Analysis",
+    "Borrowed",
+    "ControlPrior",
+    "ControlSource",
     "Design",
     "Effects",
+    "ExternalControl",
+    "LogRates",
     "Measure",
     "Method",
     "MissingOutcomes",
@@ -44,20 +62,29 @@ __all__ = [
     "analyse_draws",
     "analyse_visits",
     "bds_table",
+    "borrow",
     "coefficient_covariance",
+    "conflict_words",
+    "control_prior",
     "cross_fitted",
     "effects_with_missing_outcomes",
     "estimate",
+    "external_control",
     "given_model",
     "grouped_arguments",
+    "historical_source",
+    "historical_sources",
     "independent_columns",
     "influence_values",
     "interval",
     "is_draws_table",
+    "log_rates",
     "mean_variances",
     "measure_named",
+    "meta_analytic_predictive",
     "model_error_words",
     "number",
+    "operating_characteristics",
     "patient_effects",
     "patient_means",
     "prospective_power",
@@ -65,6 +92,7 @@ __all__ = [
     "sample_size",
     "savings",
     "simulated_page",
+    "simulated_source",
     "simulated_words",
     "taking_the_model_for_true",
     "text_columns",

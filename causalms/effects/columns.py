@@ -110,6 +110,26 @@ def times_at_risk(values: Array, name: str, rows: np.ndarray, source: str) -> tu
     return values, ()
 
 
+def counts_and_times(table: pd.DataFrame, outcome: str, exposure: str | None, source: str) -> tuple[Array, Array, np.ndarray]:
+    """Counts and times at risk of the rows that have both, and which rows those are.
+
+    Examples
+    --------
+    >>> counts_and_times(pd.DataFrame({"y": [2, None], "t": [1.0, 2.0]}), "y", "t", "table")
+    (array([2.]), array([1.]), array([0]))
+    """
+    values = column(table, outcome, source)
+    known = values.notna()
+    if exposure is not None:
+        known &= column(table, exposure, source).notna()
+    rows = np.flatnonzero(known.to_numpy())
+    y = counts(numbers(values, rows, outcome, source), outcome, rows, source)
+    if exposure is None:
+        return y, np.ones(len(rows)), rows
+    t = numbers(table[exposure], rows, exposure, source)
+    return y, times_at_risk(t, exposure, rows, source)[0] if len(rows) else t, rows
+
+
 def refuse_values_outside_life(table: pd.DataFrame, source: str) -> None:
     """Refuse a baseline column of the participants table with a value that no living patient has (age 564, EDSS 15)."""
     for name in [name for name in table.columns if str(name).lower() in LARGEST_VALUES]:

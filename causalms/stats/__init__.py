@@ -9,6 +9,7 @@ from causalms.stats.dispersion import FULL_WEIGHT, adjusted_alphas
 from causalms.stats.firth import fit_firth, penalised_likelihood
 from causalms.stats.gee import STRUCTURES, GeeFit, fit_gee
 from causalms.stats.glm import FAMILIES, LOG_LINK, Array, Family, Fit, inverse_link, mean_slope, pearson_chi_square
+from causalms.stats.mixtures import NormalMixture
 from causalms.stats.model_error import ErrorModel
 from causalms.stats.model_error_fit import HeldOutCounts, fit_error_model
 from causalms.stats.multiplicity import adjusted_p_values, with_adjusted_p_values
@@ -47,6 +48,7 @@ __all__ = [
     "HeldOutCounts",
     "Intervals",
     "NegativeBinomialLaw",
+    "NormalMixture",
     "Priors",
     "RateFit",
     "acceleration",

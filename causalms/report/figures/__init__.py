@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from causalms.report.figures.anatomy import lesion_frequency, risk_maps, voxel_risk
 from causalms.report.figures.benefit import benefit_comparisons, benefit_curves, benefit_groups
+from causalms.report.figures.borrowing import conflict_grid
 from causalms.report.figures.calibration import coverage, pit_curve, pit_histogram, reliability, rootogram
 from causalms.report.figures.counterfactual import bounds_page, counterfactual_pages, diagnostics_page
 from causalms.report.figures.effects import agreement_scatter, bounds_over_rho, count_distribution, learning_curve
@@ -20,6 +21,7 @@ __all__ = [
     "benefit_groups",
     "bounds_over_rho",
     "bounds_page",
+    "conflict_grid",
     "count_distribution",
     "counterfactual_pages",
     "coverage",
