@@ -1,6 +1,6 @@
 """Small arms of overdispersed counts: coverage, type I error, width and power of intervals of the marginal rate ratio.
 
-Every cell of 15 to 500 patients an arm, five laws of the counts, and 0, 3 or 6 covariates, each of which moves the log rate by
+Every cell of 15 to 250 patients an arm, five laws of the counts, and 0, 3 or 6 covariates, each of which moves the log rate by
 0.3 a standard deviation.  Trials in which an arm has no event are counted in ``failed``.  Fay and Graubard's sandwich is that of
 the Poisson coefficient, whose truth is the same.
 
@@ -22,7 +22,7 @@ from studies.common import out_option, seed_option
 from studies.fay_graubard import fay_graubard
 from studies.operating_characteristics.operating import CountModel, MethodResult, SimulatedTrials, performance
 
-SIZES = (15, 25, 50, 100, 250, 500)
+SIZES = (15, 25, 50, 100, 250)
 COVARIATES = (0, 3, 6)
 #: Law of the counts, and patients of the treated arm for one of the control arm.
 LAWS = {
@@ -87,9 +87,10 @@ def cell(law: str, size: int, covariates: int, ratio: float, repetitions: int, s
 @click.command()
 @out_option
 @click.option("--repetitions", type=int, default=2000, show_default=True)
+@click.option("--size", "sizes", type=int, multiple=True, default=SIZES, show_default=True, help="Patients of the control arm.")
 @seed_option(1)
-def main(out: Path, repetitions: int, seed: int) -> None:
-    cells = [(law, size, q, ratio) for law in LAWS for size in SIZES for q in COVARIATES for ratio in (1.0, 0.5)]
+def main(out: Path, repetitions: int, sizes: tuple[int, ...], seed: int) -> None:
+    cells = [(law, size, q, ratio) for law in LAWS for size in sizes for q in COVARIATES for ratio in (1.0, 0.5)]
     table = pd.concat([cell(*each, repetitions, seed) for each in tqdm(cells, disable=None)], ignore_index=True)
     write_table(table.round(4), out / "small_arms.csv")
     print(table.to_string(index=False))
