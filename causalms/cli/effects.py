@@ -14,7 +14,9 @@ from causalms.cli.main import as_options
 from causalms.cli.paths import InputPath, OutputPath, Verb
 from causalms.effects import (
     CHOICES,
+    CLAIMS,
     MEASURES,
+    MULTIPLICITY_METHODS,
     STRATEGIES,
     Analysis,
     Design,
@@ -22,9 +24,11 @@ from causalms.effects import (
     MissingOutcomes,
     analyse,
     analyse_draws,
+    compare_arms,
     effects_with_missing_outcomes,
     interval,
     is_draws_table,
+    margin_tests,
     number,
     read_adam,
     savings,
@@ -103,11 +107,33 @@ class _Adam:
 
 @dataclass(frozen=True)
 class _Written:
-    """What is written, and how p-values are adjusted there."""
+    """What is written."""
 
     publication: Path | None
     out: Path | None
+
+
+@dataclass(frozen=True)
+class _Family:
+    """Several contrasts as one family, and a margin."""
+
+    all_pairs: bool
     multiplicity: str | None
+    graph: Path | None
+    margin: float | None
+    claim: str | None
+
+    def refuse_without_claim(self) -> None:
+        """A margin and what is claimed by it go together."""
+        if (self.margin is None) != (self.claim is None):
+            raise UsageError(f"--margin and --claim ({', '.join(CLAIMS)}) go together")
+        if self.graph is not None and self.multiplicity != "graphical":
+            raise UsageError("--graph goes with --multiplicity graphical")
+
+    @property
+    def named(self) -> bool:
+        """Whether anything is wanted beyond each arm against the reference."""
+        return self.all_pairs or self.multiplicity is not None or self.margin is not None
 
 
 @click.command(cls=Verb)
@@ -154,11 +180,15 @@ class _Written:
 )
 @click.option("--replicates", type=int, default=10_000, show_default=True, help="Bootstrap replicates or permutations.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap and of the permutations.")
+@click.option("--all-pairs", is_flag=True, help="Compare every pair of arms, not only each with the reference.")
 @click.option(
     "--multiplicity",
-    type=click.Choice(("holm", "hochberg", "bonferroni", "fixed-sequence")),
-    help="Adjust the p-values of several arms.",
+    type=click.Choice(MULTIPLICITY_METHODS),
+    help="Adjust p-values of several contrasts; dunnett (against the reference) and tukey (all pairs) give simultaneous intervals.",
 )
+@click.option("--graph", type=InputPath(), help="With --multiplicity graphical: columns arm, weight, and one an arm.")
+@click.option("--margin", type=float, help="Margin of the measure, such as 1.1 for a ratio or 0.5 for a difference.")
+@click.option("--claim", type=click.Choice(CLAIMS), help="With --margin: what is claimed.")
 @click.option(
     "--missing",
     type=click.Choice(tuple(STRATEGIES)),
@@ -182,7 +212,7 @@ class _Written:
 )
 @click.option("--out", type=OutputPath(), help="Where to write the results table (.csv, .tsv or .parquet).")
 @text_options
-@grouped(contrast=_Contrast, design=Design, method=Method, missing=_Missing, adam=_Adam, written=_Written)
+@grouped(contrast=_Contrast, design=Design, method=Method, missing=_Missing, adam=_Adam, written=_Written, family=_Family)
 def command(
     table: Path,
     contrast: _Contrast,
@@ -191,6 +221,7 @@ def command(
     missing: _Missing,
     adam: _Adam,
     written: _Written,
+    family: _Family,
     trial: str | None,
     given_model: bool,
 ) -> None:
@@ -206,8 +237,11 @@ def command(
       causalms effects participants.tsv --outcome net2_lesions_week48 --arm arm --reference placebo \\
         --exposure exposure_years --adjust "age + gd_lesions" --measure rate-ratio --out results.csv
       causalms effects trial/ --outcome net2_lesions_week96 --reference placebo --missing ipw --missing-given "age + edss"
+      causalms effects trial.csv --outcome relapses --reference ocrelizumab --margin 1.1 --claim non-inferiority
+      causalms effects trial.csv --outcome relapses --reference placebo --multiplicity tukey
       causalms effects adnet2.xpt --adsl adsl.xpt --paramcd NET2 --avisit "Week 48" --reference placebo
     """  # noqa: D301
+    family.refuse_without_claim()
     place = table_at(table)
     if adam.adsl is not None:
         patients = adam.patients(place)
@@ -221,15 +255,18 @@ def command(
     if given_model and not is_draws_table(patients):
         raise UsageError("--given-model is about simulated outcomes; leave it out for an observed table")
     if is_draws_table(patients):
-        if written.publication is not None or written.multiplicity is not None or missing.missing is not None:
+        if written.publication is not None or family.named or missing.missing is not None:
             raise UsageError(
-                "--publication, --multiplicity and --missing are for observed tables; write a draws table's results with --out"
+                "--publication, --multiplicity, --all-pairs, --margin and --missing are for observed tables; "
+                "write a draws table's results with --out"
             )
         _refuse_options_of_patients(contrast, design, method, place.name)
         text, results = _simulated(patients, place.name, missing.week, contrast, method.level, given_model)
     elif missing.missing is not None:
-        if written.publication is not None or written.multiplicity is not None:
-            raise UsageError("--publication and --multiplicity go with an analysis of complete rows; leave out --missing")
+        if written.publication is not None or family.named:
+            raise UsageError(
+                "--publication, --multiplicity, --all-pairs and --margin go with an analysis of complete rows; leave out --missing"
+            )
         method = replace(method, missing=missing.strategy())
         results = effects_with_missing_outcomes(
             patients, **contrast.of_patients(), design=replace(design, source=str(place)), method=method
@@ -240,7 +277,7 @@ def command(
             if given is not None:
                 raise UsageError(f"{name} says how missing outcomes are handled; name the strategy with --missing")
         analysis = analyse(patients, **contrast.of_patients(), design=replace(design, source=place.name), method=method)
-        text, results = _observed(analysis, bool(method.prognostic), written)
+        text, results = _observed(analysis, bool(method.prognostic), family, written)
     if written.out is not None:
         write_table(results, written.out)
         text += f"\n\nresults written to {written.out}"
@@ -293,16 +330,34 @@ def _lines(results: pd.DataFrame) -> str:
     )
 
 
-def _observed(analysis: Analysis, prognostic: bool, written: _Written) -> tuple[str, pd.DataFrame]:
+def _observed(analysis: Analysis, prognostic: bool, family: _Family, written: _Written) -> tuple[str, pd.DataFrame]:
     """The page and the results of observed outcomes, one row a patient."""
     text, results, adjusted = repr(analysis), analysis.results, None
     if prognostic and analysis.means is not None:
         text += "\n\n" + "\n".join(saved.sentence for saved in savings(analysis))
-    if written.multiplicity is not None:
-        results = with_adjusted_p_values(results, written.multiplicity)
+    if analysis.others and family.multiplicity is not None and not family.all_pairs:
+        results = with_adjusted_p_values(results, family.multiplicity)
         adjusted = results["p_adjusted"].tolist()
         pairs = ", ".join(f"{arm} {significant(value, 4)}" for arm, value in zip(results["arm"], adjusted, strict=True))
-        text += f"\n\nadjusted p ({written.multiplicity}): {pairs}"
+        text += f"\n\nadjusted p ({family.multiplicity}): {pairs}"
+    elif family.all_pairs or family.multiplicity is not None:
+        graph = None if family.graph is None else read(family.graph)
+        compared = compare_arms(analysis, all_pairs=family.all_pairs, multiplicity=family.multiplicity, graph=graph)
+        results = compared.results
+        adjusted = (
+            None
+            if compared.p_adjusted is None or len(compared.pairs) > len(analysis.reported)
+            else results["p_adjusted"].tolist()
+        )
+        text += f"\n\n{compared!r}"
+    if family.margin is not None and family.claim is not None:
+        tests = margin_tests(analysis, family.margin, family.claim)
+        text += "\n\n" + "\n".join(test.sentence for test in tests)
+        shown = {(test.arm, test.reference): test for test in tests}
+        rows = [shown.get(pair) for pair in zip(results["arm"], results["reference"], strict=True)]
+        results = results.assign(
+            claim=family.claim, margin=family.margin, p_margin=[float("nan") if row is None else row.p_value for row in rows]
+        )
     if written.publication is not None:
         text += f"\n\ntable written to {write_publication(analysis, written.publication, adjusted)}"
     return text, results

@@ -19,6 +19,8 @@ from causalms.effects.borrowing import (
     simulated_source,
 )
 from causalms.effects.columns import independent_columns
+from causalms.effects.comparisons import METHODS as MULTIPLICITY_METHODS
+from causalms.effects.comparisons import compare_arms
 from causalms.effects.contrasts import transformed
 from causalms.effects.data import Design
 from causalms.effects.design import CHOICES, COEFFICIENTS, Method, MissingOutcomes, grouped_arguments
@@ -26,6 +28,7 @@ from causalms.effects.draws import is_draws_table, patient_effects, patient_mean
 from causalms.effects.estimands import MEASURES, Measure, measure_named
 from causalms.effects.external_control import ExternalControl, external_control
 from causalms.effects.influence import influence_values
+from causalms.effects.margins import CLAIMS, margin_tests
 from causalms.effects.missing import STRATEGIES, effects_with_missing_outcomes
 from causalms.effects.observed import Analysis, analyse
 from causalms.effects.printing import interval, model_error_words, number, simulated_page, simulated_words, text_columns
@@ -39,8 +42,10 @@ from causalms.effects.visits import VISIT_CHOICES, VisitAnalysis, VisitMethod, a
 
 __all__ = [
     "CHOICES",
+    "CLAIMS",
     "COEFFICIENTS",
     "MEASURES",
+    "MULTIPLICITY_METHODS",
     "PRIORS",
     "STRATEGIES",
     "VISIT_CHOICES",
@@ -64,6 +69,7 @@ __all__ = [
     "bds_table",
     "borrow",
     "coefficient_covariance",
+    "compare_arms",
     "conflict_words",
     "control_prior",
     "cross_fitted",
@@ -79,6 +85,7 @@ __all__ = [
     "interval",
     "is_draws_table",
     "log_rates",
+    "margin_tests",
     "mean_variances",
     "measure_named",
     "meta_analytic_predictive",

@@ -33,6 +33,8 @@ class Contrast:
     p_value : float
         Two-sided, against no effect.
     level : float
+    degrees_of_freedom : float
+        Of t; infinite for the normal law.
     """
 
     estimate: float
@@ -41,6 +43,12 @@ class Contrast:
     upper: float
     p_value: float
     level: float
+    degrees_of_freedom: float = np.inf
+
+    @property
+    def columns(self) -> dict[str, float]:
+        """What a row of results holds of a contrast."""
+        return {name: value for name, value in vars(self).items() if name != "degrees_of_freedom"}
 
 
 def wald(
@@ -97,9 +105,10 @@ def wald(
         quantile, p_value = normal_quantile(tail), 2 * normal_cdf(statistic)
     ends = value - quantile * se, value + quantile * se
     if not log:
-        return Contrast(value, se, ends[0], ends[1], p_value, level)
+        return Contrast(value, se, ends[0], ends[1], p_value, level, degrees_of_freedom)
     with np.errstate(over="ignore"):
-        return Contrast(float(np.exp(value)), se, float(np.exp(ends[0])), float(np.exp(ends[1])), p_value, level)
+        lower, upper = float(np.exp(ends[0])), float(np.exp(ends[1]))
+        return Contrast(float(np.exp(value)), se, lower, upper, p_value, level, degrees_of_freedom)
 
 
 def transformed(means: Array, scale: str, arms: tuple[str, ...] = ()) -> tuple[Array, Array]:

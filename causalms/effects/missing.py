@@ -229,7 +229,7 @@ def _weighted_row(
         estimand=estimand.sentence,
         estimator="; ".join(filter(None, (estimator, who.note))),
         variance=covariance.name,
-        **vars(contrast),
+        **contrast.columns,
         n=int(own[1].sum()),
         n_reference=int(own[0].sum()),
         se_patient=contrast.se,

@@ -88,22 +88,27 @@ class Analysis:
         return [self._row(index, by_arm[self.data.arms[index]]) for index in self.reported]
 
     def _row(self, index: int, population: ContrastPopulation) -> ResultRow:
-        contrast, estimand = self.contrasts[index - 1], self.estimands[index - 1]
+        names = self.data.arms[index], self.data.arms[0]
+        return self.row(names, self.estimands[index - 1], self.contrasts[index - 1], population.randomised)
+
+    def row(self, names: tuple[str, str], estimand: Estimand, contrast: Contrast, randomised: bool) -> ResultRow:
+        """The row of a contrast of two arms of this analysis."""
+        sizes = dict(zip(self.data.arms, self.data.sizes, strict=True))
         return ResultRow(
             analysis=f"observed {self.outcome}",
             population=estimand.population,
             subgroup="all",
-            arm=self.data.arms[index],
-            reference=self.data.arms[0],
+            arm=names[0],
+            reference=names[1],
             measure=self.settings.measure.name,
             estimand=estimand.sentence,
             estimator=self.estimator_name,
             variance=self.covariance.name,
-            **vars(contrast),
-            n=self.data.sizes[index],
-            n_reference=self.data.sizes[0],
+            **contrast.columns,
+            n=sizes[names[0]],
+            n_reference=sizes[names[1]],
             se_patient=contrast.se,
-            randomised=population.randomised,
+            randomised=randomised,
             rung=2,
         )
 

@@ -9,9 +9,11 @@ from causalms.stats.dispersion import FULL_WEIGHT, adjusted_alphas
 from causalms.stats.firth import fit_firth, penalised_likelihood
 from causalms.stats.gee import STRUCTURES, GeeFit, fit_gee
 from causalms.stats.glm import FAMILIES, LOG_LINK, Array, Family, Fit, inverse_link, mean_slope, pearson_chi_square
+from causalms.stats.graphical import graphical_p_values
 from causalms.stats.mixtures import NormalMixture
 from causalms.stats.model_error import ErrorModel
 from causalms.stats.model_error_fit import HeldOutCounts, fit_error_model
+from causalms.stats.multiplicity import METHODS as MULTIPLICITY_METHODS
 from causalms.stats.multiplicity import adjusted_p_values, with_adjusted_p_values
 from causalms.stats.negbin import log_likelihood, observed_information
 from causalms.stats.normal import normal_cdf, normal_quantile
@@ -27,12 +29,14 @@ from causalms.stats.resampling import (
     welch_statistics,
 )
 from causalms.stats.scores import SCORES, moment_law, others_moments, pool_ranks, pool_scores, score
+from causalms.stats.simultaneous import probability_within, simultaneous_critical_value
 from causalms.stats.single_fit import fit_model, fit_or_limit
 
 __all__ = [
     "FAMILIES",
     "FULL_WEIGHT",
     "LOG_LINK",
+    "MULTIPLICITY_METHODS",
     "SCORES",
     "STRUCTURES",
     "TIES",
@@ -65,6 +69,7 @@ __all__ = [
     "fit_model",
     "fit_or_limit",
     "fit_rates",
+    "graphical_p_values",
     "interval_positions",
     "inverse_link",
     "keyed_generator",
@@ -81,8 +86,10 @@ __all__ = [
     "permuted_labels",
     "pool_ranks",
     "pool_scores",
+    "probability_within",
     "resampling_weights",
     "score",
+    "simultaneous_critical_value",
     "welch_statistics",
     "with_adjusted_p_values",
 ]
