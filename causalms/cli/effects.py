@@ -86,14 +86,15 @@ class _Missing:
 
 
 @dataclass(frozen=True)
-class _Adam:
-    """Where the subjects of an ADaM BDS dataset stand, and which of its records are the outcome."""
+class _Patients:
+    """Whose rows are used: of one trial; of an ADaM BDS dataset, where its subjects stand and which records are the outcome."""
 
     adsl: Path | None
     paramcd: str | None
     avisit: str | None
+    trial: str | None
 
-    def patients(self, bds: Path) -> pd.DataFrame:
+    def of_adam(self, bds: Path) -> pd.DataFrame:
         """One row a subject from ADSL and one parameter of a BDS dataset; AVAL as column ``aval``."""
         assert self.adsl is not None
         if not self.paramcd:
@@ -212,17 +213,16 @@ class _Family:
 )
 @click.option("--out", type=OutputPath(), help="Where to write the results table (.csv, .tsv or .parquet).")
 @text_options
-@grouped(contrast=_Contrast, design=Design, method=Method, missing=_Missing, adam=_Adam, written=_Written, family=_Family)
+@grouped(contrast=_Contrast, design=Design, method=Method, missing=_Missing, rows=_Patients, written=_Written, family=_Family)
 def command(
     table: Path,
     contrast: _Contrast,
     design: Design,
     method: Method,
     missing: _Missing,
-    adam: _Adam,
+    rows: _Patients,
     written: _Written,
     family: _Family,
-    trial: str | None,
     given_model: bool,
 ) -> None:
     """Estimate treatment effects from TABLE (CSV, TSV, Parquet, SAS XPT or sas7bdat), one row a patient.
@@ -243,15 +243,15 @@ def command(
     """  # noqa: D301
     family.refuse_without_claim()
     place = table_at(table)
-    if adam.adsl is not None:
-        patients = adam.patients(place)
+    if rows.adsl is not None:
+        patients = rows.of_adam(place)
         contrast = replace(contrast, outcome=contrast.outcome or "aval")
     else:
-        if adam.paramcd or adam.avisit:
+        if rows.paramcd or rows.avisit:
             raise UsageError("--paramcd and --avisit read an ADaM BDS dataset; name its ADSL with --adsl")
         patients = read(place)
         _refuse_bds(patients, place)
-    patients = of_trial(patients, trial, str(place))
+    patients = of_trial(patients, rows.trial, str(place))
     if given_model and not is_draws_table(patients):
         raise UsageError("--given-model is about simulated outcomes; leave it out for an observed table")
     if is_draws_table(patients):
@@ -265,7 +265,8 @@ def command(
     elif missing.missing is not None:
         if written.publication is not None or family.named:
             raise UsageError(
-                "--publication, --multiplicity, --all-pairs and --margin go with an analysis of complete rows; leave out --missing"
+                "--publication, --multiplicity, --all-pairs and --margin go with an analysis of complete rows; "
+                "leave out --missing"
             )
         method = replace(method, missing=missing.strategy())
         results = effects_with_missing_outcomes(

@@ -60,10 +60,10 @@ class MarginTest:
 def margin_tests(analysis: Analysis, margin: float, claim: str) -> tuple[MarginTest, ...]:
     r"""Each contrast of an analysis against a margin, by the estimate, standard error and law of its interval.
 
-    The side on which the margin lies says which way is better: non-inferiority within a rate ratio of 1.1 claims a ratio below 1.1
+    The side on which the margin lies says which way is better: non-inferiority within a ratio of 1.1 claims one below 1.1
     (fewer events are better), within 0.9 one above 0.9; superiority by 0.8 claims a ratio below 0.8, by 1.25 one above it.
-    Equivalence claims :math:`1/m` to m for ratios, :math:`-m` to m for differences.  With :math:`\delta` the margin on the
-    scale of inference, :math:`t = (\hat\theta - \delta)/\mathrm{se}`.
+    Equivalence claims :math:`1/m` to m for ratios, :math:`-m` to m for differences.  With :math:`\delta` the margin on the scale
+    of inference, :math:`t = (\hat\theta - \delta)/\mathrm{se}`.
 
     Parameters
     ----------
