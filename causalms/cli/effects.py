@@ -185,7 +185,7 @@ class _Family:
 @click.option(
     "--multiplicity",
     type=click.Choice(MULTIPLICITY_METHODS),
-    help="Adjust p-values of several contrasts; dunnett (against the reference) and tukey (all pairs) give simultaneous intervals.",
+    help="Adjust p-values of several contrasts; dunnett (each against the reference) and tukey (all pairs) add intervals.",
 )
 @click.option("--graph", type=InputPath(), help="With --multiplicity graphical: columns arm, weight, and one an arm.")
 @click.option("--margin", type=float, help="Margin of the measure, such as 1.1 for a ratio or 0.5 for a difference.")
@@ -237,7 +237,7 @@ def command(
       causalms effects participants.tsv --outcome net2_lesions_week48 --arm arm --reference placebo \\
         --exposure exposure_years --adjust "age + gd_lesions" --measure rate-ratio --out results.csv
       causalms effects trial/ --outcome net2_lesions_week96 --reference placebo --missing ipw --missing-given "age + edss"
-      causalms effects trial.csv --outcome relapses --reference ocrelizumab --margin 1.1 --claim non-inferiority
+      causalms effects trial.csv --outcome relapses --reference standard --margin 1.1 --claim non-inferiority
       causalms effects trial.csv --outcome relapses --reference placebo --multiplicity tukey
       causalms effects adnet2.xpt --adsl adsl.xpt --paramcd NET2 --avisit "Week 48" --reference placebo
     """  # noqa: D301
