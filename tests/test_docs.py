@@ -109,6 +109,13 @@ def test_digits_of_the_page_for_sas_and_r_users_are_those_of_the_r_script() -> N
         assert f"{shown[2]} ({shown[3]})".replace("−", "-") in text, "the Python above prints it"
 
 
+def test_every_variance_is_explained() -> None:
+    from causalms.effects import CHOICES
+
+    explained = (DOCS / "effects" / "models_and_variances.md").read_text(encoding="utf-8").partition("## Variances by name")[2]
+    assert [name for name in CHOICES["variance"] if f"`{name}`" not in explained] == []
+
+
 def test_lines_of_the_gallery_draw_figures_with_their_alternative_text(monkeypatch: pytest.MonkeyPatch) -> None:
     """All but those that need an assessment of patients, which the script of the calibration analysis draws."""
     monkeypatch.chdir(ROOT)

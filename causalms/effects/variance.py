@@ -8,15 +8,15 @@ characteristics call the same functions for thousands of trials at once.
 **How is a new one added?**  Write one function of the means (and, where it has a meaning for coefficients, one of the fit), then
 add one line to :data:`VARIANCES`.  HC4 (Cribari-Neto 2004), for example, is a residual factor and a line::
 
-    def _hc4(fit):
+    def _hc4(fit: Fit) -> Array:
         relative = fit.X.shape[-2] * fit.leverage / fit.X.shape[-1]
-        return (1 - fit.leverage) ** (-np.minimum(4, relative) / 2)
+        return np.asarray((1 - fit.leverage) ** (-np.minimum(4, relative) / 2))
 
     "hc4": _sandwich(_hc4, "HC4"),
 
 and a wholly new one::
 
-    def _naive(means, randomization):
+    def _naive(means: ArmMeans, randomization: str) -> Covariance:  # influence_values stands in influence.py
         return Covariance(vcov(influence_values(means) / len(means.data.arm)))
 
     "naive": Variance("influence values as they are, {scheme}", _naive),
