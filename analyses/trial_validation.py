@@ -31,14 +31,14 @@ def main(out: Path, model: str, patients: int, week: int, margin: float, seed: i
     arms = list(trial.truth.design.arms)
     causal_model = cms.CausalModel.load(model)
     expected = causal_model.do(trial, arm=arms, week=week, expected=True, running=Running(workers, progress=True))
-    found = agree(expected, trial.participants, week=week, margin=margin)
-    across = correlate(found.table)
-    write_table(pd.concat([found.results, across], ignore_index=True), out / "agreement.csv")
-    write_table(found.table, out / "contrasts.csv")
-    table = found.table.assign(correlation=across["estimate"].iloc[0])
+    agreement = agree(expected, trial.participants, week=week, margin=margin)
+    across = correlate(agreement.table)
+    write_table(pd.concat([agreement.results, across], ignore_index=True), out / "agreement.csv")
+    write_table(agreement.table, out / "contrasts.csv")
+    table = agreement.table.assign(correlation=across["estimate"].iloc[0])
     figures.agreement_scatter(table).savefig(out / "agreement.png", dpi=130)
     shown = ["label", "n", "randomised_estimate", "simulated_estimate", "ratio", "lower", "upper", "equivalent"]
-    print(found.table[shown].round(3).to_string(index=False))
+    print(agreement.table[shown].round(3).to_string(index=False))
     print(across[["measure", "estimate", "lower", "upper"]].round(3).to_string(index=False))
 
 

@@ -54,7 +54,7 @@ Interval = tuple[str, float, float, float, float]
 def population(scenario: str, patients: int = 10_000, seed: int = 0) -> pd.DataFrame:
     """Phantom patients of DEFINE's baseline: covariates, true mean counts under both arms and a third, and predictions."""
     design = load_design("pooled")
-    trial = next(found for found in design.trials if found.name == "DEFINE")
+    trial = next(one for one in design.trials if one.name == "DEFINE")
     rng = np.random.default_rng(seed)
     rows = []
     for _ in range(patients):
@@ -101,11 +101,11 @@ def intervals(data: Benefit, people: pd.DataFrame, score: np.ndarray, inference:
     for (_, row), (name, truth) in zip(lines.iterrows(), targets.items(), strict=True):
         yield name, row["estimate"], row["lower"], row["upper"], truth
     yield from _curve(data, score, before, after, inference)
-    found = benefit_groups(data, 4, inference=inference)
+    group_rows = benefit_groups(data, 4, inference=inference)
     cuts = np.quantile(data.score, [0.25, 0.5, 0.75])
     place = np.searchsorted(cuts, score, side="left")
     groups = [spared[place == number].mean() for number in range(4)]
-    for row, truth in zip(found.itertuples(), [*groups, groups[-1] - groups[0]], strict=True):
+    for row, truth in zip(group_rows.itertuples(), [*groups, groups[-1] - groups[0]], strict=True):
         yield f"GATES {row.group}", row.observed, row.lower, row.upper, float(truth)
     yield from _policies(data, score, before, after, inference)
 
@@ -127,7 +127,7 @@ def _curve(data: Benefit, score: np.ndarray, before: np.ndarray, after: np.ndarr
 def _policies(
     data: Benefit, score: np.ndarray, before: np.ndarray, after: np.ndarray, inference: Inference
 ) -> Iterator[Interval]:
-    found = policy_value(data, caps=(1.0, CAP), inference=inference)
+    numbers = policy_value(data, caps=(1.0, CAP), inference=inference)
     top = score >= np.quantile(score, 1 - CAP)
     rules = [np.zeros(len(score)), np.ones(len(score)), score > 0, top & (score > 0)]
     values = [np.where(rule, after, before).mean() for rule in rules]
@@ -141,7 +141,7 @@ def _policies(
         f"value: cap {CAP:.0%}",
         f"gain: cap {CAP:.0%}",
     ]
-    for (_, row), name, truth in zip(found.iterrows(), names, truths, strict=True):
+    for (_, row), name, truth in zip(numbers.iterrows(), names, truths, strict=True):
         yield name, row["estimate"], row["lower"], row["upper"], float(truth)
 
 
@@ -149,11 +149,11 @@ def choice_intervals(people: pd.DataFrame, patients: int, rng: np.random.Generat
     """Choice among three arms, the strong one for at most ``CAP``."""
     trial = drawn_trial(people, patients, rng, ("placebo", "drug", "strong"))
     names = {"under_reference": "placebo", "under_drug": "drug", "under_strong": "strong"}
-    told = trial[["participant_id", *names]].rename(columns=names)
-    found = choose_treatment(
-        trial.drop(columns=list(names)), told, outcome="lesions", capped="strong", cap=CAP, inference=inference
+    predictions = trial[["participant_id", *names]].rename(columns=names)
+    choice = choose_treatment(
+        trial.drop(columns=list(names)), predictions, outcome="lesions", capped="strong", cap=CAP, inference=inference
     ).results
-    lines = found.set_index("measure")
+    lines = choice.set_index("measure")
     gain = people[["under_reference", "under_drug"]].min(axis=1) - people["under_strong"]
     strong = (gain >= np.quantile(gain, 1 - CAP)) & (gain > 0)
     other = np.where(people["under_drug"] < people["under_reference"], people["after"], people["before"])
@@ -171,13 +171,13 @@ def repetition(people: pd.DataFrame, kind: str, patients: int, seed: int, redraw
     trial = drawn_trial(people, patients, rng, ("placebo", "drug"))
     if kind == "cross-fitted":
         outside = people.assign(participant_id=-1 - np.arange(len(people)))
-        told = cross_fit(trial, ARMS, FORMULA, seed=seed, outside=outside)
-        beyond = told.iloc[patients:]
+        predictions = cross_fit(trial, ARMS, FORMULA, seed=seed, outside=outside)
+        beyond = predictions.iloc[patients:]
         score = (beyond["under_reference"] - beyond["under_drug"]).to_numpy()
     else:
-        told = trial[["participant_id", "under_reference", "under_drug"]]
+        predictions = trial[["participant_id", "under_reference", "under_drug"]]
         score = (people["under_reference"] - people["under_drug"]).to_numpy()
-    data = benefit(trial, told, ARMS) if kind == "fixed" else cross_fitted_benefit(trial, ARMS, FORMULA, seed=seed)
+    data = benefit(trial, predictions, ARMS) if kind == "fixed" else cross_fitted_benefit(trial, ARMS, FORMULA, seed=seed)
     inference = Inference(redraws=redraws)
     yield from intervals(data, people, score, inference)
     if kind == "fixed":

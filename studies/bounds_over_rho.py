@@ -47,15 +47,15 @@ def main(
     causal_model = cms.CausalModel.fit_counts(trial, week) if model == "counts" else cms.CausalModel.load(model)
     some = list(trial.participants["participant_id"].head(patients))
     running = Running(workers, progress=True)
-    found = rho_sweep(causal_model, trial, (arm, reference), week, draws=draws, seed=seed, participants=some, running=running)
+    sweep = rho_sweep(causal_model, trial, (arm, reference), week, draws=draws, seed=seed, participants=some, running=running)
     table = trial.truth.table
     rates = table[table["visit_week"] == week].pivot(index="participant_id", columns="arm", values="true_rate").loc[some]
     true = true_joint_probabilities(rates[reference], rates[arm], trial.truth.design.counts.size).mean(1)
-    found["truth"] = found["measure"].map(dict(zip(("benefit", "harm", "activity harm"), true, strict=True)))
-    found = found.assign(draws=draws, model=causal_model.mechanism.name, checksum=causal_model.mechanism.checksum)
-    write_table(found, out / "bounds_over_rho.csv")
-    figures.bounds_page(found).savefig(out / "bounds_over_rho.png", dpi=120)
-    click.echo(found.round(3).to_string(index=False))
+    sweep["truth"] = sweep["measure"].map(dict(zip(("benefit", "harm", "activity harm"), true, strict=True)))
+    sweep = sweep.assign(draws=draws, model=causal_model.mechanism.name, checksum=causal_model.mechanism.checksum)
+    write_table(sweep, out / "bounds_over_rho.csv")
+    figures.bounds_page(sweep).savefig(out / "bounds_over_rho.png", dpi=120)
+    click.echo(sweep.round(3).to_string(index=False))
 
 
 if __name__ == "__main__":

@@ -37,9 +37,9 @@ def miscalibration(name: str) -> Callable[[CountLaw, Counts, int], bool]:
     """Test of the miscalibration component of a score."""
 
     def rejected(law: CountLaw, y: Counts, seed: int) -> bool:
-        found = score(name, law, y).mean() - cells_of(name, law, y).recalibrated()
+        miscalibration = score(name, law, y).mean() - cells_of(name, law, y).recalibrated()
         null = null_miscalibration(law, y, name, REPLICATES, seed)
-        return bool((1 + (null >= found).sum()) / (1 + REPLICATES) <= LEVEL)
+        return bool((1 + (null >= miscalibration).sum()) / (1 + REPLICATES) <= LEVEL)
 
     return rejected
 

@@ -45,11 +45,11 @@ def coverage(clusters: int, repetitions: int, seed: int) -> pd.DataFrame:
     for repetition in tqdm(range(repetitions), desc=f"{clusters} clusters", disable=None):
         table = trial(clusters, np.random.default_rng([seed, clusters, repetition]))
         for (method, adjust), (held, width) in cells.items():
-            found = analyse(
+            analysis = analyse(
                 table, outcome="y", reference="a", adjust=adjust, design=Design(cluster="site"), method=METHODS[method]
             ).contrasts[0]
-            held.append(found.lower <= 1 <= found.upper)
-            width.append(np.log(found.upper / found.lower))
+            held.append(analysis.lower <= 1 <= analysis.upper)
+            width.append(np.log(analysis.upper / analysis.lower))
     rows = []
     for (method, adjust), (held, width) in cells.items():
         share = float(np.mean(held))

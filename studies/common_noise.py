@@ -49,9 +49,9 @@ def main(
         table = causal_model.ask(trial, query, running=Running(workers, progress=True))
         means = table.groupby("arm")["net2_lesions"].mean()
         for reference, arm in combinations(arms, 2):
-            found = common_noise_factor(table, arm, reference)
-            numbers = {"factor": found.factor, "factor_se": found.factor_se, "ceiling": found.ceiling, "share": found.share}
-            same = {"share_se": found.share_se, "mean_arm": means[arm], "mean_reference": means[reference]}
+            factor = common_noise_factor(table, arm, reference)
+            numbers = {"factor": factor.factor, "factor_se": factor.factor_se, "ceiling": factor.ceiling, "share": factor.share}
+            same = {"share_se": factor.share_se, "mean_arm": means[arm], "mean_reference": means[reference]}
             rows.append({"coupling": coupling, "arm": arm, "reference": reference, **numbers, **same})
     table = pd.DataFrame(rows).assign(
         patients=patients, draws=draws, model=causal_model.mechanism.name, checksum=causal_model.mechanism.checksum

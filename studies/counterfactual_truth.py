@@ -75,21 +75,21 @@ def main(
             )
             for own, some in seen.groupby("arm")["participant_id"]
         )
-    found = compare_couplings(twins, known, size, seed=seed).rename(columns={"coverage": "coverage_90"})
-    found["coverage_expected"] = 0.9  # exactly: ties and ends are broken at random
+    compared = compare_couplings(twins, known, size, seed=seed).rename(columns={"coverage": "coverage_90"})
+    compared["coverage_expected"] = 0.9  # exactly: ties and ends are broken at random
     effects = patient_effects(expected, "ocrelizumab", "placebo")
-    found["pehe_ocrelizumab_placebo"] = truth.pehe(effects, known, "ocrelizumab", "placebo", week)
-    _write(found.assign(particles=particles, **made), out / "counterfactual_truth.csv")
+    compared["pehe_ocrelizumab_placebo"] = truth.pehe(effects, known, "ocrelizumab", "placebo", week)
+    _write(compared.assign(particles=particles, **made), out / "counterfactual_truth.csv")
     shutil.rmtree(out / "twins.parts")
-    click.echo(found.round(3).to_string(index=False))
+    click.echo(compared.round(3).to_string(index=False))
     click.echo(pd.concat(bounds).round(3).to_string(index=False))
 
 
-def _write(found: pd.DataFrame, place: Path) -> None:
+def _write(rows: pd.DataFrame, place: Path) -> None:
     """Write a table; the rows of other models in a table of the same columns stay."""
-    old = read_table(place) if place.is_file() else found.head(0)
-    others = old[old["model"] != found["model"].iloc[0]] if set(old) == set(found) else old.head(0)
-    write_table(pd.concat([others, found]) if len(others) else found, place)
+    old = read_table(place) if place.is_file() else rows.head(0)
+    others = old[old["model"] != rows["model"].iloc[0]] if set(old) == set(rows) else old.head(0)
+    write_table(pd.concat([others, rows]) if len(others) else rows, place)
 
 
 if __name__ == "__main__":

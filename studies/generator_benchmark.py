@@ -87,17 +87,17 @@ def main(
         begin = time.process_time()
         law = forecast(forecaster, people[:few], some.arms, draws, seed)
         seconds = (time.process_time() - begin) / (few * len(arms))
-        found = [judge(law, some, seed=seed)]
+        rows = [judge(law, some, seed=seed)]
         if few < held_out:
             ours = judge(forecast(own, people[:few], some.arms, 0, seed), some, seed=seed)
-            found.append(ours[ours["measure"] == "CRPS"].assign(measure="CRPS of causalms on the same patients and arms"))
+            rows.append(ours[ours["measure"] == "CRPS"].assign(measure="CRPS of causalms on the same patients and arms"))
         if "place" in forecaster.capabilities:
-            found.append(b.judge_places(forecaster, people[:few], prior, trial.space, seed=seed))
+            rows.append(b.judge_places(forecaster, people[:few], prior, trial.space, seed=seed))
         if "masks" in forecaster.capabilities:
-            found.append(b.judge_masks(forecaster, people[: min(few, masks)], WEEK, trial.space, seed=seed))
+            rows.append(b.judge_masks(forecaster, people[: min(few, masks)], WEEK, trial.space, seed=seed))
         sizes = {"CPU seconds of the count law, a patient and arm": seconds, "parameters": float(forecaster.parameters)}
-        found.append(pd.DataFrame({"measure": list(sizes), "arm": "", "estimate": list(sizes.values()), "patients": few}))
-        scores = pd.concat(found, ignore_index=True).assign(model=forecaster.name, seed=seed, training_patients=patients)
+        rows.append(pd.DataFrame({"measure": list(sizes), "arm": "", "estimate": list(sizes.values()), "patients": few}))
+        scores = pd.concat(rows, ignore_index=True).assign(model=forecaster.name, seed=seed, training_patients=patients)
         write_table(scores, out / f"{name}.csv")
         print(f"\n{forecaster.name}\n{scores.iloc[:, :6].round(3).to_string(index=False)}", flush=True)
     files = [out / f"{name}.csv" for name in ("reference", "climatology", "regression", *TRAINED)]
@@ -149,8 +149,8 @@ def forecast(
         scan = forecaster.encode_arrays(patient.arrays)
         for arm in arms:
             if "expect" in forecaster.capabilities:
-                found = forecaster.expect(scan, arm, WEEK)
-                rows.append((found.lesions, 1 / found.dispersion))
+                expected = forecaster.expect(scan, arm, WEEK)
+                rows.append((expected.lesions, 1 / expected.dispersion))
             else:
                 masks = (forecaster.sample(scan, arm, WEEK, draw, seed) for draw in range(draws))
                 rows.append(tuple(float(rule.label(mask, 64.0).max()) for mask in masks))

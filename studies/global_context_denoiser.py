@@ -39,8 +39,8 @@ def sampled(model: b.Forecaster, trial: PhantomTrial, draws: int, seed: int) -> 
     for row, (person, own) in enumerate(zip(tqdm(people["participant_id"], desc=model.name), people["arm"], strict=True)):
         scan, begin = model.encode_arrays(patient_arrays(trial, person)), time.process_time()
         for column, arm in enumerate(dict.fromkeys((own, "placebo"))):
-            found = [model.sample(scan, arm, WEEK, draw, seed) for draw in range(draws)]
-            counts[row, column:] = [int(rule.label(mask, trial.space.voxel_volume_mm3).max()) for mask in found]
+            sampled_counts = [model.sample(scan, arm, WEEK, draw, seed) for draw in range(draws)]
+            counts[row, column:] = [int(rule.label(mask, trial.space.voxel_volume_mm3).max()) for mask in sampled_counts]
             masks += draws
         spent += time.process_time() - begin
     return counts, spent / masks
@@ -65,14 +65,16 @@ def measured(draws: np.ndarray, rate: np.ndarray, y: np.ndarray, size: float) ->
     return np.array([*ratios, *(score(name, DrawsLaw(draws), y).mean() for name in ("crps", "log"))])
 
 
-def table(found: dict[str, tuple[np.ndarray, float]], rate: np.ndarray, y: np.ndarray, size: float, seed: int) -> pd.DataFrame:
+def table(
+    sampled_counts: dict[str, tuple[np.ndarray, float]], rate: np.ndarray, y: np.ndarray, size: float, seed: int
+) -> pd.DataFrame:
     """One row a model, arm and measure, beside the first model; intervals resample patients, the same ones for every model."""
     samples, rows, first = np.random.default_rng(seed).integers(len(rate), size=(1000, len(rate))), [], None
     for arm, label in enumerate(("own arm", "placebo")):
-        for name, (draws, _) in found.items():
+        for name, (draws, _) in sampled_counts.items():
             value = measured(draws[:, arm], rate[:, arm], y[:, arm], size)
             again = np.array([measured(draws[s, arm], rate[s, arm], y[s, arm], size) for s in samples])
-            first = (value, again) if name == next(iter(found)) else first
+            first = (value, again) if name == next(iter(sampled_counts)) else first
             ends = [np.quantile(part, [0.025, 0.975], axis=0) for part in (again, again - first[1])]
             for index, measure in enumerate(MEASURES):
                 gap = (value[index] - first[0][index], *ends[1][:, index])
@@ -100,10 +102,10 @@ def main(out: Path, model: str, patients: int, held_out: int, draws: int, budget
         b.train_global_context(training, generator, seed=0, budget_minutes=budget_minutes).save(file)
     learned = b.GlobalContextForecaster.load(file, generator)
     trial = cms.simulate_trial("pooled", patients=held_out, seed=seed)
-    found = {m.name: sampled(m, trial, draws, seed) for m in (b.FactorisedDiffusion(generator), learned)}
-    scores = table(found, *known(trial), seed).assign(draws=draws)
+    sampled_counts = {m.name: sampled(m, trial, draws, seed) for m in (b.FactorisedDiffusion(generator), learned)}
+    scores = table(sampled_counts, *known(trial), seed).assign(draws=draws)
     scores["parameters"] = scores["model"].map({"causalms": generator.parameters, learned.name: learned.parameters})
-    scores["cpu_seconds_a_draw"] = scores["model"].map({name: seconds for name, (_, seconds) in found.items()})
+    scores["cpu_seconds_a_draw"] = scores["model"].map({name: seconds for name, (_, seconds) in sampled_counts.items()})
     write_table(scores.round(4), out / "global_context.csv")
     print(learned.header, scores.round(3).to_string(index=False), sep="\n")
 

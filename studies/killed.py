@@ -273,7 +273,7 @@ def killed_table(inputs: Path, kills: int, seed: int, only: tuple[str, ...] = ()
                 after = kill_once(verb, whole, inputs / "killed", signal.Signals[name], moment, starter)
                 aftermaths[verb.name, name].append(after)
                 bar.update()
-            table = pd.DataFrame([_row(*key, expected[key[0]].seconds, found) for key, found in aftermaths.items()])
+            table = pd.DataFrame([_row(*key, expected[key[0]].seconds, aftermath) for key, aftermath in aftermaths.items()])
             if out is not None:
                 write_table(table, out)
     return table

@@ -56,11 +56,11 @@ def main(out: Path, sizes: str, held_out: int, seed: int, workers: int) -> None:
 def accuracy(generator: Generator, trial: cms.Trial, truth: pd.DataFrame, seed: int) -> dict[str, float]:
     """Within-arm R2 of the log expected count and the CRPS of every potential outcome, with 95% patient-bootstrap intervals."""
     people = list(trial.participants["participant_id"])
-    found = [
+    accuracies = [
         [generator.expect(scan, arm, WEEK) for arm in generator.arms] for scan in (generator.encode(trial, p) for p in people)
     ]
-    mean = np.array([[e.lesions for e in row] for row in found])
-    size = np.array([[1 / e.dispersion for e in row] for row in found])
+    mean = np.array([[e.lesions for e in row] for row in accuracies])
+    size = np.array([[1 / e.dispersion for e in row] for row in accuracies])
     rate, count = (truth[c].unstack().loc[people, list(generator.arms)].to_numpy() for c in ("log_rate", "true_lesions"))
     crps = score("crps", NegativeBinomialLaw(mean.ravel(), size.ravel()), count.ravel().astype(int)).reshape(mean.shape)
     draws = np.random.default_rng(seed).integers(len(people), size=(500, len(people)))

@@ -45,7 +45,7 @@ def wide(table: pd.DataFrame, value: str, people: pd.DataFrame) -> np.ndarray:
 
 def by_subgroup(expected: pd.DataFrame, trial: PhantomTrial, repetitions: int) -> pd.DataFrame:
     """Every score of :func:`causalms.calibration.assess` in every subgroup."""
-    truth, found = trial.truth.table.query("visit_week == @WEEK"), []
+    truth, rows = trial.truth.table.query("visit_week == @WEEK"), []
     for name, condition in SUBGROUPS.items():
         people = trial.participants.query(condition)
         own = np.array([ARMS.index(arm) for arm in people["arm"]])
@@ -55,8 +55,8 @@ def by_subgroup(expected: pd.DataFrame, trial: PhantomTrial, repetitions: int) -
         mean, dispersion = (wide(expected, column, people).ravel() for column in ("expected_net2_lesions", "dispersion"))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # the marker's other half is empty in its own subgroups
-            found.append(judge(NegativeBinomialLaw(mean, 1 / dispersion), known, repetitions).assign(subgroup=name))
-    return pd.concat(found, ignore_index=True).dropna(subset=["estimate"])
+            rows.append(judge(NegativeBinomialLaw(mean, 1 / dispersion), known, repetitions).assign(subgroup=name))
+    return pd.concat(rows, ignore_index=True).dropna(subset=["estimate"])
 
 
 def by_week(expected: pd.DataFrame, trial: PhantomTrial) -> pd.DataFrame:

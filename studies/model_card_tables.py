@@ -83,14 +83,14 @@ def sampled(results: Path) -> str:
 
 
 def summary(results: Path) -> str:
-    found = json.loads((results / "model_card" / "model_card.json").read_text())
-    covered, lesions = 100 * found["coverage of 90% intervals"], found["lesions_compared"]
+    facts = json.loads((results / "model_card" / "model_card.json").read_text())
+    covered, lesions = 100 * facts["coverage of 90% intervals"], facts["lesions_compared"]
     return (
-        f"Checksum `{found['checksum'][:12]}…`, {found['parameters']:,} parameters. {found['patients']} patients never trained "
-        f"on (seed {found['seed']}), week 96. Over all arms' potential outcomes: {covered:.1f}% of counts inside 90% prediction "
-        f"intervals (randomised at their ends), CRPS {found['CRPS']:.2f}, AUC of activity {found['AUC of activity']:.2f}; in the "
-        f"arm given, PIT p = {found['PIT p-value']:.2f}. Lesion volumes: Kolmogorov-Smirnov {found['lesion_volume_ks']:.3f} "
-        f"({lesions[0]:,} sampled against {lesions[1]:,} true lesions). One mask: {found['cpu_seconds_a_draw']:.2f} s of a core."
+        f"Checksum `{facts['checksum'][:12]}…`, {facts['parameters']:,} parameters. {facts['patients']} patients never trained "
+        f"on (seed {facts['seed']}), week 96. Over all arms' potential outcomes: {covered:.1f}% of counts inside 90% prediction "
+        f"intervals (randomised at their ends), CRPS {facts['CRPS']:.2f}, AUC of activity {facts['AUC of activity']:.2f}; in the "
+        f"arm given, PIT p = {facts['PIT p-value']:.2f}. Lesion volumes: Kolmogorov-Smirnov {facts['lesion_volume_ks']:.3f} "
+        f"({lesions[0]:,} sampled against {lesions[1]:,} true lesions). One mask: {facts['cpu_seconds_a_draw']:.2f} s of a core."
     )
 
 
@@ -110,7 +110,7 @@ def filled(card: str, results: Path) -> str:
         if not pattern.search(card):
             raise SystemExit(f"no marker <!-- {name} --> in the card; put it and <!-- end --> where the table belongs")
         text = make(results)
-        card = pattern.sub(lambda found, text=text: f"{found[1]}{text}\n{found[2]}", card)
+        card = pattern.sub(lambda match, text=text: f"{match[1]}{text}\n{match[2]}", card)
     return card
 
 

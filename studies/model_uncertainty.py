@@ -42,14 +42,14 @@ def main(out: Path, model: str, patients: int, trials: int, week: int, seed: int
         causal_model = cms.CausalModel.load(model)
     expected = causal_model.do(phantom, list(phantom.arms), week, expected=True, running=Running(workers, progress=True))
     size, known = phantom.truth.design.counts.size, phantom.truth.table
-    found = rate_ratio_coverage(
+    coverage = rate_ratio_coverage(
         phantom.participants, expected, known, size, week, CONTRASTS, trials, seed=seed, progress=True
     ).assign(patients=patients, model=causal_model.mechanism.name, checksum=causal_model.mechanism.checksum)
     place = out / "model_uncertainty.csv"
-    old = read_table(place) if place.is_file() else found.head(0)
-    others = old[old["model"] != causal_model.mechanism.name] if set(old) == set(found) else old.head(0)
-    write_table(pd.concat([others, found]) if len(others) else found, place)
-    click.echo(found.round(3).to_string(index=False))
+    old = read_table(place) if place.is_file() else coverage.head(0)
+    others = old[old["model"] != causal_model.mechanism.name] if set(old) == set(coverage) else old.head(0)
+    write_table(pd.concat([others, coverage]) if len(others) else coverage, place)
+    click.echo(coverage.round(3).to_string(index=False))
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ LEAST_MM3 = 16  # two voxels of the grid: lesions that can be seen on both sides
 
 
 def volumes(mask, affine):
-    found = lesion_table(mask, affine)["volume_mm3"].to_numpy()
-    return found[found >= LEAST_MM3]
+    volumes_mm3 = lesion_table(mask, affine)["volume_mm3"].to_numpy()
+    return volumes_mm3[volumes_mm3 >= LEAST_MM3]
 
 
 def with_interval(statistic, real, phantom, rng):

@@ -38,9 +38,9 @@ def main(out: Path, patients: tuple[int, ...], grids: tuple[str, ...]) -> None:
     for grid, count in tqdm([(grid, count) for grid in grids for count in patients], unit="trial", disable=None):
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, "-c", MEASURE, folder, str(count), grid]
-            found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
-        rate = count / found["cpu_seconds"]
-        rows.append({"grid": grid, "patients": count, **found, "patients_a_cpu_second": rate})
+            record = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
+        rate = count / record["cpu_seconds"]
+        rows.append({"grid": grid, "patients": count, **record, "patients_a_cpu_second": rate})
     table = pd.DataFrame(rows).round(3)
     write_table(table, out / "phantom_speed.csv")
     click.echo(table.to_string(index=False))

@@ -53,8 +53,8 @@ def calibrated(intensity: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 def ratio(counts: np.ndarray, means: np.ndarray) -> tuple[float, float]:
     """Sum of counts over sum of means, and its standard error from the residuals."""
-    found = counts.sum() / means.sum()
-    return found, float(np.sqrt(((counts - found * means) ** 2).sum()) / means.sum())
+    ratio = counts.sum() / means.sum()
+    return ratio, float(np.sqrt(((counts - ratio * means) ** 2).sum()) / means.sum())
 
 
 def cell(generator: Generator, planned: list[tuple], sampler: str, steps: int) -> list[dict]:

@@ -42,8 +42,8 @@ def main(
     trial = cms.simulate_trial("pooled", patients=patients, seed=2026, grid=model.grid, workers=workers)
     generator = train_generator(trial, out, model, recipe, seed, budget_minutes, device, workers)
     jobs = (delayed(evidence)(out, 3000 + chunk) for chunk in range(level_patients // CHUNK))
-    found = Parallel(n_jobs=workers, return_as="generator")(jobs)
-    parts = list(tqdm(found, total=level_patients // CHUNK, desc="levels", unit="trial", disable=None))
+    results = Parallel(n_jobs=workers, return_as="generator")(jobs)
+    parts = list(tqdm(results, total=level_patients // CHUNK, desc="levels", unit="trial", disable=None))
     if parts:
         levels = refit(generator, LevelEvidence.together(parts))
         generator.header["level_calibration"] = {"patients": level_patients, **levels}

@@ -85,8 +85,8 @@ def test_signal_ends_a_run_in_one_line_and_nothing_is_left(
     (os.killpg if group else os.kill)(process.pid, number)
     _, error = process.communicate()
     assert process.returncode == code
-    said = [line for line in error.decode().splitlines() if line and "patient/s" not in line]
+    complaints = [line for line in error.decode().splitlines() if line and "patient/s" not in line]
     who = "the user" if number == signal.SIGINT else number.name
-    assert said == [f"error: stopped by {who}; nothing half-written was left behind; the same command starts anew"]
+    assert complaints == [f"error: stopped by {who}; nothing half-written was left behind; the same command starts anew"]
     assert files_in(tmp_path) == []
     assert still_running(mark, patience=20) == 0

@@ -174,8 +174,8 @@ def _observed(participants: pd.DataFrame, week: float, source: str) -> tuple[pd.
     missing = {name: int(participants[name].isna().sum()) for name in (column, "arm", "trial")}
     observed = participants.dropna(subset=list(missing))
     left_out = len(participants) - len(observed)
-    said = [left_out_words(left_out, len(participants), missing)] if left_out else []
-    return observed.assign(key=participant_key(observed["participant_id"]), outcome=observed[column]), said
+    notes = [left_out_words(left_out, len(participants), missing)] if left_out else []
+    return observed.assign(key=participant_key(observed["participant_id"]), outcome=observed[column]), notes
 
 
 def _arms(trial: str, people: pd.DataFrame, draws: pd.DataFrame, reference: str | None) -> tuple[str, ...]:

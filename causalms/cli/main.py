@@ -87,15 +87,15 @@ class _Verbs(click.Group):
 
     def _note_once(self, ctx: click.Context, show: Callable[..., None]) -> Callable[..., None]:
         """Print how a table was read as a note, once, in the words of the verb; other warnings are shown as ever."""
-        said: set[str] = set()
+        printed: set[str] = set()
 
         def _shown(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
             if not issubclass(category, DataNote):
                 show(message, category, *where, **more)
                 return
             note, verb = str(message), self.get_command(ctx, ctx.invoked_subcommand or "")
-            if note.partition(": ")[2] not in said:
-                said.add(note.partition(": ")[2])
+            if note.partition(": ")[2] not in printed:
+                printed.add(note.partition(": ")[2])
                 click.echo(f"note: {note if verb is None else as_options(note, verb)}", err=True)
 
         return _shown
@@ -125,13 +125,13 @@ def as_options(message: str, verb: click.Command) -> str:
     options = {parameter.opts[0].lstrip("-").replace("-", "_"): parameter.opts[0] for parameter in declared}
     options |= {parameter.name: parameter.opts[0] for parameter in declared if parameter.name}
 
-    def said(match: re.Match[str]) -> str:
+    def as_option(match: re.Match[str]) -> str:
         option = options.get(match[1])
         if option is None:
             return match[1] if match[2] is None else f"{match[1]}={match[2]}"
         return option if match[2] is None else f"{option} {match[2]}"
 
-    return _ARGUMENT.sub(said, message)
+    return _ARGUMENT.sub(as_option, message)
 
 
 @click.group(
@@ -152,7 +152,7 @@ def app(ctx: click.Context) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; every foreseen error is one line on standard error and exit code 1 or 2."""
-    stopped_by = _unwind_when_told_to_stop()
+    stopped_by = _unwind_on_signals()
     prepare_streams()
     try:
         code = app.main(args=arguments, prog_name="causalms", standalone_mode=False)
@@ -182,7 +182,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(code if isinstance(code, int) else 0)
 
 
-def _unwind_when_told_to_stop() -> list[int]:
+def _unwind_on_signals() -> list[int]:
     """Let SIGTERM and a closed terminal end the run as Ctrl-C does, so that what it was writing is removed.
 
     Returns

@@ -55,8 +55,8 @@ Hazard = Annotated[float, Field(ge=0, le=50), _Number]
 Week = Annotated[int, Field(gt=0, le=2080), _Number]
 
 
-def _only(found: Any, known: tuple[str, ...], key: str) -> None:
-    for name in found:
+def _only(value: Any, known: tuple[str, ...], key: str) -> None:
+    for name in value:
         if name not in known:
             raise ValueError(f"{key}: {name!r} is not known; choose from {', '.join(known)}")
 
@@ -311,7 +311,7 @@ def parse_design(content: Any, source: str = "design") -> Design:
         raise InputError(f"{source}: {_sentence(key, first['type'], first['msg'], given)}") from None
 
 
-def _sentence(key: str, kind: str, message: str, found: Any) -> str:
+def _sentence(key: str, kind: str, message: str, value: Any) -> str:
     place = f"key {key!r}: " if key else ""
     if kind == "missing":
         return f"{place}is missing; add it"
@@ -320,10 +320,10 @@ def _sentence(key: str, kind: str, message: str, found: Any) -> str:
         names = {name for part in parts for name in part.model_fields}
         near = near_name(key.rpartition(".")[2], names)
         return f"{place}is not known here; {near or 'remove it or correct its name (docs/phantom.md lists the keys)'}"
-    said = message.removeprefix("Value error, ")
-    if found is None:
-        return f"{place}{said}"
-    return f"{place}found {found!r}, {said[0].lower()}{said[1:]}; correct the value"
+    reason = message.removeprefix("Value error, ")
+    if value is None:
+        return f"{place}{reason}"
+    return f"{place}found {value!r}, {reason[0].lower()}{reason[1:]}; correct the value"
 
 
 def _shipped() -> list[str]:

@@ -117,11 +117,11 @@ def simulate_trial(
     law, space = load_design(design), mni_space(grid)
     roster = enrol(law, patients, seed)
     calls = (delayed(_rows)(law, enrolled, seed, space) for enrolled in roster)
-    found = list(results_in_order(calls, workers, "simulate the trial again, with fewer `workers` if memory is short"))
+    patients_rows = list(results_in_order(calls, workers, "simulate the trial again, with fewer `workers` if memory is short"))
     source = PatientSource(law, roster, seed, space)
-    truth_table = pd.DataFrame([row for _, rows in found for row in rows], columns=list(TRUTH_COLUMNS))
+    truth_table = pd.DataFrame([row for _, rows in patients_rows for row in rows], columns=list(TRUTH_COLUMNS))
     truth = PhantomTruth(law, seed, space, roster, truth_table, source.lesions)
-    table = participants_table(law, [row for row, _ in found])
+    table = participants_table(law, [row for row, _ in patients_rows])
     return PhantomTrial(trial_name(law, patients, seed), table, space, law.weeks, source, truth=truth)
 
 

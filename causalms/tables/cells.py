@@ -58,8 +58,8 @@ def settled(table: pd.DataFrame, na: Iterable[str] = ()) -> tuple[pd.DataFrame, 
         values = table.iloc[:, position]
         if values.dtype.kind in "biufcmM" or isinstance(values.dtype, pd.CategoricalDtype):
             continue
-        column, said = _settled_column(values, str(name), words, name not in ("participant_id", "USUBJID", "usubjid"))
-        notes += said
+        column, notes_of_column = _settled_column(values, str(name), words, name not in ("participant_id", "USUBJID", "usubjid"))
+        notes += notes_of_column
         if column is not values:
             changed[position] = column
     if not changed:
@@ -87,19 +87,19 @@ def _settled_column(values: pd.Series, name: str, na: frozenset[str], may_be_num
         lookup = {**parsed, **dict.fromkeys(marks | gone, np.nan)}
         numeric = values.map(lambda value: lookup.get(value, value) if isinstance(value, str) else value).astype(float)
         whole = numeric.notna().all() and all(re.fullmatch(r"[+-]?[0-9]{1,18}", kept[value]) for value in numbers)
-        said = [
+        notes_of_column = [
             f"column {name!r}: {int((values == mark).sum())} cells {mark!r} among numbers are read as missing"
             for mark in sorted(marks)
         ]
-        return (numeric.astype("int64") if whole and numbers and not len(kinds) > len(text) else numeric), said
-    said = [
+        return (numeric.astype("int64") if whole and numbers and not len(kinds) > len(text) else numeric), notes_of_column
+    notes_of_column = [
         f"column {name!r}: {int((values == mark).sum())} cells {mark!r} are read as a name; name it in `na` if it means missing"
         for mark in sorted(marks)
         if not any_number and kept[mark].lower() in ("na", "n/a", "nan", "none", "null", ".")
     ]
     if gone:
         values = values.where(~values.isin(list(gone)), None)
-    return values, said
+    return values, notes_of_column
 
 
 def _rounded_as_float(text: str) -> bool:

@@ -90,7 +90,7 @@ def read_table(
     if kind in _TEXT or kind == ".xlsx":
         table = unmark_formulas(table)
     words = (*na, "n/a", "N/A") if kind == ".tsv" else na  # BIDS writes n/a
-    return _said(table, words, str(file))
+    return _settled(table, words, str(file))
 
 
 def _binary(file: Path, kind: str) -> pd.DataFrame:
@@ -129,7 +129,7 @@ def _words(table: pd.DataFrame) -> pd.DataFrame:
     return table.astype(dict.fromkeys(labelled, object))
 
 
-def _said(table: pd.DataFrame, na: Sequence[str], source: str) -> pd.DataFrame:
+def _settled(table: pd.DataFrame, na: Sequence[str], source: str) -> pd.DataFrame:
     """The table with its cells settled; what was decided is a warning."""
     out, notes = settled(table, na)
     for note in notes:
@@ -179,7 +179,7 @@ def as_frame(table: Any) -> pd.DataFrame:
     [1, 2]
     """
     if isinstance(table, pd.DataFrame):
-        return _said(table, (), "table")
+        return _settled(table, (), "table")
     if isinstance(table, str | os.PathLike):
         return read_table(table)
     import narwhals
@@ -189,4 +189,4 @@ def as_frame(table: Any) -> pd.DataFrame:
     except TypeError:
         raise InputError(f"found {type(table).__name__}, expected a pandas, polars or arrow table, or the path of one") from None
     frame = frame.collect() if isinstance(frame, narwhals.LazyFrame) else frame
-    return _said(frame.to_pandas(), (), "table")
+    return _settled(frame.to_pandas(), (), "table")

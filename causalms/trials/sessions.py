@@ -78,7 +78,7 @@ def choose_baselines(root: Path, sessions: Mapping[str, frozenset[str]], named: 
         return Baselines(dict.fromkeys(sessions), None)
     by_name = {name: label for name, own in sessions.items() if (label := _named_baseline(name, own)) is not None}
     if by_name:
-        return _said(sessions, by_name, {"by its name"})
+        return _baselines(sessions, by_name, {"by its name"})
     by_date = {name: dates for name, own in sessions.items() if own and (dates := _dates(root, name, own))}
     lowest = _lowest_number(every)
     if lowest is not None:
@@ -90,7 +90,7 @@ def choose_baselines(root: Path, sessions: Mapping[str, frozenset[str]], named: 
                     f"{root / name}: session {label} has the lowest number, {first} the earliest date; name the baseline "
                     f"with `baseline={first.removeprefix('ses-')!r}` or correct the dates"
                 )
-        return _said(sessions, by_number, {"the lowest number"})
+        return _baselines(sessions, by_number, {"the lowest number"})
     earliest: dict[str, str] = {}
     for name, own in sessions.items():
         candidates = {label for label in own if not _is_later(label)}
@@ -101,9 +101,9 @@ def choose_baselines(root: Path, sessions: Mapping[str, frozenset[str]], named: 
         elif candidates:
             earliest[name] = next(iter(candidates))
     if not earliest:
-        return _said(sessions, {}, set())
+        return _baselines(sessions, {}, set())
     dated = any(len(sessions[name]) > 1 for name in earliest)
-    return _said(sessions, earliest, {"the earliest date" if dated else "the only session"})
+    return _baselines(sessions, earliest, {"the earliest date" if dated else "the only session"})
 
 
 def _as_named(named: str, every: list[str], sessions: Mapping[str, frozenset[str]]) -> Baselines:
@@ -114,7 +114,7 @@ def _as_named(named: str, every: list[str], sessions: Mapping[str, frozenset[str
     return Baselines(dict.fromkeys(sessions, label), f"baseline is session {label} (as named)")
 
 
-def _said(sessions: Mapping[str, frozenset[str]], chosen: Mapping[str, str], how: set[str]) -> Baselines:
+def _baselines(sessions: Mapping[str, frozenset[str]], chosen: Mapping[str, str], how: set[str]) -> Baselines:
     """The choice for everybody: who has no baseline visit gets the label that most have."""
     counts = Counter(chosen.values())
     usual = min(counts, key=lambda label: (-counts[label], label)) if counts else "ses-w00"
@@ -208,9 +208,9 @@ def _dates(root: Path, participant_id: str, own: Iterable[str]) -> dict[str, dat
     for label in own:
         scans = _column(root / participant_id / label / f"{participant_id}_{label}_scans.tsv", "filename")
         days = [day for name, day in listed if f"ses-{name.removeprefix('ses-')}" == label] or [day for _, day in scans]
-        told = _date_in(label)
-        if told is not None or days:
-            dates[label] = told if told is not None else min(days)
+        named = _date_in(label)
+        if named is not None or days:
+            dates[label] = named if named is not None else min(days)
     return dates
 
 

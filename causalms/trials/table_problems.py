@@ -96,8 +96,8 @@ def _outcomes(table: pd.DataFrame, file: str) -> Iterator[Problem]:
         expected = "a whole number of lesions" if counts else "a volume of 0 or more"
         for row in np.flatnonzero(wrong)[:_MOST_CELLS]:
             value = table[column].iloc[row]
-            said = repr(value) if isinstance(value, str) else f"{value:.15g}"
-            yield Problem(file, f"row {row + 1}, column {column!r}: found {said}, expected {expected}", "correct it")
+            shown = repr(value) if isinstance(value, str) else f"{value:.15g}"
+            yield Problem(file, f"row {row + 1}, column {column!r}: found {shown}, expected {expected}", "correct it")
 
 
 def has_folder(root: Path, participant_id: str) -> bool:

@@ -44,11 +44,11 @@ def in_own_units(table: pd.DataFrame, root: Path) -> tuple[pd.DataFrame, list[st
     >>> table["age"].tolist(), notes
     ([47.0], ["column 'age_months' is read as age: 1 month is 0.0833333 years"])
     """
-    said, notes = _units_said(root), []
+    units, notes = _declared_units(root), []
     out = table.copy()
     for column, factors in _UNITS.items():
         if column in out:
-            unit = said.get(column)
+            unit = units.get(column)
             if unit is None or (factor := factors.get(_plain(unit))) == 1.0:
                 continue
             if factor is None:
@@ -107,7 +107,7 @@ def _by_name(table: pd.DataFrame, column: str, factors: dict[str, float]) -> lis
     return units
 
 
-def _units_said(root: Path) -> dict[str, str]:
+def _declared_units(root: Path) -> dict[str, str]:
     """Units that ``participants.json`` gives; none where it is missing or cannot be read."""
     try:
         described = json.loads((root / "participants.json").read_text(encoding="utf-8"))

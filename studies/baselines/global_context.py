@@ -189,8 +189,8 @@ class GlobalContextForecaster(FactorisedDiffusion):
             )
         network = GlobalContextNetwork(header["config"])
         load_tensors(network, checkpoint.tensors, str(path))
-        told = {key: header[key] for key in ("seed", "steps", "seconds", "training_patients", "loss") if key in header}
-        return cls(network, generator, told)
+        written = {key: header[key] for key in ("seed", "steps", "seconds", "training_patients", "loss") if key in header}
+        return cls(network, generator, written)
 
 
 @torch.no_grad()
@@ -259,8 +259,8 @@ def train_global_context(
         x = batch.clean + sigma.view(-1, 1, 1, 1, 1) * torch.randn(batch.clean.shape, generator=random)
         with torch.no_grad():
             prior = local.prior_logit(batch.intensity)
-            found = local(x, sigma, prior)
-        logit = network(*(part.to(device) for part in (x, sigma, prior, found, brain)))
+            likelihood = local(x, sigma, prior)
+        logit = network(*(part.to(device) for part in (x, sigma, prior, likelihood, brain)))
         each = F.binary_cross_entropy_with_logits(logit, (batch.clean > 0).float().to(device), reduction="none")
         return 1000 * (each * batch.weight.to(device)).flatten(1).sum(1).mean()
 

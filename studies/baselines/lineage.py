@@ -120,8 +120,8 @@ def lineage_loss(
     alpha, sigma = (part.view(-1, 1, 1, 1, 1) for part in signal_and_noise(log_ratio))
     seen = network.see_scan(inputs.volume * image.view(-1, 1, 1, 1, 1))
     arm = torch.where(no_arm, torch.full_like(arm, network.no_arm), arm)
-    found = network(alpha * clean + sigma * noise, log_ratio, seen, inputs.columns * image[:, None], arm, log_week)
-    return F.mse_loss(found, velocity(clean, noise, alpha, sigma))
+    output = network(alpha * clean + sigma * noise, log_ratio, seen, inputs.columns * image[:, None], arm, log_week)
+    return F.mse_loss(output, velocity(clean, noise, alpha, sigma))
 
 
 class LineageForecaster(ImageForecaster):

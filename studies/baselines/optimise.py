@@ -131,7 +131,7 @@ def optimise(
         network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=(0.9, 0.98)
     )
     averaged = None if average is None else MovingAverage(network, average)
-    best, best_score, asked = {}, float("inf"), 0
+    best, best_score, validated = {}, float("inf"), 0
     losses: list[float] = []
     budget = float("inf") if recipe.budget_minutes is None else 60 * recipe.budget_minutes
     begin, step, done = clock(), 0, 0.0
@@ -154,8 +154,8 @@ def optimise(
             step += 1
             done = max(step / recipe.steps, (clock() - begin) / budget)
             bar.update()
-            if validate is not None and done * validations >= asked + 1:
-                asked = int(done * validations)
+            if validate is not None and done * validations >= validated + 1:
+                validated = int(done * validations)
                 network.eval()
                 with torch.no_grad():
                     score = validate()

@@ -81,7 +81,7 @@ def judge_masks(
         Rows with ``measure``, ``arm``, ``estimate``, ``lower``, ``upper``, ``patients``.
     """
     rule, volume_mm3 = LesionRule.default(), float(space.voxel_volume_mm3)
-    found: list[tuple[np.ndarray, np.ndarray, int, int]] = []
+    lesions: list[tuple[np.ndarray, np.ndarray, int, int]] = []
     spent = 0.0
     for patient in tqdm(patients, desc=f"{forecaster.name}: masks", unit="patient", disable=None):
         scan = forecaster.encode_arrays(patient.arrays)
@@ -90,9 +90,9 @@ def judge_masks(
         spent += time.process_time() - begin
         match = match_lesions(patient.mask, mask, volume_mm3)
         sizes = [np.bincount(rule.label(m, volume_mm3).ravel())[1:] * volume_mm3 for m in (mask, patient.mask)]
-        found.append((sizes[0], sizes[1], sum(match.test_confirmed), sum(match.reference_found)))
-    drawn, real = [f[0] for f in found], [f[1] for f in found]
-    confirmed, hit = np.array([f[2] for f in found]), np.array([f[3] for f in found])
+        lesions.append((sizes[0], sizes[1], sum(match.test_confirmed), sum(match.reference_found)))
+    drawn, real = [f[0] for f in lesions], [f[1] for f in lesions]
+    confirmed, hit = np.array([f[2] for f in lesions]), np.array([f[3] for f in lesions])
     sampled, seen = np.array([len(v) for v in drawn]), np.array([len(v) for v in real])
 
     def distance(rows: np.ndarray) -> float:

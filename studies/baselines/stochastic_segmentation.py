@@ -115,9 +115,9 @@ class StochasticSegmentationForecaster(ImageForecaster):
         if latest is not None and latest[0] is scan and latest[1:3] == (arm, week):
             return latest[3]
         maps = self.network(scan.inputs, self.arm_index(arm), self.log_week(week))[0]
-        found = logit_law(maps, scan.inputs.brain[0, 0] > 0)
-        self._latest = (scan, arm, week, found)
-        return found
+        law = logit_law(maps, scan.inputs.brain[0, 0] > 0)
+        self._latest = (scan, arm, week, law)
+        return law
 
     def sample(self, scan: EncodedImage, arm: str, week: float, draw: int, seed: int) -> np.ndarray:
         """One NET2 mask, bool of the grid's shape; the same noise for every arm and week."""

@@ -101,13 +101,13 @@ def large_report(path: Path, count: int) -> None:
 
 def opened(browser: str, page: Path) -> tuple[float, float, float]:
     """Milliseconds to the load event as the page saw them; wall and processor seconds until the first screen is painted."""
-    found = re.search(r'data-load="(\d+)"', _run(browser, page, "--dump-dom"))
+    match = re.search(r'data-load="(\d+)"', _run(browser, page, "--dump-dom"))
     # Writing the whole document out again costs more than opening it, so time is taken of a run that paints instead.
     before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     _run(browser, page, f"--screenshot={page.with_suffix('.png')}")
     after, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic() - begin
     processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return float(found[1]) if found else float("nan"), wall, processor
+    return float(match[1]) if match else float("nan"), wall, processor
 
 
 def _run(browser: str, page: Path, what: str) -> str:

@@ -53,10 +53,10 @@ def composition(
     """
     if times < 1:
         raise UsageError(f"times is {times}; give at least 1")
-    found = outcomes
+    applied = outcomes
     for _ in range(times):
-        found = f(found, arm, arm)
-    return float(distance(outcomes, found).mean())
+        applied = f(applied, arm, arm)
+    return float(distance(outcomes, applied).mean())
 
 
 def reversibility(
@@ -75,10 +75,10 @@ def reversibility(
     """
     if times < 1:
         raise UsageError(f"times is {times}; give at least 1")
-    found = outcomes
+    applied = outcomes
     for _ in range(times):
-        found = f(f(found, arm, other), other, arm)
-    return float(distance(outcomes, found).mean())
+        applied = f(f(applied, arm, other), other, arm)
+    return float(distance(outcomes, applied).mean())
 
 
 def effectiveness(f: CounterfactualFunction, outcomes: FloatArray, arm: str, other: str, expected_mean: float) -> float:
@@ -114,12 +114,12 @@ def function_of(
     tied = mechanism.for_coupling(coupling)
 
     def counterfactual(outcomes: FloatArray, arm: str, other: str) -> FloatArray:
-        found = []
+        applied = []
         for subject, count in zip(subjects, outcomes, strict=True):
             noise = tied.abduct(subject, arm, week, Outcome(float(count), float("nan")), draw, seed)
             if coupling == "independent" and other != arm:
                 noise = tied.noise(subject, draw, world_seed(seed, other))
-            found.append(tied.push(subject, other, week, noise).lesions)
-        return np.array(found)
+            applied.append(tied.push(subject, other, week, noise).lesions)
+        return np.array(applied)
 
     return counterfactual

@@ -115,10 +115,10 @@ def compare_couplings(
 
 
 def _sums(scores: pd.DataFrame, people: npt.NDArray[Any]) -> pd.DataFrame:
-    found = scores.groupby("participant_id")[["crps", "coverage"]].sum().assign(n=scores.groupby("participant_id").size())
-    if set(found.index) != set(people):
+    of_patients = scores.groupby("participant_id")[["crps", "coverage"]].sum().assign(n=scores.groupby("participant_id").size())
+    if set(of_patients.index) != set(people):
         raise InputError("the couplings do not hold the same patients; ask them for the same participants and arms")
-    return found.loc[people]
+    return of_patients.loc[people]
 
 
 def _resampled(sums: pd.DataFrame, column: str, pick: npt.NDArray[np.integer[Any]]) -> FloatArray:
@@ -160,13 +160,13 @@ def law_bounds(
     array, shape (patients, 3, 2)
         By measure, lower and upper.
     """
-    found = []
+    of_patients = []
     for values in np.broadcast(*map(np.atleast_1d, (mean_reference, dispersion_reference, mean_arm, dispersion_arm))):
         zero, one = Law.negative_binomial(values[0], values[1]), Law.negative_binomial(values[2], values[3])
         benefit, harm = benefit_bounds(zero, one), harm_bounds(zero, one)
         onset = activity_harm_bounds(1 - zero.at_most(0.0), 1 - one.at_most(0.0))
-        found.append([[benefit.lower, benefit.upper], [harm.lower, harm.upper], [float(b) for b in onset]])
-    return np.array(found)
+        of_patients.append([[benefit.lower, benefit.upper], [harm.lower, harm.upper], [float(b) for b in onset]])
+    return np.array(of_patients)
 
 
 def bounds_by_stratum(

@@ -94,12 +94,12 @@ def rate_ratio_coverage(
             ratio = np.log(posterior.rate_ratios(expected, arm, reference))
             rows.append((arm, reference, ratio.mean(), ratio.std(ddof=1)))
     runs = pd.DataFrame(rows, columns=["arm", "reference", "log_ratio", "se_generator"])
-    found = []
+    coverages = []
     for arm, reference in contrasts:
         of_pair = runs[(runs["arm"] == arm) & (runs["reference"] == reference)]
         true = float(np.log(rates[arm].mean() / rates[reference].mean()))
         covered = float(((of_pair["log_ratio"] - true).abs() < 1.959964 * of_pair["se_generator"]).mean())
-        found.append(
+        coverages.append(
             {
                 "arm": arm, "reference": reference, "randomised": contrast_population(people, arm, reference).randomised,
                 "true_ratio": np.exp(true), "ratio": np.exp(of_pair["log_ratio"].mean()),
@@ -108,4 +108,4 @@ def rate_ratio_coverage(
                 "coverage_se": np.sqrt(covered * (1 - covered) / trials), "trials": trials,
             }
         )  # fmt: skip
-    return pd.DataFrame(found)
+    return pd.DataFrame(coverages)

@@ -204,7 +204,7 @@ def joined(twins: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
         if column not in truth:
             raise InputError(f"truth: no column {column!r}; it needs {', '.join(TRUTH_COLUMNS)}")
     keys = ["participant_id", "arm", "visit_week"]
-    found = twins[_other(twins)].merge(truth[[*keys, "true_lesions"]], on=keys, how="left", validate="many_to_one")
-    if found.empty or found["true_lesions"].isna().any():
+    beside = twins[_other(twins)].merge(truth[[*keys, "true_lesions"]], on=keys, how="left", validate="many_to_one")
+    if beside.empty or beside["true_lesions"].isna().any():
         raise InputError("the truth lacks some of these patients, arms or weeks; give the truth of the same trial")
-    return found
+    return beside

@@ -183,11 +183,11 @@ def main(out: Path, inputs: int, kinds: tuple[str, ...], minutes: float, seed: i
     with tempfile.TemporaryDirectory() as scratch:
         bed = _laid(Path(scratch), needs_trial=bool({"trial", "checkpoint", "run"} & set(chosen)))
         todo = cases(inputs, chosen)
-        asked = list(dict.fromkeys((case.kind, case.form, case.question) for case in todo))
-        clean = [Case(i, kind, form, None, question) for i, (kind, form, question) in enumerate(asked)]
+        values = list(dict.fromkeys((case.kind, case.form, case.question) for case in todo))
+        clean = [Case(i, kind, form, None, question) for i, (kind, form, question) in enumerate(values)]
         ended = run_all(clean, bed, seed, Path(scratch, "clean"), workers)
-        accepted = {key: end for key, end in zip(asked, ended, strict=True) if end and not end.code}
-        for key, end in zip(asked, ended, strict=True):
+        accepted = {key: end for key, end in zip(values, ended, strict=True) if end and not end.code}
+        for key, end in zip(values, ended, strict=True):
             if key not in accepted:
                 raise click.ClickException(f"the undamaged {key[0]}.{key[1]} is refused by {key[2].verb}: {end and end.error}")
         order = keyed_generator("order of cases", seed).permutation(len(todo))

@@ -23,7 +23,7 @@ def _printed(ended: Ended) -> str:
     return " ".join(DIGEST.sub(b"", ended.printed.encode()).decode().split())
 
 
-def _said(ended: Ended, undamaged: Ended) -> bool:
+def _reported(ended: Ended, undamaged: Ended) -> bool:
     return any(_A_WORD_ABOUT_IT.search(line) for line in _lines(ended) - _lines(undamaged))
 
 
@@ -57,6 +57,6 @@ def verdict(ended: Ended, undamaged: Ended, damage: Damage, question: Question) 
     same = _printed(ended) == _printed(undamaged) and (
         not question.judged or ended.outputs.get(question.judged) == undamaged.outputs.get(question.judged)
     )
-    if not same and _said(ended, undamaged):
+    if not same and _reported(ended, undamaged):
         return "said"
     return "unchanged" if same else "silent"

@@ -16,15 +16,15 @@ def test_weighting_reaches_the_published_means_and_changes_least() -> None:
     rng = np.random.default_rng(1)
     people = pd.DataFrame({"participant_id": range(300), "age": rng.normal(37, 9, 300), "sex": rng.choice(["F", "M"], 300)})
     targets = pd.DataFrame({"column": ["age", "sex"], "value": ["", "F"], "mean": [41.0, 0.74]})
-    found = match_baseline(people, targets)
-    np.testing.assert_allclose(found.balance["after"], [41.0, 0.74], atol=1e-8)
-    assert found.weights.mean() == pytest.approx(1, abs=1e-9)
+    matching = match_baseline(people, targets)
+    np.testing.assert_allclose(matching.balance["after"], [41.0, 0.74], atol=1e-8)
+    assert matching.weights.mean() == pytest.approx(1, abs=1e-9)
     # Entropy balancing: log weights are linear in the covariates.
     X = np.column_stack([np.ones(300), people["age"], people["sex"] == "F"]).astype(float)
-    logs = np.log(found.weights.to_numpy())
+    logs = np.log(matching.weights.to_numpy())
     residual = logs - X @ np.linalg.lstsq(X, logs, rcond=None)[0]
     assert np.abs(residual).max() < 1e-8
-    assert found.effective_size < 300
+    assert matching.effective_size < 300
 
 
 def test_a_population_out_of_reach_is_refused() -> None:

@@ -209,7 +209,7 @@ def test_an_arm_without_events_is_named_and_the_other_contrasts_are_judged() -> 
     more = more.assign(participant_id=more["participant_id"] + 1000, arm_randomised="laquinimod")
     every = pd.concat([draws, more], ignore_index=True)
     every = pd.concat([every, every[every["arm"] == "placebo"].assign(arm="laquinimod")], ignore_index=True)
-    found = agree(every, pd.concat([people, third], ignore_index=True), reference="placebo")
-    assert list(found.table["arm"]) == ["dimethyl-fumarate"]
-    assert found.table["randomised_estimate"].iloc[0] == agree(draws, people).table["randomised_estimate"].iloc[0]
-    assert any("arm 'laquinimod' has no event" in refused for refused in found.refused)
+    agreement = agree(every, pd.concat([people, third], ignore_index=True), reference="placebo")
+    assert list(agreement.table["arm"]) == ["dimethyl-fumarate"]
+    assert agreement.table["randomised_estimate"].iloc[0] == agree(draws, people).table["randomised_estimate"].iloc[0]
+    assert any("arm 'laquinimod' has no event" in refused for refused in agreement.refused)

@@ -58,5 +58,5 @@ def test_correlation_needs_three_contrasts() -> None:
 
 def test_one_simulated_effect_for_all_contrasts_has_no_correlation() -> None:
     table = pd.DataFrame({"measure": "rate ratio", "randomised_estimate": [0.2, 0.4, 0.6, 0.9], "simulated_estimate": 0.5})
-    found = correlate(table)
-    assert np.isnan(found["estimate"].iloc[0])
+    correlation = correlate(table)
+    assert np.isnan(correlation["estimate"].iloc[0])

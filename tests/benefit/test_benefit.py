@@ -42,8 +42,8 @@ def trial(seed: int, patients: int = 400) -> tuple[pd.DataFrame, pd.DataFrame]:
     people["arm"] = rng.permutation(np.repeat(["placebo", "drug"], patients // 2))
     mean = np.where(people["arm"] == "drug", people["after"], people["before"])
     people["lesions"] = rng.negative_binomial(SIZE, SIZE / (SIZE + mean))
-    told = people[["participant_id"]].assign(under_reference=1.3 * people["before"], under_drug=people["after"])
-    return people, told
+    predictions = people[["participant_id"]].assign(under_reference=1.3 * people["before"], under_drug=people["after"])
+    return people, predictions
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +94,9 @@ def test_rankings_of_no_knowledge_are_zero_and_hold_their_level() -> None:
     # 80 trials at 5%, two-sided: 0.9995 quantile of a binomial 11.
     rejected = {"AUTOC": 0, "slope": 0}
     for seed in range(80):
-        people, told = trial(seed, 200)
+        people, predictions = trial(seed, 200)
         rng = np.random.default_rng(seed + 1000)
-        noise = told.assign(under_reference=3 + rng.normal(0, 0.5, len(told)), under_drug=1.0)
+        noise = predictions.assign(under_reference=3 + rng.normal(0, 0.5, len(predictions)), under_drug=1.0)
         data = benefit(people, noise, SETTINGS)
         rejected["AUTOC"] += ranking(data, inference=Inference(redraws=199, seed=seed)).iloc[0]["p_value"] <= 0.05
         rejected["slope"] += best_linear_predictor(data).iloc[2]["p_value"] <= 0.05
@@ -112,21 +112,21 @@ def test_autoc_and_qini_of_a_hand_made_ranking() -> None:
 
 
 def test_pseudo_outcomes_average_to_the_arm_means_whatever_the_prediction() -> None:
-    people, told = trial(1)
-    blind = benefit(people, told.assign(under_reference=0.0, under_drug=0.0), SETTINGS)
+    people, predictions = trial(1)
+    blind = benefit(people, predictions.assign(under_reference=0.0, under_drug=0.0), SETTINGS)
     assert blind.under_drug.mean() == pytest.approx(people.loc[people["arm"] == "drug", "lesions"].mean(), rel=1e-12)
     assert blind.under_reference.mean() == pytest.approx(people.loc[people["arm"] == "placebo", "lesions"].mean(), rel=1e-12)
 
 
 def test_cross_fitting_shows_a_patient_nothing_of_his_outcome_but_the_level_of_the_trial() -> None:
     people, _ = trial(2, 100)
-    found = cross_fit(people, SETTINGS, "marker", seed=1)
+    predictions = cross_fit(people, SETTINGS, "marker", seed=1)
     changed = people.copy()
     changed.loc[7, "lesions"] += 50
     again = cross_fit(changed, SETTINGS, "marker", seed=1)
     arm = "under_drug" if people.loc[7, "arm"] == "drug" else "under_reference"
-    factor = again[arm] / found[arm]
-    same_fold = found["fold"] == found.loc[7, "fold"]
+    factor = again[arm] / predictions[arm]
+    same_fold = predictions["fold"] == predictions.loc[7, "fold"]
     # Within his fold all predictions change by one factor, which ranks nobody; the others' models have changed.
     assert factor[same_fold].std() == pytest.approx(0, abs=1e-9)
     assert factor[~same_fold].std() > 1e-3
@@ -137,8 +137,8 @@ def test_cross_fitted_predictions_of_all_folds_have_one_level() -> None:
     outside = people.assign(participant_id=-1 - people["participant_id"])
     everybody = pd.concat([outside] * 5)  # each patient of the trial once by the model of each fold
     everybody = everybody.sort_values("participant_id", kind="stable").assign(participant_id=np.arange(1000))
-    found = cross_fit(people, SETTINGS, "marker", seed=1, outside=everybody).iloc[200:]
-    levels = found.groupby("fold")[["under_reference", "under_drug"]].mean()
+    predictions = cross_fit(people, SETTINGS, "marker", seed=1, outside=everybody).iloc[200:]
+    levels = predictions.groupby("fold")[["under_reference", "under_drug"]].mean()
     np.testing.assert_allclose(levels / levels.mean(), 1.0, rtol=1e-9)
 
 
@@ -146,14 +146,14 @@ def test_predictions_from_draws_are_the_patients_means() -> None:
     rows = [(p, arm, d, p + d + (arm == "placebo")) for p in range(4) for arm in ("placebo", "drug") for d in range(3)]
     draws = pd.DataFrame(rows, columns=["participant_id", "arm", "draw", "net2_lesions"])
     draws = draws.assign(trial="T", arm_randomised="drug", visit_week=48.0, query="interventional", query_id="q")
-    found = predict_from_draws(draws, drug="drug", reference="placebo").sort_values("participant_id")
-    assert found["under_reference"].tolist() == [2, 3, 4, 5]
-    assert found["under_drug"].tolist() == [1, 2, 3, 4]
+    predictions = predict_from_draws(draws, drug="drug", reference="placebo").sort_values("participant_id")
+    assert predictions["under_reference"].tolist() == [2, 3, 4, 5]
+    assert predictions["under_drug"].tolist() == [1, 2, 3, 4]
 
 
 def test_a_cap_treats_the_most_promising_and_never_the_unpromising() -> None:
-    people, told = trial(3)
-    data = benefit(people, told, SETTINGS)
+    people, predictions = trial(3)
+    data = benefit(people, predictions, SETTINGS)
     chosen = who_is_treated(data, cap=0.25)
     assert chosen.mean() == pytest.approx(0.25)
     assert data.score[chosen > 0].min() >= data.score[chosen == 0].max()
@@ -163,10 +163,10 @@ def test_a_cap_treats_the_most_promising_and_never_the_unpromising() -> None:
 
 
 def test_mixed_trials_and_missing_predictions_are_refused() -> None:
-    people, told = trial(4)
+    people, predictions = trial(4)
     with pytest.raises(RefusalError, match="trials A, B are mixed"):
-        benefit(people.assign(trial=np.where(people.index % 2, "A", "B")), told, SETTINGS)
+        benefit(people.assign(trial=np.where(people.index % 2, "A", "B")), predictions, SETTINGS)
     with pytest.raises(InputError, match="has no prediction"):
-        benefit(people, told.iloc[1:], SETTINGS)
+        benefit(people, predictions.iloc[1:], SETTINGS)
     with pytest.raises(RefusalError, match="same predicted benefit"):
-        best_linear_predictor(benefit(people, told.assign(under_reference=2.0, under_drug=1.0), SETTINGS))
+        best_linear_predictor(benefit(people, predictions.assign(under_reference=2.0, under_drug=1.0), SETTINGS))

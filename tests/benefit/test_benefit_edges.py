@@ -38,8 +38,8 @@ def trial(seed: int, patients: int = 200) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def test_a_prediction_that_is_alike_for_everybody_ranks_nobody() -> None:
-    people, told = trial(1)
-    data = benefit(people, told.assign(under_reference=2.0, under_drug=1.0), SETTINGS)
+    people, predictions = trial(1)
+    data = benefit(people, predictions.assign(under_reference=2.0, under_drug=1.0), SETTINGS)
     for judge in (ranking, best_linear_predictor, benefit_groups):
         with pytest.raises(RefusalError, match="same predicted benefit"):
             judge(data)
@@ -76,10 +76,10 @@ def test_regression_is_least_squares_with_hc3() -> None:
     rng = np.random.default_rng(4)
     score = rng.normal(size=80)
     spared = 1 + 0.5 * score + rng.normal(size=80) * (1 + score**2)
-    found = sm.OLS(spared, sm.add_constant(score)).fit(cov_type="HC3")
+    fitted = sm.OLS(spared, sm.add_constant(score)).fit(cov_type="HC3")
     values, ses = regression(score, spared)
-    assert values[2] == pytest.approx(found.params[1], rel=1e-10)
-    assert ses[2] == pytest.approx(found.bse[1], rel=1e-10)
+    assert values[2] == pytest.approx(fitted.params[1], rel=1e-10)
+    assert ses[2] == pytest.approx(fitted.bse[1], rel=1e-10)
 
 
 def test_a_cap_that_moves_with_the_sample_is_in_the_error_of_the_value() -> None:
@@ -89,10 +89,10 @@ def test_a_cap_that_moves_with_the_sample_is_in_the_error_of_the_value() -> None
         score = np.sort(rng.normal(size=500))[::-1]
         return score, 3 + 2 * score + rng.normal(size=500)  # benefit; nothing happens under the drug
 
-    found = [capped_policy(spared, np.zeros(500), 150) for _, spared in (sample() for _ in range(500))]
-    spread = np.std([values for values, _ in found], axis=0, ddof=1)
+    policies = [capped_policy(spared, np.zeros(500), 150) for _, spared in (sample() for _ in range(500))]
+    spread = np.std([values for values, _ in policies], axis=0, ddof=1)
     # 500 trials know a standard deviation to 3.2%; 4 of these are 13%.  Without the threshold the error is 30% too large.
-    np.testing.assert_allclose(np.mean([ses for _, ses in found], axis=0), spread, rtol=0.13)
+    np.testing.assert_allclose(np.mean([ses for _, ses in policies], axis=0), spread, rtol=0.13)
 
 
 def test_benefit_at_a_threshold_is_that_of_the_patients_around_it() -> None:
@@ -101,21 +101,23 @@ def test_benefit_at_a_threshold_is_that_of_the_patients_around_it() -> None:
 
 
 def test_predictions_off_by_a_constant_cost_no_precision() -> None:
-    people, told = trial(6)
-    exact = benefit(people, told, SETTINGS)
+    people, predictions = trial(6)
+    exact = benefit(people, predictions, SETTINGS)
     shifted = benefit(
-        people, told.assign(under_reference=told["under_reference"] + 9, under_drug=told["under_drug"] - 3), SETTINGS
+        people,
+        predictions.assign(under_reference=predictions["under_reference"] + 9, under_drug=predictions["under_drug"] - 3),
+        SETTINGS,
     )
     np.testing.assert_allclose(shifted.spared, exact.spared, rtol=1e-9)
 
 
 def test_an_arm_without_any_lesion_has_numbers_but_no_ratio() -> None:
-    people, told = trial(7)
+    people, predictions = trial(7)
     people.loc[people["arm"] == "drug", "lesions"] = 0
-    data = benefit(people, told, SETTINGS)
+    data = benefit(people, predictions, SETTINGS)
     assert data.law is None  # no count can be drawn from a mean of zero: t quantiles
     curve = benefit_curves(data, shares=(1.0, 0.5))
-    blind = benefit(people, told.assign(under_reference=0.0, under_drug=0.0), SETTINGS)
+    blind = benefit(people, predictions.assign(under_reference=0.0, under_drug=0.0), SETTINGS)
     assert blind.spared.mean() == pytest.approx(people.loc[people["arm"] == "placebo", "lesions"].mean(), rel=1e-9)
     assert curve["ad"].iloc[0] == pytest.approx(data.spared.mean(), rel=1e-9)
     assert ranking(data)["estimate"].notna().all()
@@ -123,23 +125,23 @@ def test_an_arm_without_any_lesion_has_numbers_but_no_ratio() -> None:
 
 
 def test_two_patients_an_arm_have_numbers_and_one_is_refused() -> None:
-    people, told = trial(8)
+    people, predictions = trial(8)
     drug, placebo = (people[people["arm"] == arm] for arm in ("drug", "placebo"))
     few = pd.concat([drug.iloc[:2], placebo.iloc[:2]])
-    data = benefit(few, told, SETTINGS)
+    data = benefit(few, predictions, SETTINGS)
     assert np.isfinite(ranking(data)["estimate"]).all()
     with pytest.raises(UsageError, match="4 groups of 4 patients"):
         benefit_groups(data)
     with pytest.raises(UsageError, match="5 folds for 4 patients"):
         cross_fit(few, SETTINGS, "age")
     with pytest.raises(RefusalError, match="both need two"):
-        benefit(few.iloc[1:], told, SETTINGS)
+        benefit(few.iloc[1:], predictions, SETTINGS)
 
 
 def test_missing_predictions_and_columns_are_named() -> None:
-    people, told = trial(9)
+    people, predictions = trial(9)
     with pytest.raises(InputError, match="participant 7 is no finite number"):
-        benefit(people, told.assign(under_drug=told["under_drug"].where(told.index != 7)), SETTINGS)
+        benefit(people, predictions.assign(under_drug=predictions["under_drug"].where(predictions.index != 7)), SETTINGS)
     with pytest.raises(UsageError, match="`covariates`: 'weight': no column 'weight'"):
         cross_fit(people, SETTINGS, "weight")
     with pytest.raises(InputError, match="no column 'relapses' among the patients"):
@@ -161,8 +163,8 @@ def test_every_trial_is_judged_by_itself() -> None:
 
 
 def test_same_seed_same_intervals() -> None:
-    people, told = trial(11)
-    first, second = (ranking(benefit(people, told, SETTINGS), inference=Inference(redraws=99, seed=3)) for _ in range(2))
+    people, predictions = trial(11)
+    first, second = (ranking(benefit(people, predictions, SETTINGS), inference=Inference(redraws=99, seed=3)) for _ in range(2))
     pd.testing.assert_frame_equal(first, second)
 
 

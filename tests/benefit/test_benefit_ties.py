@@ -33,12 +33,12 @@ def two_valued(seed: int, order: str, patients: int = 400) -> Benefit:
     group, severity = rng.integers(2, size=patients), np.round(16 * rng.gamma(1, 3, patients)) / 16 + 1 / 16
     placed = {"drawn": np.arange(patients), "severest first": np.argsort(-severity), "mildest first": np.argsort(severity)}[order]
     group, severity = group[placed], severity[placed]
-    told = pd.DataFrame({"participant_id": range(patients), "under_reference": 1 + 2 * group + severity})
-    told["under_drug"] = 0.5 + severity
+    predictions = pd.DataFrame({"participant_id": range(patients), "under_reference": 1 + 2 * group + severity})
+    predictions["under_drug"] = 0.5 + severity
     arm = rng.permutation(np.arange(patients) % 2)
-    lesions = rng.poisson(np.where(arm, told["under_drug"], 2 * told["under_reference"]))
+    lesions = rng.poisson(np.where(arm, predictions["under_drug"], 2 * predictions["under_reference"]))
     people = pd.DataFrame({"participant_id": range(patients), "arm": np.array(["p", "d"])[arm], "y": lesions})
-    return benefit(people, told, SETTINGS)
+    return benefit(people, predictions, SETTINGS)
 
 
 @pytest.mark.parametrize("order", ["drawn", "severest first", "mildest first"])
@@ -56,8 +56,8 @@ def test_tied_cuts_take_as_many_of_the_law_as_of_the_trial() -> None:
     # The trial drew three of four patients at the top; a cut at two of them holds 2/3 of the top patients of the law.
     score, law = np.array([[2.0, 2, 2, 1]]), np.array([2.0, 2, 1, 1])
     again = Redraws(score, score, score, law, np.array([6.0, 6, 1, 1]), np.zeros(4))
-    found = slice_truth(again, [(0, 2), (0, 4), (2, 4)])[0]
-    np.testing.assert_allclose(found, [[6.0, 3.5, (2 / 3 * 6 + 2 * 1) / (2 / 3 + 2)]])
+    truths = slice_truth(again, [(0, 2), (0, 4), (2, 4)])[0]
+    np.testing.assert_allclose(truths, [[6.0, 3.5, (2 / 3 * 6 + 2 * 1) / (2 / 3 + 2)]])
 
 
 def test_groups_where_most_patients_stand_at_the_top() -> None:
@@ -90,43 +90,47 @@ def people(patients: int = 120, seed: int = 6) -> tuple[pd.DataFrame, pd.DataFra
 
 
 def test_participants_may_have_the_same_names_in_two_trials() -> None:
-    rows, told = people()
+    rows, predictions = people()
     both = pd.concat([rows.assign(trial=name) for name in ("A", "B")], ignore_index=True)
     draws = pd.concat(
-        told[["participant_id"]].assign(
+        predictions[["participant_id"]].assign(
             trial=name, arm=arm, arm_randomised="p", visit_week=96.0, query="interventional", query_id="q",
-            expected_net2_lesions=told[column],
+            expected_net2_lesions=predictions[column],
         )
         for name in ("A", "B")
         for arm, column in (("p", "under_reference"), ("d", "under_drug"))
     )  # fmt: skip
-    found = who_benefits(both, outcome="y", reference="p", draws=draws, inference=Inference(redraws=0))
-    assert found["population"].nunique() == 2
+    results = who_benefits(both, outcome="y", reference="p", draws=draws, inference=Inference(redraws=0))
+    assert results["population"].nunique() == 2
 
 
 @pytest.mark.parametrize("side", ["people", "predictions"])
 def test_patients_with_several_rows_are_refused(side: str) -> None:
-    rows, told = people()
-    rows, told = (pd.concat([rows, rows.iloc[:1]]), told) if side == "people" else (rows, pd.concat([told, told.iloc[:1]]))
+    rows, predictions = people()
+    rows, predictions = (
+        (pd.concat([rows, rows.iloc[:1]]), predictions)
+        if side == "people"
+        else (rows, pd.concat([predictions, predictions.iloc[:1]]))
+    )
     with pytest.raises(InputError, match="has several rows; give one row"):
-        benefit(rows, told, SETTINGS)
+        benefit(rows, predictions, SETTINGS)
     with pytest.raises(InputError, match="has several rows; give one row"):
-        choose_treatment(rows, told.rename(columns={"under_reference": "p", "under_drug": "d"}), outcome="y")
+        choose_treatment(rows, predictions.rename(columns={"under_reference": "p", "under_drug": "d"}), outcome="y")
 
 
 def test_a_choice_needs_every_prediction_and_known_arms() -> None:
-    rows, told = people()
-    told = told.rename(columns={"under_reference": "p", "under_drug": "d"})
+    rows, predictions = people()
+    predictions = predictions.rename(columns={"under_reference": "p", "under_drug": "d"})
     with pytest.raises(UsageError, match="penalty of 'D', which was not randomised here"):
-        choose_treatment(rows, told, outcome="y", penalty={"D": 1.0})
-    told.loc[3, "d"] = np.nan
+        choose_treatment(rows, predictions, outcome="y", penalty={"D": 1.0})
+    predictions.loc[3, "d"] = np.nan
     with pytest.raises(InputError, match="that of participant 003 is no finite number"):
-        choose_treatment(rows, told, outcome="y")
+        choose_treatment(rows, predictions, outcome="y")
 
 
 def test_tied_patients_draw_lots_for_a_capped_arm() -> None:
-    rows, told = people(400)
-    alike = told[["participant_id"]].assign(p=2.0, d=1.0)
+    rows, predictions = people(400)
+    alike = predictions[["participant_id"]].assign(p=2.0, d=1.0)
     ordered = rows.sort_values("y", ascending=False).reset_index(drop=True)
     given = (
         choose_treatment(ordered, alike, outcome="y", capped="d", cap=0.5, inference=Inference(redraws=0)).assigned["arm"] == "d"
@@ -175,10 +179,10 @@ def test_covariates_may_not_hold_the_arm_or_a_copy_of_it_or_of_the_outcome() -> 
 
 
 def test_integer_arms_are_arms() -> None:
-    rows, told = people()
+    rows, predictions = people()
     coded = rows.assign(arm=(rows["arm"] == "d").astype(int))
-    found = benefit(coded, told, Comparison(outcome="y", drug=1, reference=0))
-    assert found.spared.tolist() == benefit(rows, told, SETTINGS).spared.tolist()
+    benefits = benefit(coded, predictions, Comparison(outcome="y", drug=1, reference=0))
+    assert benefits.spared.tolist() == benefit(rows, predictions, SETTINGS).spared.tolist()
 
 
 @pytest.mark.parametrize(("options", "words"), [({"redraws": 9}, "9 redraws for 0.95 intervals"), ({"level": 95}, "level 95")])
@@ -190,7 +194,7 @@ def test_a_level_that_cannot_be_had_is_refused(options: dict[str, int], words: s
 
 
 def test_a_law_beyond_all_counts_is_none() -> None:
-    rows, told = people()
-    told.loc[0, "under_reference"] = 1e25
-    assert benefit(rows, told, SETTINGS).law is None
+    rows, predictions = people()
+    predictions.loc[0, "under_reference"] = 1e25
+    assert benefit(rows, predictions, SETTINGS).law is None
     assert TrialLaw(np.ones((2, 2)), np.array([0, 1]), 0.0).trials(1, np.random.default_rng(0))[2].shape == (1, 2)

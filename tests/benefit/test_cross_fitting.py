@@ -32,12 +32,12 @@ def trial(seed: int, patients: int = 200) -> pd.DataFrame:
 
 def test_a_learner_predicts_what_cross_fit_predicts() -> None:
     people = trial(1)
-    told = cross_fit(people, SETTINGS, FORMULA, seed=3)
+    predictions = cross_fit(people, SETTINGS, FORMULA, seed=3)
     learner = Learner(np.column_stack([np.ones(200), people["marker"], people["noise"]]), 5)
     treated, y = (people["arm"] == "drug").to_numpy()[None], people["lesions"].to_numpy(float)[None]
     rows = np.arange(200)[None]
-    found, beyond = learner.learn(rows, treated, y, np.random.default_rng(3))  # the seed deals the same folds
-    np.testing.assert_allclose(found[0], told[["under_reference", "under_drug"]], rtol=1e-6)
+    learned, beyond = learner.learn(rows, treated, y, np.random.default_rng(3))  # the seed deals the same folds
+    np.testing.assert_allclose(learned[0], predictions[["under_reference", "under_drug"]], rtol=1e-6)
     dealt = cross_fit(people, SETTINGS, FORMULA, seed=3, outside=people).iloc[200:]
     np.testing.assert_allclose(beyond[0], dealt[["under_reference", "under_drug"]], rtol=1e-6)
 
@@ -57,9 +57,9 @@ def test_a_trial_that_cannot_be_fitted_says_nothing() -> None:
     treated = np.tile((people["arm"] == "drug").to_numpy(), (2, 1))
     y = np.tile(people["lesions"].to_numpy(float), (2, 1))
     y[1] = 0.0
-    found, _ = learner.learn(np.tile(np.arange(40), (2, 1)), treated, y, np.random.default_rng(0))
-    assert np.isfinite(found[0]).all()
-    assert not np.isfinite(found[1]).all()
+    learned, _ = learner.learn(np.tile(np.arange(40), (2, 1)), treated, y, np.random.default_rng(0))
+    assert np.isfinite(learned[0]).all()
+    assert not np.isfinite(learned[1]).all()
 
 
 def test_trials_that_can_hardly_be_learned_from_fall_back_to_t() -> None:

@@ -29,10 +29,10 @@ def forecast(kind: str, law: NegativeBinomialLaw) -> CountLaw:
 @pytest.mark.parametrize("kind", ["formula", "zero-inflated", "draws"])
 def test_parts_add_up_to_the_mean_score_exactly(name: str, kind: str) -> None:
     law, y = patients(80)
-    told = forecast(kind, law)
-    parts = decomposition(told, y, name, repetitions=9)
+    forecast_law = forecast(kind, law)
+    parts = decomposition(forecast_law, y, name, repetitions=9)
     assert parts.miscalibration - parts.discrimination + parts.uncertainty == pytest.approx(parts.score, abs=1e-12)
-    assert parts.score == pytest.approx(score(name, told, y).mean(), abs=1e-12)
+    assert parts.score == pytest.approx(score(name, forecast_law, y).mean(), abs=1e-12)
 
 
 @pytest.mark.parametrize("name", ["log", "brier"])
@@ -75,8 +75,8 @@ def test_uncertainty_of_the_crps_is_half_the_mean_difference_of_the_outcomes() -
 def test_a_biased_forecast_has_something_to_mend(name: str, draws: int | None) -> None:
     law, y = patients(400)
     biased = NegativeBinomialLaw(3 * law.mean, np.full(law.n, 3.0))
-    told: CountLaw = biased if draws is None else DrawsLaw(biased.sample(np.random.default_rng(2), draws))
-    parts = decomposition(told, y, name, repetitions=49)
+    forecast_law: CountLaw = biased if draws is None else DrawsLaw(biased.sample(np.random.default_rng(2), draws))
+    parts = decomposition(forecast_law, y, name, repetitions=49)
     assert parts.p_value <= 0.02
     assert parts.miscalibration > parts.expected_miscalibration
 
@@ -86,8 +86,8 @@ def test_few_true_draws_are_not_called_miscalibrated() -> None:
     rejected = 0
     for seed in range(60):
         law, y = patients(50, seed)
-        told = DrawsLaw(law.sample(np.random.default_rng(1000 + seed), 9))
-        rejected += decomposition(told, y, "brier", repetitions=39, seed=seed).p_value <= 0.05
+        drawn_law = DrawsLaw(law.sample(np.random.default_rng(1000 + seed), 9))
+        rejected += decomposition(drawn_law, y, "brier", repetitions=39, seed=seed).p_value <= 0.05
     assert rejected <= 10
 
 

@@ -86,7 +86,7 @@ def test_assess_judges_few_draws_at_their_level() -> None:
     for seed in range(60):
         law, y = _laws(seed, patients=50, draws=9)
         pairs = Pairs(pd.DataFrame({"arm": "a", "observed": y}), law, law.activity, 48)
-        found = assess(pairs, repetitions=19, seed=seed).results.set_index("measure")
-        rejected += found.loc["miscalibration of activity (Brier)", "p_value"] <= 0.05
+        assessed = assess(pairs, repetitions=19, seed=seed).results.set_index("measure")
+        rejected += assessed.loc["miscalibration of activity (Brier)", "p_value"] <= 0.05
     # 0.9995 quantile of a binomial of 60 trials at 5%.
     assert rejected <= 10

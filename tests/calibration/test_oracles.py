@@ -54,9 +54,9 @@ def test_law_matches_scipy_at_every_size(mean: float, size: float) -> None:
     np.testing.assert_allclose(law.cdf(counts), other.cdf(counts), rtol=1e-9)
     np.testing.assert_allclose(law.variance[0], other.var(), rtol=1e-12)
     for probability in (0.05, 0.5, 0.975):
-        found = law.quantile(probability)[0]
-        assert other.cdf(found) >= probability - 1e-12
-        assert found == 0 or other.cdf(found - 1) < probability + 1e-12
+        quantiles = law.quantile(probability)[0]
+        assert other.cdf(quantiles) >= probability - 1e-12
+        assert quantiles == 0 or other.cdf(quantiles - 1) < probability + 1e-12
 
 
 def test_crps_of_a_poisson_matches_its_closed_form() -> None:

@@ -14,13 +14,13 @@ from causalms.tables import REGIONS
 def maps(seed: int, patients: int = 40, bias: float = 1.0) -> list[RiskMap]:
     """Patients whose overall risk differs (frailty known to the forecaster) and whose places are drawn from the map."""
     rng = np.random.default_rng(seed)
-    found = []
+    covered = []
     for _ in range(patients):
         risk = np.clip(rng.gamma(0.3, 0.05, (8, 8, 8)) * rng.gamma(1.0), 0, 0.9)
         mask = rng.random(risk.shape) < risk
         centres = np.argwhere(mask)
-        found.append(RiskMap(np.clip(risk * bias, 0, 1), mask, centres=centres))
-    return found
+        covered.append(RiskMap(np.clip(risk * bias, 0, 1), mask, centres=centres))
+    return covered
 
 
 def test_calibrated_voxel_risk_lies_in_its_band_and_biased_risk_does_not() -> None:
@@ -56,9 +56,9 @@ def test_gain_over_uniform_is_zero_for_a_flat_map_and_the_entropy_for_the_right_
     rng = np.random.default_rng(3)
     density = np.array([0.7, 0.2, 0.1])
     drawn = [rng.choice(3, 40, p=density) for _ in range(100)]
-    told = [RiskMap(density * 0.3, np.zeros(3, bool), centres=place[:, None]) for place in drawn]
+    risk_maps = [RiskMap(density * 0.3, np.zeros(3, bool), centres=place[:, None]) for place in drawn]
     expected = np.log(3) + (density * np.log(density)).sum()
-    line = place_scores(told).set_index("measure").loc["gain over uniform"]
+    line = place_scores(risk_maps).set_index("measure").loc["gain over uniform"]
     assert line["lower"] <= expected <= line["upper"]
 
 
@@ -96,24 +96,24 @@ def test_maps_that_do_not_fit_are_refused() -> None:
 def test_region_volumes_find_the_region_that_is_wrong() -> None:
     rng = np.random.default_rng(6)
     labels = np.repeat([1, 2, 3, 4], 500)
-    found = []
+    covered = []
     for _ in range(60):
         risk = rng.uniform(0, 0.1, 2000)
-        found.append(RiskMap(risk, rng.random(2000) < np.where(labels == 2, 2, 1) * risk))
-    table = region_volumes(found, labels, 0.001).set_index("region")
+        covered.append(RiskMap(risk, rng.random(2000) < np.where(labels == 2, 2, 1) * risk))
+    table = region_volumes(covered, labels, 0.001).set_index("region")
     assert table.loc["juxtacortical", "ratio"] == pytest.approx(2, abs=0.15)
     assert table.loc["juxtacortical", "p_value"] < 1e-6
     assert (table.drop("juxtacortical")["p_value"] > 0.001).all()
     # 25 expected lesion voxels of one microlitre in each region and patient.
     np.testing.assert_allclose(table["expected_ml"], 60 * 25 * 0.001, rtol=0.05)
     with pytest.raises(InputError, match="regions"):
-        region_volumes(found, labels[:5], 0.001)
+        region_volumes(covered, labels[:5], 0.001)
 
 
 def test_gain_over_a_reference_map_is_that_over_uniform_less_the_references_own() -> None:
-    told = maps(7)
-    reference = np.mean([one.risk for one in told], axis=0)
-    own = place_scores(told, reference=reference).set_index("measure")["estimate"]
-    flat = [RiskMap(reference, one.mask, centres=one.centres) for one in told]
+    risk_maps = maps(7)
+    reference = np.mean([one.risk for one in risk_maps], axis=0)
+    own = place_scores(risk_maps, reference=reference).set_index("measure")["estimate"]
+    flat = [RiskMap(reference, one.mask, centres=one.centres) for one in risk_maps]
     known = place_scores(flat).set_index("measure")["estimate"]
     assert own["gain over the reference map"] == pytest.approx(own["gain over uniform"] - known["gain over uniform"], abs=1e-12)

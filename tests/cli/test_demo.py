@@ -14,8 +14,8 @@ def test_trials_too_small_for_an_effect_are_named_and_left_out(tmp_path: Path, c
     walk = Walkthrough(tmp_path, 40, 48, "reference", 1, 1)
     walk.report.add_section("Effects")
     table = walk.randomised_effects()
-    said = capsys.readouterr().err.splitlines()
-    assert [line.partition(" not shown: ")[0] for line in said] == [
+    progress_lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(" not shown: ")[0] for line in progress_lines] == [
         "note: randomised effect of DEFINE",
         "note: randomised effect of OPERA-II",
     ]

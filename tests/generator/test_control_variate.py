@@ -24,21 +24,21 @@ MEAN, SIZE = 10.0, 0.5
 @pytest.mark.parametrize("expected", [6.0, 10.0, 15.0])
 def test_controlled_mean_is_unbiased_even_where_the_expectation_is_wrong(expected: float) -> None:
     rng = np.random.default_rng(1)
-    found = []
+    ratios = []
     for _ in range(4000):
         frailty = rng.gamma(SIZE, 1 / SIZE, 16)
-        found.append(controlled_mean(rng.poisson(MEAN * frailty), frailty, expected).controlled)
+        ratios.append(controlled_mean(rng.poisson(MEAN * frailty), frailty, expected).controlled)
     # Standard error of the mean of 4,000 estimates: at most sqrt((10 + 2 (10 - 15)^2) / 16 / 4000) = 0.031; four of them.
-    assert np.mean(found) == pytest.approx(MEAN, abs=0.125)
+    assert np.mean(ratios) == pytest.approx(MEAN, abs=0.125)
 
 
 def test_variance_factor_is_that_of_a_negative_binomial_over_a_poisson_count() -> None:
     rng = np.random.default_rng(2)
     frailty = rng.gamma(SIZE, 1 / SIZE, 200_000)
-    found = controlled_mean(rng.poisson(MEAN * frailty), frailty, MEAN)
+    controlled = controlled_mean(rng.poisson(MEAN * frailty), frailty, MEAN)
     # 1 + m / k = 21; the variance of so skewed a count is known to about 1%, its Poisson part to 1.3%.
-    assert found.variance_factor == pytest.approx(1 + MEAN / SIZE, rel=0.07)
-    assert found.se_controlled == pytest.approx(np.sqrt(MEAN / 200_000), rel=0.05)
+    assert controlled.variance_factor == pytest.approx(1 + MEAN / SIZE, rel=0.07)
+    assert controlled.se_controlled == pytest.approx(np.sqrt(MEAN / 200_000), rel=0.05)
 
 
 def test_frailties_are_those_the_sampler_used(tiny: Tiny) -> None:
@@ -60,14 +60,14 @@ def tables(tiny: Tiny, trial: PhantomTrial) -> tuple[pd.DataFrame, pd.DataFrame]
 
 def test_draws_table_gives_a_controlled_mean_a_patient_and_arm(tables: tuple[pd.DataFrame, pd.DataFrame]) -> None:
     draws, expected = tables
-    found = controlled_means(draws, expected, seed=3).set_index(["participant_id", "arm"])
-    assert len(found) == 4
+    controlled = controlled_means(draws, expected, seed=3).set_index(["participant_id", "arm"])
+    assert len(controlled) == 4
     for key, part in draws.groupby(["participant_id", "arm"]):
         law = expected.set_index(["participant_id", "arm"]).loc[key]
         frailty = frailties(key[0], np.arange(4), 3, 1 / law["dispersion"])
         by_hand = (part["net2_lesions"] - law["expected_net2_lesions"] * (frailty - 1)).mean()
-        assert found.loc[key, "plain"] == part["net2_lesions"].mean()
-        assert found.loc[key, "controlled"] == pytest.approx(by_hand)
+        assert controlled.loc[key, "plain"] == part["net2_lesions"].mean()
+        assert controlled.loc[key, "controlled"] == pytest.approx(by_hand)
 
 
 def test_tables_that_do_not_belong_together_are_refused(tables: tuple[pd.DataFrame, pd.DataFrame]) -> None:
@@ -88,7 +88,9 @@ def test_sampled_counts_of_the_shipped_model_agree_with_its_expectation() -> Non
     model = cms.CausalModel.load("reference")
     trial = cms.simulate_trial("pooled", patients=4, seed=21)
     query = {"arm": ["placebo", "interferon-beta-1a-sc"], "week": 96, "participants": ["sub-0001", "sub-0002"]}
-    found = controlled_means(model.do(trial, draws=6, seed=5, **query), model.do(trial, expected=True, **query), seed=5)
-    error = np.sqrt((found.groupby("participant_id")["se_controlled"].sum() ** 2).sum())  # a patient's arms share their noise
-    assert abs((found["controlled"] - found["expected_net2_lesions"]).sum()) < 3 * error
-    assert error < 0.15 * found["expected_net2_lesions"].sum()  # plain means of 6 draws would leave about 60%
+    controlled = controlled_means(model.do(trial, draws=6, seed=5, **query), model.do(trial, expected=True, **query), seed=5)
+    error = np.sqrt(
+        (controlled.groupby("participant_id")["se_controlled"].sum() ** 2).sum()
+    )  # a patient's arms share their noise
+    assert abs((controlled["controlled"] - controlled["expected_net2_lesions"]).sum()) < 3 * error
+    assert error < 0.15 * controlled["expected_net2_lesions"].sum()  # plain means of 6 draws would leave about 60%

@@ -34,12 +34,12 @@ def test_folded_levels_make_arm_means_those_observed(tiny: tuple[Generator, Path
     again = Generator.load(tiny[1])
     factors = fold_levels(again.network, whole, model.arms)
     assert fold_levels(model.network, LevelEvidence.together(pieces), model.arms) == pytest.approx(factors)
-    found = level_evidence(model.network, people, model.arms, planes, regions, 0.064)
-    mean = np.exp(found.log_patient + found.log_arm)
-    for index in np.unique(found.arm):
-        own = found.arm == index
-        if found.counts[own].sum() > 5:  # the weak prior of a level weighs as much as a thousandth of a lesion
-            assert mean[own].sum() == pytest.approx(found.counts[own].sum(), rel=0.01)
+    evidence_rows = level_evidence(model.network, people, model.arms, planes, regions, 0.064)
+    mean = np.exp(evidence_rows.log_patient + evidence_rows.log_arm)
+    for index in np.unique(evidence_rows.arm):
+        own = evidence_rows.arm == index
+        if evidence_rows.counts[own].sum() > 5:  # the weak prior of a level weighs as much as a thousandth of a lesion
+            assert mean[own].sum() == pytest.approx(evidence_rows.counts[own].sum(), rel=0.01)
 
 
 def test_levels_recover_shifts_of_simulated_arms() -> None:
@@ -76,15 +76,15 @@ def test_readout_recovers_what_the_network_missed(tiny: tuple[Generator, Path]) 
     with torch.no_grad():
         model.network.risk.log_size.fill_(4.0)  # nearly Poisson, so that few patients say much
     before = {name: value.detach().clone() for name, value in model.network.named_parameters()}
-    found = fold_readout(model.network, replace(known, counts=counts.astype(float)), model.arms, ((100.0, 300.0),))
+    readout = fold_readout(model.network, replace(known, counts=counts.astype(float)), model.arms, ((100.0, 300.0),))
     # 2,000 patients an arm with some 4 lesions each: a weight has a standard error of about .02; the prior pulls in as much.
-    np.testing.assert_allclose((found.log_patient + found.log_arm).mean(), (1 + design @ true).mean(), atol=0.1)
+    np.testing.assert_allclose((readout.log_patient + readout.log_arm).mean(), (1 + design @ true).mean(), atol=0.1)
     moved = {name: value.detach() - before[name] for name, value in model.network.named_parameters()}
     assert float(moved["encoder.linear_rate.weight"][0, 0]) == pytest.approx(0.3, abs=0.1)
     modified = moved["risk.interaction"][:, 0]
     assert float(modified[1] - modified[0]) == pytest.approx(0.5, abs=0.15)
     assert float(moved["risk.interaction"][2:].abs().max()) == 0  # arms without patients stay as they were
-    assert np.corrcoef(found.log_patient + found.log_arm, design @ true)[0, 1] > 0.97
+    assert np.corrcoef(readout.log_patient + readout.log_arm, design @ true)[0, 1] > 0.97
 
 
 def test_folded_readout_is_what_the_network_then_says(tiny: tuple[Generator, Path], trial: PhantomTrial) -> None:
@@ -93,8 +93,8 @@ def test_folded_readout_is_what_the_network_then_says(tiny: tuple[Generator, Pat
     people = training_set(trial, LesionRule.default())
     known = level_evidence(model.network, people, model.arms, planes, regions, 0.064)
     folded = fold_readout(model.network, known, model.arms, ((300.0, 1000.0),))
-    said = level_evidence(model.network, people, model.arms, planes, regions, 0.064)
-    np.testing.assert_allclose(said.log_patient + said.log_arm, folded.log_patient + folded.log_arm, atol=1e-4)
+    evidence_rows = level_evidence(model.network, people, model.arms, planes, regions, 0.064)
+    np.testing.assert_allclose(evidence_rows.log_patient + evidence_rows.log_arm, folded.log_patient + folded.log_arm, atol=1e-4)
 
 
 def test_the_prior_is_strong_where_there_is_nothing_to_learn() -> None:
@@ -110,10 +110,10 @@ def test_sizes_are_fitted_where_asked_for(tiny: tuple[Generator, Path]) -> None:
     rng = np.random.default_rng(6)
     log_mean, known = rng.normal(0.5, 0.7, 6000), evidence(model, 6000, 6)[0]
     counts = rng.poisson(rng.gamma(0.5, 2, 6000) * np.exp(log_mean)).astype(float)
-    told = replace(known, counts=counts, log_patient=log_mean, arm=np.zeros(6000, dtype=int))
+    shifted = replace(known, counts=counts, log_patient=log_mean, arm=np.zeros(6000, dtype=int))
     before = model.network.risk.size(torch.tensor([0])).item()
-    fold_levels(model.network, told, model.arms)
+    fold_levels(model.network, shifted, model.arms)
     assert model.network.risk.size(torch.tensor([0])).item() == before
-    fold_levels(model.network, told, model.arms, sizes=True)
+    fold_levels(model.network, shifted, model.arms, sizes=True)
     # The standard error of a log size at 6,000 counts is about .03; four of them.
     assert model.network.risk.size(torch.tensor([0])).item() == pytest.approx(0.5, rel=0.12)

@@ -28,14 +28,14 @@ def test_scan_is_encoded_once_for_all_arms(tiny: Tiny, trial: PhantomTrial) -> N
 
 def test_expectation_is_a_negative_binomial_law(tiny: Tiny, trial: PhantomTrial) -> None:
     generator = tiny[0]
-    found = generator.expect(generator.encode(trial, "sub-0002"), "placebo", 96, risk=True)
-    size = 1 / found.dispersion
-    assert found.activity_probability == pytest.approx(1 - (size / (size + found.lesions)) ** size)
-    assert found.risk is not None
-    assert found.risk.shape == trial.space.shape
-    assert 0 <= found.risk.min() <= found.risk.max() <= 1
+    expected = generator.expect(generator.encode(trial, "sub-0002"), "placebo", 96, risk=True)
+    size = 1 / expected.dispersion
+    assert expected.activity_probability == pytest.approx(1 - (size / (size + expected.lesions)) ** size)
+    assert expected.risk is not None
+    assert expected.risk.shape == trial.space.shape
+    assert 0 <= expected.risk.min() <= expected.risk.max() <= 1
     # The map's volume is the expected one, or less where lesions that overlap would be counted twice.
-    assert found.risk.sum() * trial.space.voxel_volume_mm3 / 1000 <= found.volume_ml * (1 + 1e-4)
+    assert expected.risk.sum() * trial.space.voxel_volume_mm3 / 1000 <= expected.volume_ml * (1 + 1e-4)
 
 
 def test_expected_count_grows_with_the_week(tiny: Tiny, trial: PhantomTrial) -> None:
@@ -73,9 +73,9 @@ def test_ancestral_abduction_gives_back_the_factual_mask(tiny: Tiny, trial: Phan
     mask = trial.mask(seen["participant_id"], "NET2", 24)
     assert mask is not None
     scan = generator.encode(trial, seen["participant_id"])
-    found = generator.abduct(scan, seen["arm"], 24, mask, draw=0, seed=0)
-    assert found.residual == 0
-    assert np.array_equal(generator.sample(scan, seen["arm"], 24, found.noise, "ancestral"), mask)
+    noise = generator.abduct(scan, seen["arm"], 24, mask, draw=0, seed=0)
+    assert noise.residual == 0
+    assert np.array_equal(generator.sample(scan, seen["arm"], 24, noise.noise, "ancestral"), mask)
 
 
 def test_sampler_intensity_inverts_the_fitted_curve(tiny: Tiny) -> None:
@@ -138,10 +138,10 @@ def test_damaged_checkpoints_are_refused_in_one_line(tiny: Tiny, tmp_path: Path)
 
 def test_forecast_of_a_patient_on_another_grid_comes_back_on_it(tiny: Tiny, tmp_path: Path) -> None:
     fine = simulate_trial("pooled", patients=4, seed=1, grid="3mm")
-    found = forecast_patient(
+    forecast = forecast_patient(
         tiny[0], fine, "sub-0001", ["placebo", "ocrelizumab"], 48, draws=1, maps=MapFolder(tmp_path, masks=True)
     )
-    assert found.risks["placebo"].shape == fine.space.shape
-    assert any("resampled from" in note for note in found.notes)
+    assert forecast.risks["placebo"].shape == fine.space.shape
+    assert any("resampled from" in note for note in forecast.notes)
     assert len(list(tmp_path.glob("*_mask.nii.gz"))) == 2
-    assert list(found.table["arm"]) == ["placebo", "ocrelizumab"]
+    assert list(forecast.table["arm"]) == ["placebo", "ocrelizumab"]

@@ -70,13 +70,13 @@ def test_samplers_return_the_prevalence_of_an_exact_denoiser(kind: str) -> None:
     start = (2 * risk - 1) + 8.0 * torch.from_numpy(noise.field)
     denoise = _independent_voxels(risk)
     if kind == "ode":
-        found = sampling.ode_first_order(denoise, start, sigmas)
+        sample = sampling.ode_first_order(denoise, start, sigmas)
     elif kind == "ode-2m":
-        found = sampling.ode_second_order(denoise, start, sigmas)
+        sample = sampling.ode_second_order(denoise, start, sigmas)
     else:
-        found = sampling.ancestral(denoise, start, sigmas, lambda i: torch.from_numpy(noise.step_noise(i, (40, 40, 40))))
+        sample = sampling.ancestral(denoise, start, sigmas, lambda i: torch.from_numpy(noise.step_noise(i, (40, 40, 40))))
     # 64,000 voxels: standard error 0.0009. Sixty steps leave a discretisation error of a few percent, smaller at second order.
-    assert float((found > 0.5).float().mean()) == pytest.approx(risk, abs=0.008)
+    assert float((sample > 0.5).float().mean()) == pytest.approx(risk, abs=0.008)
 
 
 def test_ancestral_abduction_replays_the_mask_exactly_at_few_steps() -> None:
@@ -95,8 +95,8 @@ def test_inverted_ode_replays_the_end_of_its_path() -> None:
     for here, there in itertools.pairwise(sigmas):
         ratio = float(there / here)
         x = ratio * x + (1 - ratio) * (2 * denoise(x, float(here)) - 1)
-    found, worst = sampling.invert_ode(denoise, x, sigmas, iterations=60)
+    inverted, worst = sampling.invert_ode(denoise, x, sigmas, iterations=60)
     assert worst < 1e-3
     assert torch.equal(
-        sampling.ode_first_order(denoise, found, sigmas) > 0.5, sampling.ode_first_order(denoise, start, sigmas) > 0.5
+        sampling.ode_first_order(denoise, inverted, sigmas) > 0.5, sampling.ode_first_order(denoise, start, sigmas) > 0.5
     )

@@ -106,9 +106,9 @@ def test_a_resume_file_of_wrong_entries_is_named_with_the_mend(tmp_path: Path, e
 
 def test_negative_binomial_likelihood_matches_scipy() -> None:
     count, mean, size = np.array([0.0, 3.0, 40.0]), np.array([0.5, 2.0, 17.0]), np.array([0.5, 0.3, 5.0])
-    found = negative_binomial_log_likelihood(torch.tensor(count), torch.log(torch.tensor(mean)), torch.tensor(size))
-    assert np.allclose(found.numpy(), stats.nbinom.logpmf(count, size, size / (size + mean)), rtol=1e-9)
-    assert np.allclose(found.numpy(), np.log(NegativeBinomialLaw(mean, size).pmf(count)), rtol=1e-9)
+    log_likelihood = negative_binomial_log_likelihood(torch.tensor(count), torch.log(torch.tensor(mean)), torch.tensor(size))
+    assert np.allclose(log_likelihood.numpy(), stats.nbinom.logpmf(count, size, size / (size + mean)), rtol=1e-9)
+    assert np.allclose(log_likelihood.numpy(), np.log(NegativeBinomialLaw(mean, size).pmf(count)), rtol=1e-9)
 
 
 def test_predicted_arm_means_equal_the_observed_ones_of_the_training_trial(trial: PhantomTrial, tmp_path: Path) -> None:

@@ -48,10 +48,10 @@ def test_missing_images_and_columns_are_stated_in_the_forecast(tiny: Tiny) -> No
     trial = simulate_trial(design, patients=6, seed=4)
     without = next(p for p in trial.participants["participant_id"] if trial.image(p, "FLAIR") is None)
     trial.participants.loc[trial.participants["participant_id"] == without, "edss"] = np.nan
-    found = forecast_patient(tiny[0], trial, without, ["placebo"], 48)
-    assert found.table["missing"].tolist() == ["FLAIR; edss"]
-    assert f"{without}: not available and masked in the model: FLAIR, edss" in found.notes
-    assert np.isfinite(found.table["expected_net2_lesions"]).all()
+    forecast = forecast_patient(tiny[0], trial, without, ["placebo"], 48)
+    assert forecast.table["missing"].tolist() == ["FLAIR; edss"]
+    assert f"{without}: not available and masked in the model: FLAIR, edss" in forecast.notes
+    assert np.isfinite(forecast.table["expected_net2_lesions"]).all()
 
 
 def test_nothing_is_stated_where_nothing_is_missing(tiny: Tiny, trial: PhantomTrial) -> None:
@@ -60,9 +60,9 @@ def test_nothing_is_stated_where_nothing_is_missing(tiny: Tiny, trial: PhantomTr
         for p in trial.participants["participant_id"]
         if all(trial.image(p, m) is not None for m in ("T1w", "T2w", "FLAIR", "ceT1w"))
     )
-    found = forecast_patient(tiny[0], trial, whole, ["placebo"], 48, draws=2)
-    assert found.table["missing"].tolist() == [""]
-    assert found.table.loc[0, "se_controlled"] >= 0
+    forecast = forecast_patient(tiny[0], trial, whole, ["placebo"], 48, draws=2)
+    assert forecast.table["missing"].tolist() == [""]
+    assert forecast.table.loc[0, "se_controlled"] >= 0
 
 
 def test_masked_modality_is_as_if_it_had_never_been_there(tiny: Tiny, trial: PhantomTrial) -> None:
@@ -83,8 +83,8 @@ def test_an_image_that_is_the_same_in_every_voxel_is_named(few: PhantomTrial, mo
     image = PhantomTrial.image
 
     def blank(self: PhantomTrial, participant_id: str, modality: str) -> np.ndarray | None:
-        found = image(self, participant_id, modality)
-        return np.zeros_like(found) if modality == "FLAIR" and found is not None else found
+        volume = image(self, participant_id, modality)
+        return np.zeros_like(volume) if modality == "FLAIR" and volume is not None else volume
 
     monkeypatch.setattr(PhantomTrial, "image", blank)
     with pytest.raises(InputError, match="FLAIR is the same in every voxel of the brain; export it again"):

@@ -74,8 +74,8 @@ def test_test_lesion_that_lies_mostly_outside_does_not_count() -> None:
 
 def test_identical_masks_agree_fully() -> None:
     mask = _mask(np.s_[1:4, 1:4, 1:4], np.s_[7:9, 7:9, 7:9])
-    found = match_lesions(mask, mask, 1.0)
-    assert (found.sensitivity, found.ppv, found.f1, found.dice) == (1.0, 1.0, 1.0, 1.0)
+    match = match_lesions(mask, mask, 1.0)
+    assert (match.sensitivity, match.ppv, match.f1, match.dice) == (1.0, 1.0, 1.0, 1.0)
 
 
 def test_empty_masks_follow_the_table() -> None:

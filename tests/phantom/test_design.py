@@ -49,15 +49,15 @@ def test_every_number_of_a_design_is_bounded_on_both_sides():
             for value in schema:
                 yield from numbers(value)
 
-    found = list(numbers(Design.model_json_schema()))
-    assert len(found) > 30
-    for number in found:
+    values = list(numbers(Design.model_json_schema()))
+    assert len(values) > 30
+    for number in values:
         assert {"minimum", "exclusiveMinimum"} & set(number), number
         assert {"maximum", "exclusiveMaximum"} & set(number), number
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "words"),
     [
         (design(color="red"), "key 'color': is not known here; remove it"),
         (design(rate_rato={"a": 1.0}), "key 'rate_rato': is not known here; did you mean 'rate_ratio'?"),
@@ -94,12 +94,12 @@ def test_every_number_of_a_design_is_bounded_on_both_sides():
         (["x"], "a design is a mapping"),
     ],
 )
-def test_a_bad_design_is_refused_with_its_key_and_the_mend(content, said):
+def test_a_bad_design_is_refused_with_its_key_and_the_mend(content, words):
     with pytest.raises(InputError) as refusal:
         parse_design(content, "own.yaml")
     message = str(refusal.value)
     assert message.startswith("own.yaml: ")
-    assert said in message
+    assert words in message
     assert "\n" not in message
 
 

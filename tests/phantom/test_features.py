@@ -65,8 +65,8 @@ def test_each_modality_is_missing_at_its_own_rate():
     law = design(missing_modality={"FLAIR": 0.3, "ceT1w": 0.6})
     _, missing = follow_ups(law, "a")
     for modality, share in (("T1w", 0.0), ("T2w", 0.0), ("FLAIR", 0.3), ("ceT1w", 0.6)):
-        found = np.mean([modality in names for names in missing])
-        assert found == pytest.approx(share, abs=4 * np.sqrt(share * (1 - share) / DRAWS))
+        share_rows = np.mean([modality in names for names in missing])
+        assert share_rows == pytest.approx(share, abs=4 * np.sqrt(share * (1 - share) / DRAWS))
 
 
 def test_patients_of_a_site_share_its_effect():

@@ -85,7 +85,7 @@ def test_a_run_that_breaks_off_leaves_nothing_behind(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "said"),
+    ("file", "content", "words"),
     [
         ("truth.json", b"{}", "damaged"),
         ("truth.parquet", b"PAR1 nothing", "not a readable parquet table"),
@@ -93,13 +93,13 @@ def test_a_run_that_breaks_off_leaves_nothing_behind(tmp_path, monkeypatch):
         ("design.yaml", b"name: [", "not readable as YAML"),
     ],
 )
-def test_damaged_truth_is_one_line_that_names_the_file(written, tmp_path, file, content, said):
+def test_damaged_truth_is_one_line_that_names_the_file(written, tmp_path, file, content, words):
     import shutil
 
     copy = tmp_path / "copy"
     shutil.copytree(written / "sourcedata", copy / "sourcedata")
     (copy / "sourcedata" / "truth" / file).write_bytes(content)
-    with pytest.raises(InputError, match=said) as refusal:
+    with pytest.raises(InputError, match=words) as refusal:
         load_truth(copy).potential_mask("sub-0001", "placebo", 96)
     assert file in str(refusal.value)
     assert "\n" not in str(refusal.value)

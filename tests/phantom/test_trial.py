@@ -27,9 +27,9 @@ def test_every_lesion_of_the_table_is_a_component_of_the_mask(grid, patients):
                 assert np.isnan(lesions)
                 assert row["exposure_years"] < week / 52.1775
                 continue
-            found = count_lesions(mask, volume, rule)
-            assert found.lesions == lesions
-            assert found.volume_ml == pytest.approx(row[net2_column(week, "net2_volume_ml")], abs=1e-9)
+            counted = count_lesions(mask, volume, rule)
+            assert counted.lesions == lesions
+            assert counted.volume_ml == pytest.approx(row[net2_column(week, "net2_volume_ml")], abs=1e-9)
             assert not (mask & trial.mask(pid, "T2")).any()
 
 

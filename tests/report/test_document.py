@@ -333,8 +333,8 @@ def test_report_command_refuses_what_is_not_a_results_table(
 ) -> None:
     table = tmp_path / "participants.csv"
     table.write_text(content)
-    found, printed, errors = run("report", str(tmp_path / out), str(table))
-    assert found == code
+    ended, printed, errors = run("report", str(tmp_path / out), str(table))
+    assert ended == code
     assert printed == ""
     assert words in errors
     assert errors.count("\n") == 1
@@ -375,8 +375,8 @@ def test_a_picture_that_is_none_is_refused(
     monkeypatch.chdir(tmp_path)
     results = write_table(results_table([ROW]), tmp_path / "effects.csv")
     _plan_file(tmp_path)
-    found, _, errors = run("report", "report.html", str(results), "--picture", picture)
-    assert found == code
+    ended, _, errors = run("report", "report.html", str(results), "--picture", picture)
+    assert ended == code
     assert words in errors
     assert errors.count("\n") == 1
     assert not (tmp_path / "report.html").exists()

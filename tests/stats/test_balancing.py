@@ -10,20 +10,20 @@ from causalms.stats import entropy_balance
 
 
 def test_two_patients_are_weighted_as_by_hand():
-    found = entropy_balance([[-1.0], [3.0]])  # w_1 (-1) + w_2 3 = 0 and w_1 + w_2 = 1
-    assert found.weights == pytest.approx([0.75, 0.25], abs=1e-9)
+    balance = entropy_balance([[-1.0], [3.0]])  # w_1 (-1) + w_2 3 = 0 and w_1 + w_2 = 1
+    assert balance.weights == pytest.approx([0.75, 0.25], abs=1e-9)
 
 
 def test_no_other_weights_with_these_means_have_a_larger_entropy():
     x = np.random.default_rng(1).normal(0.3, 1.0, (12, 2))
-    found = entropy_balance(x)
+    balance = entropy_balance(x)
     constraints = [{"type": "eq", "fun": lambda w: np.append(w @ x, w.sum() - 1)}]
     best = optimize.minimize(
         lambda w: float(w @ np.log(w)), np.full(12, 1 / 12), bounds=[(1e-9, 1)] * 12, constraints=constraints, tol=1e-12
     )
-    assert np.abs(found.imbalance).max() < 1e-10
-    assert found.weights == pytest.approx(best.x, abs=1e-4)  # the optimiser's own precision
-    assert found.weights @ np.log(found.weights) <= best.fun + 1e-6
+    assert np.abs(balance.imbalance).max() < 1e-10
+    assert balance.weights == pytest.approx(best.x, abs=1e-4)  # the optimiser's own precision
+    assert balance.weights @ np.log(balance.weights) <= best.fun + 1e-6
 
 
 def test_a_mean_that_is_already_there_changes_nobody():
@@ -32,6 +32,6 @@ def test_a_mean_that_is_already_there_changes_nobody():
 
 
 def test_a_target_beyond_the_data_is_not_reached():
-    found = entropy_balance(np.linspace(1.0, 2.0, 9)[:, None])  # all on one side of the target, 0
-    assert not found.reached
-    assert np.isfinite(found.weights).all()
+    balance = entropy_balance(np.linspace(1.0, 2.0, 9)[:, None])  # all on one side of the target, 0
+    assert not balance.reached
+    assert np.isfinite(balance.weights).all()

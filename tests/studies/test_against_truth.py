@@ -31,8 +31,8 @@ def world(truth, make_participants):
         subject = thinning.prepare(TableTrial(table), participant_id)
         noise = thinning.noise(subject, 0, 321)
         for arm in ARMS:
-            found = thinning.push(subject, arm, 48, noise)
-            rows.append((participant_id, arm, 48.0, found.lesions, thinning.rate(subject, arm, 48), found.volume_ml))
+            outcome = thinning.push(subject, arm, 48, noise)
+            rows.append((participant_id, arm, 48.0, outcome.lesions, thinning.rate(subject, arm, 48), outcome.volume_ml))
     known = pd.DataFrame(rows, columns=["participant_id", "arm", "visit_week", "true_lesions", "true_rate", "volume"])
     own = table.merge(known, on=["participant_id", "arm"])
     return table.assign(net2_lesions_week48=own["true_lesions"], net2_volume_ml_week48=own["volume"]), known
@@ -67,13 +67,13 @@ def test_the_right_coupling_closes_the_gap_and_covers(truth, world):
         c: model.counterfactual(table, ARMS, coupling=c, particles=8, twin=Twin(checked_patients=0))
         for c in ("independent", "ancestral")
     }
-    found = compare_couplings(twins, known, size=0.5, particles=100, resamples=200).set_index("coupling")
-    assert found.loc["independent", "gap_closed"] == 0.0
-    assert found.loc["exact", "gap_closed"] == 1.0
-    right = found.loc["ancestral"]
+    compared = compare_couplings(twins, known, size=0.5, particles=100, resamples=200).set_index("coupling")
+    assert compared.loc["independent", "gap_closed"] == 0.0
+    assert compared.loc["exact", "gap_closed"] == 1.0
+    right = compared.loc["ancestral"]
     assert abs(right["gap_closed"] - 1) < 4 * right["gap_closed_se"] + 0.02
     assert abs(right["coverage"] - 0.9) < 4 * right["coverage_se"]
-    assert (found["worlds"] == 160).all()
+    assert (compared["worlds"] == 160).all()
 
 
 def test_the_gap_needs_a_redraw_of_the_same_patients(truth, world):
@@ -104,13 +104,13 @@ def test_bounds_from_true_marginals_contain_the_truth_in_every_stratum(truth, wo
     expected = CausalModel(truth).do(table, ARMS, expected=True)
     doubled = expected.assign(expected_net2_lesions=2 * expected["expected_net2_lesions"])
     strata = {"all": list(table["participant_id"]), "Gd": list(table.query("gd_lesions > 0")["participant_id"])}
-    found = bounds_by_stratum([expected, expected, doubled], known, 0.5, strata, "ocrelizumab", "placebo", 48.0)
-    assert (found["truth"] >= found["lower_true"] - 1e-9).all()
-    assert (found["truth"] <= found["upper_true"] + 1e-9).all()
-    assert found["lower"].to_numpy() == pytest.approx(found["lower_true"].to_numpy(), abs=1e-9)  # the model is the truth
-    assert (found.set_index("measure").loc["benefit", "upper_se"] > 0).all()
+    bounds = bounds_by_stratum([expected, expected, doubled], known, 0.5, strata, "ocrelizumab", "placebo", 48.0)
+    assert (bounds["truth"] >= bounds["lower_true"] - 1e-9).all()
+    assert (bounds["truth"] <= bounds["upper_true"] + 1e-9).all()
+    assert bounds["lower"].to_numpy() == pytest.approx(bounds["lower_true"].to_numpy(), abs=1e-9)  # the model is the truth
+    assert (bounds.set_index("measure").loc["benefit", "upper_se"] > 0).all()
 
 
 def test_bounds_of_a_patient_with_no_lesions_expected():
-    found = law_bounds([0.0], [0.0], [0.5], [0.5])[0]
-    assert found.tolist() == [[0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]
+    bounds = law_bounds([0.0], [0.0], [0.5], [0.5])[0]
+    assert bounds.tolist() == [[0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]

@@ -27,32 +27,32 @@ def estimates(law: NegativeBinomialLaw | DrawsLaw, known: KnownOutcomes) -> pd.S
 
 
 def test_true_law_has_no_error_and_holds_its_coverage(known: KnownOutcomes) -> None:
-    found = estimates(NegativeBinomialLaw(known.rate.ravel(), SIZE), known)
-    assert found["PEHE", ""] == pytest.approx(0, abs=1e-12)
-    assert found["R2 of log rate", ""] == pytest.approx(1)
-    ratios = found[["mean ratio", "rate ratio / truth", "rate ratio / truth, marker positive"]]
+    estimated = estimates(NegativeBinomialLaw(known.rate.ravel(), SIZE), known)
+    assert estimated["PEHE", ""] == pytest.approx(0, abs=1e-12)
+    assert estimated["R2 of log rate", ""] == pytest.approx(1)
+    ratios = estimated[["mean ratio", "rate ratio / truth", "rate ratio / truth, marker positive"]]
     assert ratios.to_numpy() == pytest.approx(1)
-    assert found[["variance / truth", "share of zeros / truth"]].to_numpy() == pytest.approx(1)
+    assert estimated[["variance / truth", "share of zeros / truth"]].to_numpy() == pytest.approx(1)
     # 1,200 counts: the standard error of a coverage of .9 is .009; three of them.
-    assert found["coverage of 90% intervals", ""] == pytest.approx(0.9, abs=0.026)
-    assert found["PIT p-value", ""] > 0.01
+    assert estimated["coverage of 90% intervals", ""] == pytest.approx(0.9, abs=0.026)
+    assert estimated["PIT p-value", ""] > 0.01
 
 
 def test_arm_means_explain_nothing_within_arms(known: KnownOutcomes) -> None:
     mean = np.tile(known.rate.mean(0), 600)
-    found = estimates(NegativeBinomialLaw(mean, SIZE), known)
-    assert found["R2 of log rate", ""] == pytest.approx(0, abs=1e-12)
-    assert found["mean ratio", "drug"] == pytest.approx(1)
+    estimated = estimates(NegativeBinomialLaw(mean, SIZE), known)
+    assert estimated["R2 of log rate", ""] == pytest.approx(0, abs=1e-12)
+    assert estimated["mean ratio", "drug"] == pytest.approx(1)
     difference = known.rate[:, 1] - known.rate[:, 0]
-    assert found["PEHE", ""] == pytest.approx(difference.std())
+    assert estimated["PEHE", ""] == pytest.approx(difference.std())
 
 
 def test_doubled_rates_double_the_mean_and_leave_ratios(known: KnownOutcomes) -> None:
-    found = estimates(NegativeBinomialLaw(2 * known.rate.ravel(), SIZE), known)
-    assert found["mean ratio", "placebo"] == pytest.approx(2)
-    assert found["rate ratio / truth", "drug"] == pytest.approx(1)
-    assert found["R2 of log rate", ""] == pytest.approx(1)
-    assert found["PIT p-value", ""] == pytest.approx(1 / 61)  # the least that 60 simulated trials can say
+    estimated = estimates(NegativeBinomialLaw(2 * known.rate.ravel(), SIZE), known)
+    assert estimated["mean ratio", "placebo"] == pytest.approx(2)
+    assert estimated["rate ratio / truth", "drug"] == pytest.approx(1)
+    assert estimated["R2 of log rate", ""] == pytest.approx(1)
+    assert estimated["PIT p-value", ""] == pytest.approx(1 / 61)  # the least that 60 simulated trials can say
 
 
 def test_draws_of_the_true_law_score_like_the_law(known: KnownOutcomes) -> None:
@@ -65,8 +65,8 @@ def test_draws_of_the_true_law_score_like_the_law(known: KnownOutcomes) -> None:
 
 
 def test_activity_of_the_true_law_is_ranked_better_than_by_chance(known: KnownOutcomes) -> None:
-    found = estimates(NegativeBinomialLaw(known.rate.ravel(), SIZE), known)
-    assert 0.6 < found["AUC of activity", ""] < 1
+    estimated = estimates(NegativeBinomialLaw(known.rate.ravel(), SIZE), known)
+    assert 0.6 < estimated["AUC of activity", ""] < 1
     flat = estimates(NegativeBinomialLaw(np.ones(1200), SIZE), known)
     assert flat["AUC of activity", ""] == 0.5
 
@@ -78,8 +78,8 @@ def test_law_of_other_length_is_refused(known: KnownOutcomes) -> None:
 
 def test_expected_coverage_is_the_mean_over_counts_of_the_true_law() -> None:
     rng = np.random.default_rng(8)
-    mean, told = rng.gamma(1, 4, 50), rng.gamma(1, 4, 50)
-    true, law = NegativeBinomialLaw(mean, np.full(50, 0.5)), NegativeBinomialLaw(told, np.full(50, 0.8))
+    mean, forecast_mean = rng.gamma(1, 4, 50), rng.gamma(1, 4, 50)
+    true, law = NegativeBinomialLaw(mean, np.full(50, 0.5)), NegativeBinomialLaw(forecast_mean, np.full(50, 0.8))
     counts = np.arange(4000)[None] * np.ones((50, 1), int)
     low, high = law.cdf(counts - 1), law.cdf(counts)
     inside = (np.minimum(high, 0.95) - np.maximum(low, 0.05)).clip(0) / np.maximum(high - low, 1e-300)

@@ -25,27 +25,27 @@ def test_a_redrawn_trial_keeps_trials_and_allocation_and_follows_the_true_rates(
     rates = known.pivot(index="participant_id", columns="arm", values="true_rate").loc[people["participant_id"]]
     split = people.assign(trial=np.where(np.arange(240) < 120, "A", "B"))
     split.loc[split["trial"] == "B", "arm"] = "placebo"
-    found = [redrawn_trial(split, expected, rates, 0.5, 48, np.random.default_rng(k)) for k in range(60)]
-    own, seen = found[0]
+    redrawn = [redrawn_trial(split, expected, rates, 0.5, 48, np.random.default_rng(k)) for k in range(60)]
+    own, seen = redrawn[0]
     assert len(own) == len(seen) == 240
     assert (own["arm"] == own["arm_randomised"]).all()
     assert own["arm"].iloc[120:].eq("placebo").all()  # nobody of trial B is given what B does not give
-    counts = np.array([s["net2_lesions_week48"].mean() for _, s in found])
-    means = np.array([o["expected_net2_lesions"].mean() for o, _ in found])
+    counts = np.array([s["net2_lesions_week48"].mean() for _, s in redrawn])
+    means = np.array([o["expected_net2_lesions"].mean() for o, _ in redrawn])
     error = (counts - means).std(ddof=1) / np.sqrt(60)
     assert abs((counts - means).mean()) < 4 * error
 
 
 def test_the_interval_of_a_right_model_covers_the_true_ratio(population):
     people, expected, known = population
-    found = rate_ratio_coverage(people, expected, known, 0.5, 48, [("dimethyl-fumarate", "placebo")], trials=30, members=60).iloc[
-        0
-    ]
-    assert found["true_ratio"] == pytest.approx(np.exp(-0.8))
-    assert found["shipped_ratio"] == pytest.approx(found["true_ratio"])
-    assert found["randomised"]
-    assert found["coverage"] > 0.8  # 30 trials at 0.95: fewer than 24 covered has probability 2e-4
-    assert 0.6 < found["scatter"] / found["se_generator"] < 1.5  # relative error of a scatter over 30 trials: 13%
+    coverage = rate_ratio_coverage(
+        people, expected, known, 0.5, 48, [("dimethyl-fumarate", "placebo")], trials=30, members=60
+    ).iloc[0]
+    assert coverage["true_ratio"] == pytest.approx(np.exp(-0.8))
+    assert coverage["shipped_ratio"] == pytest.approx(coverage["true_ratio"])
+    assert coverage["randomised"]
+    assert coverage["coverage"] > 0.8  # 30 trials at 0.95: fewer than 24 covered has probability 2e-4
+    assert 0.6 < coverage["scatter"] / coverage["se_generator"] < 1.5  # relative error of a scatter over 30 trials: 13%
 
 
 def test_the_interval_moves_a_wrong_model_to_the_truth(population):
@@ -53,8 +53,10 @@ def test_the_interval_moves_a_wrong_model_to_the_truth(population):
     wrong = expected.assign(
         expected_net2_lesions=expected["expected_net2_lesions"] * np.where(expected["arm"] == "placebo", 1.0, 2.0)
     )
-    found = rate_ratio_coverage(people, wrong, known, 0.5, 48, [("dimethyl-fumarate", "placebo")], trials=20, members=60).iloc[0]
-    assert found["shipped_ratio"] == pytest.approx(2 * np.exp(-0.8))
-    assert abs(np.log(found["ratio"] / found["true_ratio"])) < 4 * found["scatter"] / np.sqrt(20) + 0.1
+    coverage = rate_ratio_coverage(people, wrong, known, 0.5, 48, [("dimethyl-fumarate", "placebo")], trials=20, members=60).iloc[
+        0
+    ]
+    assert coverage["shipped_ratio"] == pytest.approx(2 * np.exp(-0.8))
+    assert abs(np.log(coverage["ratio"] / coverage["true_ratio"])) < 4 * coverage["scatter"] / np.sqrt(20) + 0.1
     with pytest.raises(UsageError, match="coverage needs at least 2"):
         rate_ratio_coverage(people, wrong, known, 0.5, 48, [("dimethyl-fumarate", "placebo")], trials=1)

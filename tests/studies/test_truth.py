@@ -58,15 +58,15 @@ def test_the_best_coupling_closes_at_least_half_of_the_gap(twins, world):
 
 def test_the_thinning_coupling_with_true_rates_is_the_exact_answer(twins, world):
     exact = counterfactual_error(exact_twins(twins["ancestral"], world[1], size=0.5, particles=40), world[1])
-    found = counterfactual_error(twins["ancestral"], world[1])
-    assert found["crps"].to_numpy() == pytest.approx(exact["crps"].to_numpy(), rel=0.15)  # two particle sets of 40
+    error = counterfactual_error(twins["ancestral"], world[1])
+    assert error["crps"].to_numpy() == pytest.approx(exact["crps"].to_numpy(), rel=0.15)  # two particle sets of 40
 
 
 def test_individual_intervals_of_the_right_law_cover(twins, world):
-    found = interval_coverage(twins["ancestral"], world[1], level=0.9)
+    coverage = interval_coverage(twins["ancestral"], world[1], level=0.9)
     # quantiles of 40 particles lose about 1/40 a side
-    assert (found["coverage"] > found["expected"] - 1 / 20 - 3 * found["se"] - 0.01).all()
-    assert (found["coverage"] > 0.88).all()
+    assert (coverage["coverage"] > coverage["expected"] - 1 / 20 - 3 * coverage["se"] - 0.01).all()
+    assert (coverage["coverage"] > 0.88).all()
 
 
 def test_individual_intervals_of_a_redraw_are_wider(twins, world):
@@ -98,8 +98,8 @@ def test_bounds_contain_the_truth_in_every_stratum(truth, world, estimated):
             bounds = {"benefit": [benefit_bounds(*q) for q in pairs], "harm": [harm_bounds(*q) for q in pairs]}
             seen = true_joint(known, arm, "placebo", 48.0, ids)
             slack = 3 * 0.5 / np.sqrt(len(ids)) + slack_of_fit  # the truth is a draw for each patient
-            for name, found in bounds.items():
-                low, high = np.mean([b.lower for b in found]), np.mean([b.upper for b in found])
+            for name, bound in bounds.items():
+                low, high = np.mean([b.lower for b in bound]), np.mean([b.upper for b in bound])
                 assert low - slack <= seen[name] <= high + slack, (stratum, arm, name)
             active = [[1 - float(law.at_most(0.0)) for law in q] for q in pairs]
             low, high = activity_harm_bounds(*np.array(active).T)
@@ -108,9 +108,9 @@ def test_bounds_contain_the_truth_in_every_stratum(truth, world, estimated):
 
 def test_a_wrong_rate_ratio_costs_error(truth, world, twins):
     wrong = dataclasses.replace(truth, log_rates=(1.6, 1.6, 1.6))
-    found = CausalModel(wrong).counterfactual(world[0], ARMS, coupling="ancestral", particles=20, twin=Twin(checked_patients=0))
+    answer = CausalModel(wrong).counterfactual(world[0], ARMS, coupling="ancestral", particles=20, twin=Twin(checked_patients=0))
     right = counterfactual_error(twins["ancestral"], world[1])
-    assert np.average(counterfactual_error(found, world[1])["crps"]) > 1.5 * np.average(right["crps"])
+    assert np.average(counterfactual_error(answer, world[1])["crps"]) > 1.5 * np.average(right["crps"])
 
 
 def test_crps_is_the_integrated_squared_distance_of_distribution_functions():
@@ -135,14 +135,14 @@ def test_couplings_on_the_phantom_close_half_of_the_gap():
 
     trial = cms.simulate_trial("pooled", patients=150, seed=5)
     model = CausalModel.fit_counts(trial, 48)
-    found = {
+    bound = {
         coupling: model.counterfactual(
             trial.participants, list(trial.arms), 48, coupling, particles=40, twin=Twin(missing="skip", checked_patients=0)
         )
         for coupling in ("monotone", "ancestral", "independent")
     }
     known = trial.truth.table
-    errors = {name: counterfactual_error(t, known) for name, t in found.items()}
-    exact = counterfactual_error(exact_twins(found["monotone"], known, trial.truth.design.counts.size, 40), known)
+    errors = {name: counterfactual_error(t, known) for name, t in bound.items()}
+    exact = counterfactual_error(exact_twins(bound["monotone"], known, trial.truth.design.counts.size, 40), known)
     closed = {name: gap_closed(e, errors["independent"], exact) for name, e in errors.items()}
     assert max(closed["monotone"], closed["ancestral"]) > 0.5

@@ -61,9 +61,9 @@ def test_inverse_probability_weighting_is_that_of_the_function(people: pd.DataFr
     known = effects_with_missing_outcomes(
         table, **grouped_arguments({"strategy": "ipw", "outcome": OUTCOME, "reference": "placebo", "missing_given": "age"})
     )
-    found = pd.read_csv(tmp_path / "r.csv")
-    np.testing.assert_allclose(found["estimate"], known["estimate"], rtol=1e-12)
-    assert found["estimator"].str.contains("inverse probability weighting").all()
+    results = pd.read_csv(tmp_path / "r.csv")
+    np.testing.assert_allclose(results["estimate"], known["estimate"], rtol=1e-12)
+    assert results["estimator"].str.contains("inverse probability weighting").all()
 
 
 def test_missing_outcomes_are_drawn_under_the_own_arm(people: pd.DataFrame, tmp_path: Path) -> None:

@@ -27,11 +27,11 @@ def made(seed: int, per_cell: int, modification: float = 1.0, groups: int = 2) -
 
 def test_each_subgroup_is_a_trial_of_its_own() -> None:
     people = made(1, 60)
-    found = forest(people, ["group"], outcome="lesions", reference="placebo").table.set_index("subgroup")
+    rows = forest(people, ["group"], outcome="lesions", reference="placebo").table.set_index("subgroup")
     for group in (0, 1):
         part = people[people["group"] == group]
         alone = analyse(part, outcome="lesions", reference="placebo", method=Method(variance="leave-one-out-t")).results.iloc[0]
-        line = found.loc[f"group = {group}"]
+        line = rows.loc[f"group = {group}"]
         assert line["estimate"] == pytest.approx(alone["estimate"], rel=1e-12)
         assert line["se"] == pytest.approx(alone["se"], rel=1e-12)
         assert line["events"] == part.loc[part["arm"] == "drug", "lesions"].sum()
@@ -76,13 +76,13 @@ def test_holm_matches_statsmodels() -> None:
 
 def interaction_p(people: pd.DataFrame) -> float:
     """The interaction test of a forest by its parts: each subgroup's contrast, then Welch."""
-    found = [
+    analyses = [
         analyse(part, outcome="lesions", reference="placebo", method=Method(variance="leave-one-out-t"))
         for _, part in people.groupby("group")
     ]
-    effects = np.log([one.contrasts[0].estimate for one in found])
-    ses = np.array([one.contrasts[0].se for one in found])
-    return interaction_test(effects, ses, np.array([one.covariance.degrees_of_freedom for one in found])).p_value
+    effects = np.log([one.contrasts[0].estimate for one in analyses])
+    ses = np.array([one.contrasts[0].se for one in analyses])
+    return interaction_test(effects, ses, np.array([one.covariance.degrees_of_freedom for one in analyses])).p_value
 
 
 def test_interaction_p_of_a_forest_is_made_of_its_subgroups() -> None:

@@ -52,10 +52,10 @@ def test_posterior_of_the_half_normal_prior_matches_quadrature() -> None:
     from causalms.tables import grouping
 
     people = made(1, 300, 1.8)
-    found = shrink(people, ["gd > 0"], outcome="lesions", reference="placebo", model=ShrinkageModel(draws=1000, warmup=300))
+    shrinkage = shrink(people, ["gd > 0"], outcome="lesions", reference="placebo", model=ShrinkageModel(draws=1000, warmup=300))
     part = _Part.of(people, [grouping(people, "gd > 0")], "lesions", "arm", "drug", None)
     mean, variance = by_quadrature(part, 0.35)
-    logs = found.draws[["gd > 0", "gd <= 0"]].to_numpy()
+    logs = shrinkage.draws[["gd > 0", "gd <= 0"]].to_numpy()
     # At least 200 effective draws: 4 standard errors of a mean are 0.28 standard deviations.
     np.testing.assert_allclose(logs.mean(axis=0), mean, atol=0.28 * np.sqrt(variance.max()))
     np.testing.assert_allclose(logs.std(axis=0), np.sqrt(variance), rtol=0.2)

@@ -76,7 +76,7 @@ def test_a_dotted_name_needs_no_backticks(people: pd.DataFrame) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "words"),
     [
         ("{open('x', 'w') or age}", r"found '\{' at letter 1"),
         ("np.savetxt('ran', [1])", "'np.savetxt' at letter 1 cannot be called"),
@@ -103,8 +103,8 @@ def test_a_dotted_name_needs_no_backticks(people: pd.DataFrame) -> None:
         ("age + " * 1000 + "age", "at most 4000"),
     ],
 )
-def test_everything_else_is_refused_with_its_place(people: pd.DataFrame, text: str, found: str) -> None:
-    with pytest.raises(UsageError, match=found) as refused:
+def test_everything_else_is_refused_with_its_place(people: pd.DataFrame, text: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words) as refused:
         formula(text, people)
     assert "\n" not in str(refused.value)
 

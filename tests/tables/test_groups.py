@@ -18,15 +18,15 @@ def test_a_missing_value_is_in_no_group() -> None:
 
 
 def test_a_compound_condition_is_negated_as_a_whole() -> None:
-    found = grouping(PEOPLE, "gd_lesions > 0 and age > 30")
-    assert found.groups == ("gd_lesions > 0 and age > 30", "not (gd_lesions > 0 and age > 30)")
-    assert found.rows("gd_lesions > 0 and age > 30").tolist() == [1, 3]
+    grouped = grouping(PEOPLE, "gd_lesions > 0 and age > 30")
+    assert grouped.groups == ("gd_lesions > 0 and age > 30", "not (gd_lesions > 0 and age > 30)")
+    assert grouped.rows("gd_lesions > 0 and age > 30").tolist() == [1, 3]
 
 
 def test_quantiles_split_evenly_and_name_their_ends() -> None:
-    found = grouping(PEOPLE, "quantiles(age, 2)")
-    assert found.groups == ("age <= 40", "age > 40")
-    assert found.labels.tolist() == ["age <= 40", "age <= 40", "age > 40", "age > 40", ""]
+    grouped = grouping(PEOPLE, "quantiles(age, 2)")
+    assert grouped.groups == ("age <= 40", "age > 40")
+    assert grouped.labels.tolist() == ["age <= 40", "age <= 40", "age > 40", "age > 40", ""]
 
 
 @pytest.mark.parametrize("text", ["weight > 70", "age + 1", "quantiles(sex, 2)", "quantiles(age, 1)", "age >"])

@@ -50,9 +50,9 @@ def people(n=240):
 )
 def test_values_that_agree_in_six_digits_are_two_groups(column, groups):
     table = people()
-    found = grouping(table, column)
-    assert found.groups == groups
-    assert [len(found.rows(group)) for group in groups] == table[column].value_counts().sort_index().tolist()
+    grouped = grouping(table, column)
+    assert grouped.groups == groups
+    assert [len(grouped.rows(group)) for group in groups] == table[column].value_counts().sort_index().tolist()
 
 
 def test_a_missing_cell_elsewhere_does_not_rename_arms_sites_or_levels():

@@ -45,13 +45,19 @@ def read_kept(file: Path) -> TrainingPatient | None:
     try:
         with safe_open(str(file), framework="np") as kept:
             arrays = {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118 - no mapping
-            said = json.loads(kept.metadata()["patient"])
+            kept_patient = json.loads(kept.metadata()["patient"])
         own = PatientArrays(
-            said["id"], arrays["images"], arrays["masks"].astype(bool), arrays["covariates"], tuple(said["missing"])
+            kept_patient["id"],
+            arrays["images"],
+            arrays["masks"].astype(bool),
+            arrays["covariates"],
+            tuple(kept_patient["missing"]),
         )
-        packed = zip(said["weeks"], said["lesions"], arrays["packed"], strict=True)
+        packed = zip(kept_patient["weeks"], kept_patient["lesions"], arrays["packed"], strict=True)
         visits = tuple(Visit(week, lesions, mask) for week, lesions, mask in packed)
-        return TrainingPatient(own, said["arm"], visits, arrays["centres"], said["volume_ml"], said["trial"])
+        return TrainingPatient(
+            own, kept_patient["arm"], visits, arrays["centres"], kept_patient["volume_ml"], kept_patient["trial"]
+        )
     except (SafetensorError, OSError, KeyError, ValueError, TypeError):
         return None
 
@@ -61,7 +67,7 @@ def keep(file: Path, patient: TrainingPatient) -> None:
     from safetensors.numpy import save
 
     own = patient.arrays
-    said = {
+    kept_patient = {
         "id": own.participant_id,
         "missing": list(own.missing),
         "arm": patient.arm,
@@ -79,4 +85,4 @@ def keep(file: Path, patient: TrainingPatient) -> None:
     }
     contiguous = {name: np.ascontiguousarray(values) for name, values in arrays.items()}
     with whole_file(file) as beside:
-        beside.write_bytes(save(contiguous, metadata={"patient": json.dumps(said)}))
+        beside.write_bytes(save(contiguous, metadata={"patient": json.dumps(kept_patient)}))

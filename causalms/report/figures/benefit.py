@@ -46,14 +46,14 @@ def benefit_curves(table: pd.DataFrame, title: str = "") -> Figure:
     figure, axes = new_axes(4.6)
     figure.delaxes(axes)
     panels = figure.subplots(2, 1, sharex=True)
-    said = []
+    curves = []
     for (measure, label), panel in zip(CURVES.items(), panels, strict=True):
         rows = _by_share(table[table["measure"] == measure])
         if rows.empty:
             raise InputError(f"benefit figure: no rows of {measure!r}; give the whole results table of one comparison")
         _curve(panel, rows, _by_share(table[table["measure"] == f"{measure}, simultaneous band"]))
         panel.set_ylabel(label)
-        said.append(rows.set_index("share")["estimate"])
+        curves.append(rows.set_index("share")["estimate"])
     panels[0].axhline(0, color=QUIET, linewidth=0.8)
     panels[1].axhline(1, color=QUIET, linewidth=0.8)
     if (table.loc[table["measure"].str.startswith(tuple(CURVES)[1]), ["lower", "upper"]] > 0).all(axis=None):
@@ -63,7 +63,7 @@ def benefit_curves(table: pd.DataFrame, title: str = "") -> Figure:
     panels[0].legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, borderaxespad=0.2, columnspacing=1)
     if title:
         panels[0].set_title(title, pad=20)
-    (spared, ratio), few, most = said, said[0].index.min(), said[0].index.max()
+    (spared, ratio), few, most = curves, curves[0].index.min(), curves[0].index.max()
     ratios = " and ".join(significant(ratio[share], 3) if share in ratio else "unknown" for share in (most, few))
     words = (
         f"{arm} against {reference} by predicted benefit: lesions spared {significant(spared[most], 3)} of all, "

@@ -83,14 +83,14 @@ def test_log_likelihood_ratios_are_those_of_independent_voxels() -> None:
     brain = (torch.rand(prior.shape, generator=random) < 0.7).double()
     sigma = 1.3
     x = _volume(2.0, sigma, prior, random)[1].double()
-    found = log_likelihood_ratios(prior, 2 * x / sigma**2, brain)[0].numpy()
+    ratios = log_likelihood_ratios(prior, 2 * x / sigma**2, brain)[0].numpy()
     inside, odds = x[brain > 0].numpy(), np.exp(prior[brain > 0].numpy())
 
     def log_density(multiple: float) -> float:
         p = multiple * odds / (1 + multiple * odds)
         return float(np.log(p * stats.norm.pdf(inside, 1, sigma) + (1 - p) * stats.norm.pdf(inside, -1, sigma)).sum())
 
-    assert found == pytest.approx([log_density(u) - log_density(1.0) for u in MULTIPLES], abs=1e-9)
+    assert ratios == pytest.approx([log_density(u) - log_density(1.0) for u in MULTIPLES], abs=1e-9)
 
 
 def test_ratios_point_to_the_frailty_that_made_the_volume() -> None:
@@ -133,12 +133,12 @@ def test_denoiser_learns_that_lesions_elsewhere_raise_the_odds_here() -> None:
 
     before = score()
     truth = torch.log(torch.tensor(multiples)).view(4, 1, 1, 1, 1)
-    told = [
+    written = [
         F.binary_cross_entropy_with_logits(prior + truth + evidence * x, (c > 0).float()) for x, c in zip(xs, cleans, strict=True)
     ]
     optimise(network, loss, Recipe(120, None, 5e-3), 0)
     # 512 voxels all but reveal which of the two frailties it is: half of what being told it is worth is asked for
-    assert before - score() > 0.5 * (before - float(torch.stack(told).mean())) > 0.002
+    assert before - score() > 0.5 * (before - float(torch.stack(written).mean())) > 0.002
     with torch.no_grad():
         raised = network(xs[0], sigma, prior, prior + evidence * xs[0], brain) - prior - evidence * xs[0]
     by_patient = raised.flatten(1).mean(1)
@@ -180,9 +180,9 @@ def test_samples_share_the_generators_start_and_depend_on_patient_draw_and_seed_
     with torch.no_grad():
         model.network.level.bias.fill_(3.0)  # untrained, most masks would be empty
     scans = [model.encode_arrays(patient.arrays) for patient in patients[:2]]
-    asked = [(0, 0), (0, 1), (1, 0)]  # patient and draw
-    forward = [model.sample(scans[who], "placebo", 96, draw, 3, steps=3) for who, draw in asked]
-    backward = [model.sample(scans[who], "placebo", 96, draw, 3, steps=3) for who, draw in asked[::-1]][::-1]
+    pairs = [(0, 0), (0, 1), (1, 0)]  # patient and draw
+    forward = [model.sample(scans[who], "placebo", 96, draw, 3, steps=3) for who, draw in pairs]
+    backward = [model.sample(scans[who], "placebo", 96, draw, 3, steps=3) for who, draw in pairs[::-1]][::-1]
     assert (forward[0] != forward[1]).any()
     assert (forward[0] != model.sample(scans[0], "placebo", 96, 0, 4, steps=3)).any()
     assert all(np.array_equal(one, other) for one, other in zip(forward, backward, strict=True))

@@ -45,8 +45,8 @@ def test_marginal_probability_is_the_mean_of_sampled_probabilities() -> None:
 def test_certain_logits_cost_the_unweighted_cross_entropy() -> None:
     mean, target = torch.tensor([-3.0, 1.0, 0.2]), torch.tensor([0.0, 1.0, 0.0])
     certain = LogitLaw(mean, torch.zeros(3), torch.zeros(2, 3))
-    found = monte_carlo_loss(certain, target, torch.Generator().manual_seed(0))
-    assert float(found) == pytest.approx(float(F.binary_cross_entropy_with_logits(mean, target, reduction="sum")), rel=1e-6)
+    loss = monte_carlo_loss(certain, target, torch.Generator().manual_seed(0))
+    assert float(loss) == pytest.approx(float(F.binary_cross_entropy_with_logits(mean, target, reduction="sum")), rel=1e-6)
 
 
 def test_clean_mask_and_noise_are_recovered_from_velocity() -> None:

@@ -119,10 +119,10 @@ class Clairvoyant(FactorisedDiffusion):
 def test_seen_masks_score_perfectly(tiny: tuple[Generator, object], patients: list[TrainingPatient], trial: PhantomTrial) -> None:
     seen = [SeenPatient(p.arrays, p.arm, p.last.mask(tuple(trial.space.shape))) for p in patients]
     model = Clairvoyant(tiny[0], {p.arrays.participant_id: p.mask for p in seen})
-    found = judge_masks(model, seen, 96, trial.space, repetitions=20).set_index("measure")["estimate"]
-    assert found["lesion-volume KS distance"] == 0
-    assert found["detection F1 of one draw"] == 1
-    assert found["sampled / seen mean count"] == 1
+    scores = judge_masks(model, seen, 96, trial.space, repetitions=20).set_index("measure")["estimate"]
+    assert scores["lesion-volume KS distance"] == 0
+    assert scores["detection F1 of one draw"] == 1
+    assert scores["sampled / seen mean count"] == 1
 
 
 def test_own_generator_answers_the_protocol(tiny: tuple[Generator, object], patients: list[TrainingPatient]) -> None:
