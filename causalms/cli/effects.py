@@ -272,7 +272,7 @@ def command(
         results = effects_with_missing_outcomes(
             patients, **contrast.of_patients(), design=replace(design, source=str(place)), method=method
         )
-        text = _lines(results)
+        text = results_lines(results)
     else:
         for name, given in (("--missing-given", missing.missing_given), ("--draws", missing.draws), ("--week", missing.week)):
             if given is not None:
@@ -303,7 +303,7 @@ def _refuse_options_of_patients(contrast: _Contrast, design: Design, method: Met
             )
 
 
-def _lines(results: pd.DataFrame) -> str:
+def results_lines(results: pd.DataFrame) -> str:
     """A results table of observed effects in plain text."""
     measure = results["measure"].iloc[0]
     heads = [

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from causalms.cli.inputs import grouped, of_trial, read, table_at, text_options
 from causalms.cli.main import as_options
 from causalms.cli.paths import InputPath, OutputPath, Verb
-from causalms.effects import VISIT_CHOICES, Design, VisitMethod, Visits
+from causalms.effects import ASSUMPTIONS, VISIT_CHOICES, Design, VisitMethod, Visits
+from causalms.errors import UsageError
+from causalms.tables import significant
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from causalms.effects import VisitImputation
 
 
 @dataclass(frozen=True)
@@ -23,6 +30,16 @@ class _Contrast:
     reference: str
     exposure: str | None
     adjust: str | None
+
+
+@dataclass(frozen=True)
+class _Imputed:
+    """How missing visits are imputed."""
+
+    impute: str | None
+    deltas: tuple[float, ...]
+    imputations: int
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -62,6 +79,20 @@ class _Written:
 @click.option("--level", type=float, default=0.95, show_default=True, help="Level of the intervals.")
 @click.option("--trial", help="Only the patients of this trial.")
 @click.option("--pool-trials", is_flag=True, help="Compare all patients of all trials; such a contrast is not randomised.")
+@click.option(
+    "--impute",
+    type=click.Choice(tuple(ASSUMPTIONS)),
+    help="Impute missing visits: the rate ratio of whole follow-up, by Rubin's rules.",
+)
+@click.option(
+    "--delta",
+    "deltas",
+    type=float,
+    multiple=True,
+    help="With --impute: factor on the imputed rates of other arms; repeat it for the tipping point.",
+)
+@click.option("--imputations", type=int, default=50, show_default=True, help="With --impute.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the imputations.")
 @click.option("--curves", type=OutputPath(), help="Write the mean cumulative functions (.csv, .tsv or .parquet).")
 @click.option(
     "--figure", type=OutputPath((".png", ".svg", ".pdf"), what="figures are drawn"), help="Draw the mean cumulative functions."
@@ -69,9 +100,16 @@ class _Written:
 @click.option("--rates", type=OutputPath(), help="Write the rates of every visit and arm.")
 @click.option("--out", type=OutputPath(), help="Where to write the results table (.csv, .tsv or .parquet).")
 @text_options
-@grouped(contrast=_Contrast, design=Design, visits=Visits, method=VisitMethod, written=_Written)
+@grouped(contrast=_Contrast, design=Design, visits=Visits, method=VisitMethod, imputed=_Imputed, written=_Written)
 def command(
-    table: Path, contrast: _Contrast, design: Design, visits: Visits, method: VisitMethod, written: _Written, trial: str | None
+    table: Path,
+    contrast: _Contrast,
+    design: Design,
+    visits: Visits,
+    method: VisitMethod,
+    imputed: _Imputed,
+    written: _Written,
+    trial: str | None,
 ) -> None:
     """Estimate treatment effects from TABLE with one row a patient and visit, each with the count since the row before.
 
@@ -82,13 +120,21 @@ def command(
     Example
       causalms visits visits.csv --outcome net2_lesions --visit visit_week --reference placebo --by-visit
       causalms visits visits.csv --outcome net2_lesions --reference placebo --estimator andersen-gill --figure curves.png
+      causalms visits visits.csv --outcome net2_lesions --reference placebo --impute jump-to-reference --delta 1 --delta 2
     """  # noqa: D301
     from causalms.effects import analyse_visits
     from causalms.tables import write_table
 
     place = table_at(table)
     patients = of_trial(read(place), trial, str(place))
-    analysis = analyse_visits(patients, **vars(contrast), design=replace(design, source=place.name), visits=visits, method=method)
+    design = replace(design, source=place.name)
+    verb = click.get_current_context().command
+    if imputed.impute is not None:
+        click.echo(as_options(_impute(patients, contrast, design, visits, method, imputed, written), verb))
+        return
+    if imputed.deltas:
+        raise UsageError("--delta is a factor on imputed rates; name the assumption with --impute")
+    analysis = analyse_visits(patients, **vars(contrast), design=design, visits=visits, method=method)
     text = repr(analysis)
     if written.figure is not None:
         _draw(analysis.curves, contrast.outcome, written.figure)
@@ -101,11 +147,63 @@ def command(
         if path is not None:
             write_table(made, path)
             text += f"\n\n{what} written to {path}"
-    click.echo(as_options(text, click.get_current_context().command))
+    click.echo(as_options(text, verb))
+
+
+def _impute(
+    patients: pd.DataFrame,
+    contrast: _Contrast,
+    design: Design,
+    visits: Visits,
+    method: VisitMethod,
+    imputed: _Imputed,
+    written: _Written,
+) -> str:
+    """The page of the imputed analysis, for one delta or over several."""
+    from causalms.cli.effects import results_lines
+    from causalms.effects import VisitImputation, impute_visits, tipping_point
+    from causalms.tables import name_of, p_value_text, write_table
+
+    if contrast.exposure is not None or design.strata is not None or method.by_visit or written.curves or written.rates:
+        raise UsageError(
+            "--impute analyses totals of whole follow-up; leave out --exposure, --strata, --by-visit, --curves and --rates"
+        )
+    if written.figure is not None and len(imputed.deltas) < 2:
+        raise UsageError("--figure with --impute draws the tipping point; give several --delta")
+    compared = {name: value for name, value in vars(contrast).items() if name != "exposure"}
+
+    def analysis(chosen: VisitImputation) -> pd.DataFrame:
+        return impute_visits(patients, **compared, visits=visits, design=design, method=chosen)
+
+    chosen = VisitImputation(
+        assumption=str(imputed.impute), imputations=imputed.imputations, seed=imputed.seed, level=method.level
+    )
+    deltas = imputed.deltas or (1.0,)
+    results = tipping_point(analysis, chosen, sorted(deltas))
+    text = results_lines(results[results["delta"] == min(deltas)])
+    if len(deltas) > 1:
+        for arm, rows in results.groupby("arm", sort=False):
+            over = "; ".join(
+                f"{name_of(row['delta'])}: {significant(row['estimate'], 4)}, p {p_value_text(row['p_value'])}"
+                for row in rows.to_dict("records")
+            )
+            tipped = rows.loc[rows["p_value"] > 1 - method.level, "delta"]
+            where = (
+                f"tips at delta {name_of(tipped.iloc[0])}" if len(tipped) else f"does not tip up to delta {name_of(max(deltas))}"
+            )
+            text += f"\n\n{arm} by delta: {over}\n{arm} {where}"
+    if written.figure is not None:
+        from causalms.report import figures
+
+        figures.save_figure(figures.tipping_point_curve(results), written.figure)
+        text += f"\n\ntipping point drawn in {written.figure}"
+    if written.out is not None:
+        write_table(results.drop(columns="delta"), written.out)
+        text += f"\n\nresults written to {written.out}"
+    return text
 
 
 def _draw(curves: Any, outcome: str, path: Path) -> None:
-    from causalms.errors import UsageError
     from causalms.report import figures
 
     if curves.empty:

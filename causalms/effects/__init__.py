@@ -34,6 +34,7 @@ from causalms.effects.observed import Analysis, analyse
 from causalms.effects.printing import interval, model_error_words, number, simulated_page, simulated_words, text_columns
 from causalms.effects.prognostic import cross_fitted, prospective_power, sample_size, savings
 from causalms.effects.publication import write_publication
+from causalms.effects.reference_imputation import ASSUMPTIONS, VisitImputation, impute_visits, tipping_point
 from causalms.effects.simulated import analyse_draws, given_model, mean_variances
 from causalms.effects.transport import transport_weights, transported_effect
 from causalms.effects.variance import coefficient_covariance
@@ -41,6 +42,7 @@ from causalms.effects.visit_data import Visits
 from causalms.effects.visits import VISIT_CHOICES, VisitAnalysis, VisitMethod, analyse_visits
 
 __all__ = [
+    "ASSUMPTIONS",
     "CHOICES",
     "CLAIMS",
     "COEFFICIENTS",
@@ -61,6 +63,7 @@ __all__ = [
     "Method",
     "MissingOutcomes",
     "VisitAnalysis",
+    "VisitImputation",
     "VisitMethod",
     "Visits",
     "analyse",
@@ -80,6 +83,7 @@ __all__ = [
     "grouped_arguments",
     "historical_source",
     "historical_sources",
+    "impute_visits",
     "independent_columns",
     "influence_values",
     "interval",
@@ -103,6 +107,7 @@ __all__ = [
     "simulated_words",
     "taking_the_model_for_true",
     "text_columns",
+    "tipping_point",
     "transformed",
     "transport_weights",
     "transported_effect",

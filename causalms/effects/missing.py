@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 
 from causalms.effects import columns
-from causalms.effects.contrasts import contrast_with_reference, wald
+from causalms.effects.contrasts import contrast_with_reference
 from causalms.effects.covariance import Covariance
 from causalms.effects.data import Design
 from causalms.effects.design import Method, MissingOutcomes
 from causalms.effects.estimands import Estimand, Measure, measure_named
 from causalms.effects.observed import Analysis, analyse
+from causalms.effects.pooling import pooled_results
 from causalms.errors import InputError, RefusalError, UsageError, named_arguments
 from causalms.stats import Array, fit_model
 from causalms.tables import (
@@ -59,8 +60,8 @@ def effects_with_missing_outcomes(
     patients.
 
     ``multiple-imputation``: outcomes drawn by the generator under each patient's own arm, pooled by Rubin's rules; with M draws
-    :math:`T = \bar U + (1 + 1/M) B` and :math:`\nu = (M-1)\{1 + \bar U/((1+1/M)B)\}^2` degrees of freedom.  An imputed
-    patient's exposure is the whole time to ``week``.
+    :math:`T = \bar U + (1 + 1/M) B` and the degrees of freedom of Barnard and Rubin (1999), which count those of the completed
+    table.  An imputed patient's exposure is the whole time to ``week``.
 
     Parameters
     ----------
@@ -308,13 +309,12 @@ def _multiple_imputation(analysis: _Analysis, missing: MissingOutcomes) -> pd.Da
         replace(analysis, table=_with_values(completed, analysis.outcome, lacking, imputed[draw].to_numpy())).run()
         for draw in imputed.columns
     ]
-    results = _rubin(analyses, analysis.method.level)
+    results = pooled_results(analyses, analysis.method.level)
     left_out = "".join(f"; {note}" for note in analyses[0].notes if "left out" in note)
     share = len(lacking) / len(table)
     results["estimator"] += (
         f"; {len(lacking)} missing outcomes ({percentage(share)}) imputed by the generator, {count} draws{left_out}"
     )
-    results["variance"] += "; Rubin's rules"
     return results
 
 
@@ -342,32 +342,6 @@ def _imputed_outcomes(
             f"draws: patient {without!r} lacks a draw under the own arm at week {name_of(week)}; query that arm and week"
         )
     return imputed, week
-
-
-def _rubin(analyses: list[Analysis], level: float) -> pd.DataFrame:
-    """Results of the completed tables pooled by Rubin's rules."""
-    count = len(analyses)
-    first = analyses[0]
-    results = first.results.astype({"estimator": object, "variance": object})
-    log = first.settings.measure.is_ratio
-    estimates = np.array([run.results["estimate"].to_numpy() for run in analyses])
-    variances = np.array([run.results["se"].to_numpy() ** 2 for run in analyses])
-    for index in range(len(results)):
-        if np.isnan(variances[:, index]).any():
-            raise RefusalError(
-                f"arm {results['arm'].iloc[index]!r} has no event in a completed table: its ratio 0 cannot be pooled; "
-                "ask for a difference"
-            )
-        values = np.log(estimates[:, index]) if log else estimates[:, index]
-        within = float(np.mean(variances[:, index]))
-        between = (1 + 1 / count) * float(values.var(ddof=1))
-        degrees = (count - 1) * (1 + within / between) ** 2 if between > 0 else np.inf
-        pooled = wald(float(values.mean()), float(np.sqrt(within + between)), log=log, level=level, degrees_of_freedom=degrees)
-        for name in ("estimate", "se", "lower", "upper", "p_value"):
-            results.loc[index, name] = getattr(pooled, name)
-        results.loc[index, "se_patient"] = np.sqrt(within)
-        results.loc[index, "se_monte_carlo"] = np.sqrt(between)
-    return results
 
 
 #: Strategies for missing outcomes and their functions.

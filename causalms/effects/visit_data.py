@@ -13,7 +13,7 @@ from causalms.errors import InputError, RefusalError, UsageError
 from causalms.stats import Array, Intervals
 from causalms.tables import name_of, names_of
 
-_PATIENT, _IDENTIFIERS = "\x00patient", ("participant_id", "USUBJID", "usubjid")
+PATIENT, _IDENTIFIERS = "\x00patient", ("participant_id", "USUBJID", "usubjid")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,14 +113,14 @@ def long_table(table: pd.DataFrame, visits: Visits, source: str) -> pd.DataFrame
             f"{source}: row {row + 1}: patient {name_of(patient.iloc[row])!r} has two rows of visit {name_of(visit.iloc[row])}; "
             "give one row a patient and visit"
         )
-    known = table.assign(**{_PATIENT: names_of(patient)})
+    known = table.assign(**{PATIENT: names_of(patient)})
     if not pd.api.types.is_numeric_dtype(visit):
         if visits.start is not None:
             raise UsageError("`start` needs visits that are numbers, such as weeks since randomisation")
         return known.assign(**{"\x00visit": pd.factorize(names_of(visit))[0]})
     stop = columns.numbers(visit, np.arange(len(table)), visits.visit, source)
     known = known.assign(**{"\x00stop": stop, "\x00visit": pd.factorize(stop, sort=True)[0]})
-    before = known.sort_values("\x00stop", kind="stable").groupby(_PATIENT)["\x00stop"].shift().reindex(known.index)
+    before = known.sort_values("\x00stop", kind="stable").groupby(PATIENT)["\x00stop"].shift().reindex(known.index)
     if visits.start is None:
         start = before.fillna(0.0)
     else:
@@ -148,7 +148,7 @@ def visit_data(table: pd.DataFrame, visits: Visits, compared: Compared, adjustme
         table = table.assign(**{_exposure_name(visits): table["\x00stop"] - table["\x00start"]})
         exposure = _exposure_name(visits)
     kept = table.drop(columns=[name for name in _IDENTIFIERS if name in table])
-    of_rows = replace(design, cluster=_PATIENT)
+    of_rows = replace(design, cluster=PATIENT)
     rows = trial_data(kept, **vars(replace(compared, exposure=exposure)), adjustment=adjustment, design=of_rows)
     used = table.iloc[rows.rows]
     labels = table.drop_duplicates("\x00visit").set_index("\x00visit")[visits.visit].sort_index()
@@ -170,11 +170,11 @@ def _exposure_name(visits: Visits) -> str:
 def _constant_within_patients(table: pd.DataFrame, names: list[str], source: str) -> None:
     for name in names:
         values = columns.column(table, name, source).astype(object).where(table[name].notna(), "\x00")
-        differs = pd.DataFrame({"p": table[_PATIENT], "v": values}).drop_duplicates()["p"].duplicated()
+        differs = pd.DataFrame({"p": table[PATIENT], "v": values}).drop_duplicates()["p"].duplicated()
         if differs.any():
             row = int(differs.index[differs][0])
             raise InputError(
-                f"{source}: column {name!r} changes within patient {table[_PATIENT].loc[row]!r}; arm, strata and covariates are "
+                f"{source}: column {name!r} changes within patient {table[PATIENT].loc[row]!r}; arm, strata and covariates are "
                 "baseline values, the same in every row of a patient"
             )
 
@@ -182,9 +182,9 @@ def _constant_within_patients(table: pd.DataFrame, names: list[str], source: str
 def _missing_visits(table: pd.DataFrame, outcome: str, arm: str) -> tuple[str, ...]:
     """A note on patients without a row, or with an empty one, at the last visit, by arm."""
     last = table[table["\x00visit"] == table["\x00visit"].max()]
-    seen = set(last.loc[last[outcome].notna(), _PATIENT])
-    people = table.drop_duplicates(_PATIENT)
-    absent = ~people[_PATIENT].isin(seen)
+    seen = set(last.loc[last[outcome].notna(), PATIENT])
+    people = table.drop_duplicates(PATIENT)
+    absent = ~people[PATIENT].isin(seen)
     if not absent.any() or absent.mean() > 0.9:  # ends of follow-up that differ by design have no last visit in common
         return ()
     each = ", ".join(

@@ -29,6 +29,7 @@ from causalms.stats.resampling import (
     welch_statistics,
 )
 from causalms.stats.scores import SCORES, moment_law, others_moments, pool_ranks, pool_scores, score
+from causalms.stats.shared_frailty import FrailtyFit, fit_shared_frailty
 from causalms.stats.simultaneous import probability_within, simultaneous_critical_value
 from causalms.stats.single_fit import fit_model, fit_or_limit
 
@@ -48,12 +49,12 @@ __all__ = [
     "ErrorModel",
     "Family",
     "Fit",
+    "FrailtyFit",
     "GeeFit",
     "HeldOutCounts",
     "Intervals",
     "NegativeBinomialLaw",
     "NormalMixture",
-    "Priors",
     "RateFit",
     "acceleration",
     "adjusted_alphas",
@@ -69,6 +70,7 @@ __all__ = [
     "fit_model",
     "fit_or_limit",
     "fit_rates",
+    "fit_shared_frailty",
     "graphical_p_values",
     "interval_positions",
     "inverse_link",

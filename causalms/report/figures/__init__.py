@@ -9,7 +9,7 @@ from causalms.report.figures.calibration import coverage, pit_curve, pit_histogr
 from causalms.report.figures.counterfactual import bounds_page, counterfactual_pages, diagnostics_page
 from causalms.report.figures.effects import agreement_scatter, bounds_over_rho, count_distribution, learning_curve
 from causalms.report.figures.forest import benchmark_bars, effect_forest, subgroup_forest
-from causalms.report.figures.recurrent import mean_cumulative_functions
+from causalms.report.figures.recurrent import mean_cumulative_functions, tipping_point_curve
 from causalms.report.figures.training import training_log
 from causalms.report.style import save_figure
 
@@ -37,6 +37,7 @@ __all__ = [
     "rootogram",
     "save_figure",
     "subgroup_forest",
+    "tipping_point_curve",
     "training_log",
     "voxel_risk",
 ]
