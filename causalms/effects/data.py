@@ -102,6 +102,8 @@ class TrialData:
     has_exposure : bool
     strata, cluster : integer array (n,), optional
     trial : array of str, optional
+    expected : array (n,), optional
+        The prognostic column itself, where one is named.
     factors : tuple of (str, array of str (n,))
         Names and levels of the covariates that are factors.
     notes : tuple of str
@@ -119,6 +121,7 @@ class TrialData:
     strata: np.ndarray | None = None
     cluster: np.ndarray | None = None
     trial: np.ndarray | None = None
+    expected: Array | None = None
     factors: tuple[tuple[str, np.ndarray], ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -148,6 +151,7 @@ class TrialData:
             strata=pick(self.strata),
             cluster=pick(self.cluster),
             trial=pick(self.trial),
+            expected=pick(self.expected),
             factors=tuple((name, values[rows]) for name, values in self.factors),
         )
 
@@ -251,6 +255,7 @@ def trial_data(
         strata=None if strata is None else _codes(used[strata].iloc[rows], by_patient),
         cluster=None if cluster is None else _codes(used[cluster].iloc[rows], by_patient),
         trial=names_of(table["trial"].iloc[rows]).to_numpy() if "trial" in table and arm != "trial" else None,
+        expected=columns.numbers(used[prognostic[0]], rows, prognostic[0], source) if len(prognostic) == 1 else None,
         factors=tuple((name, names_of(values.iloc[rows]).to_numpy()) for name, values in formula.factors),
         notes=notes + dropped,
     )

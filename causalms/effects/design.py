@@ -88,8 +88,9 @@ class Method:
         Let every covariate's coefficient differ by arm.
     prognostic : sequence of str
         Columns of prognostic expected outcomes.
-    test : {"wald", "score", "permutation"}
-        Where the p-value comes from; intervals stay those of ``variance``.
+    test : {"wald", "score", "permutation", "permutation-plain", "permutation-prognostic", "wilcoxon"}
+        Where the p-value comes from; intervals stay those of ``variance``.  Permutation is studentised unless plain; ``wilcoxon``
+        is van Elteren's test with strata.
     level : float
     replicates, seed : int
         Of the bootstrap and of the permutations.
@@ -183,8 +184,9 @@ def checked_settings(measure: str, exposure: str | None, adjust: str | None, des
         raise UsageError(f"`variance={variance}` is for means; with `estimator={estimator}` use {', '.join(OF_COEFFICIENTS)}")
     if estimator == "firth":
         _refuse_beside_firth(family, method, cluster)
+    _refuse_tests_without_data(test, exposure, adjust, method)
     if cluster and test != "wald":
-        raise UsageError("`cluster`: score and permutation tests take patients as independent; leave out `test`")
+        raise UsageError("`cluster`: score, permutation and rank tests take patients as independent; leave out `test`")
     if estimator == "unadjusted" and (adjust or method.prognostic or interaction):
         raise UsageError("`estimator` unadjusted takes no `adjust`, `prognostic` or `interaction`; use `estimator=standardized`")
     if estimator == "unadjusted" and variance in MODEL_BASED:
@@ -213,6 +215,16 @@ def of_small_arms(settings: Settings, smallest_arm: int) -> Settings:
     """The same settings, with the small-sample variance where counts are compared in small arms and no variance was named."""
     small = settings.variance == "influence" and settings.measure.kind == "rate" and smallest_arm < SMALL_ARM
     return replace(settings, variance="small-sample") if small and not settings.variance_named else settings
+
+
+def _refuse_tests_without_data(test: str, exposure: str | None, adjust: str | None, method: Method) -> None:
+    """Ranks take neither exposure nor covariates; residuals from a prognostic column need one column, in the outcome's units."""
+    if test == "wilcoxon" and (exposure or adjust or method.prognostic):
+        raise UsageError("`test=wilcoxon` ranks the outcome itself; leave out `exposure`, `adjust` and `prognostic`")
+    if test == "permutation-prognostic" and len(method.prognostic) != 1:
+        raise UsageError("`test=permutation-prognostic` needs one column of expected outcomes; name it with `prognostic`")
+    if test == "permutation-prognostic" and adjust:
+        raise UsageError("`test=permutation-prognostic` fits no model; leave out `adjust`, or use `test=permutation`")
 
 
 def _refuse_beside_firth(family: str, method: Method, cluster: str | None) -> None:

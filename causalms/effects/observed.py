@@ -273,8 +273,8 @@ def analyse_data(
     else:
         fit, means, covariance, contrasts, more = estimated(data, settings, outcome)
     if settings.test != "wald":
-        contrasts = _tested(data, contrasts, settings)
-        covariance = replace(covariance, name=f"{covariance.name}; p: {TEST_NAMES[settings.test]}")
+        contrasts, name, said = _tested(data, contrasts, settings)
+        covariance, more = replace(covariance, name=f"{covariance.name}; p: {name}"), more + said
     left_out = any("left out for a missing value" in note for note in data.notes)
     words = population_words or populations[0].words + (" with complete data" if left_out else "")
     estimands = tuple(estimand_of(data, settings, outcome, arm, words, intercurrent_events) for arm in data.arms[1:])
@@ -296,15 +296,22 @@ def analyse_data(
     )
 
 
-def _tested(data: TrialData, contrasts: tuple[Contrast, ...], settings: Settings) -> tuple[Contrast, ...]:
-    """The same contrasts with the p-value of the named test."""
+def _tested(
+    data: TrialData, contrasts: tuple[Contrast, ...], settings: Settings
+) -> tuple[tuple[Contrast, ...], str, tuple[str, ...]]:
+    """The same contrasts with the p-value of the named test, the test's name, and what it adds in words."""
+    from causalms.effects.ranks import rank_test
     from causalms.effects.tests import permutation_test, score_test
 
+    if settings.test == "wilcoxon":
+        ranks = [rank_test(data, arm, settings.level) for arm in range(1, len(data.arms))]
+        with_p = tuple(replace(contrast, p_value=test.p_value) for contrast, test in zip(contrasts, ranks, strict=True))
+        return with_p, ranks[0].name, tuple(test.sentence for test in ranks)
     tested = []
     for arm, contrast in enumerate(contrasts, start=1):
         if settings.test == "score":
             p_value = score_test(data, settings.family, arm)[1]
         else:
-            p_value = permutation_test(data, settings.family, arm, settings.replicates, settings.seed)[1]
+            p_value = permutation_test(data, settings.family, arm, settings.replicates, settings.seed, settings.test)[1]
         tested.append(replace(contrast, p_value=p_value))
-    return tuple(tested)
+    return tuple(tested), TEST_NAMES[settings.test], ()

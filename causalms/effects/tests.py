@@ -11,12 +11,13 @@ from causalms.stats import (
     Fit,
     extreme_permutations,
     fit_or_limit,
+    mean_differences,
     normal_cdf,
     permuted_labels,
     welch_statistics,
 )
 
-TESTS = ("wald", "score", "permutation")
+TESTS = ("wald", "score", "permutation", "permutation-plain", "permutation-prognostic", "wilcoxon")
 #: Fewest permutations: their smallest p-value is 1/100.
 FEWEST_PERMUTATIONS = 99
 _CHUNK = 1000
@@ -59,12 +60,24 @@ def score_test(data: TrialData, family: Family, arm: int) -> tuple[float, float]
     return statistic, 2 * normal_cdf(-abs(statistic))
 
 
-def permutation_test(data: TrialData, family: Family, arm: int, permutations: int = 9_999, seed: int = 0) -> tuple[float, float]:
-    r"""Studentised permutation test of one arm against the reference.
+def permutation_test(
+    data: TrialData, family: Family, arm: int, permutations: int = 9_999, seed: int = 0, kind: str = "permutation"
+) -> tuple[float, float]:
+    r"""Permutation test of one arm against the reference.
 
     The residuals of the working model without the arm are compared by Welch's t, and the arm labels are permuted within trial and
     randomisation stratum; :math:`p = (1 + \#\{|T^*| \ge |T|\})/(1 + B)`.  Exact when the arms have the same law; because T is
     studentised, it keeps its level in large samples when only the means agree.
+
+    Parameters
+    ----------
+    data : TrialData
+    family : str
+    arm : int
+    permutations, seed : int
+    kind : {"permutation", "permutation-plain", "permutation-prognostic"}
+        ``permutation-plain`` compares the mean residuals themselves (exact when the arms have the same law, and only then);
+        ``permutation-prognostic`` takes the outcome less the prognostic column's expected outcome, with no model fitted.
 
     Returns
     -------
@@ -85,24 +98,33 @@ def permutation_test(data: TrialData, family: Family, arm: int, permutations: in
     """
     if permutations < FEWEST_PERMUTATIONS:
         raise UsageError(f"`replicates`: found {permutations}, expected at least {FEWEST_PERMUTATIONS} permutations")
-    pair, fit = null_fit(data, family, arm)
-    residuals = fit.y - fit.mean
+    if kind == "permutation-prognostic":
+        pair = pair_with_reference(data, arm)
+        residuals = pair.outcome - (0.0 if pair.expected is None else pair.expected)
+    else:
+        pair, fit = null_fit(data, family, arm)
+        residuals = fit.y - fit.mean
+    statistics = mean_differences if kind == "permutation-plain" else welch_statistics
     treated = (pair.arm == arm).astype(float)
-    observed = float(welch_statistics(treated[None], residuals[None])[0, 0])
+    observed = float(statistics(treated[None], residuals[None])[0, 0])
     if not np.isfinite(observed):
         raise RefusalError("outcome: does not vary, so there is nothing to test; choose another outcome")
     at_least = 0
     for number, child in enumerate(np.random.SeedSequence(seed).spawn(-(-permutations // _CHUNK))):
         count = min(_CHUNK, permutations - number * _CHUNK)
-        shuffled = permuted_labels(treated, _blocks(pair), count, np.random.default_rng(child))
-        at_least += int(extreme_permutations(np.array([observed]), welch_statistics(shuffled, residuals[None]))[0])
+        shuffled = permuted_labels(treated, blocks(pair), count, np.random.default_rng(child))
+        at_least += int(extreme_permutations(np.array([observed]), statistics(shuffled, residuals[None]))[0])
     return observed, (1 + at_least) / (1 + permutations)
+
+
+def pair_with_reference(data: TrialData, arm: int) -> TrialData:
+    """The patients of one arm and the reference."""
+    return data.take(np.flatnonzero((data.arm == 0) | (data.arm == arm)))
 
 
 def null_fit(data: TrialData, family: Family, arm: int) -> tuple[TrialData, Fit]:
     """The patients of one arm and the reference, and their working model without the arm."""
-    rows = np.flatnonzero((data.arm == 0) | (data.arm == arm))
-    pair = data.take(rows)
+    pair = pair_with_reference(data, arm)
     X = np.column_stack([np.ones(pair.n), pair.covariates])
     keep = [0]
     for index in range(1, X.shape[1]):
@@ -111,7 +133,8 @@ def null_fit(data: TrialData, family: Family, arm: int) -> tuple[TrialData, Fit]
     return pair, fit_or_limit(family, X[:, keep], pair.outcome, pair.exposure)
 
 
-def _blocks(data: TrialData) -> list[np.ndarray]:
+def blocks(data: TrialData) -> list[np.ndarray]:
+    """Rows of each randomisation stratum within each trial."""
     label = np.zeros(data.n, dtype=int) if data.strata is None else data.strata * 1
     if data.trial is not None:
         label = label * (len(np.unique(data.trial)) + 1) + np.unique(data.trial, return_inverse=True)[1]

@@ -12,7 +12,12 @@ from causalms.effects.variance import MODEL_BASED
 from causalms.stats import Fit, pearson_chi_square
 from causalms.tables import significant
 
-TEST_NAMES = {"score": "robust score test", "permutation": "studentised permutation test"}
+TEST_NAMES = {
+    "score": "robust score test",
+    "permutation": "studentised permutation test",
+    "permutation-plain": "permutation test of the difference of mean residuals",
+    "permutation-prognostic": "studentised permutation test of the outcome less its prognostic expectation",
+}
 MODEL_NAMES = {"poisson": "Poisson", "negbin": "negative-binomial", "logistic": "logistic", "linear": "linear"}
 
 

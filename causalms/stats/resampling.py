@@ -69,6 +69,18 @@ def welch_statistics(treated: Array, values: Array) -> Array:
         return np.asarray((mean1 - mean0) / np.sqrt(var1 / n1 + var0 / n0))
 
 
+def mean_differences(treated: Array, values: Array) -> Array:
+    """Differences of means for B rows of labels (B, n) and R rows of values (R, n), shape (B, R).
+
+    Examples
+    --------
+    >>> mean_differences(np.array([[0.0, 0, 1, 1]]), np.array([[1.0, 3, 4, 6]]))
+    array([[3.]])
+    """
+    n1, sums = treated.sum(axis=1)[:, None], treated @ values.T
+    return np.asarray(sums / n1 - (values.sum(axis=1) - sums) / (treated.shape[1] - n1))
+
+
 def extreme_permutations(observed: Array, permuted: Array) -> NDArray[np.int64]:
     """Number of permuted statistics (B, R) at least as large in absolute value as the observed (R,), ties counted."""
     return np.asarray((np.abs(permuted) >= np.abs(observed) * (1 - 1e-12)).sum(axis=0))
