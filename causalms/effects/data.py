@@ -223,8 +223,7 @@ def trial_data(
             refuse_lookalikes(used[name].unique(), f"values of {name}", source)
     if cluster is not None:
         refuse_lone_clusters(used[cluster].iloc[rows], codes, arms, cluster, source)
-    if strata is not None:
-        notes += one_arm_strata(used[strata].iloc[rows], codes, strata)
+    notes += () if strata is None else one_arm_strata(used[strata].iloc[rows], codes, strata)
     if kind == "count":
         columns.counts(values, outcome, rows, source)
     elif kind == "binary":
@@ -236,8 +235,8 @@ def trial_data(
     if adjustment.trial:
         trials, trial_names = _trial_columns(names_of(table["trial"].iloc[rows]))
         expected, expected_names = np.column_stack([expected, trials]), expected_names + trial_names
-    indicators = np.eye(len(arms))[codes]
-    matrix, names, dropped = columns.independent_columns(indicators, np.column_stack([matrix, expected]), names + expected_names)
+    matrix = np.column_stack([matrix, expected])
+    matrix, names, dropped = columns.independent_columns(np.eye(len(arms))[codes], matrix, names + expected_names)
     time = np.ones(len(rows))
     by_patient = patient_order(_identified(table, used, formula.table).iloc[rows])
     if exposure is not None:

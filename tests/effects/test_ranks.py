@@ -38,15 +38,13 @@ def test_statistic_and_p_are_those_of_coin(case: str) -> None:
 
 def test_the_stratified_shift_is_where_the_stratified_test_changes_sign() -> None:
     table = quine()
-    design = Design(strata="Age")
+    options = {"outcome": "log_days", "arm": "Sex", "reference": "F", "kind": "number", "design": Design(strata="Age")}
 
     def statistic(shift: float) -> float:
         moved = table.assign(log_days=table["log_days"] - np.where(table["Sex"] == "M", shift, 0))
-        return rank_test(
-            trial_data(moved, outcome="log_days", arm="Sex", reference="F", kind="number", design=design), 1
-        ).statistic
+        return rank_test(trial_data(moved, **options), 1).statistic
 
-    test = rank_test(trial_data(table, outcome="log_days", arm="Sex", reference="F", kind="number", design=design), 1)
+    test = rank_test(trial_data(table, **options), 1)
     assert statistic(test.shift - 1e-6) >= 0 >= statistic(test.shift + 1e-6)
     assert statistic(test.lower - 1e-6) > 1.95 > statistic(test.lower + 1e-6) - 0.05
     assert statistic(test.upper + 1e-6) < -1.95 < statistic(test.upper - 1e-6) + 0.05
