@@ -24,7 +24,14 @@ import pytest
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 ORACLES = Path(__file__).parent / "oracles"
-FAST = ("sas_and_r.md", "csv_to_table_2.md", "effects/formulas.md", "effects/visits.md", "effects/borrowing.md")
+FAST = (
+    "sas_and_r.md",
+    "csv_to_table_2.md",
+    "effects/formulas.md",
+    "effects/visits.md",
+    "effects/borrowing.md",
+    "effects/planning.md",
+)
 SLOW = ("bids_to_report.md",)
 BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

@@ -34,6 +34,7 @@ VERBS = {
     "visits": "Treatment effects from a table with a count per visit.",
     "borrow": "Effects whose control arm borrows simulated or historical controls.",
     "external-control": "Treated patients against external controls, doubly robust.",
+    "sample-size": "Patients for a rate ratio, with and without a prognosis; schedules of scans.",
     "calibrate": "Judge predicted counts by the counts observed.",
     "subgroups": "Effects by subgroup, interactions, and who benefits.",
     "agree": "Simulated effects against randomised or published ones.",

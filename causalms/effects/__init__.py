@@ -31,8 +31,9 @@ from causalms.effects.influence import influence_values
 from causalms.effects.margins import CLAIMS, margin_tests
 from causalms.effects.missing import STRATEGIES, effects_with_missing_outcomes
 from causalms.effects.observed import Analysis, analyse
+from causalms.effects.planning import NULL_VARIANCES, Planning, Schedule, prospective_power, sample_size, scan_schedules
 from causalms.effects.printing import interval, model_error_words, number, simulated_page, simulated_words, text_columns
-from causalms.effects.prognostic import cross_fitted, prospective_power, sample_size, savings
+from causalms.effects.prognostic import cross_fitted, savings
 from causalms.effects.publication import write_publication
 from causalms.effects.reference_imputation import ASSUMPTIONS, VisitImputation, impute_visits, tipping_point
 from causalms.effects.simulated import analyse_draws, given_model, mean_variances
@@ -48,6 +49,7 @@ __all__ = [
     "COEFFICIENTS",
     "MEASURES",
     "MULTIPLICITY_METHODS",
+    "NULL_VARIANCES",
     "PRIORS",
     "STRATEGIES",
     "VISIT_CHOICES",
@@ -62,6 +64,8 @@ __all__ = [
     "Measure",
     "Method",
     "MissingOutcomes",
+    "Planning",
+    "Schedule",
     "VisitAnalysis",
     "VisitImputation",
     "VisitMethod",
@@ -102,6 +106,7 @@ __all__ = [
     "read_adam",
     "sample_size",
     "savings",
+    "scan_schedules",
     "simulated_page",
     "simulated_source",
     "simulated_words",

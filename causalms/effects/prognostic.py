@@ -11,9 +11,8 @@ import pandas as pd
 from causalms.effects.contrasts import transformed
 from causalms.effects.observed import Analysis, analyse_data
 from causalms.effects.variance import means_covariance
-from causalms.errors import InputError, RefusalError, UsageError, named_arguments
-from causalms.stats import normal_cdf, normal_quantile
-from causalms.tables import fixed, name_of, patient_order
+from causalms.errors import InputError, UsageError
+from causalms.tables import fixed, patient_order
 
 
 @dataclass(frozen=True)
@@ -137,99 +136,3 @@ def cross_fitted(
             raise InputError(f"cross-fitting, fold {number + 1}: the learner gave missing or misshapen expectations; check it")
         expected[order[held]] = values
     return expected
-
-
-def log_ratio_variance(rate: float, ratio: float, dispersion: float, exposure_years: float, allocation: float = 1.0) -> float:
-    r"""Variance of the log rate ratio times the size of the reference arm, for negative-binomial counts.
-
-    .. math:: V = \frac{1}{t}\left(\frac{1}{\lambda_0} + \frac{1}{k\lambda_1}\right) + \alpha\,\frac{1+k}{k}
-
-    References
-    ----------
-    Zhu and Lakkis (2014), Statistics in Medicine 33:376-387.
-    """
-    for name, value in (("rate", rate), ("ratio", ratio), ("exposure_years", exposure_years), ("allocation", allocation)):
-        if not value > 0:
-            raise UsageError(f"{name}: found {name_of(value)}, expected a number above 0")
-    if dispersion < 0:
-        raise UsageError(f"dispersion: found {name_of(dispersion)}, expected at least 0")
-    poisson = (1 / rate + 1 / (allocation * rate * ratio)) / exposure_years
-    return poisson + dispersion * (1 + allocation) / allocation
-
-
-@named_arguments
-def sample_size(
-    *,
-    rate: float,
-    ratio: float,
-    dispersion: float,
-    exposure_years: float = 1.0,
-    power: float = 0.9,
-    level: float = 0.95,
-    allocation: float = 1.0,
-    variance_ratio: float = 1.0,
-) -> tuple[int, int]:
-    r"""Patients (reference arm, other arm) for a rate ratio, with or without prognostic adjustment.
-
-    .. math:: n_0 = \frac{(z_{1-\alpha/2}+z_{1-\beta})^2 \, V}{(\log \mathrm{RR})^2}\,(1-\rho^2)
-
-    Parameters
-    ----------
-    rate : float
-        Events a year in the reference arm.
-    ratio : float
-        Rate ratio to be detected.
-    dispersion : float
-        Negative-binomial alpha.
-    exposure_years, power, level : float
-    allocation : float
-        Patients in the other arm for one in the reference arm.
-    variance_ratio : float
-        1 - rho^2 of the prognostic score, such as ``variance_ratio`` of an earlier trial; shrink it towards 1 in
-        planning.
-
-    Examples
-    --------
-    >>> sample_size(rate=3, ratio=0.5, dispersion=2)
-    (110, 110)
-    >>> sample_size(rate=3, ratio=0.5, dispersion=2, variance_ratio=0.7)
-    (77, 77)
-    """
-    if ratio == 1:
-        raise RefusalError("ratio: a rate ratio of 1 cannot be detected with any number of patients; name a smaller effect")
-    _fractions(power=power, level=level)
-    if not 0 < variance_ratio <= 1:
-        raise UsageError(f"variance_ratio: found {name_of(variance_ratio)}, expected a number above 0 and up to 1")
-    z = normal_quantile((1 + level) / 2) + normal_quantile(power)
-    size = z**2 * log_ratio_variance(rate, ratio, dispersion, exposure_years, allocation) / np.log(ratio) ** 2 * variance_ratio
-    return int(np.ceil(size)), int(np.ceil(size * allocation))
-
-
-def prospective_power(
-    n: int,
-    *,
-    rate: float,
-    ratio: float,
-    dispersion: float,
-    exposure_years: float = 1.0,
-    level: float = 0.95,
-    allocation: float = 1.0,
-    variance_ratio: float = 1.0,
-) -> float:
-    """Power of a trial with ``n`` patients in the reference arm; the inverse of :func:`sample_size`.
-
-    Examples
-    --------
-    >>> round(prospective_power(110, rate=3, ratio=0.5, dispersion=2), 3)
-    0.902
-    """
-    _fractions(level=level)
-    se = np.sqrt(log_ratio_variance(rate, ratio, dispersion, exposure_years, allocation) * variance_ratio / n)
-    z, effect = normal_quantile((1 + level) / 2), abs(np.log(ratio)) / se
-    return normal_cdf(effect - z) + normal_cdf(-effect - z)
-
-
-def _fractions(**values: float) -> None:
-    for name, value in values.items():
-        if not 0 < value < 1:
-            raise UsageError(f"{name}: found {name_of(value)}, expected a number between 0 and 1")

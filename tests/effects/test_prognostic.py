@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from causalms.effects import analyse, grouped_arguments
-from causalms.effects.prognostic import cross_fitted, prospective_power, sample_size, savings
+from causalms.effects.planning import prospective_power, sample_size
+from causalms.effects.prognostic import cross_fitted, savings
 from causalms.effects.variance import coefficient_covariance
 from causalms.errors import InputError, RefusalError, UsageError
 from studies.operating_characteristics.operating import CountModel
@@ -106,7 +107,7 @@ def test_planned_power_is_the_power_of_simulated_trials() -> None:
 def test_planning_refuses_what_cannot_be_planned() -> None:
     with pytest.raises(RefusalError, match="cannot be detected"):
         sample_size(rate=3, ratio=1, dispersion=2)
-    with pytest.raises(UsageError, match="rate: found 0"):
+    with pytest.raises(UsageError, match="`rate`: found 0"):
         sample_size(rate=0, ratio=0.5, dispersion=2)
     with pytest.raises(UsageError, match="variance_ratio"):
         sample_size(rate=3, ratio=0.5, dispersion=2, variance_ratio=1.4)
