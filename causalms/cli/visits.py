@@ -187,11 +187,7 @@ def _impute(
                 f"{name_of(row['delta'])}: {significant(row['estimate'], 4)}, p {p_value_text(row['p_value'])}"
                 for row in rows.to_dict("records")
             )
-            tipped = rows.loc[rows["p_value"] > 1 - method.level, "delta"]
-            where = (
-                f"tips at delta {name_of(tipped.iloc[0])}" if len(tipped) else f"does not tip up to delta {name_of(max(deltas))}"
-            )
-            text += f"\n\n{arm} by delta: {over}\n{arm} {where}"
+            text += f"\n\n{arm} by delta: {over}\n{arm} {_tipping_words(rows, method.level)}"
     if written.figure is not None:
         from causalms.report import figures
 
@@ -201,6 +197,17 @@ def _impute(
         write_table(results.drop(columns="delta"), written.out)
         text += f"\n\nresults written to {written.out}"
     return text
+
+
+def _tipping_words(rows: pd.DataFrame, level: float) -> str:
+    """Where the conclusion of an arm tips, over rows ordered by delta."""
+    from causalms.tables import name_of
+
+    tipped = rows.loc[rows["p_value"] > 1 - level, "delta"]
+    if not len(tipped):
+        return f"does not tip up to delta {name_of(rows['delta'].max())}"
+    first = name_of(tipped.iloc[0])
+    return f"tips at delta {first}" if tipped.iloc[0] > rows["delta"].iloc[0] else f"has no conclusion to tip at delta {first}"
 
 
 def _draw(curves: Any, outcome: str, path: Path) -> None:

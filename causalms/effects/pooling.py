@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from causalms.effects.contrasts import transformed, wald
+from causalms.effects.contrasts import wald
 from causalms.effects.observed import Analysis
 from causalms.errors import RefusalError
 
@@ -80,14 +80,6 @@ def _complete_degrees(analysis: Analysis) -> list[float]:
     degrees = []
     for part in analysis.parts:
         for arm in part.reported:
-            covariance, own = part.covariance, np.inf
-            if part.means is not None:
-                pair = np.array([0, arm])
-                slopes = transformed(part.means.estimates[pair], part.settings.measure.scale)[1] * np.array([-1.0, 1.0])
-                own = float(covariance.of_contrast(pair, slopes)[1])
-            elif np.size(covariance.degrees_of_freedom) > 1:
-                own = float(np.asarray(covariance.degrees_of_freedom)[arm])
-            else:
-                own = float(covariance.degrees_of_freedom)
+            own = part.contrasts[arm - 1].degrees_of_freedom
             degrees.append(own if np.isfinite(own) else float(part.data.n - part.fit.X.shape[-1]))
     return degrees

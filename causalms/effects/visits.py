@@ -225,7 +225,7 @@ def _contrasts(
                 estimand=estimand.sentence,
                 estimator=f"{fitted.estimator}, {_covariates(data)}",
                 variance=fitted.variance,
-                **vars(of_arm[index - 1]),
+                **of_arm[index - 1].columns,
                 n=int(sizes[index]),
                 n_reference=int(sizes[0]),
                 se_patient=of_arm[index - 1].se,
