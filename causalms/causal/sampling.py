@@ -19,8 +19,8 @@ from joblib import delayed
 from tqdm import tqdm
 
 from causalms.causal.evidence import factual_outcome
+from causalms.causal.law_error import error_texts
 from causalms.causal.mechanism import Expected, Mechanism, Outcome, Subject
-from causalms.causal.own_error import error_texts
 from causalms.causal.query import Query, refuse_arms
 from causalms.causal.worlds import Randomisation, Tie, Worlds
 from causalms.errors import InputError, RefusalError

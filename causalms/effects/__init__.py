@@ -26,7 +26,7 @@ from causalms.effects.data import Design
 from causalms.effects.design import CHOICES, COEFFICIENTS, Method, MissingOutcomes, grouped_arguments
 from causalms.effects.draws import is_draws_table, patient_effects, patient_means, taking_the_model_for_true
 from causalms.effects.estimands import MEASURES, Measure, measure_named
-from causalms.effects.external_control import ExternalControl, external_control
+from causalms.effects.external_controls import ExternalControl, external_control
 from causalms.effects.influence import influence_values
 from causalms.effects.margins import CLAIMS, margin_tests
 from causalms.effects.missing import STRATEGIES, effects_with_missing_outcomes

@@ -10,14 +10,21 @@ from causalms.tables.cells import (
     refuse_words_among_numbers,
 )
 from causalms.tables.complete import left_out_words, note_left_out
-from causalms.tables.conditions import condition_columns, rows_where
 from causalms.tables.formula_matrix import FittedFormula
 from causalms.tables.formulas import FORMULA_FUNCTIONS, Formula, formula
-from causalms.tables.groups import Grouping, grouping
+from causalms.tables.groups import Grouping, condition_columns, grouping, rows_where
 from causalms.tables.io import as_frame, read_table, write_table
-from causalms.tables.keys import WEEKS_PER_YEAR, arm_order, one_week, participant_key, patient_order
+from causalms.tables.keys import (
+    WEEKS_PER_YEAR,
+    arm_order,
+    name_of,
+    names_of,
+    one_week,
+    participant_key,
+    patient_order,
+    percent_in_full,
+)
 from causalms.tables.model_error import MODEL_ERROR, ModelError, first_model_errors
-from causalms.tables.names import name_of, names_of, percent_in_full
 from causalms.tables.population import ContrastPopulation, contrast_population
 from causalms.tables.results import RESULTS_COLUMNS, ResultRow, is_ratio, results_table
 from causalms.tables.rounding import fixed, p_value_text, percentage, significant, total_text

@@ -14,7 +14,7 @@ import pandas as pd
 from causalms.errors import InputError, UsageError
 from causalms.tables.formula_values import FormulaValues, Learned, options_of, shown
 from causalms.tables.grammar import Call, Column, Literal, Node, Operation
-from causalms.tables.names import name_of
+from causalms.tables.keys import name_of
 
 _ALIAS = re.compile(r"factor_\d+_")
 _OF_LIBRARY = ("bs", "cr", "cs", "poly")  # spline and polynomial bases

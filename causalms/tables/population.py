@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from causalms.errors import RefusalError
-from causalms.tables.names import names_of
+from causalms.tables.keys import names_of
 
 
 @dataclass(frozen=True)

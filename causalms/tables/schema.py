@@ -15,7 +15,7 @@ import pandas as pd
 
 from causalms.errors import InputError, UsageError
 from causalms.tables.cells import plain_numbers, refuse_lookalikes, refuse_words_among_numbers, shown
-from causalms.tables.names import names_of
+from causalms.tables.keys import names_of
 from causalms.tables.results import RESULTS_COLUMNS
 from causalms.tables.results_check import check_results
 

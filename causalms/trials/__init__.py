@@ -5,9 +5,9 @@ from causalms.trials.check import check_trial, summary_table
 from causalms.trials.folder import load_trial
 from causalms.trials.nifti import read_mask, write_map, write_mask
 from causalms.trials.position import refuse_elsewhere
-from causalms.trials.problem import Problem
 from causalms.trials.resample import resample_back, resample_trial
 from causalms.trials.space import Space, mni_space
+from causalms.trials.table_problems import Problem
 from causalms.trials.trial import MASKS, MODALITIES, Trial
 from causalms.trials.writer import TrialWriter
 

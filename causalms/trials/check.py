@@ -20,10 +20,18 @@ from causalms.trials.lesion_files import LesionFiles
 from causalms.trials.nifti import finite, read_volume
 from causalms.trials.participants import read_raw_participants
 from causalms.trials.position import measure_position
-from causalms.trials.problem import Problem, Rank, as_problem
 from causalms.trials.sessions import choose_baselines
 from causalms.trials.space import Space
-from causalms.trials.table_problems import folder_problems, full_name, has_folder, table_problems, week_problems
+from causalms.trials.table_problems import (
+    Problem,
+    Rank,
+    as_problem,
+    folder_problems,
+    full_name,
+    has_folder,
+    table_problems,
+    week_problems,
+)
 from causalms.trials.trial import MODALITIES, Trial
 
 

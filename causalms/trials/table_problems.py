@@ -1,11 +1,13 @@
-"""What is wrong in a participants table, and between it and the folders beside it."""
+"""A problem of a trial's folder in one line, and the problems of its tables."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -15,8 +17,46 @@ from causalms.tables import LARGEST_VALUES, PARTICIPANTS_COLUMNS, validate
 from causalms.trials.bids import LESIONS, week_of_session
 from causalms.trials.dictionary import outcome_week
 from causalms.trials.participants import near_columns, respell_sex
-from causalms.trials.problem import Problem, as_problem
 from causalms.trials.units import unit_hint
+
+Rank = Literal["error", "warning"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong, where, and what to do.
+
+    Attributes
+    ----------
+    where : str
+        A file or a participant.
+    what : str
+        With row and column where it is about a cell.
+    mend : str
+    rank : {"error", "warning"}
+        An error stops the verbs that read the trial; a warning does not, but is most often a slip.
+
+    Examples
+    --------
+    >>> print(Problem("participants.tsv", "row 3, column 'age': found 564", "correct it"))
+    error: participants.tsv: row 3, column 'age': found 564; correct it
+    """
+
+    where: str
+    what: str
+    mend: str
+    rank: Rank = "error"
+
+    def __str__(self) -> str:
+        return f"{self.rank}: {self.where}: {self.what}; {self.mend}"
+
+
+def as_problem(error: Exception) -> Problem:
+    """An error of a reader (``where: what; mend``) as a problem."""
+    where, _, rest = str(error).partition(": ")
+    what, _, mend = rest.rpartition("; ")
+    return Problem(where, what or rest, mend if what else "correct it")
+
 
 #: Cells of one column that are named one by one; then they are counted.
 _MOST_CELLS = 20

@@ -9,7 +9,7 @@ import pytest
 
 from causalms.errors import InputError
 from causalms.report import write_report
-from causalms.report.counterfactual_tables import checked_bounds, checked_diagnostics
+from causalms.report.figures.counterfactual import checked_bounds, checked_diagnostics
 
 BOUNDS = pd.DataFrame(
     {
