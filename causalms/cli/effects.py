@@ -12,11 +12,10 @@ import click
 from causalms.cli.inputs import given_model_option, grouped, of_trial, read, table_at, text_options
 from causalms.cli.main import as_options
 from causalms.cli.paths import InputPath, OutputPath, Verb
+from causalms.cli.several import Family, family_options
 from causalms.effects import (
     CHOICES,
-    CLAIMS,
     MEASURES,
-    MULTIPLICITY_METHODS,
     STRATEGIES,
     Analysis,
     Design,
@@ -24,12 +23,11 @@ from causalms.effects import (
     MissingOutcomes,
     analyse,
     analyse_draws,
-    compare_arms,
     effects_with_missing_outcomes,
     interval,
     is_draws_table,
-    margin_tests,
     number,
+    page,
     read_adam,
     savings,
     simulated_page,
@@ -38,8 +36,7 @@ from causalms.effects import (
 )
 from causalms.effects import given_model as with_given_model
 from causalms.errors import InputError, UsageError
-from causalms.stats import with_adjusted_p_values
-from causalms.tables import fixed, p_value_text, percent_in_full, significant, write_table
+from causalms.tables import fixed, p_value_text, percent_in_full, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,33 +105,11 @@ class _Patients:
 
 @dataclass(frozen=True)
 class _Written:
-    """What is written."""
+    """What is printed and written."""
 
     publication: Path | None
     out: Path | None
-
-
-@dataclass(frozen=True)
-class _Family:
-    """Several contrasts as one family, and a margin."""
-
-    all_pairs: bool
-    multiplicity: str | None
-    graph: Path | None
-    margin: float | None
-    claim: str | None
-
-    def refuse_without_claim(self) -> None:
-        """A margin and what is claimed by it go together."""
-        if (self.margin is None) != (self.claim is None):
-            raise UsageError(f"--margin and --claim ({', '.join(CLAIMS)}) go together")
-        if self.graph is not None and self.multiplicity != "graphical":
-            raise UsageError("--graph goes with --multiplicity graphical")
-
-    @property
-    def named(self) -> bool:
-        """Whether anything is wanted beyond each arm against the reference."""
-        return self.all_pairs or self.multiplicity is not None or self.margin is not None
+    digits: int
 
 
 @click.command(cls=Verb)
@@ -164,7 +139,7 @@ class _Family:
 @click.option(
     "--variance",
     type=click.Choice(CHOICES["variance"]),
-    help="Default: influence (counts in small arms: small-sample); model-sas for --estimator negbin or conditional; with "
+    help="Default: influence (counts in small arms: small-sample); model-sas for coefficients (linear: model-r); with "
     "--cluster cr3 and cr2.",
 )
 @click.option("--rate", type=click.Choice(CHOICES["rate"]), default="unit", show_default=True)
@@ -181,15 +156,7 @@ class _Family:
 )
 @click.option("--replicates", type=int, default=10_000, show_default=True, help="Bootstrap replicates or permutations.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap and of the permutations.")
-@click.option("--all-pairs", is_flag=True, help="Compare every pair of arms, not only each with the reference.")
-@click.option(
-    "--multiplicity",
-    type=click.Choice(MULTIPLICITY_METHODS),
-    help="Adjust p-values of several contrasts; dunnett (each against the reference) and tukey (all pairs) add intervals.",
-)
-@click.option("--graph", type=InputPath(), help="With --multiplicity graphical: columns arm, weight, and one an arm.")
-@click.option("--margin", type=float, help="Margin of the measure, such as 1.1 for a ratio or 0.5 for a difference.")
-@click.option("--claim", type=click.Choice(CLAIMS), help="With --margin: what is claimed.")
+@family_options
 @click.option(
     "--missing",
     type=click.Choice(tuple(STRATEGIES)),
@@ -211,9 +178,10 @@ class _Family:
     type=OutputPath((".html", ".tex", ".csv", ".docx"), what="a publication table is written"),
     help="Write a table for a paper (.html, .tex, .csv or .docx).",
 )
+@click.option("--digits", type=click.IntRange(2, 15), default=4, show_default=True, help="Significant digits on the page.")
 @click.option("--out", type=OutputPath(), help="Where to write the results table (.csv, .tsv or .parquet).")
 @text_options
-@grouped(contrast=_Contrast, design=Design, method=Method, missing=_Missing, rows=_Patients, written=_Written, family=_Family)
+@grouped(contrast=_Contrast, design=Design, method=Method, missing=_Missing, rows=_Patients, written=_Written, family=Family)
 def command(
     table: Path,
     contrast: _Contrast,
@@ -222,7 +190,7 @@ def command(
     missing: _Missing,
     rows: _Patients,
     written: _Written,
-    family: _Family,
+    family: Family,
     given_model: bool,
 ) -> None:
     """Estimate treatment effects from TABLE (CSV, TSV, Parquet, SAS XPT or sas7bdat), one row a patient.
@@ -241,7 +209,7 @@ def command(
       causalms effects trial.csv --outcome relapses --reference placebo --multiplicity tukey
       causalms effects adnet2.xpt --adsl adsl.xpt --paramcd NET2 --avisit "Week 48" --reference placebo
     """  # noqa: D301
-    family.refuse_without_claim()
+    family.refuse_halves()
     place = table_at(table)
     if rows.adsl is not None:
         patients = rows.of_adam(place)
@@ -257,15 +225,15 @@ def command(
     if is_draws_table(patients):
         if written.publication is not None or family.named or missing.missing is not None:
             raise UsageError(
-                "--publication, --multiplicity, --all-pairs, --margin and --missing are for observed tables; "
-                "write a draws table's results with --out"
+                "--publication, --multiplicity, --all-pairs, --margin, --contrast, --sensitivity and --missing are for observed "
+                "tables; write a draws table's results with --out"
             )
         _refuse_options_of_patients(contrast, design, method, place.name)
         text, results = _simulated(patients, place.name, missing.week, contrast, method.level, given_model)
     elif missing.missing is not None:
         if written.publication is not None or family.named:
             raise UsageError(
-                "--publication, --multiplicity, --all-pairs and --margin go with an analysis of complete rows; "
+                "--publication, --multiplicity, --all-pairs, --margin, --contrast and --sensitivity go with complete rows; "
                 "leave out --missing"
             )
         method = replace(method, missing=missing.strategy())
@@ -331,37 +299,16 @@ def results_lines(results: pd.DataFrame) -> str:
     )
 
 
-def _observed(analysis: Analysis, prognostic: bool, family: _Family, written: _Written) -> tuple[str, pd.DataFrame]:
+def _observed(analysis: Analysis, prognostic: bool, family: Family, written: _Written) -> tuple[str, pd.DataFrame]:
     """The page and the results of observed outcomes, one row a patient."""
-    text, results, adjusted = repr(analysis), analysis.results, None
+    blocks = [page(analysis, written.digits)]
     if prognostic and analysis.means is not None:
-        text += "\n\n" + "\n".join(saved.sentence for saved in savings(analysis))
-    if analysis.others and family.multiplicity is not None and not family.all_pairs:
-        results = with_adjusted_p_values(results, family.multiplicity)
-        adjusted = results["p_adjusted"].tolist()
-        pairs = ", ".join(f"{arm} {significant(value, 4)}" for arm, value in zip(results["arm"], adjusted, strict=True))
-        text += f"\n\nadjusted p ({family.multiplicity}): {pairs}"
-    elif family.all_pairs or family.multiplicity is not None:
-        graph = None if family.graph is None else read(family.graph)
-        compared = compare_arms(analysis, all_pairs=family.all_pairs, multiplicity=family.multiplicity, graph=graph)
-        results = compared.results
-        adjusted = (
-            None
-            if compared.p_adjusted is None or len(compared.pairs) > len(analysis.reported)
-            else results["p_adjusted"].tolist()
-        )
-        text += f"\n\n{compared!r}"
-    if family.margin is not None and family.claim is not None:
-        tests = margin_tests(analysis, family.margin, family.claim)
-        text += "\n\n" + "\n".join(test.sentence for test in tests)
-        shown = {(test.arm, test.reference): test for test in tests}
-        rows = [shown.get(pair) for pair in zip(results["arm"], results["reference"], strict=True)]
-        results = results.assign(
-            claim=family.claim, margin=family.margin, p_margin=[float("nan") if row is None else row.p_value for row in rows]
-        )
+        blocks.append("\n".join(saved.sentence for saved in savings(analysis)))
+    more, results, adjusted = family.added(analysis)
+    blocks += more
     if written.publication is not None:
-        text += f"\n\ntable written to {write_publication(analysis, written.publication, adjusted)}"
-    return text, results
+        blocks.append(f"table written to {write_publication(analysis, written.publication, adjusted)}")
+    return "\n\n".join(blocks), results
 
 
 def _simulated(

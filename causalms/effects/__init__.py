@@ -22,6 +22,7 @@ from causalms.effects.columns import independent_columns
 from causalms.effects.comparisons import METHODS as MULTIPLICITY_METHODS
 from causalms.effects.comparisons import compare_arms
 from causalms.effects.contrasts import transformed
+from causalms.effects.custom import custom_contrast, weighted_contrast
 from causalms.effects.data import Design
 from causalms.effects.design import CHOICES, COEFFICIENTS, Method, MissingOutcomes, grouped_arguments
 from causalms.effects.draws import is_draws_table, patient_effects, patient_means, taking_the_model_for_true
@@ -32,10 +33,11 @@ from causalms.effects.margins import CLAIMS, margin_tests
 from causalms.effects.missing import STRATEGIES, effects_with_missing_outcomes
 from causalms.effects.observed import Analysis, analyse
 from causalms.effects.planning import NULL_VARIANCES, Planning, Schedule, prospective_power, sample_size, scan_schedules
-from causalms.effects.printing import interval, model_error_words, number, simulated_page, simulated_words, text_columns
+from causalms.effects.printing import interval, model_error_words, number, page, simulated_page, simulated_words, text_columns
 from causalms.effects.prognostic import cross_fitted, savings
 from causalms.effects.publication import write_publication
 from causalms.effects.reference_imputation import ASSUMPTIONS, VisitImputation, impute_visits, tipping_point
+from causalms.effects.sensitivity import ZERO_MODELS, zero_sensitivity
 from causalms.effects.simulated import analyse_draws, given_model, mean_variances
 from causalms.effects.transport import transport_weights, transported_effect
 from causalms.effects.variance import coefficient_covariance
@@ -53,6 +55,7 @@ __all__ = [
     "PRIORS",
     "STRATEGIES",
     "VISIT_CHOICES",
+    "ZERO_MODELS",
     "Analysis",
     "Borrowed",
     "ControlPrior",
@@ -80,6 +83,7 @@ __all__ = [
     "conflict_words",
     "control_prior",
     "cross_fitted",
+    "custom_contrast",
     "effects_with_missing_outcomes",
     "estimate",
     "external_control",
@@ -100,6 +104,7 @@ __all__ = [
     "model_error_words",
     "number",
     "operating_characteristics",
+    "page",
     "patient_effects",
     "patient_means",
     "prospective_power",
@@ -116,6 +121,8 @@ __all__ = [
     "transformed",
     "transport_weights",
     "transported_effect",
+    "weighted_contrast",
     "write_publication",
     "write_xpt",
+    "zero_sensitivity",
 ]

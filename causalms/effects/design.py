@@ -82,7 +82,7 @@ class Method:
         Default: Poisson for rates, logistic for risks, linear for means.
     variance : str, optional
         Default: ``influence`` for means, ``small-sample`` for counts where an arm has fewer than ``SMALL_ARM`` patients,
-        ``model-sas`` for conditional coefficients; with clusters ``cr3`` and ``cr2``.
+        ``model-sas`` for conditional coefficients (``model-r``, with t, of a linear model); with clusters ``cr3`` and ``cr2``.
     rate : {"unit", "exposure-weighted"}
     interaction : bool
         Let every covariate's coefficient differ by arm.
@@ -164,7 +164,7 @@ def checked_settings(measure: str, exposure: str | None, adjust: str | None, des
     conditional = estimator in COEFFICIENTS
     family = method.working_model or ("negbin" if estimator == "negbin" else _DEFAULT_MODEL[chosen.kind])
     _known("working_model", family)
-    variance = method.variance or _default_variance(conditional, cluster)
+    variance = method.variance or _default_variance(conditional, cluster, family)
     _known("variance", variance)
     _known("test", test)
     if not 0 < level < 1:
@@ -237,10 +237,12 @@ def _refuse_beside_firth(family: str, method: Method, cluster: str | None) -> No
             raise UsageError(f"`estimator=firth` has the interval and p-value of its penalised likelihood; leave out `{name}`")
 
 
-def _default_variance(conditional: bool, cluster: str | None) -> str:
+def _default_variance(conditional: bool, cluster: str | None, family: str) -> str:
     if cluster:
         return "cr2" if conditional else "cr3"
-    return "model-sas" if conditional else "influence"
+    if conditional:
+        return "model-r" if family == "linear" else "model-sas"
+    return "influence"
 
 
 def _refuse_mixed_clusters(variance: str, cluster: str | None, conditional: bool) -> None:

@@ -124,6 +124,20 @@ class Analysis:
         return html_page(self.results, repr(self))
 
     @property
+    def joint_covariance(self) -> pd.DataFrame:
+        """Covariance of the arms' means, arms by arms.
+
+        Raises
+        ------
+        UsageError
+            The analysis is of a coefficient.
+        """
+        if self.means is None:
+            raise UsageError("there is a joint covariance of means only; use `estimator` standardized or unadjusted")
+        names = pd.Index(self.data.arms, name="arm")
+        return pd.DataFrame(self.covariance.matrix, index=names, columns=names)
+
+    @property
     def arms(self) -> pd.DataFrame:
         """One row an arm: patients, events, exposure, crude and estimated rate (risk, mean) with its interval."""
         events = np.bincount(self.data.arm, weights=self.data.outcome, minlength=len(self.data.arms))

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from causalms.effects.draws import GIVEN_MODEL
+from causalms.stats import goodness
 from causalms.tables import p_value_text, percent_in_full, significant
 
 if TYPE_CHECKING:
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 _HEADS = {"rate": "rate", "risk": "risk", "mean": "mean"}
 
 
-def page(analysis: Analysis) -> str:
-    """The whole page that the command line prints.
+def page(analysis: Analysis, digits: int = 4) -> str:
+    """The whole page that the command line prints, numbers to so many significant digits.
 
     Examples
     --------
@@ -31,7 +32,7 @@ def page(analysis: Analysis) -> str:
     """
     blocks = []
     for part in analysis.parts:
-        blocks += [arm_lines(part), contrast_lines(part), estimand_lines(part)]
+        blocks += [arm_lines(part, digits), contrast_lines(part, digits), estimand_lines(part, digits)]
         if part.notes:
             blocks.append([f"note: {note}" for note in part.notes])
     return "\n\n".join("\n".join(block) for block in blocks)
@@ -43,7 +44,7 @@ def html_page(results: pd.DataFrame, text: str) -> str:
     return f"{shown.to_html(index=False, border=0)}<details><summary>details</summary><pre>{escape(text)}</pre></details>"
 
 
-def arm_lines(analysis: Analysis) -> list[str]:
+def arm_lines(analysis: Analysis, digits: int = 4) -> list[str]:
     """Patients, events, exposure and estimated rate of each arm."""
     level = f"{percent_in_full(analysis.settings.level)} CI"
     total = "total" if analysis.settings.measure.kind == "mean" else "events"
@@ -51,13 +52,13 @@ def arm_lines(analysis: Analysis) -> list[str]:
     for row in analysis.arms.to_dict("records"):
         value = row["crude"] if np.isnan(row["estimate"]) else row["estimate"]
         counts = [str(row["n"]), number(row["events"]), number(row["exposure"])]
-        rows.append([str(row["arm"]), *counts, number(value), interval(row["lower"], row["upper"])])
+        rows.append([str(row["arm"]), *counts, number(value, digits), interval(row["lower"], row["upper"], digits)])
     if not analysis.data.has_exposure:
         rows = [[*row[:3], *row[4:]] for row in rows]
     return text_columns(rows)
 
 
-def contrast_lines(analysis: Analysis) -> list[str]:
+def contrast_lines(analysis: Analysis, digits: int = 4) -> list[str]:
     """Each contrast with its interval and p-value."""
     measure = analysis.settings.measure
     level = f"{percent_in_full(analysis.settings.level)} CI"
@@ -68,23 +69,40 @@ def contrast_lines(analysis: Analysis) -> list[str]:
         rows.append(
             [
                 pair,
-                number(contrast.estimate),
-                interval(contrast.lower, contrast.upper),
-                number(contrast.se),
-                p_value_text(contrast.p_value),
+                number(contrast.estimate, digits),
+                interval(contrast.lower, contrast.upper, digits),
+                number(contrast.se, digits),
+                p_value_text(contrast.p_value, max(4, digits)),
             ]
         )
     return text_columns(rows)
 
 
-def estimand_lines(analysis: Analysis) -> list[str]:
-    """The estimand record, the estimator and the variance."""
+def estimand_lines(analysis: Analysis, digits: int = 4) -> list[str]:
+    """The estimand record, the estimator, its fit and the variance."""
     reported = analysis.reported
     lines = [f"  {line}" for line in analysis.estimands[reported[0] - 1].lines()]
     if len(reported) > 1:
         arms = ", ".join(analysis.data.arms[index] for index in reported)
         lines[1] = f"  treatment            {arms}, each against {analysis.data.arms[0]}"
-    return ["estimand (ICH E9(R1))", *lines, f"estimator  {analysis.estimator_name}", f"variance   {analysis.covariance.name}"]
+    fit = [] if (words := model_words(analysis, digits)) is None else [f"model      {words}"]
+    estimator, variance = f"estimator  {analysis.estimator_name}", f"variance   {analysis.covariance.name}"
+    return ["estimand (ICH E9(R1))", *lines, estimator, *fit, variance]
+
+
+def model_words(analysis: Analysis, digits: int = 4) -> str | None:
+    """Dispersion with its error, log-likelihood, deviance and AIC of a model whose coefficient or dispersion is of interest."""
+    settings, fit = analysis.settings, analysis.fit
+    wanted = settings.estimator in ("negbin", "conditional") or (settings.estimator == "standardized" and fit.family == "negbin")
+    if not wanted or fit.limit is not None:
+        return None
+    of = goodness(fit)
+    numbers = [number(value, digits) for value in (of.log_likelihood, of.deviance, of.aic)]
+    words = f"log-likelihood {numbers[0]}, deviance {numbers[1]} on {of.residual_degrees} df, AIC {numbers[2]}"
+    if np.isnan(of.theta):
+        return words
+    size = [number(value, digits) for value in (of.alpha, of.alpha_se, of.theta, of.theta_se)]
+    return f"alpha {size[0]} (SE {size[1]}), theta {size[2]} (SE {size[3]}); {words}"
 
 
 def simulated_page(results: pd.DataFrame) -> str:
@@ -155,8 +173,8 @@ def text_columns(rows: list[list[str]]) -> list[str]:
     return lines
 
 
-def number(value: float) -> str:
-    """Four significant digits, whole numbers in full.
+def number(value: float, digits: int = 4) -> str:
+    """Four significant digits (or as many as named), whole numbers in full.
 
     Examples
     --------
@@ -167,9 +185,9 @@ def number(value: float) -> str:
         return "-"
     if abs(value) < 1e12 and value == int(value):
         return str(int(value))
-    return significant(value, 4) if 1e-4 <= abs(value) < 1e4 else significant(value, 6)
+    return significant(value, digits) if 1e-4 <= abs(value) < 1e4 else significant(value, max(6, digits))
 
 
-def interval(lower: float, upper: float) -> str:
+def interval(lower: float, upper: float, digits: int = 4) -> str:
     """An interval as ``0.41 to 0.80``."""
-    return "-" if pd.isna(lower) else f"{number(lower)} to {number(upper)}"
+    return "-" if pd.isna(lower) else f"{number(lower, digits)} to {number(upper, digits)}"

@@ -9,6 +9,7 @@ from causalms.stats.dispersion import FULL_WEIGHT, adjusted_alphas
 from causalms.stats.firth import fit_firth, penalised_likelihood
 from causalms.stats.gee import STRUCTURES, GeeFit, fit_gee
 from causalms.stats.glm import FAMILIES, LOG_LINK, Array, Family, Fit, inverse_link, mean_slope, pearson_chi_square
+from causalms.stats.goodness import goodness
 from causalms.stats.graphical import graphical_p_values
 from causalms.stats.mixtures import NormalMixture
 from causalms.stats.model_error import ErrorModel
@@ -33,6 +34,7 @@ from causalms.stats.scores import SCORES, moment_law, others_moments, pool_ranks
 from causalms.stats.shared_frailty import FrailtyFit, fit_shared_frailty
 from causalms.stats.simultaneous import probability_within, simultaneous_critical_value
 from causalms.stats.single_fit import fit_model, fit_or_limit
+from causalms.stats.zero_models import ZeroModel, fit_zero_model
 
 __all__ = [
     "FAMILIES",
@@ -57,6 +59,7 @@ __all__ = [
     "NegativeBinomialLaw",
     "NormalMixture",
     "RateFit",
+    "ZeroModel",
     "acceleration",
     "adjusted_alphas",
     "adjusted_p_values",
@@ -72,6 +75,8 @@ __all__ = [
     "fit_or_limit",
     "fit_rates",
     "fit_shared_frailty",
+    "fit_zero_model",
+    "goodness",
     "graphical_p_values",
     "interval_positions",
     "inverse_link",
