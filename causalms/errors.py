@@ -62,6 +62,7 @@ _EXTRA_OF_MODULE = {
     **dict.fromkeys(("cc3d", "nibabel", "nilearn"), "images"),
     **dict.fromkeys(("torch", "pyro", "safetensors"), "model"),
     **dict.fromkeys(("dask", "distributed"), "scale"),
+    **dict.fromkeys(("picsl_greedy", "deepbet", "SimpleITK"), "register"),
     "docx": "publish",
 }
 

@@ -15,9 +15,11 @@ PACKAGE = [file for file in FILES if "causalms" in file.relative_to(ROOT).parts[
 LONGEST_FILE, LONGEST_FUNCTION, MOST_ARGUMENTS = 400, 60, 9
 #: Libraries that take long to import or belong to an extra: the only ones that a function may import.
 HEAVY = {
+    "SimpleITK",
     "bids_validator",
     "cc3d",
     "dask",
+    "deepbet",
     "distributed",
     "docx",
     "formulaic",
@@ -28,6 +30,7 @@ HEAVY = {
     "nibabel",
     "nilearn",
     "pandera",
+    "picsl_greedy",
     "pyarrow",
     "pydantic",
     "pyreadstat",

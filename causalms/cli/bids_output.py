@@ -46,20 +46,23 @@ def describe_dataset(folder: Path, name: str, checksum: str, source: dict[str, A
 def write_sidecars(anat: Path, generator: Generator, arms: Sequence[str], week: float, seed: int, sources: Sequence[str]) -> None:
     """Write a JSON file beside every map and mask of one patient; ``sources`` are the files that they were made from."""
     from causalms.generator import label_of_arm
+    from causalms.trials import TEMPLATE
 
+    files = sorted(anat.glob("*.nii.gz"))
+    registered = any("_space-orig_" in file.name for file in files)
     named = {label_of_arm(arm): arm for arm in arms}
     common: dict[str, Any] = {
         "ModelChecksum": generator.checksum,
         "Seed": seed,
         "VisitWeek": week,
-        "SpatialReference": "orig",
         "SkullStripped": True,
         "Sources": list(sources),
     }
-    for file in sorted(anat.glob("*.nii.gz")):
+    for file in files:
         entities = dict(part.partition("-")[::2] for part in file.name.split("_")[:-1])
         label, _, draw = entities["desc"].partition("Draw")
-        sidecar: dict[str, Any] = {"Arm": named[label], **common}
+        there = TEMPLATE if registered and "space" not in entities else "orig"
+        sidecar: dict[str, Any] = {"Arm": named[label], **common, "SpatialReference": there}
         if draw:
             sidecar |= {"Type": "Lesion", "Description": "Sampled mask of new and enlarging T2 lesions", "Draw": int(draw[:3])}
         else:

@@ -153,7 +153,7 @@ def put_together(kept: Sequence[Path], out: Path, record: dict[str, Any], name: 
     with whole_folder(out) as folder:
         for part in kept:
             for own in sorted(part.glob("sub-*")):
-                shutil.copytree(own, folder / own.name, copy_function=_linked)
+                shutil.copytree(own, folder / own.name, copy_function=linked)
         _finish(folder, table, notes, record, name, source)
     return table
 
@@ -196,7 +196,7 @@ def merge_folders(parts: Sequence[Path], out: Path) -> int:
     name, source = described["Name"].removesuffix(": forecasts"), {key: described[key] for key in ("Authors", "DatasetLinks")}
     with whole_folder(out) as folder:
         for own_name, part in people.items():
-            shutil.copytree(part / own_name, folder / own_name, copy_function=_linked)
+            shutil.copytree(part / own_name, folder / own_name, copy_function=linked)
         _finish(folder, table, notes, whole, name, source)
     return write_skipped([Skipped(**one) for one in skipped], out.with_name(f"{out.name}.skipped.csv"))
 
@@ -224,7 +224,7 @@ def _record(part: Path) -> dict[str, Any]:
     return record
 
 
-def _linked(source: str, target: str) -> str:
+def linked(source: str, target: str) -> str:
     """A second name for a file, or a copy where the disk has no links."""
     try:
         os.link(source, target)

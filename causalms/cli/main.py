@@ -25,6 +25,7 @@ VERBS = {
     "demo": "Run everything once on a simulated trial and write one report.",
     "simulate": "Simulate a trial whose truth is known, as a BIDS folder.",
     "check": "List every problem of a BIDS folder, one line each.",
+    "register": "Bring raw scans to MNI152 space, with their masks.",
     "lesions": "Count and measure the lesions of masks.",
     "train": "Train a generator on a trial.",
     "forecast": "Forecast new and enlarging lesions of patients under an arm.",
@@ -41,10 +42,11 @@ VERBS = {
     "report": "One HTML page from tables of results.",
 }
 #: Verbs that keep what they have finished until the whole is done.
-_GO_ON = ("train", "query")
+_GO_ON = ("train", "query", "register")
 #: The extra that a verb needs in full, so that one line installs all of it.
 _EXTRA_OF_VERB = {
     "demo": "all",
+    "register": "register",
     **dict.fromkeys(("train", "forecast", "query", "merge"), "model"),
     **dict.fromkeys(("simulate", "check", "lesions"), "images"),
 }

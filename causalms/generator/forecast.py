@@ -16,7 +16,7 @@ from causalms.generator.control_variate import ControlledMean, controlled_mean, 
 from causalms.generator.error_of_counts import column_distance
 from causalms.generator.model import ExpectedOutcome, Generator
 from causalms.tables import ModelError
-from causalms.trials import Trial, resample_back, resample_trial, write_map, write_mask
+from causalms.trials import NativeGrid, Space, Trial, resample_back, resample_trial, write_map, write_mask
 
 #: Plausible generators that a prediction interval averages over.
 _NODES = 41
@@ -81,7 +81,8 @@ def forecast_patient(
     level : float
         Of the equal-tailed prediction interval of the negative-binomial count.
     maps : MapFolder, optional
-        Where to write maps as NIfTI on the patient's own grid.
+        Where to write maps as NIfTI on the patient's own grid; for one whom :mod:`causalms.register` moved, also on the grid that
+        the scan was taken on (``space-orig``).
 
     Returns
     -------
@@ -95,6 +96,7 @@ def forecast_patient(
         If an image cannot be read.
     """
     on_grid, own_space = resample_trial(trial, generator.space), trial.space_of(participant_id)
+    home = trial.native_of(participant_id)
     scan = generator.encode(on_grid, participant_id)
     rows, risks = [], {}
     for arm in tqdm(arms, desc=participant_id, unit="arm", disable=None, leave=False):
@@ -105,12 +107,15 @@ def forecast_patient(
             mask = generator.sample(scan, arm, week, generator.noise(participant_id, draw, seed))
             sampled.append(generator.count(mask))
             if maps is not None and maps.masks:
-                own = resample_back(mask, generator.space, own_space)
-                write_mask(maps.folder / mask_name(participant_id, arm, week, draw), own, own_space)
+                file = maps.folder / mask_name(participant_id, arm, week, draw)
+                write_mask(file, resample_back(mask, generator.space, own_space), own_space)
+                _write_at_home(file, mask, generator.space, home)
         if expected.risk is not None:
             risks[arm] = np.clip(resample_back(expected.risk.astype(np.float32), generator.space, own_space), 0, 1)
             if maps is not None:
-                write_map(maps.folder / risk_name(participant_id, arm, week), risks[arm], own_space)
+                file = maps.folder / risk_name(participant_id, arm, week)
+                write_map(file, risks[arm], own_space)
+                _write_at_home(file, np.clip(expected.risk, 0, 1).astype(np.float32), generator.space, home)
         row = {
             "participant_id": participant_id,
             "arm": arm,
@@ -133,11 +138,22 @@ def forecast_patient(
                 f"{participant_id}: unlike the patients that the model's error was learned from (distance of baseline columns "
                 f"{distances[0]:.1f}, 99% lie within {limit:.1f}); the forecast is an extrapolation"
             )
+    if home is not None and maps is not None:
+        notes.append(f"{participant_id}: maps also on the grid of the {home.image} as it was taken (space-orig)")
     if generator.error_model is None:
         notes.append("the checkpoint's own error is unknown: no prediction interval but the one given the model")
     if scan.missing:
         notes.append(f"{participant_id}: not available and masked in the model: {', '.join(scan.missing)}")
     return Forecast(participant_id, table, risks, tuple(notes))
+
+
+def _write_at_home(file: Path, values: np.ndarray, space: Space, home: NativeGrid | None) -> None:
+    """A map or mask of the model's grid, written on the grid that a registered patient's scan was taken on."""
+    if home is None:
+        return
+    own = resample_back(values, space, home.in_template)
+    write = write_mask if values.dtype == bool else write_map
+    write(file.with_name(native_name(file.name)), own, home.space)
 
 
 def prediction_interval(mean: float, dispersion: float, error: ModelError | None, level: float = 0.9) -> dict[str, float]:
@@ -204,6 +220,18 @@ def risk_name(participant_id: str, arm: str, week: float) -> str:
 def mask_name(participant_id: str, arm: str, week: float, draw: int) -> str:
     """File name of a sampled mask, in the manner of BIDS derivatives."""
     return f"{participant_id}_ses-w{week:02.0f}_label-L_desc-{label_of_arm(arm)}Draw{draw:03d}NET2_mask.nii.gz"
+
+
+def native_name(name: str) -> str:
+    """The name of a map or mask on the grid of the patient's own scan, before registration.
+
+    Examples
+    --------
+    >>> native_name("sub-1_ses-w48_desc-Drug_probseg.nii.gz")
+    'sub-1_ses-w48_space-orig_desc-Drug_probseg.nii.gz'
+    """
+    participant, session, rest = name.split("_", 2)
+    return f"{participant}_{session}_space-orig_{rest}"
 
 
 def label_of_arm(arm: str) -> str:

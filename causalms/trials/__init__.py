@@ -1,11 +1,14 @@
 """Trials on disk and in memory: one participants table, one grid, images that are read when asked for."""
 
 from causalms.trials.anatomy import template_anatomy
+from causalms.trials.bids import image_path, mask_path
 from causalms.trials.check import check_trial, summary_table
 from causalms.trials.folder import load_trial
-from causalms.trials.nifti import read_mask, write_map, write_mask
-from causalms.trials.position import refuse_elsewhere
-from causalms.trials.resample import resample_back, resample_trial
+from causalms.trials.layout import Layout
+from causalms.trials.native import TEMPLATE, NativeGrid, native_path, write_native
+from causalms.trials.nifti import read_mask, read_space, read_volume, write_image, write_map, write_mask
+from causalms.trials.position import Position, measure_position, refuse_elsewhere
+from causalms.trials.resample import resample_back, resample_image, resample_lesions, resample_trial
 from causalms.trials.space import Space, mni_space
 from causalms.trials.table_problems import Problem
 from causalms.trials.trial import MASKS, MODALITIES, Trial
@@ -14,19 +17,33 @@ from causalms.trials.writer import TrialWriter
 __all__ = [
     "MASKS",
     "MODALITIES",
+    "TEMPLATE",
+    "Layout",
+    "NativeGrid",
+    "Position",
     "Problem",
     "Space",
     "Trial",
     "TrialWriter",
     "check_trial",
+    "image_path",
     "load_trial",
+    "mask_path",
+    "measure_position",
     "mni_space",
+    "native_path",
     "read_mask",
+    "read_space",
+    "read_volume",
     "refuse_elsewhere",
     "resample_back",
+    "resample_image",
+    "resample_lesions",
     "resample_trial",
     "summary_table",
     "template_anatomy",
+    "write_image",
     "write_map",
     "write_mask",
+    "write_native",
 ]

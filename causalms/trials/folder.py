@@ -16,7 +16,7 @@ from causalms.trials.derived import fill_from_masks
 from causalms.trials.dictionary import outcome_week
 from causalms.trials.layout import Layout
 from causalms.trials.lesion_files import LesionFiles
-from causalms.trials.nifti import finite, read_volume
+from causalms.trials.native import NativeGrid, native_path, read_native
 from causalms.trials.participants import dataset_name, read_participants
 from causalms.trials.sessions import choose_baselines
 from causalms.trials.space import Space
@@ -40,16 +40,20 @@ class FolderSource:
 
     def image(self, participant_id: str, modality: str) -> np.ndarray | None:
         """Baseline image on the patient's own grid, float32; None if there is none."""
-        path = self.layout.image_file(participant_id, modality)
-        if path is None:
+        own = self.layout.own_image(participant_id, modality)
+        if own is None:
             return None
-        values, space = read_volume(path)
+        values, space = own
         self._same_grid(participant_id, space)
-        return finite(path, values)
+        return values
 
     def space(self, participant_id: str) -> Space | None:
         """The patient's own grid, that of the first image; None where there is neither image nor mask."""
         return self.layout.space(participant_id)
+
+    def native(self, participant_id: str) -> NativeGrid | None:
+        """The grid that a registered patient's scan was taken on; None for one who was not registered here."""
+        return read_native(native_path(participant_id, self.layout.baseline[participant_id], self.layout.root))
 
     def place(self, participant_id: str) -> str:
         """The first baseline image of a participant, for messages."""

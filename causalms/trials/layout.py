@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from causalms.trials.bids import find, image_path, mask_path, session_of_week
+from causalms.trials.bids import find, image_path, mask_path, session_of_week, sessions
 from causalms.trials.lesion_files import LesionFiles
-from causalms.trials.nifti import binary, read_space, read_volume
+from causalms.trials.nifti import binary, finite, read_space, read_volume
 from causalms.trials.space import Space
 from causalms.trials.trial import MASKS, MODALITIES
 
@@ -51,6 +51,18 @@ class Layout:
         if self.lesions is not None and kind == "T2" and week == 0:
             return self.lesions.inside(path, values), space
         return binary(path, values), space
+
+    def other_sessions(self, participant_id: str) -> list[str]:
+        """Sessions of a participant besides the baseline."""
+        return sorted(sessions(self.root, participant_id) - {str(self.baseline[participant_id])})
+
+    def own_image(self, participant_id: str, modality: str) -> tuple[np.ndarray, Space] | None:
+        """A baseline image on its own grid, or None."""
+        path = self.image_file(participant_id, modality)
+        if path is None:
+            return None
+        values, space = read_volume(path)
+        return finite(path, values), space
 
     def own_mask(self, participant_id: str, kind: str, week: int = 0) -> tuple[np.ndarray, Space] | None:
         """A mask on its own grid, or None."""

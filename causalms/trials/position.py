@@ -47,7 +47,7 @@ class Position:
 
     def problem(self) -> str | None:
         """What is wrong with the position, with its number, limit and mend; None for a brain in MNI152 space."""
-        mend = "register the scan to MNI152 (FSL FLIRT, ANTs) and brain-extract it"
+        mend = "register the scan to MNI152 (causalms register, FSL FLIRT, ANTs) and brain-extract it"
         for factor, unit in ((1e3, "centimetres"), (1e9, "metres")):
             if 0.4 < self.volume * factor < 2.5:
                 return (

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from causalms.errors import InputError, UsageError
+from causalms.trials.native import NativeGrid
 from causalms.trials.space import Space
 
 #: Baseline images, by BIDS suffix; ``ceT1w`` is the T1-weighted image with gadolinium.
@@ -74,6 +75,11 @@ class Trial:
         own = getattr(self.source, "space", None)  # of the sources only folders have a grid for each patient
         data = own(participant_id) if callable(own) else None
         return self.space if data is None else data
+
+    def native_of(self, participant_id: str) -> NativeGrid | None:
+        """The grid that a participant's scan was taken on, where :func:`causalms.register.register_trial` moved it; else None."""
+        own = getattr(self.source, "native", None)
+        return own(participant_id) if callable(own) else None
 
     def image(self, participant_id: str, modality: str) -> np.ndarray | None:
         """Baseline image, float32 on the participant's grid; None if it was not acquired.

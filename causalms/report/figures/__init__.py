@@ -10,6 +10,7 @@ from causalms.report.figures.counterfactual import bounds_page, counterfactual_p
 from causalms.report.figures.effects import agreement_scatter, bounds_over_rho, count_distribution, learning_curve
 from causalms.report.figures.forest import benchmark_bars, effect_forest, subgroup_forest
 from causalms.report.figures.recurrent import mean_cumulative_functions, tipping_point_curve
+from causalms.report.figures.registered_scans import registration
 from causalms.report.figures.training import training_log
 from causalms.report.style import save_figure
 
@@ -32,6 +33,7 @@ __all__ = [
     "mean_cumulative_functions",
     "pit_curve",
     "pit_histogram",
+    "registration",
     "reliability",
     "risk_maps",
     "rootogram",

@@ -1,0 +1,177 @@
+"""A patient of a BIDS folder brought to the template: images, masks of all visits, and the way home, written as BIDS."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from causalms.errors import InputError, UsageError
+from causalms.lesions import LesionRule, count_lesions
+from causalms.register.patient import Registration, onto, register_images
+from causalms.register.scan import STANDARD_SPACE, Scan
+from causalms.register.transforms import read_transform, write_transform
+from causalms.trials import (
+    MODALITIES,
+    TEMPLATE,
+    Layout,
+    NativeGrid,
+    image_path,
+    mask_path,
+    native_path,
+    read_mask,
+    read_space,
+    resample_lesions,
+    write_image,
+    write_mask,
+    write_native,
+)
+
+
+@dataclass(frozen=True)
+class Outside:
+    """What was made elsewhere, each a path with ``{participant}`` (sub-01) or ``{id}`` (01) and if wanted ``{session}``.
+
+    Parameters
+    ----------
+    xfm : str, optional
+        Transform of the reference image to the template: :func:`causalms.register.read_transform`.
+    xfm_reference : str, optional
+        The template image that a matrix of FSL leads to.
+    brain_mask : str, optional
+        Brain mask in the world of the reference image.
+    """
+
+    xfm: str | None = None
+    xfm_reference: str | None = None
+    brain_mask: str | None = None
+
+
+def register_patient(layout: Layout, participant_id: str, out: Path, outside: Outside | None = None) -> dict[str, Any]:
+    """Register the baseline images of a participant and move every mask with them.
+
+    Parameters
+    ----------
+    layout : Layout
+        Of the folder that is read.
+    participant_id : str
+    out : Path
+        BIDS folder that is written into: images of 1 mm in MNI152 space without their skull, the brain mask, lesion masks of
+        baseline and NET2 masks of later visits, each lesion with its volume; transforms, and the way home.
+    outside : Outside, optional
+
+    Returns
+    -------
+    dict
+        What the quality page says of the participant.
+
+    Raises
+    ------
+    InputError, RefusalError
+        If a file cannot be read, or the images could not be brought to the template.
+    """
+    outside = outside or Outside()
+    session = layout.baseline[participant_id]
+    images = {name: Scan(*own) for name in MODALITIES if (own := layout.own_image(participant_id, name)) is not None}
+    if not images:
+        raise InputError(
+            f"{participant_id}: no baseline image; expected for example {image_path(participant_id, 'T1w', session)}"
+        )
+    where = f"{participant_id}, {session}" if session else participant_id
+    brain = _brain_mask(layout, participant_id, session, outside)
+    transform = None
+    if outside.xfm is not None:
+        first = next(name for name in ("T1w", "FLAIR", "T2w", "ceT1w") if name in images)
+        target = None if outside.xfm_reference is None else read_space(_path(outside.xfm_reference, participant_id, session))
+        transform = read_transform(_path(outside.xfm, participant_id, session), images[first].space, target)
+    registration = register_images(where, images, brain, transform)
+    _write_images(out, participant_id, session, images, registration)
+    moved, notes = 0, []
+    for kind in ("T2", "Gd"):
+        own = layout.own_mask(participant_id, kind)
+        if own is not None:
+            matrix, note = _matrix_of(own[1], images, registration.to_template)
+            moved += _move_mask(out / mask_path(participant_id, kind, session), Scan(*own), matrix)
+            notes += [f"{kind} mask: {note}"] if note else []
+    for later in layout.other_sessions(participant_id):
+        moved += _move_later(layout, participant_id, later, out, (images[registration.reference], registration))
+    return {
+        "participant_id": participant_id,
+        "session": session or "",
+        "images": ", ".join(images),
+        "reference": registration.reference,
+        "similarity": registration.position.similarity,
+        "gain": registration.position.gain,
+        "brain_ml": float(registration.brain.values.sum() * registration.brain.space.voxel_volume_mm3 / 1000),
+        "scale": registration.scale,
+        "lesions_moved": moved,
+        "note": "; ".join(notes),
+    }
+
+
+def _brain_mask(layout: Layout, participant_id: str, session: str | None, outside: Outside) -> Scan | None:
+    if outside.brain_mask is not None:
+        return Scan(*read_mask(_path(outside.brain_mask, participant_id, session)))
+    own = layout.own_mask(participant_id, "brain")
+    return None if own is None else Scan(*own)
+
+
+def _path(pattern: str, participant_id: str, session: str | None) -> Path:
+    try:
+        named = pattern.format(participant=participant_id, id=participant_id.removeprefix("sub-"), session=session or "")
+    except (KeyError, IndexError, ValueError) as error:
+        raise UsageError(f"{pattern}: only {{participant}}, {{id}} and {{session}} stand for something; write it so") from error
+    return Path(named)
+
+
+def _write_images(
+    out: Path, participant_id: str, session: str | None, images: dict[str, Scan], registration: Registration
+) -> None:
+    for name, scan in registration.registered.items():
+        file = out / image_path(participant_id, name, session)
+        stem, _, rest = file.name.partition(f"_{session}_" if session else "_")
+        stem = f"{stem}_{session}" if session else stem
+        contrast, _, suffix = rest.rpartition("_")
+        entities = [part for part in (stem, contrast, f"space-{TEMPLATE}", "desc-brain", suffix) if part]
+        write_image(file.with_name("_".join(entities)), scan.values, STANDARD_SPACE)
+        write_transform(file.with_name(f"{stem}_from-{name}_to-{TEMPLATE}_mode-image_xfm.txt"), registration.to_template[name])
+    write_mask(out / mask_path(participant_id, "brain", session), registration.registered_brain, STANDARD_SPACE)
+    home = registration.home
+    grid = NativeGrid(images[home].space, registration.to_template[home], home)
+    write_native(native_path(participant_id, session, out), grid)
+
+
+def _matrix_of(space: Any, images: dict[str, Scan], to_template: Any) -> tuple[np.ndarray, str]:
+    """The transform of the image on whose grid a mask lies; where it lies on none, that of the FLAIR, and a note."""
+    same = [name for name in ("FLAIR", "T2w", "T1w", "ceT1w") if name in images and images[name].space.same_as(space)]
+    if same:
+        return to_template[same[0]], ""
+    home = next(name for name in ("FLAIR", "T2w", "T1w", "ceT1w") if name in images)
+    return to_template[home], f"lies on the grid of no image; moved as the {home} by its world coordinates"
+
+
+def _move_mask(path: Path, mask: Scan, matrix: np.ndarray) -> int:
+    """Write a mask on the template's grid; how many lesions it holds there."""
+    moved = mask.moved(matrix)
+    lesions = resample_lesions(moved.values, moved.space, STANDARD_SPACE)
+    write_mask(path, lesions, STANDARD_SPACE)
+    return count_lesions(lesions, STANDARD_SPACE.voxel_volume_mm3, LesionRule.default()).lesions
+
+
+def _move_later(layout: Layout, participant_id: str, later: str, out: Path, baseline: tuple[Scan, Registration]) -> int:
+    """Move the NET2 mask of a later visit: as that visit's own image, or as baseline where it lies on its grid."""
+    there = replace(layout, baseline={**layout.baseline, participant_id: later}, lesions=None)
+    own = there.own_mask(participant_id, "NET2")
+    if own is None:
+        return 0
+    mask, (reference, registration) = Scan(*own), baseline
+    images = {name: Scan(*found) for name in MODALITIES if (found := there.own_image(participant_id, name)) is not None}
+    if mask.space.same_as(reference.space) or not images:
+        matrix = np.eye(4)
+    else:
+        name = next(name for name in ("FLAIR", "T1w", "T2w", "ceT1w") if name in images)
+        matrix = onto(f"{participant_id}, {later}, {name}", images[name], reference, registration.brain)
+    to_template = registration.to_template[registration.reference] @ matrix
+    return _move_mask(out / mask_path(participant_id, "NET2", later), mask, to_template)

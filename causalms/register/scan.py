@@ -1,0 +1,56 @@
+"""A volume with its grid, brought onto even voxels or the template's grid."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+
+from causalms.trials import Space, resample_image
+
+#: The 1 mm grid of the template's file; registered scans are written on it.
+STANDARD_SPACE = Space((197, 233, 189), np.array([[1.0, 0, 0, -98], [0, 1, 0, -134], [0, 0, 1, -72], [0, 0, 0, 1]]))
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """Values and the grid that they lie on.
+
+    Parameters
+    ----------
+    values : array, shape (X, Y, Z)
+    space : Space
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> scan = Scan(np.ones((4, 4, 4)), Space((4, 4, 4), np.eye(4)))
+    >>> scan.moved(np.diag([2.0, 2, 2, 1])).space.voxel_sizes_mm
+    (2.0, 2.0, 2.0)
+    """
+
+    values: np.ndarray
+    space: Space
+
+    def moved(self, matrix: np.ndarray) -> Scan:
+        """The same voxels elsewhere in the world: nothing is resampled."""
+        return Scan(self.values, Space(self.space.shape, matrix @ self.space.affine))
+
+    def on(self, space: Space) -> Scan:
+        """Resampled onto a grid, linearly."""
+        return Scan(resample_image(self.values, self.space, space), space)
+
+    def even(self, size_mm: float) -> Scan:
+        """Resampled onto cubic voxels along the world's axes that hold the whole field of view."""
+        corners = np.array(list(itertools.product(*[(0, n - 1) for n in self.space.shape])), dtype=float)
+        world = self.space.world(corners)
+        low, high = world.min(axis=0), world.max(axis=0)
+        affine = np.diag([size_mm, size_mm, size_mm, 1.0])
+        affine[:3, 3] = low
+        shape = tuple(int(n) for n in np.ceil((high - low) / size_mm) + 1)
+        return self.on(Space(shape, affine))  # type: ignore[arg-type]
+
+    def centre_mm(self) -> np.ndarray:
+        """World coordinates of the middle of what is not zero."""
+        return np.asarray(self.space.world(np.argwhere(self.values > 0).mean(axis=0, keepdims=True))[0])
