@@ -18,7 +18,7 @@ from causalms.cli.main import as_options
 from causalms.cli.paths import InputPath, OutputPath, Verb
 from causalms.effects import taking_the_model_for_true
 from causalms.errors import UsageError
-from causalms.subgroups import Forest, Shrinkage, ShrinkageModel, SubgroupAnalysis, forest, shrink, simulated_forest
+from causalms.subgroups import Forest, MainEffects, Shrinkage, ShrinkageModel, SubgroupAnalysis, forest, shrink, simulated_forest
 from causalms.tables import fixed, name_of, net2_column, one_week, write_table
 
 _ANALYSIS = {
@@ -199,7 +199,7 @@ def command(
     if by:
         forests += _forests(by, inputs, contrast, method, beside_observed)
     if shrinkage is not None:
-        forests.append(_shrunken(by, _of_arms(inputs, forests, contrast), contrast, method.exposure, shrinkage, seed))
+        forests.append(_shrunken(by, _of_arms(inputs, forests, contrast), contrast, method, shrinkage, seed))
     text = [repr(one) for one in forests]
     if benefit.benefit_out is not None:
         results = benefit.judged(inputs, contrast, method.adjust, seed)
@@ -256,7 +256,7 @@ def _of_arms(inputs: _Inputs, forests: Sequence[Forest | Shrinkage], contrast: _
 
 
 def _shrunken(
-    by: tuple[str, ...], inputs: _Inputs, contrast: _Contrast, exposure: str | None, prior: str, seed: int
+    by: tuple[str, ...], inputs: _Inputs, contrast: _Contrast, method: SubgroupAnalysis, prior: str, seed: int
 ) -> Shrinkage:
     """Effects by subgroup shrunk by a Bayesian global model."""
     return shrink(
@@ -265,7 +265,8 @@ def _shrunken(
         outcome=inputs.outcome,
         reference=contrast.reference,
         arm=contrast.arm,
-        exposure=exposure,
+        exposure=method.exposure,
+        more=MainEffects(adjust=method.adjust, strata=method.strata, cluster=method.cluster),
         level=contrast.level,
         model=ShrinkageModel(prior, seed=seed, progress=sys.stderr.isatty()),
     )

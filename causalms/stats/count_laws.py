@@ -131,9 +131,21 @@ class NegativeBinomialLaw:
 
     def pmf(self, counts: object) -> Array:
         """P(Y = counts); counts (n,) or (n, m)."""
+        k, _, _, zero = self._shaped(counts)
+        return np.where(k < 0, 0.0, zero * (k == 0) + (1 - zero) * np.exp(self._component_log_pmf(counts)))
+
+    def log_pmf(self, counts: object) -> Array:
+        """Logarithm of P(Y = counts), finite where the probability itself is too small for a number; counts (n,) or (n, m)."""
+        k, _, _, zero = self._shaped(counts)
+        with np.errstate(divide="ignore"):
+            inflated = np.where(k == 0, np.log(np.broadcast_to(zero, k.shape)), -np.inf)
+        whole: Array = np.logaddexp(inflated, np.log1p(-zero) + self._component_log_pmf(counts))
+        return np.where(k < 0, -np.inf, whole)
+
+    def _component_log_pmf(self, counts: object) -> Array:
         from scipy.special import gammaln, xlogy
 
-        k, mean, size, zero = self._shaped(counts)
+        k, mean, size, _ = self._shaped(counts)
         at = np.maximum(k, 0)
         finite = np.where(np.isinf(size), 1.0, size)
         binomial = (
@@ -144,8 +156,7 @@ class NegativeBinomialLaw:
             + xlogy(at, mean / (finite + mean))
         )
         poisson = xlogy(at, mean) - mean - gammaln(at + 1)
-        probability = np.exp(np.where(np.isinf(size), poisson, binomial))
-        return np.where(k < 0, 0.0, zero * (k == 0) + (1 - zero) * probability)
+        return np.asarray(np.where(np.isinf(size), poisson, binomial))
 
     def cdf(self, counts: object) -> Array:
         """P(Y <= counts); counts (n,) or (n, m)."""

@@ -76,8 +76,7 @@ def score(name: str, law: CountLaw, observed: object) -> Array:
 def _plain_score(name: str, law: NegativeBinomialLaw, y: NDArray[np.int64]) -> Array:
     """Scores that need the law only at the observed count; y (n, m)."""
     if name == "log":
-        with np.errstate(divide="ignore"):
-            return np.asarray(-np.log(law.pmf(y)))
+        return -law.log_pmf(y)
     if name == "dawid-sebastiani":
         return dawid_sebastiani(y, law.mean[:, None], law.variance[:, None])
     return (law.activity[:, None] - (y > 0)) ** 2
@@ -122,9 +121,9 @@ def pool_scores(name: str, pool: NDArray[np.int64]) -> Array:
         # Draws that are all alike have no variance; one draw in D that differs by one is the least D draws can show.
         return dawid_sebastiani(pool, mean, np.maximum(variance, 1 / draws))
     ties = tie_counts(pool) - 1
-    smooth = moment_law(mean.ravel(), variance.ravel()).pmf(pool.ravel()).reshape(pool.shape)
+    smooth = moment_law(mean.ravel(), variance.ravel()).log_pmf(pool.ravel()).reshape(pool.shape)
     with np.errstate(divide="ignore"):
-        return np.asarray(-np.log((ties + smooth) / (draws + 1)))
+        return np.asarray(np.log(draws + 1) - np.logaddexp(np.log(ties), smooth))
 
 
 def others_moments(pool: NDArray[np.int64]) -> tuple[Array, Array]:

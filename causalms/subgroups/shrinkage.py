@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalms.effects import coefficient_covariance
 from causalms.errors import ConvergenceError, RefusalError, UsageError, named_arguments, optional_packages
-from causalms.stats import Array, fit_model
+from causalms.stats import Array
+from causalms.subgroups.global_model import GlobalModel, MainEffects
 from causalms.subgroups.table import baseline_divisions, html_page, page
 from causalms.tables import (
     ContrastPopulation,
@@ -100,6 +100,7 @@ def shrink(
     reference: str,
     arm: str = "arm",
     exposure: str | None = None,
+    more: MainEffects = MainEffects(),
     model: ShrinkageModel | None = None,
     level: float = 0.95,
 ) -> Shrinkage:
@@ -125,6 +126,8 @@ def shrink(
     by : sequence of str
         Prespecified factors, as for :func:`causalms.subgroups.forest`; patients of no group in any of them are left out.
     outcome, reference, arm, exposure : str
+    more : MainEffects
+        Covariates and strata as main effects of the global model, clusters (their CR3 covariance is then V).
     model : ShrinkageModel, optional
         Prior of the deviations, and the chain that samples the posterior.
     level : float
@@ -159,8 +162,9 @@ def shrink(
     people = people.iloc[patient_order(people)].reset_index(drop=True)  # a chain remembers the last digit
     factors = baseline_divisions(people, by, arm=arm, outcome=outcome)
     complete = np.all([factor.labels != "" for factor in factors], axis=0)
-    complete &= people[[name for name in (outcome, arm, exposure) if name]].notna().all(axis=1).to_numpy()
-    missing = {name: int(people[name].isna().sum()) for name in (outcome, arm, exposure) if name}
+    needed = [outcome, arm, *([exposure] if exposure else []), *more.needed(people, arm, outcome)]
+    complete &= people[needed].notna().all(axis=1).to_numpy()
+    missing = {name: int(people[name].isna().sum()) for name in needed}
     missing |= {factor.name: factor.missing for factor in factors}
     note_left_out(int((~complete).sum()), len(people), missing, "shrinkage")
     others = [name for name in sorted(names_of(people.loc[complete, arm]).dropna().unique()) if name != reference]
@@ -171,11 +175,11 @@ def shrink(
     tables, kept, checks = [], [], []
     for number, other in enumerate(others):
         rows, population = _compared(people, complete, arm, other, reference)
-        part = _Part.of(people[rows], [_cut(factor, rows) for factor in factors], outcome, arm, other, exposure)
+        part = GlobalModel.of(people[rows], [_cut(factor, rows) for factor in factors], outcome, arm, other, exposure, more)
         posterior, check = _sample(part, replace(model, seed=model.seed + number))
         effects = part.standardised(posterior)
         tables.append(
-            _lines(part, effects, other, reference, level, model.prior).assign(
+            _lines(part, effects, (other, reference), level, model.prior, more).assign(
                 randomised=population.randomised, population=f"{population.words} with complete data"
             )
         )
@@ -199,80 +203,8 @@ def _cut(factor: Grouping, rows: NDArray[np.bool_]) -> Grouping:
     return Grouping(factor.name, factor.labels[rows], factor.groups)
 
 
-@dataclass(frozen=True)
-class _Part:
-    """Two arms, their global fit, and the map from deviations to its treatment coefficients."""
-
-    treated: NDArray[Any]
-    events: NDArray[Any]
-    levels: list[NDArray[np.intp]]
-    factors: list[Grouping]
-    estimate: Array
-    covariance: Array
-    coding: Array
-    weights: Array
-
-    @classmethod
-    def of(cls, part: pd.DataFrame, factors: list[Grouping], outcome: str, arm: str, other: str, exposure: str | None) -> _Part:
-        treated = (names_of(part[arm]) == other).to_numpy(float)
-        events = part[outcome].to_numpy(float)
-        time = part[exposure].to_numpy(float) if exposure else np.ones(len(part))
-        for factor in factors:
-            for group in factor.groups:
-                for side in (0, 1):
-                    if events[(factor.labels == group) & (treated == side)].sum() == 0:
-                        raise RefusalError(f"{group}: no event in one arm: the global model has no finite fit; merge subgroups")
-        levels = [np.array([factor.groups.index(label) for label in factor.labels]) for factor in factors]
-        dummies = [np.eye(len(factor.groups))[level][:, 1:] for factor, level in zip(factors, levels, strict=True)]
-        mains = np.column_stack([np.ones(len(part)), *dummies])
-        X = np.column_stack([mains, treated[:, None] * mains])
-        fit = fit_model("negbin", X, events, time)
-        width = mains.shape[1]
-        covariance = coefficient_covariance(fit, "hc3").matrix[width:, width:]
-        rate = np.exp(mains @ fit.coefficients[:width])
-        return cls(treated, events, levels, factors, fit.coefficients[width:], covariance, _coding(factors), rate)
-
-    @property
-    def names(self) -> list[str]:
-        return ["all", *(group for factor in self.factors for group in factor.groups)]
-
-    def members(self) -> list[NDArray[np.bool_]]:
-        """Who is in "all" and in each subgroup."""
-        groups = [factor.labels == group for factor in self.factors for group in factor.groups]
-        return [np.ones(len(self.treated), bool), *groups]
-
-    def standardised(self, posterior: Array) -> Array:
-        """Log rate ratio of every subgroup in every posterior draw; posterior (draws, 1 + levels)."""
-        combos = np.column_stack(self.levels)
-        distinct, place = np.unique(combos, axis=0, return_inverse=True)
-        starts = 1 + np.concatenate([[0], np.cumsum([len(factor.groups) for factor in self.factors])[:-1]]).astype(int)
-        effect = np.exp(posterior[:, [0]] + posterior[:, distinct + starts].sum(axis=2))
-        columns = []
-        for member in self.members():
-            share = np.bincount(place[member], weights=self.weights[member], minlength=len(distinct))
-            columns.append(np.log(effect @ (share / share.sum())))
-        return np.column_stack(columns)
-
-
-def _coding(factors: list[Grouping]) -> Array:
-    """Matrix from (overall, deviation of every level) to (treatment at first levels, interactions against them)."""
-    sizes = [len(factor.groups) for factor in factors]
-    total = 1 + sum(sizes)
-    first = np.zeros(total)
-    first[0] = 1
-    rows, start = [first], 1
-    for size in sizes:
-        first[start] = 1
-        for level in range(1, size):
-            row = np.zeros(total)
-            row[start + level], row[start] = 1, -1
-            rows.append(row)
-        start += size
-    return np.array(rows)
-
-
 @optional_packages()
-def _sample(part: _Part, chosen: ShrinkageModel) -> tuple[Array, dict[str, float]]:
+def _sample(part: GlobalModel, chosen: ShrinkageModel) -> tuple[Array, dict[str, float]]:
     """One NUTS chain over the scales of the deviations, then exact Gaussian draws of the coefficients given them.
 
     Coefficients are integrated out of the sampled model, because given the scales everything is Gaussian: what is left has
@@ -319,7 +251,7 @@ def _sample(part: _Part, chosen: ShrinkageModel) -> tuple[Array, dict[str, float
     return _coefficients(part, variances, np.random.default_rng(chosen.seed)), _mixing(variances[:, 1:], divergent)
 
 
-def _coefficients(part: _Part, variances: Array, rng: np.random.Generator) -> Array:
+def _coefficients(part: GlobalModel, variances: Array, rng: np.random.Generator) -> Array:
     """Exact draws of the coefficients given the fit and each draw of the prior variances; shape (draws, 1 + levels)."""
     gain = variances[:, :, None] * part.coding.T  # (draws, b, gamma)
     total = part.coding @ gain + part.covariance
@@ -345,9 +277,11 @@ def _mixing(variances: Array, divergent: int) -> dict[str, float]:
     return {"worst_r_hat": worst, "least_effective_draws": least, "divergences": divergent}
 
 
-def _lines(part: _Part, effects: Array, arm: str, reference: str, level: float, prior: str) -> pd.DataFrame:
+def _lines(part: GlobalModel, effects: Array, arms: tuple[str, str], level: float, prior: str, more: MainEffects) -> pd.DataFrame:
     tail = (1 - level) / 2
     low, middle, high = np.exp(np.quantile(effects, [tail, 0.5, 1 - tail], axis=0))
+    described = f"global negative-binomial model, {prior} shrinkage of interactions, standardised"
+    clustered = f"; clusters {more.cluster} (CR3)" if more.cluster else ""
     factor_of = ["all", *(factor.name for factor in part.factors for _ in factor.groups)]
     rows = []
     for number, (name, member) in enumerate(zip(part.names, part.members(), strict=True)):
@@ -357,11 +291,11 @@ def _lines(part: _Part, effects: Array, arm: str, reference: str, level: float, 
                 "source": "shrinkage",
                 "factor": factor_of[number],
                 "subgroup": name,
-                "arm": arm,
-                "reference": reference,
+                "arm": arms[0],
+                "reference": arms[1],
                 "measure": "rate ratio",
-                "estimator": f"global negative-binomial model, {prior} shrinkage of interactions, standardised",
-                "variance": "posterior, equal tails (Pyro, NUTS)",
+                "estimator": "; ".join(filter(None, (described, more.words))),
+                "variance": "posterior, equal tails (Pyro, NUTS)" + clustered,
                 "estimate": middle[number],
                 "se": float(effects[:, number].std(ddof=1)),
                 "lower": low[number],

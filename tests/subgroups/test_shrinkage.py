@@ -8,8 +8,9 @@ import pytest
 from scipy import stats
 
 from causalms.errors import RefusalError, UsageError
-from causalms.subgroups import ShrinkageModel, forest, shrink
-from causalms.subgroups.shrinkage import _Part
+from causalms.subgroups import MainEffects, ShrinkageModel, forest, shrink
+from causalms.subgroups.global_model import GlobalModel
+from causalms.tables import grouping
 
 FACTORS = ["gd > 0", "age >= 40", "sex"]
 
@@ -29,7 +30,7 @@ def made(seed: int, patients: int, modification: float = 1.0) -> pd.DataFrame:
     return people.assign(lesions=rng.negative_binomial(0.6, 0.6 / (0.6 + mean)))
 
 
-def by_quadrature(part: _Part, scale: float) -> tuple[np.ndarray, np.ndarray]:
+def by_quadrature(part: GlobalModel, scale: float) -> tuple[np.ndarray, np.ndarray]:
     """Posterior mean and variance of overall + deviation of each level of one factor under the half-normal prior."""
     grid = np.linspace(1e-4, 2.5, 2000)
     pick = np.column_stack([np.ones(2), np.eye(2)])
@@ -49,11 +50,9 @@ def by_quadrature(part: _Part, scale: float) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.slow
 def test_posterior_of_the_half_normal_prior_matches_quadrature() -> None:
-    from causalms.tables import grouping
-
     people = made(1, 300, 1.8)
     shrinkage = shrink(people, ["gd > 0"], outcome="lesions", reference="placebo", model=ShrinkageModel(draws=1000, warmup=300))
-    part = _Part.of(people, [grouping(people, "gd > 0")], "lesions", "arm", "drug", None)
+    part = GlobalModel.of(people, [grouping(people, "gd > 0")], "lesions", "arm", "drug", None, MainEffects())
     mean, variance = by_quadrature(part, 0.35)
     logs = shrinkage.draws[["gd > 0", "gd <= 0"]].to_numpy()
     # At least 200 effective draws: 4 standard errors of a mean are 0.28 standard deviations.
@@ -105,3 +104,28 @@ def test_a_subgroup_without_events_has_no_global_model() -> None:
         shrink(people, ["sex"], outcome="lesions", reference="placebo")
     with pytest.raises(UsageError, match="`prior`: found 'lasso'"):
         ShrinkageModel(prior="lasso")
+
+
+def test_adjusting_strata_and_clusters_enter_the_global_model_and_are_said() -> None:
+    """A covariate explains variation between patients: its subgroup effects are narrower; clusters change their width."""
+    rng = np.random.default_rng(8)
+    n = 400
+    x, site = rng.normal(size=n), np.repeat(np.arange(20), 20)
+    arm = np.where(np.arange(n) % 2, "drug", "placebo")
+    rate = 3 * np.exp(0.8 * x + 0.5 * rng.normal(size=20)[site] - 0.5 * (arm == "drug"))
+    table = pd.DataFrame({"arm": arm, "x": x, "site": site, "sex": rng.choice(["f", "m"], n), "lesions": rng.poisson(rate)})
+    factors = [grouping(table, "sex")]
+
+    def errors(**more: str) -> np.ndarray:
+        model = GlobalModel.of(table, factors, "lesions", "arm", "drug", None, MainEffects(**more))
+        return np.sqrt(np.diag(model.covariance))
+
+    plain, clustered = errors(), errors(cluster="site")
+    assert (errors(adjust="x") < 0.8 * plain).all()
+    assert (errors(strata="site") < plain).all()
+    assert not np.allclose(clustered, plain, rtol=0.02)
+    assert MainEffects(adjust="x", strata="site").words == "adjusted for x; strata site"
+    with pytest.raises(UsageError, match="contradict"):
+        MainEffects(strata="site", cluster="site")
+    with pytest.raises(UsageError, match="no column 'region'"):
+        shrink(table, ["sex"], outcome="lesions", reference="placebo", more=MainEffects(strata="region"))
