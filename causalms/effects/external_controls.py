@@ -257,7 +257,7 @@ def external_control(
         estimator=("AIPW" if estimator == "aipw" else "targeted (TMLE)")
         + f", logistic propensity and Poisson rate given {adjust}",
         variance="stacked estimating equations (sandwich), propensity and rate model counted as estimated",
-        **vars(effect),
+        **effect.columns,
         n=int(s.sum()),
         n_reference=int((1 - s).sum()),
         se_patient=se,

@@ -211,7 +211,7 @@ def analyse_draws(
                     estimand=_estimand(part, arm, chosen, outcome, who).sentence,
                     estimator=f"{_estimator(part)}; {outcomes.randomised_together(arm)}",
                     variance=_variance(errors, weights is not None, part.error_source),
-                    **vars(interval),
+                    **interval.columns,
                     n=len(part.values),
                     n_reference=len(part.values),
                     se_patient=np.sqrt(errors.patient),
