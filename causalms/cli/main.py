@@ -40,6 +40,7 @@ VERBS = {
     "subgroups": "Effects by subgroup, interactions, and who benefits.",
     "agree": "Simulated effects against randomised or published ones.",
     "report": "One HTML page from tables of results.",
+    "validate": "Check this installation: R's digits, those of the release, examples, your own plan.",
 }
 #: Verbs that keep what they have finished until the whole is done.
 _GO_ON = ("train", "query", "register")

@@ -236,9 +236,9 @@ def borrow(analysis: Analysis, prior: ControlPrior, *, arm: str | None = None) -
 
     Examples
     --------
-    >>> from causalms.effects import ControlSource, analyse, control_prior, log_rates
+    >>> from causalms.effects import ControlSource, Method, analyse, control_prior, log_rates
     >>> table = pd.DataFrame({"y": [2, 4, 3, 1, 0, 2, 1, 1], "arm": ["placebo"] * 4 + ["drug"] * 4})
-    >>> analysis = analyse(table, outcome="y", reference="placebo")
+    >>> analysis = analyse(table, outcome="y", reference="placebo", method=Method(variance="influence"))
     >>> source = ControlSource("earlier trial", 1.0, 0.2, 40)
     >>> prior = control_prior([source], kind="power", weight=0.5, unit_sd=log_rates(analysis).unit_sd)
     >>> row = borrow(analysis, prior).results.iloc[1]

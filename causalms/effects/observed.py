@@ -218,7 +218,7 @@ def analyse(
     >>> table = pd.DataFrame({"relapses": [2, 4, 3, 1, 0, 2], "arm": ["placebo"] * 3 + ["drug"] * 3})
     >>> result = analyse(table, outcome="relapses", reference="placebo").results
     >>> result[["estimate", "se"]].round(4).values.tolist()
-    [[0.3333, 0.6086]]
+    [[0.3333, 0.9574]]
     """
     if method.missing is not None:
         raise UsageError("`missing` names a strategy for missing outcomes; call effects_with_missing_outcomes")

@@ -45,7 +45,7 @@ def publication_table(analysis: Analysis, p_adjusted: Sequence[float] | None = N
     >>> from causalms.effects.observed import analyse
     >>> table = pd.DataFrame({"relapses": [2, 4, 3, 1, 0, 2], "arm": ["placebo"] * 3 + ["drug"] * 3})
     >>> publication_table(analyse(table, outcome="relapses", reference="placebo")).iloc[1].tolist()
-    ['drug', '3', '3', '1 (0.3225 to 3.101)', '0.3333 (0.1011 to 1.099)', '0.0710']
+    ['drug', '3', '3', '1 (0.02408 to 41.52)', '0.3333 (0.0144 to 7.714)', '0.3384']
     """
     if analysis.others:
         start, tables = 0, []

@@ -1,0 +1,9 @@
+"""Validation on the user's machine: installation, digits of R and of the release, examples of functions, the user's plan."""
+
+from __future__ import annotations
+
+from causalms.validation.checks import Check, Validation, validate
+from causalms.validation.numbers import release_numbers
+from causalms.validation.protocol import write_protocol
+
+__all__ = ["Check", "Validation", "release_numbers", "validate", "write_protocol"]

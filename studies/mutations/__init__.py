@@ -1,0 +1,1 @@
+"""Seeded faults in effects, calibration and stats: how many of them ``causalms validate`` catches."""
