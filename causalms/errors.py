@@ -106,15 +106,16 @@ def optional_packages() -> Iterator[None]:
 
 
 def near_name(name: object, known: Iterable[str]) -> str:
-    """The question after a misspelt name, or nothing where no known name is near.
+    """The question after a misspelt name, or nothing where no known name is near; case plays no part.
 
     Examples
     --------
-    >>> near_name("ruls", ["name", "rules"]), near_name("x", ["name", "rules"])
-    ("did you mean 'rules'?", '')
+    >>> near_name("ruls", ["name", "rules"]), near_name("NAME", ["name", "rules"]), near_name("x", ["name", "rules"])
+    ("did you mean 'rules'?", "did you mean 'name'?", '')
     """
-    near = difflib.get_close_matches(str(name), list(known), 1)
-    return f"did you mean {near[0]!r}?" if near else ""
+    spelt = {one.lower(): one for one in reversed([str(one) for one in known])}
+    near = difflib.get_close_matches(str(name).lower(), list(spelt), 1)
+    return f"did you mean {spelt[near[0]]!r}?" if near else ""
 
 
 def named_arguments(function: Callable[_P, _T]) -> Callable[_P, _T]:

@@ -71,9 +71,9 @@ def _leave_one_out_means(means: ArmMeans, cluster: np.ndarray) -> Array:
                 fit = fit_working_model(part, means.fit.family, interaction)
                 without[group] = counterfactual_means(part, fit, interaction, means.rate).estimates
         except (RefusalError, ConvergenceError) as error:
-            row = int(data.rows[np.flatnonzero(cluster == group)[0]]) + 1
             raise RefusalError(
-                f"without the cluster of row {row} the estimate cannot be had ({error}); merge clusters, or use `variance=cr1`"
+                f"without cluster {data.cluster_names[group]!r} the estimate cannot be had ({error}); "
+                "merge clusters, or use `variance=cr1`"
             ) from None
     centred = without - without.mean(axis=0)
     return np.asarray(centred.T @ centred * (groups - 1) / groups)

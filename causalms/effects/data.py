@@ -101,6 +101,8 @@ class TrialData:
         Row numbers of the table that are used.
     has_exposure : bool
     strata, cluster : integer array (n,), optional
+    cluster_names : tuple of str
+        Of the integers of ``cluster``.
     trial : array of str, optional
     expected : array (n,), optional
         The prognostic column itself, where one is named.
@@ -120,6 +122,7 @@ class TrialData:
     has_exposure: bool = False
     strata: np.ndarray | None = None
     cluster: np.ndarray | None = None
+    cluster_names: tuple[str, ...] = ()
     trial: np.ndarray | None = None
     expected: Array | None = None
     factors: tuple[tuple[str, np.ndarray], ...] = ()
@@ -259,7 +262,7 @@ def trial_data(
         notes=notes + dropped,
     )
     _refuse_copies(formula, built, used[list(dict.fromkeys(prognostic))].iloc[rows], data)
-    return data.take(by_patient)
+    return replace(data.take(by_patient), cluster_names=_first_met(used, cluster, rows[by_patient]))
 
 
 def _separate_roles(roles: Mapping[str, str | None], prognostic: Sequence[str]) -> None:
@@ -317,6 +320,11 @@ def _codes(values: pd.Series, by_patient: np.ndarray) -> np.ndarray:
     codes = np.empty(len(values), dtype=int)
     codes[by_patient] = pd.factorize(values.iloc[by_patient])[0]
     return codes
+
+
+def _first_met(used: pd.DataFrame, cluster: str | None, rows: np.ndarray) -> tuple[str, ...]:
+    """Names of clusters in the order of their numbers, that of the patients."""
+    return () if cluster is None else tuple(name_of(value) for value in used[cluster].iloc[rows].unique())
 
 
 def _left_out(used: pd.DataFrame, complete: np.ndarray) -> tuple[str, ...]:

@@ -126,7 +126,7 @@ def forest(
                 raise
             return _arm_by_arm(part, arm, reference, chosen)
 
-    divisions = baseline_divisions(people, by, arm=arm, outcome=outcome)
+    divisions = baseline_divisions(people, by, arm=arm, outcome=outcome, source=source)
     return assemble(people, divisions, effects_of, source="observed", level=level)
 
 
@@ -252,5 +252,6 @@ def simulated_forest(
             df=np.inf, note="", events=np.nan, events_reference=np.nan, randomised=False, model_error_direction=directions
         )
 
-    divisions = baseline_divisions(members, by, arm=None, outcome=net2_column(int(week), outcome or "net2_lesions"))
+    column = net2_column(int(week), outcome or "net2_lesions")
+    divisions = baseline_divisions(members, by, arm=None, outcome=column, source=source)
     return assemble(members, divisions, effects_of, source="simulated", level=level)

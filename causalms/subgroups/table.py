@@ -99,7 +99,9 @@ class Forest:
         return html_page(self.results, repr(self))
 
 
-def baseline_divisions(people: pd.DataFrame, by: Sequence[str], *, arm: str | None, outcome: str) -> list[Grouping]:
+def baseline_divisions(
+    people: pd.DataFrame, by: Sequence[str], *, arm: str | None, outcome: str, source: str = "table"
+) -> list[Grouping]:
     """Divisions of patients by what was known at baseline.
 
     Parameters
@@ -109,6 +111,8 @@ def baseline_divisions(people: pd.DataFrame, by: Sequence[str], *, arm: str | No
     arm : str or None
         Column of the arm whose patients are compared; None where every patient counts under every arm.
     outcome : str
+    source : str
+        What messages call the table.
 
     Raises
     ------
@@ -117,7 +121,7 @@ def baseline_divisions(people: pd.DataFrame, by: Sequence[str], *, arm: str | No
     InputError
         If a factor is a recoded arm or outcome.
     """
-    divisions = [grouping(people, name) for name in by]
+    divisions = [grouping(people, name, source) for name in by]
     for division in divisions:
         refuse_arm_and_outcome_by_name(division, arm, outcome)
         if [name for name in people.columns if name in (arm, outcome)] not in ([arm, outcome], [outcome, arm]):

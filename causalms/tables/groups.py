@@ -17,7 +17,7 @@ from causalms.tables.keys import name_of
 from causalms.tables.values import NUMBER_FUNCTIONS, Values
 
 
-def rows_where(table: pd.DataFrame, text: str, argument: str = "where") -> tuple[np.ndarray, np.ndarray]:
+def rows_where(table: pd.DataFrame, text: str, argument: str = "where", source: str = "table") -> tuple[np.ndarray, np.ndarray]:
     """Rows of a table in which a condition is true, and rows in which it cannot be told because a value is missing.
 
     Parameters
@@ -27,6 +27,8 @@ def rows_where(table: pd.DataFrame, text: str, argument: str = "where") -> tuple
         Such as ``"age >= 40 and site in ['A', 'B']"``; the grammar is that of ``causalms.tables.grammar``.
     argument : str
         Name of the argument that the text was given for, in messages.
+    source : str
+        What messages call the table: the name of its file.
 
     Returns
     -------
@@ -47,7 +49,7 @@ def rows_where(table: pd.DataFrame, text: str, argument: str = "where") -> tuple
     """
     node = read_condition(text, [str(name) for name in table.columns], argument, tuple(NUMBER_FUNCTIONS))
     with np.errstate(all="ignore"):
-        value = Values(table, text, argument).of(node)
+        value = Values(table, text, argument, source).of(node)
     if not (isinstance(value, np.ndarray) and value.dtype == bool):
         raise UsageError(f'`{argument}`: {text!r} gives no true or false for each patient; write a condition such as "age >= 40"')
     named = list(columns_of(node))
@@ -123,7 +125,7 @@ class Grouping:
         return np.flatnonzero(self.labels == group)
 
 
-def grouping(frame: pd.DataFrame, name: str) -> Grouping:
+def grouping(frame: pd.DataFrame, name: str, source: str = "table") -> Grouping:
     """Divide the rows of a table.
 
     Parameters
@@ -131,6 +133,8 @@ def grouping(frame: pd.DataFrame, name: str) -> Grouping:
     frame : DataFrame
     name : str
         A column (``"sex"``), a condition on columns (``"age >= 40"``) or ``"quantiles(age, 3)"``.
+    source : str
+        What messages call the table: the name of its file.
 
     Returns
     -------
@@ -149,18 +153,18 @@ def grouping(frame: pd.DataFrame, name: str) -> Grouping:
     (['age < 40', 'age >= 40', ''], ('sex = F', 'sex = M'))
     """
     if name in frame.columns:
-        return _by_column(frame[name], name)
+        return _by_column(frame[name], name, source)
     if _QUOTED.fullmatch(name.strip()) and name.strip()[1:-1] in frame.columns:
-        return _by_column(frame[name.strip()[1:-1]], name.strip()[1:-1])
+        return _by_column(frame[name.strip()[1:-1]], name.strip()[1:-1], source)
     if quantiles := _QUANTILES.match(name):
-        return _by_quantiles(frame, name, quantiles[1].strip("`"), int(quantiles[2]))
-    return _by_condition(frame, name)
+        return _by_quantiles(frame, name, quantiles[1].strip("`"), int(quantiles[2]), source)
+    return _by_condition(frame, name, source)
 
 
-def _by_column(values: pd.Series, name: str) -> Grouping:
+def _by_column(values: pd.Series, name: str, source: str) -> Grouping:
     present = values.dropna()
-    refuse_words_among_numbers(values, "table")
-    refuse_lookalikes(present.unique(), f"values of {name}", "table")
+    refuse_words_among_numbers(values, source)
+    refuse_lookalikes(present.unique(), f"values of {name}", source)
     numeric = pd.api.types.is_numeric_dtype(values)
     kinds = sorted(present.unique()) if numeric else sorted(present.unique(), key=str)
     shown = {kind: f"{name} = {name_of(kind)}" for kind in kinds}
@@ -168,9 +172,9 @@ def _by_column(values: pd.Series, name: str) -> Grouping:
     return Grouping(name, labels, tuple(shown.values()), (name,))
 
 
-def _by_quantiles(frame: pd.DataFrame, name: str, column: str, parts: int) -> Grouping:
+def _by_quantiles(frame: pd.DataFrame, name: str, column: str, parts: int, source: str) -> Grouping:
     if column in frame:
-        refuse_words_among_numbers(frame[column], "table")
+        refuse_words_among_numbers(frame[column], source)
     if column not in frame or not pd.api.types.is_numeric_dtype(frame[column]) or parts < 2:
         raise UsageError(f"`by` {name!r}: needs a numeric column and at least 2 parts, for example quantiles(age, 3)")
     values = frame[column].to_numpy(float)
@@ -183,8 +187,8 @@ def _by_quantiles(frame: pd.DataFrame, name: str, column: str, parts: int) -> Gr
     return Grouping(name, labels, tuple(label for label in names if (labels == label).any()), (column,))
 
 
-def _by_condition(frame: pd.DataFrame, name: str) -> Grouping:
-    met, unknown = rows_where(frame, name, "by")
+def _by_condition(frame: pd.DataFrame, name: str, source: str) -> Grouping:
+    met, unknown = rows_where(frame, name, "by", source)
     columns = columns_of(read_condition(name, [str(column) for column in frame.columns], "by", tuple(NUMBER_FUNCTIONS)))
     comparison = _COMPARISON.match(name)
     opposite = f"{comparison[1]} {_OPPOSITE[comparison[2]]} {comparison[3]}" if comparison else f"not ({name})"

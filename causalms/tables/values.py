@@ -37,8 +37,8 @@ _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
 class Values:
     """Values of the parts of a condition: an array (n,) where columns take part, else a single value."""
 
-    def __init__(self, table: pd.DataFrame, text: str, argument: str) -> None:
-        self.table, self.text, self.argument = table, text, argument
+    def __init__(self, table: pd.DataFrame, text: str, argument: str, source: str = "table") -> None:
+        self.table, self.text, self.argument, self.source = table, text, argument, source
 
     def of(self, node: Node) -> Any:
         """Value of a part: an array (n,) or a single value."""
@@ -82,7 +82,7 @@ class Values:
         values = self.table[name]
         if pd.api.types.is_bool_dtype(values) or pd.api.types.is_numeric_dtype(values):
             return values.to_numpy(dtype=bool if pd.api.types.is_bool_dtype(values) else float, na_value=np.nan)
-        refuse_words_among_numbers(values, "table")
+        refuse_words_among_numbers(values, self.source)
         return values.astype(object).where(values.notna(), "").astype(str).to_numpy(dtype=object)
 
     def number(self, node: Node) -> Any:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from causalms.effects import Design, analyse
-from causalms.effects.columns import Covariates
+from causalms.effects.columns import Covariates, column
 from causalms.errors import InputError
 
 
@@ -37,3 +37,8 @@ def test_levels_that_differ_in_what_nobody_sees_are_refused_with_both_spellings(
     table = pd.DataFrame({"arm": ["a", "b"] * 30, "y": rng.poisson(3, 60), "site": np.resize(["N", "S", "n\u200b"], 60)})
     with pytest.raises(InputError, match=r"values of site 'N' and 'n\\u200b' differ only in case, blanks or invisible"):
         analyse(table, outcome="y", reference="a", **use)
+
+
+def test_a_column_that_differs_in_case_alone_is_proposed() -> None:
+    with pytest.raises(InputError, match=r"trial\.csv: no column 'ARM'; did you mean 'arm'\?"):
+        column(pd.DataFrame({"arm": ["a"], "y": [1]}), "ARM", "trial.csv")

@@ -104,3 +104,10 @@ def test_a_word_among_numbers_is_named_by_its_row(by: str) -> None:
     table = pd.DataFrame({"age": ["30", "41", "4o", "50"]})
     with pytest.raises(InputError, match=r"column 'age', row 3: found '4o', expected a number"):
         grouping(table, by)
+
+
+@pytest.mark.parametrize("by", ["age", "age >= 40", "quantiles(age, 2)"])
+def test_words_among_numbers_are_named_with_the_file(by: str) -> None:
+    people = pd.DataFrame({"age": ["30", "45", "forty", "50", "61"] * 4})
+    with pytest.raises(InputError, match=r"^trial\.csv: column 'age'"):
+        grouping(people, by, "trial.csv")
