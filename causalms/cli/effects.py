@@ -29,6 +29,7 @@ from causalms.effects import (
     number,
     page,
     read_adam,
+    results_data,
     savings,
     simulated_page,
     text_columns,
@@ -89,6 +90,7 @@ class _Patients:
     adsl: Path | None
     paramcd: str | None
     avisit: str | None
+    population: str | None
     trial: str | None
 
     def of_adam(self, bds: Path) -> pd.DataFrame:
@@ -100,7 +102,7 @@ class _Patients:
         if self.avisit is not None:
             with contextlib.suppress(ValueError):
                 visit = float(self.avisit)
-        return read_adam(table_at(self.adsl), bds, parameters={self.paramcd: "aval"}, visit=visit)
+        return read_adam(table_at(self.adsl), bds, parameters={self.paramcd: "aval"}, visit=visit, population=self.population)
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ class _Written:
     """What is printed and written."""
 
     publication: Path | None
+    ard: Path | None
     out: Path | None
     digits: int
 
@@ -167,6 +170,7 @@ class _Written:
 @click.option("--week", type=float, help="Visit week of a draws table, or of the imputed outcome.")
 @click.option("--adsl", type=InputPath(), help="TABLE is an ADaM BDS dataset: ADSL with the subjects.")
 @click.option("--paramcd", help="With --adsl: the parameter whose AVAL is the outcome.")
+@click.option("--population", metavar="FLAG", help="With --adsl: population flag of ADSL, such as FASFL, ITTFL or SAFFL.")
 @click.option("--avisit", help="With --adsl: AVISIT (text) or AVISITN (a number) of the records.")
 @click.option("--trial", help="Only the patients of this trial.")
 @click.option(
@@ -179,6 +183,7 @@ class _Written:
     help="Write a table for a paper (.html, .tex, .csv or .docx).",
 )
 @click.option("--digits", type=click.IntRange(2, 15), default=4, show_default=True, help="Significant digits on the page.")
+@click.option("--ard", type=OutputPath(), help="Write analysis results data, a row a statistic, as R's cards has them.")
 @click.option("--out", type=OutputPath(), help="Where to write the results table (.csv, .tsv or .parquet).")
 @text_options
 @grouped(contrast=_Contrast, design=Design, method=Method, missing=_Missing, rows=_Patients, written=_Written, family=Family)
@@ -207,7 +212,7 @@ def command(
       causalms effects trial/ --outcome net2_lesions_week96 --reference placebo --missing ipw --missing-given "age + edss"
       causalms effects trial.csv --outcome relapses --reference standard --margin 1.1 --claim non-inferiority
       causalms effects trial.csv --outcome relapses --reference placebo --multiplicity tukey
-      causalms effects adnet2.xpt --adsl adsl.xpt --paramcd NET2 --avisit "Week 48" --reference placebo
+      causalms effects adnet2.xpt --adsl adsl.xpt --paramcd NET2 --avisit "Week 48" --population FASFL --reference placebo
     """  # noqa: D301
     family.refuse_halves()
     place = table_at(table)
@@ -215,8 +220,8 @@ def command(
         patients = rows.of_adam(place)
         contrast = replace(contrast, outcome=contrast.outcome or "aval")
     else:
-        if rows.paramcd or rows.avisit:
-            raise UsageError("--paramcd and --avisit read an ADaM BDS dataset; name its ADSL with --adsl")
+        if rows.paramcd or rows.avisit or rows.population:
+            raise UsageError("--paramcd, --avisit and --population read an ADaM BDS dataset; name its ADSL with --adsl")
         patients = read(place)
         _refuse_bds(patients, place)
     patients = of_trial(patients, rows.trial, str(place))
@@ -247,6 +252,9 @@ def command(
                 raise UsageError(f"{name} says how missing outcomes are handled; name the strategy with --missing")
         analysis = analyse(patients, **contrast.of_patients(), design=replace(design, source=place.name), method=method)
         text, results = _observed(analysis, bool(method.prognostic), family, written)
+    if written.ard is not None:
+        write_table(results_data(results, outcome=contrast.outcome or "net2_lesions", arm=contrast.arm), written.ard)
+        text += f"\n\nanalysis results data written to {written.ard}"
     if written.out is not None:
         write_table(results, written.out)
         text += f"\n\nresults written to {written.out}"

@@ -37,6 +37,7 @@ from causalms.effects.printing import interval, model_error_words, number, page,
 from causalms.effects.prognostic import cross_fitted, savings
 from causalms.effects.publication import write_publication
 from causalms.effects.reference_imputation import ASSUMPTIONS, VisitImputation, impute_visits, tipping_point
+from causalms.effects.results_data import results_data
 from causalms.effects.sensitivity import ZERO_MODELS, zero_sensitivity
 from causalms.effects.simulated import analyse_draws, given_model, mean_variances
 from causalms.effects.transport import transport_weights, transported_effect
@@ -109,6 +110,7 @@ __all__ = [
     "patient_means",
     "prospective_power",
     "read_adam",
+    "results_data",
     "sample_size",
     "savings",
     "scan_schedules",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from causalms.errors import InputError, UsageError
+from causalms.errors import DataNote, InputError, UsageError
 from causalms.files import whole_file
 from causalms.tables import names_of, read_table
 
@@ -38,7 +39,7 @@ def read_adam(
     parameters: Mapping[str, str],
     visit: str | float | None = None,
     columns: Mapping[str, str] | None = None,
-    population: str | None = "RANDFL",
+    population: str | None = None,
 ) -> pd.DataFrame:
     """One row a patient from ADSL, with outcomes from a BDS dataset.
 
@@ -53,20 +54,34 @@ def read_adam(
     columns : mapping, optional
         ADSL variable -> column name, over and above those always read.
     population : str, optional
-        ADSL flag that must be "Y", if the variable is there.
+        ADSL flag that must be "Y", such as ``"FASFL"``, ``"ITTFL"`` or ``"SAFFL"``. Default: ``"RANDFL"`` where ADSL has it.
 
     Raises
     ------
     InputError
-        A variable or parameter is missing, a patient stands twice, or a record belongs to nobody in ADSL.
+        A variable, flag or parameter is missing, a patient stands twice, or a record belongs to nobody in ADSL.
+
+    Notes
+    -----
+    Names of variables are read in either case.  Records that were derived (``DTYPE``, such as LOCF) are used and said in a note.
     """
-    subjects, records = read_table(adsl), read_table(bds)
+    subjects, records = _upper(read_table(adsl), str(adsl)), _upper(read_table(bds), str(bds))
     _need(subjects, ("USUBJID",), str(adsl))
     _need(records, ("USUBJID", "PARAMCD", "AVAL"), str(bds))
-    if population is not None and population in subjects:
-        subjects = subjects[subjects[population] == "Y"]
+    strangers = records.loc[~records["USUBJID"].isin(subjects["USUBJID"]), "USUBJID"]
+    if len(strangers):
+        raise InputError(
+            f"{bds}: {strangers.nunique()} subjects are missing from {adsl}, such as {strangers.iloc[0]!r}; "
+            "give the ADSL of the same study and cut"
+        )
+    flag = population.upper() if population is not None else ("RANDFL" if "RANDFL" in subjects else None)
+    if flag is not None:
+        flags = ", ".join(name for name in subjects if str(name).endswith("FL"))
+        if flag not in subjects:
+            raise InputError(f"{adsl}: no population flag {flag!r}; flags are {flags or 'none'}")
+        subjects = subjects[subjects[flag] == "Y"]
         if subjects.empty:
-            raise InputError(f"{adsl}: no subject has {population} = 'Y'; name another population flag")
+            raise InputError(f"{adsl}: no subject has {flag} = 'Y'; name another population flag ({flags})")
     if subjects["USUBJID"].duplicated().any():
         twice = subjects.loc[subjects["USUBJID"].duplicated(), "USUBJID"].iloc[0]
         raise InputError(f"{adsl}: subject {twice!r} stands twice; ADSL holds one record a subject")
@@ -94,10 +109,25 @@ def _records(records: pd.DataFrame, code: str, visit: str | float | None, source
         chosen = chosen[chosen[variable] == visit]
         if chosen.empty:
             raise InputError(f"{source}: no {code} record at {variable} {visit!r}; visits are {', '.join(map(str, visits[:12]))}")
+    if "DTYPE" in chosen:
+        derived = chosen["DTYPE"].astype(object).where(chosen["DTYPE"].notna(), "").astype(str)
+        counts = derived[derived != ""].value_counts()
+        if len(counts):
+            kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+            warnings.warn(DataNote(f"{source}: derived {code} records are used (DTYPE): {kinds}"), stacklevel=3)
     if chosen["USUBJID"].duplicated().any():
         twice = chosen.loc[chosen["USUBJID"].duplicated(), "USUBJID"].iloc[0]
         raise InputError(f"{source}: subject {twice!r} has several {code} records; name the visit")
     return chosen.set_index("USUBJID")["AVAL"]
+
+
+def _upper(table: pd.DataFrame, source: str) -> pd.DataFrame:
+    """The table with names of variables in upper case, as CDISC has them."""
+    names = [str(name).upper() for name in table.columns]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise InputError(f"{source}: variable {twice[0]} stands twice but for its case; keep one of them")
+    return table.set_axis(names, axis=1)
 
 
 def _need(table: pd.DataFrame, names: tuple[str, ...], source: str) -> None:

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from causalms.cli.main import main
-from causalms.effects import analyse, grouped_arguments
+from causalms.effects import analyse, grouped_arguments, results_data
 from causalms.effects.adam import bds_table, read_adam, write_xpt
 from causalms.effects.publication import publication_table, write_publication
-from causalms.errors import InputError, UsageError
+from causalms.errors import DataNote, InputError, UsageError
 from causalms.stats import adjusted_p_values, with_adjusted_p_values
 from causalms.tables import RESULTS_COLUMNS, read_table, write_table
 
@@ -106,6 +106,31 @@ def test_adam_without_the_parameter_visit_or_population_is_refused(
     adsl, bds = adam_files(trial, tmp_path)
     with pytest.raises(InputError, match=message):
         read_adam(adsl, bds, **options)
+
+
+def test_adam_flags_case_derived_records_and_strangers(trial: pd.DataFrame, tmp_path: Path) -> None:
+    adsl, bds = adam_files(trial, tmp_path)
+    subjects, records = read_table(adsl), read_table(bds)
+    flags = ["Y" if place % 2 else "N" for place in range(len(subjects))]
+    write_table(subjects.assign(FASFL=flags).rename(columns=str.lower), tmp_path / "adsl.csv")
+    write_table(records.assign(DTYPE=["LOCF", *[""] * (len(records) - 1)]), tmp_path / "bds.csv")
+    with pytest.warns(DataNote, match=r"derived NET2 records are used \(DTYPE\): 1 LOCF"):
+        table = read_adam(tmp_path / "adsl.csv", tmp_path / "bds.csv", parameters={"NET2": "y"}, population="FASFL")
+    assert len(table) == len(subjects) // 2
+    with pytest.raises(InputError, match="no population flag 'ITTFL'; flags are"):
+        read_adam(tmp_path / "adsl.csv", bds, parameters={"NET2": "y"}, population="ITTFL")
+    write_table(subjects.iloc[1:], tmp_path / "short.csv")
+    with pytest.raises(InputError, match="1 subjects are missing from"):
+        read_adam(tmp_path / "short.csv", bds, parameters={"NET2": "y"})
+
+
+def test_analysis_results_data_hold_every_statistic_and_the_method() -> None:
+    table = pd.DataFrame({"y": [2, 4, 3, 1, 0, 2], "arm": ["p"] * 3 + ["d"] * 3})
+    results = analyse(table, outcome="y", reference="p").results
+    data = results_data(results, outcome="y").set_index("stat_name")
+    assert float(data.loc["estimate", "stat"]) == pytest.approx(results["estimate"].iloc[0], rel=1e-12)
+    assert data.loc["method", "stat"] == results["estimator"].iloc[0]
+    assert data.index.is_unique
 
 
 def test_several_records_of_a_subject_need_a_visit(trial: pd.DataFrame, tmp_path: Path) -> None:
