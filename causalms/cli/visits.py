@@ -11,7 +11,7 @@ import click
 from causalms.cli.inputs import grouped, of_trial, read, table_at, text_options
 from causalms.cli.main import as_options
 from causalms.cli.paths import InputPath, OutputPath, Verb
-from causalms.effects import ASSUMPTIONS, VISIT_CHOICES, Design, VisitMethod, Visits
+from causalms.effects import ASSUMPTIONS, STRATEGY_NAMES, VISIT_CHOICES, Design, VisitMethod, Visits
 from causalms.errors import UsageError
 from causalms.tables import significant
 
@@ -40,6 +40,36 @@ class _Imputed:
     deltas: tuple[float, ...]
     imputations: int
     seed: int
+
+
+@dataclass(frozen=True)
+class _Events:
+    """Intercurrent events and the strategy for them."""
+
+    time: str | None
+    event: str | None
+    strategy: str | None
+    composite_count: float | None
+
+    def applied(
+        self, patients: pd.DataFrame, outcome: str, visits: Visits, design: Design, imputes: bool
+    ) -> tuple[pd.DataFrame, Design]:
+        """The table as the strategy has it, and the design with the strategy in words."""
+        from causalms.effects import IntercurrentEvents, with_strategy
+
+        if self.time is None:
+            if self.event or self.strategy or self.composite_count is not None:
+                raise UsageError("--event, --strategy and --composite-count need the time of each patient's event: --event-time")
+            return patients, design
+        if self.strategy == "hypothetical" and not imputes:
+            raise UsageError(
+                "--strategy hypothetical sets counts after the event missing; say how they are imputed with --impute"
+            )
+        chosen = IntercurrentEvents(
+            strategy=self.strategy or "treatment-policy", time=self.time, event=self.event, composite_count=self.composite_count
+        )
+        changed, words = with_strategy(patients, outcome, visits, chosen, design.source)
+        return changed, replace(design, intercurrent_events=words)
 
 
 @dataclass(frozen=True)
@@ -93,6 +123,14 @@ class _Written:
 )
 @click.option("--imputations", type=int, default=50, show_default=True, help="With --impute.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the imputations.")
+@click.option("--event-time", "time", help="Column with the time of a patient's intercurrent event, empty where there was none.")
+@click.option("--event", help="Column that names the intercurrent event.")
+@click.option(
+    "--strategy",
+    type=click.Choice(STRATEGY_NAMES),
+    help="How intercurrent events are handled (ICH E9(R1)).  [default: treatment-policy]",
+)
+@click.option("--composite-count", type=float, help="With --strategy composite: least count of a visit after the event.")
 @click.option("--curves", type=OutputPath(), help="Write the mean cumulative functions (.csv, .tsv or .parquet).")
 @click.option(
     "--figure", type=OutputPath((".png", ".svg", ".pdf"), what="figures are drawn"), help="Draw the mean cumulative functions."
@@ -100,7 +138,7 @@ class _Written:
 @click.option("--rates", type=OutputPath(), help="Write the rates of every visit and arm.")
 @click.option("--out", type=OutputPath(), help="Where to write the results table (.csv, .tsv or .parquet).")
 @text_options
-@grouped(contrast=_Contrast, design=Design, visits=Visits, method=VisitMethod, imputed=_Imputed, written=_Written)
+@grouped(contrast=_Contrast, design=Design, visits=Visits, method=VisitMethod, imputed=_Imputed, events=_Events, written=_Written)
 def command(
     table: Path,
     contrast: _Contrast,
@@ -108,6 +146,7 @@ def command(
     visits: Visits,
     method: VisitMethod,
     imputed: _Imputed,
+    events: _Events,
     written: _Written,
     trial: str | None,
 ) -> None:
@@ -129,6 +168,9 @@ def command(
     patients = of_trial(read(place), trial, str(place))
     design = replace(design, source=place.name)
     verb = click.get_current_context().command
+    if imputed.impute is not None and events.strategy == "while-on-treatment":
+        raise UsageError("--strategy while-on-treatment asks nothing of the time after the event; leave out --impute")
+    patients, design = events.applied(patients, contrast.outcome, visits, design, imputed.impute is not None)
     if imputed.impute is not None:
         click.echo(as_options(_impute(patients, contrast, design, visits, method, imputed, written), verb))
         return

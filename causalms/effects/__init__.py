@@ -29,6 +29,7 @@ from causalms.effects.draws import is_draws_table, patient_effects, patient_mean
 from causalms.effects.estimands import MEASURES, Measure, measure_named
 from causalms.effects.external_controls import ExternalControl, external_control
 from causalms.effects.influence import influence_values
+from causalms.effects.intercurrent import STRATEGY_NAMES, IntercurrentEvents, with_strategy
 from causalms.effects.margins import CLAIMS, margin_tests
 from causalms.effects.missing import STRATEGIES, effects_with_missing_outcomes
 from causalms.effects.observed import Analysis, analyse
@@ -55,6 +56,7 @@ __all__ = [
     "NULL_VARIANCES",
     "PRIORS",
     "STRATEGIES",
+    "STRATEGY_NAMES",
     "VISIT_CHOICES",
     "ZERO_MODELS",
     "Analysis",
@@ -64,6 +66,7 @@ __all__ = [
     "Design",
     "Effects",
     "ExternalControl",
+    "IntercurrentEvents",
     "LogRates",
     "Measure",
     "Method",
@@ -124,6 +127,7 @@ __all__ = [
     "transport_weights",
     "transported_effect",
     "weighted_contrast",
+    "with_strategy",
     "write_publication",
     "write_xpt",
     "zero_sensitivity",

@@ -112,11 +112,11 @@ class Estimand:
         )
 
     def lines(self) -> list[str]:
-        """The record as five printed lines."""
+        """The record as five printed lines, named as in the protocol template of ICH M11."""
         return [
-            f"population           {self.population}",
-            f"treatment            {self.treatment}",
-            f"variable             {self.variable}",
-            f"intercurrent events  {self.intercurrent_events}",
-            f"summary measure      {self.summary}",
+            f"population                {self.population}",
+            f"treatment                 {self.treatment}",
+            f"endpoint                  {self.variable}",
+            f"population-level summary  {self.summary}",
+            f"intercurrent events       {self.intercurrent_events}",
         ]

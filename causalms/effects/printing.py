@@ -84,7 +84,7 @@ def estimand_lines(analysis: Analysis, digits: int = 4) -> list[str]:
     lines = [f"  {line}" for line in analysis.estimands[reported[0] - 1].lines()]
     if len(reported) > 1:
         arms = ", ".join(analysis.data.arms[index] for index in reported)
-        lines[1] = f"  treatment            {arms}, each against {analysis.data.arms[0]}"
+        lines[1] = f"  treatment                 {arms}, each against {analysis.data.arms[0]}"
     fit = [] if (words := model_words(analysis, digits)) is None else [f"model      {words}"]
     estimator, variance = f"estimator  {analysis.estimator_name}", f"variance   {analysis.covariance.name}"
     return ["estimand (ICH E9(R1))", *lines, estimator, *fit, variance]

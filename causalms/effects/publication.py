@@ -83,7 +83,7 @@ def footnotes(analysis: Analysis) -> list[str]:
     populations = "; ".join(dict.fromkeys(part.estimands[0].population for part in analysis.parts))
     notes = dict.fromkeys(note for part in analysis.parts for note in part.notes)
     return [
-        f"Population: {populations}. Variable: {first.variable}. Intercurrent events: {first.intercurrent_events}.",
+        f"Population: {populations}. Endpoint: {first.variable}. Intercurrent events: {first.intercurrent_events}.",
         f"Summary measure: {first.summary}. Estimator: {analysis.estimator_name}. Variance: {analysis.covariance.name}.",
         *(f"Note: {note}." for note in notes),
     ]

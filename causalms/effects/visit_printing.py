@@ -35,7 +35,7 @@ def visits_page(analysis: VisitAnalysis) -> str:
     lines = [f"  {line}" for line in analysis.estimands[0].lines()]
     arms = list(dict.fromkeys(results["arm"]))
     if len(arms) > 1:
-        lines[1] = f"  treatment            {', '.join(arms)}, each against {results['reference'].iloc[0]}"
+        lines[1] = f"  treatment                 {', '.join(arms)}, each against {results['reference'].iloc[0]}"
     first = results.iloc[0]
     blocks.append(["estimand (ICH E9(R1))", *lines, f"estimator  {first.estimator}", f"variance   {first.variance}"])
     if analysis.notes:
