@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from causalms.effects.adam import bds_table, read_adam, write_xpt
 from causalms.effects.any_table import Effects, estimate
-from causalms.effects.borrowed_effect import Borrowed, LogRates, borrow, conflict_words, log_rates, operating_characteristics
+from causalms.effects.borrowed_effect import LogRates, borrow, conflict_words, log_rates, operating_characteristics
 from causalms.effects.borrowing import (
     PRIORS,
-    ControlPrior,
     ControlSource,
     control_prior,
-    historical_source,
     historical_sources,
     meta_analytic_predictive,
     simulated_source,
@@ -27,7 +25,7 @@ from causalms.effects.data import Design
 from causalms.effects.design import CHOICES, COEFFICIENTS, Method, MissingOutcomes, grouped_arguments
 from causalms.effects.draws import is_draws_table, patient_effects, patient_means, taking_the_model_for_true
 from causalms.effects.estimands import MEASURES, Measure, measure_named
-from causalms.effects.external_controls import ExternalControl, external_control
+from causalms.effects.external_controls import external_control
 from causalms.effects.influence import influence_values
 from causalms.effects.intercurrent import STRATEGY_NAMES, IntercurrentEvents, with_strategy
 from causalms.effects.margins import CLAIMS, margin_tests
@@ -44,7 +42,7 @@ from causalms.effects.simulated import analyse_draws, given_model, mean_variance
 from causalms.effects.transport import transport_weights, transported_effect
 from causalms.effects.variance import coefficient_covariance
 from causalms.effects.visit_data import Visits
-from causalms.effects.visits import VISIT_CHOICES, VisitAnalysis, VisitMethod, analyse_visits
+from causalms.effects.visits import VISIT_CHOICES, VisitMethod, analyse_visits
 
 __all__ = [
     "ASSUMPTIONS",
@@ -60,12 +58,9 @@ __all__ = [
     "VISIT_CHOICES",
     "ZERO_MODELS",
     "Analysis",
-    "Borrowed",
-    "ControlPrior",
     "ControlSource",
     "Design",
     "Effects",
-    "ExternalControl",
     "IntercurrentEvents",
     "LogRates",
     "Measure",
@@ -73,7 +68,6 @@ __all__ = [
     "MissingOutcomes",
     "Planning",
     "Schedule",
-    "VisitAnalysis",
     "VisitImputation",
     "VisitMethod",
     "Visits",
@@ -93,7 +87,6 @@ __all__ = [
     "external_control",
     "given_model",
     "grouped_arguments",
-    "historical_source",
     "historical_sources",
     "impute_visits",
     "independent_columns",

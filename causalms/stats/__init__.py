@@ -18,7 +18,7 @@ from causalms.stats.multiplicity import METHODS as MULTIPLICITY_METHODS
 from causalms.stats.multiplicity import adjusted_p_values, with_adjusted_p_values
 from causalms.stats.negbin import log_likelihood, observed_information
 from causalms.stats.normal import normal_cdf, normal_quantile
-from causalms.stats.recurrent import TIES, Intervals, RateFit, fit_rates, mean_cumulative
+from causalms.stats.recurrent import TIES, Intervals, fit_rates, mean_cumulative
 from causalms.stats.resampling import (
     acceleration,
     bias_correction,
@@ -58,7 +58,6 @@ __all__ = [
     "Intervals",
     "NegativeBinomialLaw",
     "NormalMixture",
-    "RateFit",
     "ZeroModel",
     "acceleration",
     "adjusted_alphas",

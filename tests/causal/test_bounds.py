@@ -44,9 +44,9 @@ laws = st.lists(st.tuples(st.integers(0, 6), st.integers(1, 9)), min_size=1, max
 @settings(max_examples=60, deadline=None)
 def test_makarov_bounds_equal_the_extremes_over_all_couplings(reference, arm, d):
     low, high = best_and_worst(reference, arm, lambda a, b: b - a <= d)
-    found = makarov(reference, arm, float(d))
-    assert found.lower == pytest.approx(low, abs=1e-9)  # tolerance of the linear program
-    assert found.upper == pytest.approx(high, abs=1e-9)
+    bounds = makarov(reference, arm, float(d))
+    assert bounds.lower == pytest.approx(low, abs=1e-9)  # tolerance of the linear program
+    assert bounds.upper == pytest.approx(high, abs=1e-9)
 
 
 @given(laws, laws)
@@ -54,9 +54,9 @@ def test_makarov_bounds_equal_the_extremes_over_all_couplings(reference, arm, d)
 def test_benefit_and_harm_bounds_equal_the_extremes_over_all_couplings(reference, arm):
     for bound, event in ((benefit_bounds, lambda a, b: b < a), (harm_bounds, lambda a, b: b > a)):
         low, high = best_and_worst(reference, arm, event)
-        found = bound(reference, arm)
-        assert found.lower == pytest.approx(low, abs=1e-9)
-        assert found.upper == pytest.approx(high, abs=1e-9)
+        bounds = bound(reference, arm)
+        assert bounds.lower == pytest.approx(low, abs=1e-9)
+        assert bounds.upper == pytest.approx(high, abs=1e-9)
 
 
 def test_benefit_of_counts_is_makarov_at_minus_one():
@@ -71,9 +71,9 @@ def test_twin_mean_bounds_equal_the_extremes_given_an_event(arm, percent):
     m = len(arm.support)
     equal = {"A_eq": np.ones((1, m)), "b_eq": [p], "bounds": [(0, q) for q in arm.probabilities]}
     low, high = linprog(arm.support, **equal).fun / p, -linprog(-arm.support, **equal).fun / p
-    found = twin_mean_bounds(arm, p)
-    assert found.lower == pytest.approx(low, abs=1e-8)
-    assert found.upper == pytest.approx(high, abs=1e-8)
+    bounds = twin_mean_bounds(arm, p)
+    assert bounds.lower == pytest.approx(low, abs=1e-8)
+    assert bounds.upper == pytest.approx(high, abs=1e-8)
 
 
 def test_frechet_hoeffding_holds_both_extreme_couplings():
@@ -103,9 +103,9 @@ def test_bounds_given_covariates_then_averaged_lie_inside_bounds_of_the_averaged
 
 def test_equal_laws_leave_harm_between_never_and_almost_always():
     law = Law.negative_binomial(2.0, 2.0)
-    found = harm_bounds(law, law)
-    assert found.lower == 0.0
-    assert 0.5 < found.upper < 1.0
+    bounds = harm_bounds(law, law)
+    assert bounds.lower == 0.0
+    assert 0.5 < bounds.upper < 1.0
 
 
 def test_bounds_of_volume_with_an_atom_at_zero():

@@ -114,14 +114,14 @@ def test_noise_never_depends_on_arm_or_order():
 
 
 def test_fit_recovers_the_truth_within_its_error(big_table, truth):
-    found = NegativeBinomialMechanism.fit(big_table, 48, dict(truth.covariates))
-    assert found.dispersion == pytest.approx(2.0, rel=0.2)  # se of alpha is about 5% with 1,500 patients
-    rates, true_rates = dict(zip(found.arms, found.log_rates, strict=True)), dict(zip(truth.arms, truth.log_rates, strict=True))
-    shift = sum(b * (c - t) for b, c, t in zip(truth.coefficients, found.centres, truth.centres, strict=True))
+    fitted = NegativeBinomialMechanism.fit(big_table, 48, dict(truth.covariates))
+    assert fitted.dispersion == pytest.approx(2.0, rel=0.2)  # se of alpha is about 5% with 1,500 patients
+    rates, true_rates = dict(zip(fitted.arms, fitted.log_rates, strict=True)), dict(zip(truth.arms, truth.log_rates, strict=True))
+    shift = sum(b * (c - t) for b, c, t in zip(truth.coefficients, fitted.centres, truth.centres, strict=True))
     for arm in truth.arms:
         assert rates[arm] == pytest.approx(true_rates[arm] + shift, abs=0.3)  # 4 standard errors of about .075
-    assert found.coefficients == pytest.approx(truth.coefficients, abs=0.25)
-    assert found.lesion_volume_ml == pytest.approx(truth.lesion_volume_ml, rel=0.1)
+    assert fitted.coefficients == pytest.approx(truth.coefficients, abs=0.25)
+    assert fitted.lesion_volume_ml == pytest.approx(truth.lesion_volume_ml, rel=0.1)
 
 
 def test_fit_with_poisson_data_stays_at_the_boundary(make_participants, make_outcomes):

@@ -19,17 +19,17 @@ ARMS = ["placebo", "dimethyl-fumarate", "ocrelizumab"]
 
 def check(mechanism, table, arm="ocrelizumab", coupling="monotone", rho=None, patients=150):
     query = Query((value(arm),), (48.0,), coupling=coupling, rho=rho, evidence_week=48.0)
-    found = diagnose(mechanism, TableTrial(table), query, list(table["participant_id"]), patients)
-    return found.set_index("diagnostic")
+    verdicts = diagnose(mechanism, TableTrial(table), query, list(table["participant_id"]), patients)
+    return verdicts.set_index("diagnostic")
 
 
 @pytest.mark.parametrize("coupling", ["monotone", "ancestral"])
 def test_the_true_model_passes_every_diagnostic(truth, big_table, coupling):
-    found = check(truth, big_table, coupling=coupling)
-    assert found["verdict"].drop("composition of masks").eq("ok").all()
-    assert found.loc["composition", "value"] < 1e-12
-    assert found.loc["invariance", "value"] == 0.0
-    assert found.loc["overlap", "value"] == 1.0
+    verdicts = check(truth, big_table, coupling=coupling)
+    assert verdicts["verdict"].drop("composition of masks").eq("ok").all()
+    assert verdicts.loc["composition", "value"] < 1e-12
+    assert verdicts.loc["invariance", "value"] == 0.0
+    assert verdicts.loc["overlap", "value"] == 1.0
 
 
 def test_a_model_of_wrong_level_is_not_effective(truth, big_table):
@@ -39,9 +39,9 @@ def test_a_model_of_wrong_level_is_not_effective(truth, big_table):
 
 def test_a_model_of_wrong_law_has_noise_that_is_not_normal(truth, big_table):
     wrong = dataclasses.replace(truth, log_rates=tuple(b + 1.5 for b in truth.log_rates), dispersion=0.3)
-    found = check(wrong, big_table, patients=300)
-    assert found.loc["noise", "verdict"] == "refusal"
-    assert found.loc["marginal", "verdict"] in ("warning", "refusal")
+    verdicts = check(wrong, big_table, patients=300)
+    assert verdicts.loc["noise", "verdict"] == "refusal"
+    assert verdicts.loc["marginal", "verdict"] in ("warning", "refusal")
 
 
 def test_an_abduction_that_does_not_lead_back_is_refused(truth, big_table):
@@ -50,11 +50,11 @@ def test_an_abduction_that_does_not_lead_back_is_refused(truth, big_table):
             return self.noise(subject, draw, seed)
 
     settings = {f.name: getattr(truth, f.name) for f in dataclasses.fields(truth)}
-    found = check(Sloppy(**settings), big_table, patients=60)
-    assert found.loc["composition", "verdict"] == "refusal"
-    assert found.loc["reversibility", "value"] > 0.75
+    verdicts = check(Sloppy(**settings), big_table, patients=60)
+    assert verdicts.loc["composition", "verdict"] == "refusal"
+    assert verdicts.loc["reversibility", "value"] > 0.75
     with pytest.raises(RefusalError, match="fail the diagnostic 'composition'"):
-        act_on(found.reset_index())
+        act_on(verdicts.reset_index())
     with pytest.raises(RefusalError, match="calibrate it or ask for do"):
         CausalModel(Sloppy(**settings)).counterfactual(big_table.head(60), "ocrelizumab", particles=2)
 
@@ -73,20 +73,20 @@ def test_a_mechanism_that_reads_the_arm_into_its_noise_is_caught(truth, big_tabl
 
 
 def test_reverse_trips_of_redrawn_worlds_are_not_judged(truth, big_table):
-    found = check(truth, big_table, coupling="independent", patients=40)
-    assert found.loc["reversibility", "verdict"] == "not checked"
+    verdicts = check(truth, big_table, coupling="independent", patients=40)
+    assert verdicts.loc["reversibility", "verdict"] == "not checked"
 
 
 def test_an_arm_of_another_trial_has_no_overlap_and_no_effectiveness(truth, big_table):
     apart = big_table.assign(trial=np.where(big_table["arm"] == "ocrelizumab", "B", "A"))
     placebo = apart[apart["arm"] == "placebo"]
     query = Query((value("ocrelizumab"),), (48.0,), evidence_week=48.0)
-    found = diagnose(truth, TableTrial(apart), query, list(placebo["participant_id"]), 30).set_index("diagnostic")
-    assert found.loc["overlap", "value"] == 0.0
-    assert found.loc["overlap", "verdict"] == "warning"
-    assert found.loc["effectiveness", "verdict"] == "not checked"
+    verdicts = diagnose(truth, TableTrial(apart), query, list(placebo["participant_id"]), 30).set_index("diagnostic")
+    assert verdicts.loc["overlap", "value"] == 0.0
+    assert verdicts.loc["overlap", "verdict"] == "warning"
+    assert verdicts.loc["effectiveness", "verdict"] == "not checked"
     with pytest.warns(UserWarning, match="overlap under ocrelizumab"):
-        act_on(found.reset_index())
+        act_on(verdicts.reset_index())
 
 
 def test_thresholds_judge_both_sides_and_missing_values():
@@ -96,8 +96,8 @@ def test_thresholds_judge_both_sides_and_missing_values():
 
 
 def test_diagnostics_are_rows_of_results(truth, table):
-    found = check(truth, table, patients=10).reset_index()
-    rows = to_results(found)
+    verdicts = check(truth, table, patients=10).reset_index()
+    rows = to_results(verdicts)
     assert rows["measure"].tolist() == list(THRESHOLDS)
     assert (rows["analysis"] == "diagnostics").all()
     assert (rows["rung"] == 3).all()

@@ -120,10 +120,10 @@ def test_a_factual_mask_is_given_back_in_its_own_world(model, trial, coupling):
 
 def test_counterfactuals_of_masks_pass_the_diagnostics_they_can(model, trial):
     twins = model.counterfactual(trial, "ocrelizumab", 48, particles=2)
-    found = {row["diagnostic"]: row for row in twins.attrs["diagnostics"]}
-    assert found["composition"]["value"] == 0.0
-    assert found["composition of masks"]["value"] == 0.0
-    assert found["invariance"]["value"] == 0.0
+    values = {row["diagnostic"]: row for row in twins.attrs["diagnostics"]}
+    assert values["composition"]["value"] == 0.0
+    assert values["composition of masks"]["value"] == 0.0
+    assert values["invariance"]["value"] == 0.0
     record = next(iter(twins.attrs["queries"].values()))
     assert record["evidence"]["outcome"] == "NET2 mask"
     assert record["lesion_rule"] == {"connectivity": 26, "min_volume_mm3": 3.0, "strictly_more": False}
@@ -137,10 +137,10 @@ def test_deterministic_abduction_has_one_particle(model, trial):
 
 @pytest.mark.parametrize("expected", [True, False])
 def test_inputs_that_a_patient_lacks_are_said_in_rows_and_record(model, trial, expected):
-    found = model.do(trial, "placebo", 48, draws=2, expected=expected)
-    assert set(found.loc[found["participant_id"] == "sub-0001", "missing_inputs"]) == {"ceT1w"}
-    assert found.loc[found["participant_id"] != "sub-0001", "missing_inputs"].isna().all()
-    assert next(iter(found.attrs["queries"].values()))["participants_with_missing_inputs"] == {"ceT1w": 1}
+    draws = model.do(trial, "placebo", 48, draws=2, expected=expected)
+    assert set(draws.loc[draws["participant_id"] == "sub-0001", "missing_inputs"]) == {"ceT1w"}
+    assert draws.loc[draws["participant_id"] != "sub-0001", "missing_inputs"].isna().all()
+    assert next(iter(draws.attrs["queries"].values()))["participants_with_missing_inputs"] == {"ceT1w": 1}
 
 
 def test_risk_maps_are_by_arm(model, trial):
@@ -153,8 +153,8 @@ def test_a_missing_mask_is_missing_evidence(model, trial):
     del trial.masks["sub-0002", "NET2", 48]
     with pytest.raises(RefusalError, match="sub-0002: no NET2 mask at week 48"):
         model.counterfactual(trial, "placebo", 48, particles=1)
-    found = model.counterfactual(trial, "placebo", 48, particles=1, twin=Twin(missing="skip", checked_patients=0))
-    assert found["participant_id"].nunique() == 3
+    twins = model.counterfactual(trial, "placebo", 48, particles=1, twin=Twin(missing="skip", checked_patients=0))
+    assert twins["participant_id"].nunique() == 3
 
 
 def test_a_table_without_scans_is_refused(model, trial):

@@ -36,8 +36,8 @@ def test_the_page_s_mechanism_answers_every_query(mechanism, two_arms):
     assert means["placebo"] == pytest.approx(closed["placebo"], abs=4 * np.sqrt(closed["placebo"] / (30 * 40)))
     for coupling, rho in (("monotone", None), ("independent", None), ("rho", 0.5)):
         twins = model.counterfactual(two_arms, ["placebo", "ocrelizumab"], coupling=coupling, particles=2, twin=Twin(rho=rho))
-        found = {row["diagnostic"]: row["value"] for row in twins.attrs["diagnostics"]}
-        assert found["composition"] == 0.0
-        assert found["invariance"] == 0.0
+        values = {row["diagnostic"]: row["value"] for row in twins.attrs["diagnostics"]}
+        assert values["composition"] == 0.0
+        assert values["invariance"] == 0.0
     sweep = rho_sweep(model, two_arms, ("ocrelizumab", "placebo"), rhos=(0.0, 1.0), draws=20)
     assert sweep.set_index(["rho", "measure"]).loc[(1.0, "harm"), "estimate"] == 0.0

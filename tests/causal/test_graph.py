@@ -32,9 +32,9 @@ def test_noise_is_a_sample_site_with_the_standard_normal_law(truth, patient):
 def test_two_worlds_share_their_noise_exactly_under_do(truth, patient):
     subject, randomisation = patient
     both = intervened(Worlds(np.array([[0], [2]]), np.array([48.0, 48.0])), evidence_of(subject, randomisation))
-    found = run(both, truth, subject, randomisation, range(200), 0)["net2_lesions"]
-    assert bool((found[1] <= found[0]).all())  # a lower rate with the same noise never gives more lesions
-    correlation = np.corrcoef(found[0], found[1])[0, 1]
+    code = run(both, truth, subject, randomisation, range(200), 0)["net2_lesions"]
+    assert bool((code[1] <= code[0]).all())  # a lower rate with the same noise never gives more lesions
+    correlation = np.corrcoef(code[0], code[1])[0, 1]
     assert correlation > 0.5  # separate noise would give about 0, +-0.14 with 200 draws
 
 
@@ -74,17 +74,17 @@ def test_do_leaves_everything_before_treatment_as_it_was(truth, patient):
 def test_independent_worlds_do_not_share_noise(truth, patient):
     subject, randomisation = patient
     both = intervened(Worlds(np.array([[0], [1]]), np.array([48.0, 48.0])), evidence_of(subject, randomisation))
-    found = run(both, truth, subject, randomisation, range(400), 0, Tie("independent", 0.0))["net2_lesions"]
-    assert abs(np.corrcoef(found[0], found[1])[0, 1]) < 0.15  # 3 standard errors of 1/sqrt(400)
+    code = run(both, truth, subject, randomisation, range(400), 0, Tie("independent", 0.0))["net2_lesions"]
+    assert abs(np.corrcoef(code[0], code[1])[0, 1]) < 0.15  # 3 standard errors of 1/sqrt(400)
 
 
 def test_randomisation_shares_follow_the_trials(table):
     split = table.assign(trial=np.where(table["arm"] == "placebo", "A", "B"))
-    found = Randomisation.of(split, ["placebo", "dimethyl-fumarate", "ocrelizumab"])
-    assert found.arm_shares[0].tolist() == [1.0, 0.0, 0.0]
+    randomisation = Randomisation.of(split, ["placebo", "dimethyl-fumarate", "ocrelizumab"])
+    assert randomisation.arm_shares[0].tolist() == [1.0, 0.0, 0.0]
     of_b = split.loc[split["trial"] == "B", "arm"].value_counts(normalize=True)
-    assert found.arm_shares[1].tolist() == pytest.approx([0.0, of_b["dimethyl-fumarate"], of_b["ocrelizumab"]])
-    assert found.trial_shares.tolist() == pytest.approx(split["trial"].value_counts(normalize=True)[["A", "B"]].tolist())
+    assert randomisation.arm_shares[1].tolist() == pytest.approx([0.0, of_b["dimethyl-fumarate"], of_b["ocrelizumab"]])
+    assert randomisation.trial_shares.tolist() == pytest.approx(split["trial"].value_counts(normalize=True)[["A", "B"]].tolist())
 
 
 def test_natural_arm_is_sampled_by_the_trials_randomisation(truth, patient):

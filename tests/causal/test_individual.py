@@ -33,26 +33,26 @@ def twins(model, table):
 @pytest.mark.parametrize("coupling", ["monotone", "ancestral", "independent"])
 def test_every_individual_number_lies_inside_its_bounds(model, table, marginals, coupling):
     twins = model.counterfactual(table, ARMS, particles=150, coupling=coupling, twin=Twin(checked_patients=0))
-    found = individual_effects(twins, marginals)
-    assert len(found) == 60 * 2
+    effects = individual_effects(twins, marginals)
+    assert len(effects) == 60 * 2
     for name in ("benefit", "harm", "active", "lesions"):
         # four standard errors of a share of 150 particles at the bound itself; a mean that is nearly zero knows too little of
         # its own scatter, so that of a share is added
-        slack = 4 * (found[f"{name}_se_monte_carlo"] * (name == "lesions") + 0.5 / np.sqrt(150))
-        assert (found[name] >= found[f"{name}_lower"] - slack).all(), name
-        assert (found[name] <= found[f"{name}_upper"] + slack).all(), name
+        slack = 4 * (effects[f"{name}_se_monte_carlo"] * (name == "lesions") + 0.5 / np.sqrt(150))
+        assert (effects[name] >= effects[f"{name}_lower"] - slack).all(), name
+        assert (effects[name] <= effects[f"{name}_upper"] + slack).all(), name
 
 
 def test_monotone_twins_under_a_better_arm_never_have_more_lesions(twins, marginals):
-    found = individual_effects(twins, marginals)
-    from_placebo = found[(found["arm_randomised"] == "placebo") & (found["arm"] == "ocrelizumab")]
+    effects = individual_effects(twins, marginals)
+    from_placebo = effects[(effects["arm_randomised"] == "placebo") & (effects["arm"] == "ocrelizumab")]
     assert len(from_placebo) > 10
     assert (from_placebo["harm"] == 0).all()
 
 
 def test_twin_of_a_quiet_placebo_patient_is_quiet(twins, marginals):
-    found = individual_effects(twins, marginals)
-    quiet = found[(found["arm_randomised"] == "placebo") & (found["factual"] == 0)]
+    effects = individual_effects(twins, marginals)
+    quiet = effects[(effects["arm_randomised"] == "placebo") & (effects["factual"] == 0)]
     assert len(quiet) > 3
     assert (quiet["lesions"] == 0).all()
     assert (quiet["active_lower"] == 0).all()
@@ -63,16 +63,20 @@ def test_results_carry_the_coupling_the_bounds_and_rung_three(twins, marginals):
     assert (rows["rung"] == 3).all()
     assert not rows["randomised"].any()
     assert rows["analysis"].str.startswith("simulated").all()
-    found = rows.set_index("measure")
+    by_measure = rows.set_index("measure")
     for name in ("probability of benefit", "probability of harm", "probability of activity under the arm only"):
-        low, high = (found.loc[f"{name}, sharp {side} bound"] for side in ("lower", "upper"))
-        assert "coupling monotone (an assumption)" in found.loc[name, "estimator"]
+        low, high = (by_measure.loc[f"{name}, sharp {side} bound"] for side in ("lower", "upper"))
+        assert "coupling monotone (an assumption)" in by_measure.loc[name, "estimator"]
         assert low["estimate"] <= high["estimate"]
         assert np.isnan(low["se"])  # a bound is no estimate with an interval
         assert np.isnan(high["lower"])
-        assert np.isnan(found.loc[name, ["se", "lower", "upper"]].to_numpy(float)).all()  # the model error of rung 3 is unknown
-        slack = 3 * np.hypot(found.loc[name, "se_patient"], found.loc[name, "se_monte_carlo"]) + 1e-9  # facts are a sample
-        assert low["estimate"] - slack <= found.loc[name, "estimate"] <= high["estimate"] + slack
+        assert np.isnan(
+            by_measure.loc[name, ["se", "lower", "upper"]].to_numpy(float)
+        ).all()  # the model error of rung 3 is unknown
+        slack = (
+            3 * np.hypot(by_measure.loc[name, "se_patient"], by_measure.loc[name, "se_monte_carlo"]) + 1e-9
+        )  # facts are a sample
+        assert low["estimate"] - slack <= by_measure.loc[name, "estimate"] <= high["estimate"] + slack
 
 
 def test_bounds_average_each_patients_own(twins, marginals):
@@ -90,12 +94,12 @@ def test_bounds_average_each_patients_own(twins, marginals):
 
 def test_volumes_have_bounds_from_draws(model, table, twins):
     do = model.do(table, ARMS, draws=300, seed=5)
-    found = individual_effects(twins, do, outcome="net2_volume_ml")
-    quiet = found["factual"] == 0
-    assert np.isinf(found.loc[~quiet, "lesions_upper"]).all()  # a volume is continuous: seeing it bounds nothing
-    slack = 4 * found["lesions_se_monte_carlo"] + 0.15  # bounds from 300 draws carry sampling error of their own
-    assert (found["lesions"] <= found["lesions_upper"] + slack)[quiet].all()
-    assert np.isfinite(found.loc[quiet, "lesions_upper"]).all()
+    effects = individual_effects(twins, do, outcome="net2_volume_ml")
+    quiet = effects["factual"] == 0
+    assert np.isinf(effects.loc[~quiet, "lesions_upper"]).all()  # a volume is continuous: seeing it bounds nothing
+    slack = 4 * effects["lesions_se_monte_carlo"] + 0.15  # bounds from 300 draws carry sampling error of their own
+    assert (effects["lesions"] <= effects["lesions_upper"] + slack)[quiet].all()
+    assert np.isfinite(effects.loc[quiet, "lesions_upper"]).all()
 
 
 def test_laws_from_draws_and_from_expectations_agree(model, table, marginals):
@@ -117,21 +121,21 @@ def test_rung_three_results_of_a_run_hold_bounds_and_diagnostics(model, table):
 
 
 def test_the_sweep_stays_inside_its_bounds_and_reaches_the_ends(model, table):
-    found = rho_sweep(model, table, ("ocrelizumab", "placebo"), rhos=(0.0, 0.5, 1.0), draws=150)
-    slack = 4 * found["se_monte_carlo"]
-    assert (found["estimate"] >= found["lower_bound"] - slack - 1e-9).all()
-    assert (found["estimate"] <= found["upper_bound"] + slack).all()
-    harm = found[found["measure"] == "harm"].set_index("rho")
+    sweep = rho_sweep(model, table, ("ocrelizumab", "placebo"), rhos=(0.0, 0.5, 1.0), draws=150)
+    slack = 4 * sweep["se_monte_carlo"]
+    assert (sweep["estimate"] >= sweep["lower_bound"] - slack - 1e-9).all()
+    assert (sweep["estimate"] <= sweep["upper_bound"] + slack).all()
+    harm = sweep[sweep["measure"] == "harm"].set_index("rho")
     assert harm.loc[1.0, "estimate"] == 0.0  # shared noise gives the lower bound of harm: an assumption, not a finding
     assert harm.loc[0.0, "estimate"] > 0.05
     assert harm["estimate"].is_monotonic_decreasing
 
 
 def test_the_sweep_at_rho_zero_is_independence_by_hand(model, table, marginals):
-    found = rho_sweep(model, table, ("ocrelizumab", "placebo"), rhos=(0.0,), draws=400).set_index("measure")
+    sweep = rho_sweep(model, table, ("ocrelizumab", "placebo"), rhos=(0.0,), draws=400).set_index("measure")
     p = marginals.pivot(index="participant_id", columns="arm", values="activity_probability")
     by_hand = (p["ocrelizumab"] * (1 - p["placebo"])).mean()
-    row = found.loc["activity harm"]
+    row = sweep.loc["activity harm"]
     assert row["estimate"] == pytest.approx(by_hand, abs=4 * row["se_monte_carlo"])
 
 
@@ -142,11 +146,11 @@ def test_a_mechanism_without_expectations_gets_bounds_from_draws(table):
         def push(self, subject, arm, week, noise):
             return Outcome(float(noise.normals["u"][0] > (0.0 if arm == "placebo" else 1.0)), 0.0)
 
-    found = rho_sweep(CausalModel(Quiet()), table.head(10), ("ocrelizumab", "placebo"), rhos=(0.0, 1.0), draws=200).set_index(
+    sweep = rho_sweep(CausalModel(Quiet()), table.head(10), ("ocrelizumab", "placebo"), rhos=(0.0, 1.0), draws=200).set_index(
         ["rho", "measure"]
     )
-    assert found.loc[(0.0, "activity harm"), "estimate"] == pytest.approx(0.1587 * 0.5, abs=0.03)
-    assert found.loc[(1.0, "activity harm"), "estimate"] == 0.0
+    assert sweep.loc[(0.0, "activity harm"), "estimate"] == pytest.approx(0.1587 * 0.5, abs=0.03)
+    assert sweep.loc[(1.0, "activity harm"), "estimate"] == 0.0
 
 
 def test_what_is_missing_is_named(model, table, twins, marginals):

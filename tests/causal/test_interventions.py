@@ -48,10 +48,10 @@ def test_a_shift_moves_along_the_fitted_rates_of_a_count_model(truth, table):
     swapped = CausalModel(
         dataclasses.replace(truth, arms=("ocrelizumab", "placebo", "dimethyl-fumarate"), log_rates=(-0.2, 1.6, 0.8))
     )
-    found = swapped.do(table, [shift(+1), "dimethyl-fumarate"], draws=2)
-    own = found[(found["arm"] == "shift +1") & (found["arm_randomised"] == "placebo")]
+    draws = swapped.do(table, [shift(+1), "dimethyl-fumarate"], draws=2)
+    own = draws[(draws["arm"] == "shift +1") & (draws["arm_randomised"] == "placebo")]
     assert set(own["arm_assigned"]) == {"dimethyl-fumarate"}
-    (record,) = found.attrs["queries"].values()
+    (record,) = draws.attrs["queries"].values()
     assert record["intervention"][0]["order"] == ["placebo", "dimethyl-fumarate", "ocrelizumab"]
 
 

@@ -20,9 +20,9 @@ def drug_rows(twins):
 
 
 def test_do_is_the_mean_plus_the_loading_times_the_noise(model, gaussian, gaussian_table):
-    found = model.do(gaussian_table, arm=["placebo", "drug"], week=[24, 48], draws=3, seed=4)
+    draws = model.do(gaussian_table, arm=["placebo", "drug"], week=[24, 48], draws=3, seed=4)
     trial = TableTrial(gaussian_table)
-    for row in found.itertuples():
+    for row in draws.itertuples():
         subject = gaussian.prepare(trial, row.participant_id)
         u = gaussian.noise(subject, int(row.draw), 4).normals["u"]
         by_hand = 50 + gaussian.effects[row.arm] * row.visit_week / 48 + 0.1 * subject.covariates["age"]

@@ -60,9 +60,9 @@ def test_monte_carlo_error_is_the_scatter_over_seeds(truth, table):
 
 
 def test_patient_effects_cover_the_true_ones(draws, expected):
-    found = patient_effects(draws, "ocrelizumab", "placebo").set_index("participant_id")
+    effects = patient_effects(draws, "ocrelizumab", "placebo").set_index("participant_id")
     true = patient_effects(expected, "ocrelizumab", "placebo").set_index("participant_id")
-    z = (found["difference"] - true["difference"]) / found["se_monte_carlo"]
+    z = (effects["difference"] - true["difference"]) / effects["se_monte_carlo"]
     assert (z.abs() < 1.96).mean() > 0.85  # 60 patients, nominal .95, skewed counts: binomial error .03
     assert np.abs(true["ratio"] - np.exp(-1.8)).max() < 1e-9
     assert (true["se_monte_carlo"] == 0).all()
@@ -77,8 +77,8 @@ def test_activity_is_a_risk(draws, expected):
 
 def test_policy_value_lies_between_its_arms_and_the_difference_is_paired(truth, table):
     rule = policy("escalate", [("gd_lesions > 0", "ocrelizumab")], "dimethyl-fumarate")
-    found = CausalModel(truth).do(table, ["dimethyl-fumarate", "ocrelizumab", rule], draws=300)
-    values = policy_values(found, ["dimethyl-fumarate", "escalate", "ocrelizumab"]).set_index("world")
+    answer = CausalModel(truth).do(table, ["dimethyl-fumarate", "ocrelizumab", rule], draws=300)
+    values = policy_values(answer, ["dimethyl-fumarate", "escalate", "ocrelizumab"]).set_index("world")
     assert values.loc["ocrelizumab", "value"] < values.loc["escalate", "value"] < values.loc["dimethyl-fumarate", "value"]
     difference = values.loc["escalate", "value"] - values.loc["dimethyl-fumarate", "value"]
     assert values.loc["escalate", "difference"] == pytest.approx(difference)
@@ -101,14 +101,14 @@ def test_common_noise_saves_at_least_three_times_for_similar_arms(truth, table):
     import dataclasses
 
     close = CausalModel(dataclasses.replace(truth, log_rates=(1.6, 1.4, -0.2)))
-    found = common_noise_factor(close.do(table, ARMS[:2], draws=200), "dimethyl-fumarate", "placebo")
-    assert found.factor >= 3
-    assert found.share >= 0.5
+    factor = common_noise_factor(close.do(table, ARMS[:2], draws=200), "dimethyl-fumarate", "placebo")
+    assert factor.factor >= 3
+    assert factor.share >= 0.5
 
 
 def test_independent_worlds_save_nothing(truth, table):
-    found = CausalModel(truth).ask(table, Query(tuple(map(value, ARMS[:2])), (48.0,), 200, coupling="independent"))
-    assert common_noise_factor(found, "dimethyl-fumarate", "placebo").factor == pytest.approx(1.0, abs=0.25)
+    answer = CausalModel(truth).ask(table, Query(tuple(map(value, ARMS[:2])), (48.0,), 200, coupling="independent"))
+    assert common_noise_factor(answer, "dimethyl-fumarate", "placebo").factor == pytest.approx(1.0, abs=0.25)
 
 
 def test_what_is_missing_is_named(draws, expected):
@@ -134,14 +134,14 @@ def test_what_is_missing_is_named(draws, expected):
 
 def test_error_of_the_variance_factor_is_its_scatter_over_trials(truth, table):
     """Jackknife over patients against the scatter of the factor over disjoint groups of patients."""
-    found = []
+    ratios = []
     for first in range(0, 60, 12):
         some = table.iloc[first : first + 12]
         draws = CausalModel(truth).do(some, ["dimethyl-fumarate", "placebo"], draws=40, seed=first)
-        found.append(common_noise_factor(draws, "dimethyl-fumarate", "placebo"))
-    scatter, claimed = np.std([f.factor for f in found], ddof=1), np.mean([f.factor_se for f in found])
+        ratios.append(common_noise_factor(draws, "dimethyl-fumarate", "placebo"))
+    scatter, claimed = np.std([f.factor for f in ratios], ddof=1), np.mean([f.factor_se for f in ratios])
     assert 0.25 < scatter / claimed < 3  # a scatter of 5 groups has a relative error of 35%, and the jackknife's is as large
-    assert all(f.share_se < 0.2 for f in found)
+    assert all(f.share_se < 0.2 for f in ratios)
 
 
 def test_the_error_of_a_variance_factor_needs_three_patients(truth, table):

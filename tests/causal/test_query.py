@@ -23,10 +23,10 @@ def model(truth):
 
 
 def test_the_draws_table_has_its_schema_and_every_world(model, table):
-    found = validate(model.do(table, arm=ARMS, week=[24, 48], draws=3), "draws")
-    assert len(found) == 60 * 2 * 2 * 3
-    assert found.groupby(["arm", "visit_week"]).size().tolist() == [180] * 4
-    later = found.pivot_table(index=["participant_id", "arm", "draw"], columns="visit_week", values="net2_lesions")
+    draws = validate(model.do(table, arm=ARMS, week=[24, 48], draws=3), "draws")
+    assert len(draws) == 60 * 2 * 2 * 3
+    assert draws.groupby(["arm", "visit_week"]).size().tolist() == [180] * 4
+    later = draws.pivot_table(index=["participant_id", "arm", "draw"], columns="visit_week", values="net2_lesions")
     assert (later[48.0] >= later[24.0]).all()  # cumulative since baseline: the same noise at a later week never has fewer
 
 
@@ -63,12 +63,12 @@ def test_numbers_are_the_same_on_a_dask_cluster(model, table):
 
 def test_a_killed_query_goes_on_where_it_stopped(model, table, tmp_path, monkeypatch):
     parts, few = tmp_path / "out.parts", table.head(6)
-    asked = []
+    answered = []
     real = answering.patient_rows
 
     def dies_at_the_fourth(mechanism, trial, randomisation, query, query_id, participant_id):
-        asked.append(participant_id)
-        if len(asked) == 4:
+        answered.append(participant_id)
+        if len(answered) == 4:
             raise KeyboardInterrupt
         return real(mechanism, trial, randomisation, query, query_id, participant_id)
 
@@ -76,7 +76,7 @@ def test_a_killed_query_goes_on_where_it_stopped(model, table, tmp_path, monkeyp
     with pytest.raises(KeyboardInterrupt):
         model.do(few, arm=ARMS, draws=3, running=Running(parts=parts))
     again = model.do(few, arm=ARMS, draws=3, running=Running(parts=parts))
-    assert asked[4:] == ["sub-0003", "sub-0004", "sub-0005"]
+    assert answered[4:] == ["sub-0003", "sub-0004", "sub-0005"]
     pd.testing.assert_frame_equal(again, model.do(few, arm=ARMS, draws=3), check_exact=True)
 
 
@@ -89,11 +89,11 @@ def test_parts_of_another_query_are_not_reused(model, table, tmp_path):
 
 
 def test_the_record_says_everything_needed_to_ask_again(model, table, tmp_path):
-    found = model.counterfactual(table.head(3), arm="ocrelizumab", coupling="rho", particles=2, seed=9, twin=Twin(rho=0.5))
-    write_draws(found, tmp_path / "twins.parquet")
+    twins = model.counterfactual(table.head(3), arm="ocrelizumab", coupling="rho", particles=2, seed=9, twin=Twin(rho=0.5))
+    write_draws(twins, tmp_path / "twins.parquet")
     (query_id, record), *rest = json.loads((tmp_path / "twins.queries.json").read_text()).items()
     assert not rest
-    assert set(found["query_id"]) == {query_id}
+    assert set(twins["query_id"]) == {query_id}
     wanted = {
         "query": "counterfactual", "rung": 3, "coupling": "rho", "rho": 0.5, "abduction": "stochastic", "seed": 9, "draws": 2,
         "guidance": 1.0, "model_checksum": model.mechanism.checksum, "participants": 3,
@@ -101,7 +101,7 @@ def test_the_record_says_everything_needed_to_ask_again(model, table, tmp_path):
     assert wanted.items() <= record.items()
     assert record["evidence"] == {"week": 48.0, "outcome": "NET2 count and volume", "missing": "refuse"}
     assert record["intervention"] == [{"name": "ocrelizumab", "kind": "value", "arm": "ocrelizumab"}]
-    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "twins.parquet"), found, check_exact=True)
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "twins.parquet"), twins, check_exact=True)
 
 
 def test_other_data_or_another_model_is_another_query(model, table, truth):
@@ -127,9 +127,9 @@ def test_patients_without_evidence_are_refused_or_left_out_by_name(model, table)
     holed = table.head(4).assign(net2_lesions_week48=missed)
     with pytest.raises(RefusalError, match="sub-0001: no 'net2_lesions_week48', so there is no evidence"):
         model.counterfactual(holed, arm="ocrelizumab", particles=2)
-    found = model.counterfactual(holed, arm="ocrelizumab", particles=2, twin=Twin(missing="skip"))
-    assert sorted(found["participant_id"].unique()) == ["sub-0000", "sub-0002", "sub-0003"]
-    assert next(iter(found.attrs["queries"].values()))["participants_answered"] == 3
+    twins = model.counterfactual(holed, arm="ocrelizumab", particles=2, twin=Twin(missing="skip"))
+    assert sorted(twins["participant_id"].unique()) == ["sub-0000", "sub-0002", "sub-0003"]
+    assert next(iter(twins.attrs["queries"].values()))["participants_answered"] == 3
     nobody = holed.assign(net2_lesions_week48=np.nan)
     with pytest.raises(RefusalError, match="no patient has evidence"):
         model.counterfactual(nobody, arm="ocrelizumab", particles=2, twin=Twin(missing="skip"))
@@ -202,8 +202,8 @@ def test_a_mechanism_of_a_users_own_inherits_every_query(table):
             count = max(0.0, np.round(2 * week / 48 * (arm == "placebo") + noise.normals["u"][0]))
             return Outcome(count, 0.1 * count)
 
-    found = CausalModel(Quiet()).do(table.head(3), arm=ARMS, draws=50)
-    means = found.groupby("arm")["net2_lesions"].mean()
+    draws = CausalModel(Quiet()).do(table.head(3), arm=ARMS, draws=50)
+    means = draws.groupby("arm")["net2_lesions"].mean()
     assert means["placebo"] > means["ocrelizumab"]
 
 

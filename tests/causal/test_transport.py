@@ -26,33 +26,33 @@ def pooled(make_participants):
 
 
 def test_a_contrast_within_a_trial_needs_no_transport(pooled):
-    found = support(pooled, "ocrelizumab", "interferon-beta-1a-sc")
-    assert found.trials == ("OPERA-I", "OPERA-II")
-    assert found.words == "randomised together in OPERA-I, OPERA-II"
-    assert "none beyond randomisation" in found.assumption
+    supported = support(pooled, "ocrelizumab", "interferon-beta-1a-sc")
+    assert supported.trials == ("OPERA-I", "OPERA-II")
+    assert supported.words == "randomised together in OPERA-I, OPERA-II"
+    assert "none beyond randomisation" in supported.assumption
 
 
 def test_a_contrast_across_trials_says_its_assumption(pooled):
-    found = support(pooled, "ocrelizumab", "placebo")
-    assert found.trials == ()
-    assert found.words == "randomised together in no trial: transported"
-    assert "never both" in found.assumption
-    assert "no unmeasured trial effect" in found.assumption
+    supported = support(pooled, "ocrelizumab", "placebo")
+    assert supported.trials == ()
+    assert supported.words == "randomised together in no trial: transported"
+    assert "never both" in supported.assumption
+    assert "no unmeasured trial effect" in supported.assumption
     assert "laquinimod was not randomised by any trial" in support(pooled, "laquinimod", "placebo").assumption
 
 
 def test_randomised_arms_overlap(pooled):
-    found = covariate_overlap(pooled, "ocrelizumab", "interferon-beta-1a-sc").set_index("covariate")
-    assert found["standardised_difference"].drop("propensity").abs().max() < 0.25  # 3 se of sqrt(2/300)
-    assert found.loc["propensity", "share_in_common"] > 0.95
-    assert found.loc["propensity", "effective_share"] > 0.95
+    overlap = covariate_overlap(pooled, "ocrelizumab", "interferon-beta-1a-sc").set_index("covariate")
+    assert overlap["standardised_difference"].drop("propensity").abs().max() < 0.25  # 3 se of sqrt(2/300)
+    assert overlap.loc["propensity", "share_in_common"] > 0.95
+    assert overlap.loc["propensity", "effective_share"] > 0.95
 
 
 def test_a_shift_of_one_standard_deviation_is_seen(pooled):
     older = pooled.assign(age=pooled["age"] + 8.0 * (pooled["arm"] == "ocrelizumab"))
-    found = covariate_overlap(older, "ocrelizumab", "interferon-beta-1a-sc").set_index("covariate")
-    assert found.loc["age", "standardised_difference"] == pytest.approx(1.0, abs=0.3)
-    assert found.loc["propensity", "effective_share"] < 0.9
+    overlap = covariate_overlap(older, "ocrelizumab", "interferon-beta-1a-sc").set_index("covariate")
+    assert overlap.loc["age", "standardised_difference"] == pytest.approx(1.0, abs=0.3)
+    assert overlap.loc["propensity", "effective_share"] < 0.9
 
 
 def test_arms_of_unlike_patients_are_refused(pooled):
@@ -63,17 +63,17 @@ def test_arms_of_unlike_patients_are_refused(pooled):
 
 def test_e_value_of_the_published_example():
     # VanderWeele and Ding 2017: a risk ratio of 3.9 (1.8 to 8.7) has E-values 7.26 and 3.0
-    found = unmeasured_trial_effect(3.9, 1.8, 8.7)
-    assert found.e_value == pytest.approx(7.26, abs=0.005)
-    assert found.e_value_interval == pytest.approx(3.0, abs=0.005)
+    effect = unmeasured_trial_effect(3.9, 1.8, 8.7)
+    assert effect.e_value == pytest.approx(7.26, abs=0.005)
+    assert effect.e_value_interval == pytest.approx(3.0, abs=0.005)
 
 
 def test_an_interval_over_one_is_already_erased():
-    found = unmeasured_trial_effect(0.8, 0.5, 1.3, benchmark=1.2)
-    assert found.erases_interval == 1.0
-    assert found.e_value_interval == 1.0
-    assert "multiply the rate by 1.25" in found.words
-    assert "on an arm they share, given covariates, is 1.20" in found.words
+    effect = unmeasured_trial_effect(0.8, 0.5, 1.3, benchmark=1.2)
+    assert effect.erases_interval == 1.0
+    assert effect.e_value_interval == 1.0
+    assert "multiply the rate by 1.25" in effect.words
+    assert "on an arm they share, given covariates, is 1.20" in effect.words
     with pytest.raises(InputError, match="give positive numbers in order"):
         unmeasured_trial_effect(0.8, 0.9, 1.3)
 
@@ -81,16 +81,16 @@ def test_an_interval_over_one_is_already_erased():
 def test_a_trial_effect_of_known_size_is_its_benchmark(pooled):
     rng = np.random.default_rng(1)
     rate = 3.0 * np.where(pooled["trial"] == "OPERA-II", 1.5, 1.0) * np.exp(0.02 * (pooled["age"] - 37))
-    found = trial_effect_benchmark(pooled.assign(y=rng.poisson(rate)), "y")
-    assert set(found["arm"]) == {"interferon-beta-1a-sc", "ocrelizumab"}
-    assert ((found["lower"] < 1.5) & (found["upper"] > 1.5)).all()
-    assert found["ratio"].to_numpy() == pytest.approx(1.5, rel=0.15)
+    benchmark = trial_effect_benchmark(pooled.assign(y=rng.poisson(rate)), "y")
+    assert set(benchmark["arm"]) == {"interferon-beta-1a-sc", "ocrelizumab"}
+    assert ((benchmark["lower"] < 1.5) & (benchmark["upper"] > 1.5)).all()
+    assert benchmark["ratio"].to_numpy() == pytest.approx(1.5, rel=0.15)
     assert trial_effect_benchmark(pooled[pooled["trial"] == "DEFINE"].assign(y=1.0), "y").empty
 
 
 def test_registry_assignment_by_covariates_has_support_or_is_refused(pooled):
-    found = refuse_without_support(pooled, ["placebo", "ocrelizumab"])
-    assert (found["share_supported"] == 1.0).all()
+    overlap = refuse_without_support(pooled, ["placebo", "ocrelizumab"])
+    assert (overlap["share_supported"] == 1.0).all()
     strict = pooled.assign(arm=np.where(pooled["age"] > 52, "ocrelizumab", "placebo"))
     with pytest.raises(RefusalError, match=r"'ocrelizumab': only .* could have been given it"):
         refuse_without_support(strict, ["placebo", "ocrelizumab"])
@@ -134,10 +134,10 @@ def test_a_transported_contrast_carries_assumption_overlap_and_sensitivity(poole
 
 def test_do_on_a_registry_needs_support(pooled_draws):
     model, table = pooled_draws
-    found = model.do(table, ["placebo", "ocrelizumab"], draws=1, assignment="registry")
-    assert [row["arm"] for row in found.attrs["overlap"]] == ["placebo", "ocrelizumab"]
-    assert (found["arm_randomised"] == "n/a").all()
-    assert {r["assignment"] for r in found.attrs["queries"].values()} == {"registry"}
+    draws = model.do(table, ["placebo", "ocrelizumab"], draws=1, assignment="registry")
+    assert [row["arm"] for row in draws.attrs["overlap"]] == ["placebo", "ocrelizumab"]
+    assert (draws["arm_randomised"] == "n/a").all()
+    assert {r["assignment"] for r in draws.attrs["queries"].values()} == {"registry"}
     strict = table[(table["arm"] != "ocrelizumab") | (table["age"] > 54)]
     rule = policy("old", [("age > 54", "ocrelizumab")], "placebo")
     with pytest.raises(RefusalError, match="'ocrelizumab'"):
@@ -150,10 +150,10 @@ def test_chosen_arms_are_never_a_randomised_contrast_even_within_one_centre(pool
     model, table = pooled_draws[0], pooled_draws[1].head(300)
     arms = ["interferon-beta-1a-sc", "ocrelizumab"]
     draws = model.do(table, arms, expected=True, assignment="registry")
-    found = contrast(draws, table, *reversed(arms), assignment="registry")
-    assert not found.results["randomised"].any()
-    assert "hold every reason for the choice" in found.results["estimand"].iloc[0]
-    assert found.overlap is not None
+    results = contrast(draws, table, *reversed(arms), assignment="registry")
+    assert not results.results["randomised"].any()
+    assert "hold every reason for the choice" in results.results["estimand"].iloc[0]
+    assert results.overlap is not None
     assert contrast(draws, table, *reversed(arms)).support.trials == (
         "OPERA-I",
         "OPERA-II",
@@ -165,11 +165,11 @@ def test_every_world_is_compared_with_the_reference_and_a_policy_is_never_random
     rule = policy("escalate", [("gd_lesions > 0", "ocrelizumab")], "interferon-beta-1a-sc")
     arms = ["interferon-beta-1a-sc", "ocrelizumab"]
     expected = model.do(table, [*arms, rule], week=[24, 48], expected=True)
-    found = contrasts_with_reference(expected, table, "interferon-beta-1a-sc").set_index(["arm", "analysis"])
-    assert not found["randomised"].any()
-    assert found.loc["ocrelizumab", "estimand"].str.contains("randomised together in").all()
-    assert found.loc["escalate", "estimand"].str.contains("not randomised by any trial").all()
-    assert len(found) == 4  # two worlds at two visits, none transported
+    results = contrasts_with_reference(expected, table, "interferon-beta-1a-sc").set_index(["arm", "analysis"])
+    assert not results["randomised"].any()
+    assert results.loc["ocrelizumab", "estimand"].str.contains("randomised together in").all()
+    assert results.loc["escalate", "estimand"].str.contains("not randomised by any trial").all()
+    assert len(results) == 4  # two worlds at two visits, none transported
     with pytest.raises(UsageError, match="no world to compare with"):
         contrasts_with_reference(expected[expected["arm"] == "escalate"], table, "escalate")
 

@@ -43,8 +43,8 @@ def test_standard_error_and_degrees_of_freedom_match_clubsandwich(epil: pd.DataF
         measure, adjust = MODELS[name]
         method = Method(estimator="conditional", working_model=name.split()[0], variance=truth["variance"])
     outcome = "any" if name.startswith("logistic") else "y"
-    found = analyse(epil, outcome=outcome, reference="placebo", measure=measure, adjust=adjust, design=SITE, method=method)
-    contrast = found.contrasts[0]
+    analysis = analyse(epil, outcome=outcome, reference="placebo", measure=measure, adjust=adjust, design=SITE, method=method)
+    contrast = analysis.contrasts[0]
     value = contrast.estimate if measure == "mean-difference" else np.log(contrast.estimate)
     # glm.nb stops at a change of 1e-8 in theta; glm keeps the weights of its last step but one
     digits = {"rel": 2e-6 if name.startswith("negbin") else 1e-7}
@@ -71,9 +71,9 @@ def test_a_variance_and_clusters_that_contradict_each_other_are_refused(
 
 
 def test_few_clusters_are_noted_and_the_variance_is_named(epil: pd.DataFrame) -> None:
-    found = analyse(epil, outcome="y", reference="placebo", design=SITE)
-    assert found.covariance.name == "jackknife, each cluster left out and all refitted, clustered (10 clusters, t)"
-    assert any(note.startswith("10 clusters: below 30 an interval leans") for note in found.notes)
+    analysis = analyse(epil, outcome="y", reference="placebo", design=SITE)
+    assert analysis.covariance.name == "jackknife, each cluster left out and all refitted, clustered (10 clusters, t)"
+    assert any(note.startswith("10 clusters: below 30 an interval leans") for note in analysis.notes)
 
 
 def test_the_jackknife_of_plain_arm_means_is_exact_for_clusters_of_one_size() -> None:
@@ -83,13 +83,13 @@ def test_the_jackknife_of_plain_arm_means_is_exact_for_clusters_of_one_size() ->
     table["arm"] = np.where(table["site"] % 2 == 0, "a", "b")
     table["y"] = rng.normal(size=60) + np.repeat(rng.normal(size=12), 5)
     for estimator in ("unadjusted", "standardized"):
-        found = analyse(
+        analysis = analyse(
             table, outcome="y", reference="a", measure="mean-difference", design=SITE, method=Method(estimator=estimator)
         )
         by_site = table.groupby(["arm", "site"])["y"].mean().groupby("arm")
         spread = (by_site.var(ddof=1) / by_site.size()).sum()
         # leaving one of G clusters out of arms of G/2: (G-1)/G (G_a)/(G_a - 1) times the usual variance
-        assert found.contrasts[0].se ** 2 == pytest.approx(spread * (11 / 12) * (6 / 5), rel=1e-9)
+        assert analysis.contrasts[0].se ** 2 == pytest.approx(spread * (11 / 12) * (6 / 5), rel=1e-9)
 
 
 def test_a_cluster_that_no_fit_can_do_without_is_named() -> None:
