@@ -21,6 +21,7 @@ from causalms.effects import (
     Design,
     Method,
     MissingOutcomes,
+    ProgramInput,
     analyse,
     analyse_draws,
     effects_with_missing_outcomes,
@@ -28,8 +29,10 @@ from causalms.effects import (
     is_draws_table,
     number,
     page,
+    r_program,
     read_adam,
     results_data,
+    sas_program,
     savings,
     simulated_page,
     text_columns,
@@ -111,6 +114,7 @@ class _Written:
 
     publication: Path | None
     ard: Path | None
+    program: str | None
     out: Path | None
     digits: int
 
@@ -183,6 +187,7 @@ class _Written:
     help="Write a table for a paper (.html, .tex, .csv or .docx).",
 )
 @click.option("--digits", type=click.IntRange(2, 15), default=4, show_default=True, help="Significant digits on the page.")
+@click.option("--program", type=click.Choice(("r", "sas")), help="Print the R or SAS program that gives a coefficient's numbers.")
 @click.option("--ard", type=OutputPath(), help="Write analysis results data, a row a statistic, as R's cards has them.")
 @click.option("--out", type=OutputPath(), help="Where to write the results table (.csv, .tsv or .parquet).")
 @text_options
@@ -252,6 +257,8 @@ def command(
                 raise UsageError(f"{name} says how missing outcomes are handled; name the strategy with --missing")
         analysis = analyse(patients, **contrast.of_patients(), design=replace(design, source=place.name), method=method)
         text, results = _observed(analysis, bool(method.prognostic), family, written)
+        if written.program is not None:
+            text += f"\n\n{_program(analysis, written.program, contrast, place.name, patients)}"
     if written.ard is not None:
         write_table(results_data(results, outcome=contrast.outcome or "net2_lesions", arm=contrast.arm), written.ard)
         text += f"\n\nanalysis results data written to {written.ard}"
@@ -259,6 +266,13 @@ def command(
         write_table(results, written.out)
         text += f"\n\nresults written to {written.out}"
     click.echo(as_options(text, click.get_current_context().command))
+
+
+def _program(analysis: Analysis, language: str, contrast: _Contrast, table: str, patients: pd.DataFrame) -> str:
+    """The R or SAS program of an analysis."""
+    columns = tuple(map(str, patients.columns))
+    names = ProgramInput(table=table, arm=contrast.arm, exposure=contrast.exposure, adjust=contrast.adjust, columns=columns)
+    return r_program(analysis, names) if language == "r" else sas_program(analysis, names)
 
 
 def _refuse_bds(patients: pd.DataFrame, place: Path) -> None:

@@ -34,6 +34,7 @@ from causalms.effects.observed import Analysis, analyse
 from causalms.effects.planning import NULL_VARIANCES, Planning, Schedule, prospective_power, sample_size, scan_schedules
 from causalms.effects.printing import interval, model_error_words, number, page, simulated_page, simulated_words, text_columns
 from causalms.effects.prognostic import cross_fitted, savings
+from causalms.effects.programs import ProgramInput, r_program, sas_program
 from causalms.effects.publication import write_publication
 from causalms.effects.reference_imputation import ASSUMPTIONS, VisitImputation, impute_visits, tipping_point
 from causalms.effects.results_data import results_data
@@ -67,6 +68,7 @@ __all__ = [
     "Method",
     "MissingOutcomes",
     "Planning",
+    "ProgramInput",
     "Schedule",
     "VisitImputation",
     "VisitMethod",
@@ -105,9 +107,11 @@ __all__ = [
     "patient_effects",
     "patient_means",
     "prospective_power",
+    "r_program",
     "read_adam",
     "results_data",
     "sample_size",
+    "sas_program",
     "savings",
     "scan_schedules",
     "simulated_page",
