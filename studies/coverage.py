@@ -1,78 +1,283 @@
-"""Does the interval of a simulated rate ratio hold the truth? New in-design trials, expected-count path, shipped checkpoint.
+"""Does the interval of a simulated number hold the truth?  Many generators, each learned from other patients, and new trials.
 
 python -m studies.coverage --parts parts --out studies/results
 
-``parts`` is the folder that studies.reference_error_model fills: a new trial a file, with its true rates.  The error model is
-fitted to the trials of one half and judged on those of the other, both ways, so that no trial is judged by an error model that
-has seen it.
+``parts`` is the folder that studies.reference_error_model fills: phantom patients with images, columns and true rates.  A
+generator here is a ridge negative-binomial readout of columns and pooled image signals, learned from four fifths of a sample
+of patients; its error model is fitted to the other fifth, as ``causalms train`` does.  New trials draw other patients and their
+counts.  A checkpoint has one error, so that coverage over trials of a single one cannot come out at its level; over many
+generators it can.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 import pandas as pd
+from scipy import stats
 from tqdm import tqdm
 
-from causalms.effects import analyse_draws, given_model
-from causalms.generator import Generator
-from causalms.generator.error_of_counts import error_columns
-from causalms.generator.train.held_out import HeldOut, fit_to_held_out
-from causalms.stats import ErrorModel
-from causalms.tables import MODEL_ERROR, ModelError, write_table
-from studies.common import model_option, out_option
+from causalms.effects import measure_named
+from causalms.effects.draws import SimulatedOutcomes
+from causalms.effects.simulated import contrast_errors
+from causalms.generator.forecast import prediction_interval
+from causalms.generator.seen import ERROR_COLUMNS, error_columns
+from causalms.generator.train.held_out import HeldOut
+from causalms.stats import ErrorModel, HeldOutCounts, fit_error_model, update_error_model
+from causalms.subgroups.interaction import correlated_interaction_test
+from causalms.tables import write_table
+from studies.common import out_option, seed_option
 from studies.reference_error_model import together
 
-
-def expected_table(unseen: HeldOut, generator: Generator, error: ErrorModel, trial: str) -> pd.DataFrame:
-    """Expected counts of new patients under every arm at the last week, with the model's own error in every cell."""
-    log_expected, columns = unseen.log_expected_at(generator.weeks[1]), error_columns(unseen.covariates)
-    parts = []
-    for arm, name in enumerate(generator.arms):
-        loadings = error.loadings(log_expected, columns, arm)
-        texts = [ModelError("judged", error.words, row, 0.0, 0.0).text() for row in loadings]
-        table = pd.DataFrame({"participant_id": unseen.participant_id, "arm": name, MODEL_ERROR: texts})
-        parts.append(table.assign(expected_net2_lesions=np.exp(log_expected[:, arm]), arm_randomised=generator.arms[0]))
-    table = pd.concat(parts, ignore_index=True)
-    return table.assign(trial=trial, visit_week=generator.weeks[1], query="interventional", query_id=trial)
+SIZE = 0.5
+OWN_TRIAL = 240
+Z = stats.norm.ppf(0.975)
+#: Scenarios of new trials, by what differs from the patients that were learned from.
+SCENARIOS = ("in design", "older", "lower rate", "another law", "scanner", "hidden modification", "zero inflation")
+_GD = ERROR_COLUMNS.index("any_gd")
+_AGE = ERROR_COLUMNS.index("age")
 
 
-def judged_trials(places: list[Path], model: str) -> pd.DataFrame:
-    """One row a trial, contrast and kind of interval: the log error, and whether the interval holds the true rate ratio."""
-    generator = Generator.load(model)
-    _, truth = together(places)
-    true = np.exp(truth).mean(axis=0)
+@dataclass(frozen=True)
+class Population:
+    """Phantom patients: columns (n, q), image signals (n, s), true log rates (n, arms) at the last week."""
+
+    columns: np.ndarray
+    signals: np.ndarray
+    log_rate: np.ndarray
+    trial: np.ndarray
+
+    @classmethod
+    def of(cls, unseen: HeldOut, log_rate: np.ndarray) -> Population:
+        """Of held-out phantom patients; what is missing stands at the mean."""
+        columns, signals = (
+            np.where(np.isfinite(values), values, np.nanmean(values, axis=0))
+            for values in (error_columns(unseen.covariates), unseen.signals)
+        )
+        return cls(columns, signals, log_rate, np.unique(unseen.trial, return_inverse=True)[1])
+
+    def some(self, count: int, rng: np.random.Generator, weights: np.ndarray | None = None) -> Population:
+        """Patients drawn with replacement."""
+        rows = rng.choice(len(self.columns), count, p=weights)
+        return Population(self.columns[rows], self.signals[rows], self.log_rate[rows], self.trial[rows])
+
+    def counts(self, arm: np.ndarray, rng: np.random.Generator, zeros: float = 0.0) -> np.ndarray:
+        """Observed counts under the arms that were given; ``zeros`` of the patients have none, the others more."""
+        mean = np.exp(self.log_rate[np.arange(len(arm)), arm]) / (1 - zeros)
+        active = rng.random(len(arm)) >= zeros
+        return np.asarray(rng.poisson(mean * active * rng.gamma(SIZE, 1 / SIZE, len(arm))), float)
+
+
+def tilted_to_older(population: Population) -> np.ndarray:
+    """Weights (n,) that give a mean age of 50 years and enhancement in three quarters."""
+    x = np.column_stack([population.columns[:, _AGE] - 50, population.columns[:, _GD] - 0.75])
+    tilt = np.zeros(2)
+    for _ in range(60):
+        weights = np.exp(np.clip(x @ tilt, -30, 30))
+        weights /= weights.sum()
+        mean = weights @ x
+        tilt -= 0.7 * np.linalg.solve((x - mean).T @ ((x - mean) * weights[:, None]) + 1e-6 * np.eye(2), mean)
+    return np.asarray(weights)
+
+
+def under(scenario: str, population: Population, rng: np.random.Generator) -> tuple[Population, np.ndarray | None, float]:
+    """The population of a scenario, the weights of its patients, and the share of structural zeros."""
+    shift = np.zeros_like(population.log_rate)
+    weights, zeros, signals = None, 0.0, population.signals
+    if scenario == "older":
+        weights = tilted_to_older(population)
+    elif scenario == "lower rate":
+        shift -= 0.8
+    elif scenario == "another law":
+        shift[:, 4] += 1.2
+        shift[:, 1] -= 0.5
+    elif scenario == "hidden modification":
+        shift[:, 4] += 0.8 * (population.columns[:, _GD] - population.columns[:, _GD].mean())
+    elif scenario == "zero inflation":
+        zeros = 0.2
+    elif scenario == "scanner":
+        spread = signals.std(axis=0)
+        signals = signals * 1.15 + 0.3 * spread * rng.standard_normal(signals.shape[1])
+    return replace(population, log_rate=population.log_rate + shift, signals=signals), weights, zeros
+
+
+@dataclass(frozen=True)
+class Readout:
+    """A generator of counts: log expected count under every arm, linear in standardised columns and image signals."""
+
+    beta: np.ndarray
+    mean: np.ndarray
+    sd: np.ndarray
+    arms: int
+
+    def log_expected(self, people: Population) -> np.ndarray:
+        """Log expected counts (n, arms)."""
+        x = (np.column_stack([people.columns, people.signals]) - self.mean) / self.sd
+        return np.asarray(self.beta[: self.arms] + np.clip(x, -5, 5) @ self.beta[self.arms :, None])
+
+
+def learned(people: Population, arm: np.ndarray, counts: np.ndarray, ridge: float = 20.0) -> Readout:
+    """Ridge negative-binomial regression with the phantom's size, by Newton's method."""
+    x = np.column_stack([people.columns, people.signals])
+    mean, sd = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-6)
+    arms = people.log_rate.shape[1]
+    X = np.column_stack([np.eye(arms)[arm], np.clip((x - mean) / sd, -5, 5)])
+    penalty = np.concatenate([np.full(arms, 1e-3), np.full(x.shape[1], ridge)])
+    beta = np.concatenate([np.full(arms, np.log(counts.mean() + 0.1)), np.zeros(x.shape[1])])
+    for _ in range(50):
+        mu = np.exp(np.clip(X @ beta, -10, 8))
+        gradient = X.T @ ((counts - mu) * SIZE / (SIZE + mu)) - penalty * beta
+        weight = mu * SIZE * (SIZE + counts) / (SIZE + mu) ** 2
+        step = np.linalg.solve((X * weight[:, None]).T @ X + np.diag(penalty), gradient)
+        beta = beta + step * min(1.0, 2.0 / np.abs(step).max())
+        if np.abs(step).max() < 1e-8:
+            break
+    return Readout(beta, mean, sd, arms)
+
+
+def trained(population: Population, patients: int, rng: np.random.Generator) -> tuple[Readout, ErrorModel]:
+    """A generator from four fifths of new patients, its levels moved and its error model fitted on the other fifth."""
+    people = population.some(patients, rng)
+    arms = population.log_rate.shape[1]
+    arm = rng.integers(0, arms, patients)
+    counts = people.counts(arm, rng)
+    kept = np.arange(patients) % 5 > 0
+    part = Population(people.columns[kept], people.signals[kept], people.log_rate[kept], people.trial[kept])
+    readout = learned(part, arm[kept], counts[kept])
+    log_expected = readout.log_expected(people)[~kept]
+    data = HeldOutCounts(
+        counts[~kept],
+        arm[~kept],
+        log_expected,
+        people.columns[~kept],
+        np.full(arms, SIZE),
+        np.unique(people.trial[~kept] % 4, return_inverse=True)[1],
+    )
+    error = fit_error_model(data, tuple(f"arm {number}" for number in range(arms)), ERROR_COLUMNS)
+    shift = np.array([(error.terms(log_expected, data.columns, number) @ error.mean).mean() for number in range(arms)])
+    beta, mean = readout.beta.copy(), error.mean.copy()
+    beta[:arms] += shift
+    mean[error.at["arm"]] -= shift
+    error = replace(error, mean=mean, centre=error.centre + float(shift.mean()), volume_sd=np.zeros(arms))
+    return replace(readout, beta=beta), error.about_zero()
+
+
+def judged(
+    people: Population, log_expected: np.ndarray, error: ErrorModel, true: Population, weights: np.ndarray | None
+) -> Iterator[tuple[str, bool, float]]:
+    """What is estimated, whether its 95% interval holds the truth, and its standard error; the truth is the population's."""
+    arms = log_expected.shape[1]
+    shift = np.stack([error.terms(log_expected, people.columns, a) @ error.mean for a in range(arms)], axis=1)
+    means = np.exp(log_expected + shift)
+    loadings = np.stack([error.loadings(log_expected, people.columns, a) for a in range(arms)], axis=1)
+    patients = pd.DataFrame({"trial": "T", "participant_id": np.arange(len(means)).astype(str), "arm_randomised": "arm 0"})
+    outcomes = SimulatedOutcomes(
+        means[:, :, None, None], error.arms, patients, 96.0, "interventional", False, means[:, :, None] * loadings
+    )
+    measure = measure_named("mean-ratio")
+    gd, true_gd = people.columns[:, _GD] > 0.5, true.columns[:, _GD] > 0.5
+    w = np.full(len(true.log_rate), 1.0) if weights is None else weights
+    rates = np.exp(true.log_rate)
+
+    def truth(rows: np.ndarray, arm: int) -> float:
+        return float(np.log((w[rows] @ rates[rows, arm]) / (w[rows] @ rates[rows, 0])))
+
+    everybody = np.ones(len(rates), bool)
+    for arm in range(1, arms):
+        value, errors = contrast_errors(outcomes, arm, measure)
+        yield "population ratio", abs(value - truth(everybody, arm)) < Z * errors.total, errors.total
+        given = float(np.sqrt(errors.patient))
+        yield "population ratio, given the model", abs(value - truth(everybody, arm)) < Z * given, given
+        parts = [(contrast_errors(outcomes.where(inside), arm, measure), truth(of_truth, arm))
+                 for inside, of_truth in ((gd, true_gd), (~gd, ~true_gd))]  # fmt: skip
+        for (estimate, own), target in parts:
+            yield "subgroup ratio", abs(estimate - target) < Z * own.total, own.total
+        effects = np.array([estimate for (estimate, _), _ in parts])
+        directions = np.array([own.direction for (_, own), _ in parts])
+        ses = np.array([own.total for (_, own), _ in parts])
+        test = correlated_interaction_test(effects, ses, directions)
+        difference = effects[0] - effects[1] - (parts[0][1] - parts[1][1])
+        se = float(np.sqrt(sum(own.patient for (_, own), _ in parts) + np.sum((directions[0] - directions[1]) ** 2)))
+        yield "interaction", abs(difference) < Z * se, se
+        yield "interaction test rejects", bool(test.p_value < 0.05), se
+        own_ratio = log_expected[:, arm] + shift[:, arm] - log_expected[:, 0] - shift[:, 0]
+        own_se = np.linalg.norm(loadings[:, arm] - loadings[:, 0], axis=1)
+        true_ratio = people.log_rate[:, arm] - people.log_rate[:, 0]
+        yield from (("patient's own ratio", bool(ok), float(s))
+                    for ok, s in zip(np.abs(own_ratio - true_ratio) < Z * own_se, own_se, strict=True) if s)  # fmt: skip
+
+
+def predicted(
+    people: Population, log_expected: np.ndarray, error: ErrorModel, zeros: float, rng: np.random.Generator, some: int = 25
+) -> Iterator[tuple[str, bool, float]]:
+    """Whether 90% prediction intervals hold new counts of some patients, one arm each; ends are randomised."""
+    arm = rng.integers(0, log_expected.shape[1], some)
+    new = Population(people.columns[:some], people.signals[:some], people.log_rate[:some], people.trial[:some])
+    counts = new.counts(arm, rng, zeros)
+    for row in range(some):
+        one, columns = log_expected[row : row + 1], people.columns[row : row + 1]
+        mean = np.exp(one[0, arm[row]] + float((error.terms(one, columns, arm[row]) @ error.mean)[0]))
+        size = SIZE * np.exp(error.mean[error.at["log_size"]][arm[row]])
+        cell = error.cells(one, columns, int(arm[row]), np.array([mean]), size)[0]
+        ends = prediction_interval(mean, 1 / size, cell)
+        yield "count, 90%", ends["lower"] <= counts[row] <= ends["upper"], ends["upper"] - ends["lower"]
+
+
+def one_generator(population: Population, patients: int, sizes: tuple[int, ...], seed: int, number: int) -> list[Any]:
+    """All judgements of one generator: scenario, size of the trial, recalibrated or not, what, covered, width."""
+    rng = np.random.default_rng([seed, patients, number])
+    readout, error = trained(population, patients, rng)
     rows = []
-    for half in (0, 1):
-        fitted_to, _ = together(places[half::2])
-        error = fit_to_held_out(fitted_to, generator.arms, generator.network).about_zero()
-        for place in tqdm(places[1 - half :: 2], desc=f"half {half}", unit="trial", disable=None):
-            table = expected_table(together([place])[0], generator, error, place.stem)
-            results = analyse_draws(table, reference=generator.arms[0])
-            for kind, shown in (("three errors", results), ("given the model", given_model(results))):
-                for row in shown.to_dict("records"):
-                    ratio = true[generator.arms.index(row["arm"])] / true[0]
-                    rows.append(
-                        (row["arm"], kind, np.log(row["estimate"] / ratio), row["se"], row["lower"] <= ratio <= row["upper"])
-                    )
-    return pd.DataFrame(rows, columns=["arm", "interval", "log_error", "se", "covers"])
+    for scenario in SCENARIOS:
+        true, weights, zeros = under(scenario, population, rng)
+        own = true.some(OWN_TRIAL, rng, weights)
+        arm = rng.integers(0, readout.arms, OWN_TRIAL)
+        data = HeldOutCounts(
+            own.counts(arm, rng, zeros), arm, readout.log_expected(own), own.columns, error.sizes, np.zeros(OWN_TRIAL, int)
+        )
+        update = update_error_model(error, data)
+        rows += [(scenario, OWN_TRIAL, "own trial", "error model dropped", update.dropped, np.nan)]
+        rows += [(scenario, OWN_TRIAL, "own trial", "level p below .02", update.test.level_p < 0.02, np.nan)]
+        for size in sizes:
+            people = true.some(size, rng, weights)
+            log_expected = readout.log_expected(people)
+            for kind, model in (("as trained", error), ("recalibrated", update.error)):
+                judgements = [*judged(people, log_expected, model, true, weights)]
+                judgements += predicted(people, log_expected, model, zeros, rng)
+                rows += [(scenario, size, kind, *judgement) for judgement in judgements]
+    table = pd.DataFrame(rows, columns=["scenario", "patients", "model", "what", "covered", "width"])
+    by = ["scenario", "patients", "model", "what"]
+    return [(number, *key, part["covered"].mean(), part["width"].median()) for key, part in table.groupby(by, sort=False)]
+
+
+def summary(rows: list[Any]) -> pd.DataFrame:
+    """Coverage by cell, with the Monte-Carlo error between generators."""
+    names = ["generator", "scenario", "patients", "model", "what", "coverage", "width"]
+    table = pd.DataFrame(rows, columns=names)
+    groups = table.groupby(["scenario", "patients", "model", "what"], sort=False)
+    result = groups.agg(coverage=("coverage", "mean"), coverage_se=("coverage", "sem"), median_width=("width", "median"))
+    return result.assign(generators=groups.size()).reset_index()
 
 
 @click.command()
 @out_option
-@model_option()
 @click.option("--parts", type=click.Path(path_type=Path, exists=True), required=True)
-def main(out: Path, model: str, parts: Path) -> None:
-    """Write coverage.csv: coverage of 95% intervals by contrast, with binomial Monte-Carlo errors."""
-    places = sorted(parts.glob("*.npz"))
-    trials = judged_trials(places, model)
-    groups = trials.groupby(["interval", "arm"], sort=False)
-    table = groups.agg(coverage=("covers", "mean"), mean_se=("se", "mean"), mean_log_error=("log_error", "mean"))
-    table["trials"] = groups.size()
-    table["coverage_se"] = np.sqrt(table["coverage"] * (1 - table["coverage"]) / table["trials"])
-    table = table.reset_index().assign(patients_a_trial=len(together(places[:1])[0]), reference=Generator.load(model).arms[0])
+@click.option("--generators", default=40, show_default=True)
+@click.option("--patients", default=2131, show_default=True, help="That each generator is learned from.")
+@click.option("--size", "sizes", multiple=True, type=int, default=(240, 1500), show_default=True, help="Of new trials.")
+@seed_option(14)
+def main(out: Path, parts: Path, generators: int, patients: int, sizes: tuple[int, ...], seed: int) -> None:
+    """Write coverage.csv: coverage by scenario, size of the trial and what is estimated, with its Monte-Carlo error."""
+    population = Population.of(*together(sorted(parts.glob("*.npz"))))
+    rows: list[Any] = []
+    for number in tqdm(range(generators), desc="generators", unit="generator", disable=None):
+        rows += one_generator(population, patients, sizes, seed, number)
+    table = summary(rows).assign(learned_from=patients, seed=seed)
     write_table(table, out / "coverage.csv")
     click.echo(table.round(3).to_string(index=False))
 

@@ -17,10 +17,10 @@ from tqdm import tqdm
 import causalms as cms
 from causalms.files import whole_file
 from causalms.generator import Generator
-from causalms.generator.error_of_counts import error_columns
 from causalms.generator.inputs import template_planes
+from causalms.generator.seen import error_columns
 from causalms.generator.train.data import training_set
-from causalms.generator.train.held_out import HeldOut, fit_to_held_out, held_out
+from causalms.generator.train.held_out import HeldOut, fit_to_held_out, held_out, seen_of
 from studies.common import model_option, out_option, workers_option
 
 #: Patients simulated at a time, so that memory stays flat.
@@ -36,11 +36,12 @@ def chunk_arrays(model: str, design: str, trial_seed: int, patients: int) -> dic
     trial = cms.simulate_trial(design, patients=patients, seed=trial_seed, grid=generator.config.grid)
     planes, regions = template_planes(trial.space)
     people = training_set(trial, generator.rule)
-    unseen = held_out(generator.network, people, generator.arms, planes, regions, trial.space.voxel_volume_mm3 / 1000)
+    unseen = held_out(generator.network, people, generator.arms, planes, regions, trial.space)
     truth = trial.truth.rates(max(trial.weeks)).loc[unseen.participant_id, list(generator.arms)]
     return {
         **{field.name: getattr(unseen, field.name) for field in fields(HeldOut)},
         "participant_id": np.array([f"{trial_seed}-{name}" for name in unseen.participant_id]),
+        "trial": np.array([f"{trial_seed}-{name}" for name in unseen.trial]),
         "true_log_rate": np.log(truth.to_numpy(float)),
     }
 
@@ -81,7 +82,7 @@ def main(out: Path, model: str, design: str, patients: int, parts: Path, workers
     unseen, _ = together(list(tqdm(made, total=len(seeds), desc="trials", unit="trial", disable=None)))
     generator = Generator.load(model)
     fitted = fit_to_held_out(unseen, generator.arms, generator.network)
-    generator.error_model = fitted.about_zero()
+    generator.error_model, generator.seen = fitted.about_zero(), seen_of(unseen)
     generator.save(out)
     log_expected = unseen.log_expected_at(generator.weeks[1])
     first = generator.error_model.loadings(log_expected, error_columns(unseen.covariates), 0).mean(axis=0)

@@ -18,8 +18,10 @@ from causalms.effects import (
     Method,
     analyse,
     analyse_draws,
+    counts_against_draws,
     influence_values,
     measure_named,
+    own_counts_words,
     patient_means,
     transformed,
 )
@@ -148,7 +150,8 @@ def agree(
     if not table:
         none = f"{source}: no trial randomised two arms that the draws also hold; simulate the arms of the trial"
         raise RefusalError("; ".join(refused) or none)
-    return Agreement(pd.DataFrame(table), results_table(results), tuple(refused))
+    notes = own_counts_words(counts_against_draws(rows.drop(columns="key"), participants, at, source))
+    return Agreement(pd.DataFrame(table), results_table(results), tuple(refused), tuple(notes))
 
 
 def interventional(draws: pd.DataFrame, source: str) -> pd.DataFrame:

@@ -198,11 +198,14 @@ class Agreement:
         The same in the schema of the results table.
     refused : tuple of str
         Contrasts that could not be compared, each with its reason.
+    notes : tuple of str
+        What the observed counts say of the model with its stated error (:func:`causalms.effects.counts_against_draws`).
     """
 
     table: pd.DataFrame
     results: pd.DataFrame
     refused: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def across(self) -> pd.DataFrame | None:
@@ -220,7 +223,7 @@ class Agreement:
         lines = [*_randomised_lines(self.table), *refused, *([] if across is None else _across_lines(across))]
         if across is not None and self.table.duplicated(["trial", "reference"]).any():
             lines.append("  contrasts of one trial share its reference arm, so the interval of the correlation is too short")
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.notes])
 
     def _repr_html_(self) -> str:
         shown = self.results[["analysis", "population", "arm", "reference", "measure", "estimate", "lower", "upper", "p_value"]]

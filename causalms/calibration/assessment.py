@@ -42,6 +42,8 @@ class Assessment:
     week : float
         Visit that was judged.
     least : int
+    own_counts : tuple of str
+        What the observed counts say of the model with its stated error.
     """
 
     results: pd.DataFrame
@@ -54,6 +56,7 @@ class Assessment:
     left_out: int = 0
     too_small: tuple[str, ...] = ()
     least: int = 5
+    own_counts: tuple[str, ...] = ()
 
     @property
     def glance(self) -> str:
@@ -70,11 +73,14 @@ class Assessment:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What must be known beside the numbers: groups that were too small."""
+        """What must be known beside the numbers: a model that own counts contradict, groups that were too small."""
         if not self.too_small:
-            return ()
+            return self.own_counts
         shown = ", ".join(self.too_small[:3]) + (", ..." if len(self.too_small) > 3 else "")
-        return (f"{len(self.too_small)} groups of fewer than {self.least} patients were not judged apart: {shown}",)
+        return (
+            *self.own_counts,
+            f"{len(self.too_small)} groups of fewer than {self.least} patients were not judged apart: {shown}",
+        )
 
     def __repr__(self) -> str:
         """The page that the command line prints."""
@@ -159,7 +165,14 @@ def assess(
     too_small = tuple(label for label, part in divided if part.n < least)
     whole = {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}
     return Assessment(
-        results_table(rows), **whole, patients=pairs.n, week=pairs.week, left_out=pairs.left_out, too_small=too_small, least=least
+        results_table(rows),
+        **whole,
+        patients=pairs.n,
+        week=pairs.week,
+        left_out=pairs.left_out,
+        too_small=too_small,
+        least=least,
+        own_counts=pairs.notes,
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from causalms.effects import counts_against_draws, own_counts_words
 from causalms.errors import InputError, RefusalError, UsageError, named_arguments
 from causalms.stats import Array, CountLaw, DrawsLaw, NegativeBinomialLaw
 from causalms.tables import (
@@ -40,6 +41,8 @@ class Pairs:
         Patients with a forecast whose count at this week is missing.
     outcome : str
         What is counted.
+    notes : tuple of str
+        What the observed counts say of the model with its stated error (:func:`causalms.effects.counts_against_draws`).
     """
 
     frame: pd.DataFrame
@@ -48,6 +51,7 @@ class Pairs:
     week: float
     left_out: int = 0
     outcome: str = "net2_lesions"
+    notes: tuple[str, ...] = ()
 
     @property
     def observed(self) -> NDArray[np.int64]:
@@ -165,7 +169,8 @@ def pair(
     kept["observed"] = kept["observed"].astype(np.int64)
     law, activity = law_of(kept["position"].to_numpy())
     frame = kept.drop(columns=["key", "position", "arm_randomised"]).copy()
-    return Pairs(frame, law, activity, float(week), int((~present).sum()), outcome)
+    notes = own_counts_words(counts_against_draws(rows, participants, week, name)) if outcome == "net2_lesions" else []
+    return Pairs(frame, law, activity, float(week), int((~present).sum()), outcome, tuple(notes))
 
 
 def forecast_law(rows: pd.DataFrame, outcome: str = "net2_lesions", source: str = "draws") -> tuple[pd.DataFrame, CountLaw]:

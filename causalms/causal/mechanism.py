@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from causalms.errors import RefusalError, UsageError
-from causalms.stats import keyed_generator
+from causalms.stats import ErrorModel, keyed_generator
 from causalms.tables import ModelError
 
 #: What a mechanism may declare: sample outcomes, expectations without sampling, posterior noise given an outcome, masks,
@@ -221,6 +221,13 @@ class Mechanism(Protocol):
     def error(self, subject: Subject, arm: str, week: float) -> ModelError | None:
         """How far its own law of the count may be wrong; None where that is unknown."""
 
+    @property
+    def error_model(self) -> ErrorModel | None:
+        """The stored error model that :meth:`error` speaks from; None where there is none."""
+
+    def error_columns(self, row: Mapping[Any, Any]) -> npt.NDArray[np.floating[Any]]:
+        """Columns (q,) of a patient's row that the error model reads."""
+
     def risk_map(self, subject: Subject, arm: str, week: float) -> npt.NDArray[np.floating[Any]]:
         """P(voxel is in a NET2 lesion) on the model's grid (mechanisms with masks only)."""
 
@@ -284,6 +291,15 @@ class MechanismBase:
     def error(self, subject: Subject, arm: str, week: float) -> ModelError | None:
         """Unknown: results print neither interval nor p-value."""
         return None
+
+    @property
+    def error_model(self) -> ErrorModel | None:
+        """Unknown: recalibration starts from wide priors."""
+        return None
+
+    def error_columns(self, row: Mapping[Any, Any]) -> npt.NDArray[np.floating[Any]]:
+        """Columns of a patient that the error model reads: none."""
+        return np.zeros(0)
 
     def risk_map(self, subject: Subject, arm: str, week: float) -> npt.NDArray[np.floating[Any]]:
         """Refuse: no place."""

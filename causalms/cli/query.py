@@ -43,7 +43,7 @@ class _Options:
     checked_patients: int
     bounds_over_rho: bool
     expected: bool
-    members: int | None
+    recalibrate: bool
     registry: bool
     draws: int
     weeks: tuple[float, ...]
@@ -58,13 +58,13 @@ class _Options:
             raise UsageError("--rho and --skip-missing go with --given-factual; add it or leave them out")
         if self.given_factual and self.registry:
             raise UsageError("--registry is about effects in a population; leave out --given-factual")
-        if self.members and not self.expected:
+        if self.recalibrate and not self.expected:
             raise UsageError("--recalibrate works on expected counts; add --expected")
-        if self.members and self.reference:
+        if self.recalibrate and self.reference:
             raise UsageError(
                 "--recalibrate and --reference: run 'causalms effects OUT --reference ARM' on the recalibrated table"
             )
-        if cohort.shard is not None and (self.reference or self.members or self.bounds_over_rho):
+        if cohort.shard is not None and (self.reference or self.recalibrate or self.bounds_over_rho):
             raise UsageError(
                 "--shard writes draws alone, and --reference, --recalibrate and --bounds-over-rho are about all patients; leave "
                 "them out, and run 'causalms effects' on what 'causalms merge' writes"
@@ -141,8 +141,7 @@ class _Options:
 @click.option("--checked-patients", default=40, show_default=True, help="Patients that the rung-3 diagnostics look at.")
 @click.option("--bounds-over-rho", is_flag=True, help="With --reference: benefit and harm over every coupling, in their bounds.")
 @click.option("--expected", is_flag=True, help="Expected outcomes by one evaluation a patient and arm, no sampling.")
-@click.option("--recalibrate", "members", metavar="N", type=click.IntRange(min=2),
-              help="With --expected: N posterior draws recalibrated on the observed arms (column generator).")  # fmt: skip
+@click.option("--recalibrate", is_flag=True, help="With --expected: move the model to what the observed arms of DIR say.")
 @click.option("--registry", is_flag=True, help="Arms of DIR were chosen by measured covariates, not randomised; needs overlap.")
 @click.option("--draws", default=64, show_default=True, help="Draws (particles) a patient.")
 @click.option("--week", "weeks", multiple=True, type=float, help="Visit week; repeat for several.  [default: 48]")
@@ -181,7 +180,7 @@ def command(source: Path, model: str, out: Path, options: _Options, cohort: Coho
 
     The table carries the model's own error (column model_error), which `causalms effects`, `subgroups` and `agree` add to the
     errors of patients and of Monte Carlo; a model that does not know its own error gives neither interval nor p-value there.
-    --recalibrate replaces it by what the observed arms of DIR say.
+    --recalibrate adds to it what the observed arms of DIR say, and says where they contradict the model.
 
     With --skip-bad, patients whose files cannot be used stand in OUT.skipped.csv with the reason (exit code 3). --shard 3/8
     answers the third of eight parts of the patients; `causalms merge` puts the parts together, to the bytes that one run gives.
@@ -192,7 +191,7 @@ def command(source: Path, model: str, out: Path, options: _Options, cohort: Coho
     \b
     Example:
       causalms query trial --do placebo --do DRUG --reference placebo --draws 64 --seed 0 --out draws.parquet
-      causalms query trial --do placebo --do DRUG --expected --recalibrate 100 --out expected.parquet
+      causalms query trial --do placebo --do DRUG --expected --recalibrate --out expected.parquet
       causalms query trial --do DRUG --given-factual --coupling monotone --out twins.parquet
     """  # noqa: D301 - the backspace is the character that click looks for
     from causalms.causal import Running
@@ -281,9 +280,10 @@ class _Run:
 
         options = self.options
         table = self.model.ask(self.trial, self.query, self.participants, self.running)
-        if options.members:
-            running = replace(self.running, parts=None)
-            return recalibrated(self.model, self.trial, table, options.members, options.seed, running), {}
+        if options.recalibrate:
+            table, recalibration = recalibrated(self.model, self.trial, table, replace(self.running, parts=None))
+            click.echo(recalibration.words)
+            return table, {}
         if options.reference is None:
             return table, {}
         people = self.trial.participants
@@ -368,6 +368,7 @@ def _write_pages(pages: list[Figure], place: Path) -> None:
 
 def _print(table: pd.DataFrame, out: Path, beside: dict[str, Any]) -> None:
     from causalms.effects import simulated_words
+    from causalms.tables import outside_notes, patient_distances
 
     (query_id, record), *_ = table.attrs["queries"].items()
     outcome = "expected_net2_lesions" if record["expected"] else "net2_lesions"
@@ -375,6 +376,7 @@ def _print(table: pd.DataFrame, out: Path, beside: dict[str, Any]) -> None:
     click.echo(f"model {record['mechanism']} {record['model_checksum']}, coupling {record['coupling']}, seed {record['seed']}")
     for inputs, count in record.get("participants_with_missing_inputs", {}).items():
         click.echo(f"  {count} patients have no {inputs}; the model ran without it (see column missing_inputs)")
+    click.echo("".join(f"  {note}\n" for note in outside_notes(patient_distances(table))), nl=False)
     means = table[table["query"] != "observed"].groupby(["arm", "visit_week"], sort=False)[outcome].mean()
     for arm, week, mean in means.reset_index().itertuples(index=False):
         click.echo(f"  {arm:<28} week {name_of(week)}: mean NET2 lesions {fixed(mean, 2)}")

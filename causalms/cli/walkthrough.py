@@ -14,7 +14,7 @@ import pandas as pd
 from causalms.agreement import agree
 from causalms.benefit import Policies, who_benefits
 from causalms.calibration import assess, frequency_maps, pair, place_scores, risk_maps
-from causalms.causal import CausalModel, Running, Twin, diagnostics_table, recalibrate, rung_three_results, write_draws
+from causalms.causal import CausalModel, Running, Twin, diagnostics_table, recalibrated, rung_three_results, write_draws
 from causalms.effects import Design, Method, analyse, estimate
 from causalms.errors import CausalmsError, ConvergenceError, RefusalError
 from causalms.phantom import PhantomTrial, load_design, simulate_trial
@@ -159,13 +159,11 @@ class Walkthrough:
         return table
 
     def recalibrated(self) -> None:
-        """Effects after a Pyro posterior has matched the model to the observed arms: the generator's error is a number."""
-        ensemble = recalibrate(self.expected, self.trial.participants, week=self.week, members=40, seed=self.seed)
-        table = estimate(ensemble.table(self.expected), reference=REFERENCE, measure="rate-ratio").results
+        """Effects after the model has been moved to what the observed arms say."""
+        expected, recalibration = recalibrated(self.model, self.trial, self.expected, self.running)
+        table = estimate(expected, reference=REFERENCE, measure="rate-ratio").results
         write_table(table, self.out / "effects_recalibrated.csv")
-        self.report.add_results(
-            table, "Simulated rate ratios, recalibrated on the observed arms (40 posterior draws carry the generator's error)"
-        )
+        self.report.add_results(table, f"Simulated rate ratios, recalibrated on the observed arms; {recalibration.words}")
 
     def truth(self) -> None:
         """The phantom's truth beside the estimates: only a simulated trial can show this."""

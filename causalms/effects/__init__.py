@@ -31,6 +31,7 @@ from causalms.effects.intercurrent import STRATEGY_NAMES, IntercurrentEvents, wi
 from causalms.effects.margins import CLAIMS, margin_tests
 from causalms.effects.missing import STRATEGIES, effects_with_missing_outcomes
 from causalms.effects.observed import Analysis, analyse
+from causalms.effects.own_counts import counts_against_draws, own_counts_words
 from causalms.effects.planning import NULL_VARIANCES, Planning, Schedule, prospective_power, sample_size, scan_schedules
 from causalms.effects.printing import interval, model_error_words, number, page, simulated_page, simulated_words, text_columns
 from causalms.effects.prognostic import cross_fitted, savings
@@ -82,6 +83,7 @@ __all__ = [
     "compare_arms",
     "conflict_words",
     "control_prior",
+    "counts_against_draws",
     "cross_fitted",
     "custom_contrast",
     "effects_with_missing_outcomes",
@@ -103,6 +105,7 @@ __all__ = [
     "model_error_words",
     "number",
     "operating_characteristics",
+    "own_counts_words",
     "page",
     "patient_effects",
     "patient_means",

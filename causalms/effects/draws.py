@@ -17,6 +17,7 @@ from causalms.tables import (
     WEEKS_PER_YEAR,
     ModelError,
     arm_order,
+    distances_of_cells,
     first_model_errors,
     name_of,
     one_week,
@@ -53,6 +54,8 @@ class SimulatedOutcomes:
         Error of every patient's mean outcome along E independent standard normal directions; None where it is unknown.
     error_source : str
         What that error was learned on, in words.
+    distances : DataFrame, optional
+        How far every patient lies from those the model learned from (:func:`causalms.tables.patient_distances`), N rows.
     """
 
     values: Array
@@ -63,6 +66,7 @@ class SimulatedOutcomes:
     sampled: bool
     model_error: Array | None = None
     error_source: str = ""
+    distances: pd.DataFrame | None = None
 
     @property
     def patient_means(self) -> Array:
@@ -79,7 +83,8 @@ class SimulatedOutcomes:
         """The same outcomes for chosen patients only."""
         patients = self.patients[chosen].reset_index(drop=True)
         error = None if self.model_error is None else self.model_error[chosen]
-        return replace(self, values=self.values[chosen], patients=patients, model_error=error)
+        distances = None if self.distances is None else self.distances[chosen]
+        return replace(self, values=self.values[chosen], patients=patients, model_error=error, distances=distances)
 
 
 def default_outcome(measure: Measure) -> str:
@@ -207,6 +212,7 @@ def _with_model_error(
     errors = first_model_errors(part, place * shape[1] + arm, shape[0] * shape[1], source)
     if errors is None or outcome not in ("net2_lesions", "net2_volume_ml"):
         return outcomes
+    distances = distances_of_cells(errors[:: shape[1]])
     log_mean = np.array([error.log_mean for error in errors]).reshape(*shape, -1)
     means = outcomes.patient_means
     if measure.kind == "risk" and outcome == "net2_lesions":
@@ -226,6 +232,7 @@ def _with_model_error(
         outcomes,
         model_error=np.concatenate([slope[:, :, None] * log_mean, per_arm], axis=2),
         error_source=errors[0].source,
+        distances=distances,
     )
 
 

@@ -18,7 +18,7 @@ from causalms.effects.draws import GIVEN_MODEL, RUNG, SimulatedOutcomes, default
 from causalms.effects.estimands import Estimand, Measure, measure_named
 from causalms.errors import InputError, RefusalError, UsageError, named_arguments
 from causalms.stats import Array
-from causalms.tables import ResultRow, as_frame, name_of, names_of, results_table
+from causalms.tables import ResultRow, as_frame, name_of, names_of, outside_notes, results_table
 
 __all__ = ["Errors", "analyse_draws", "contrast_errors", "given_model", "is_draws_table"]
 
@@ -210,7 +210,7 @@ def analyse_draws(
                     measure=chosen.name,
                     estimand=_estimand(part, arm, chosen, outcome, who).sentence,
                     estimator=f"{_estimator(part)}; {outcomes.randomised_together(arm)}",
-                    variance=_variance(errors, weights is not None, part.error_source),
+                    variance=_variance(errors, weights is not None, part),
                     **interval.columns,
                     n=len(part.values),
                     n_reference=len(part.values),
@@ -316,7 +316,7 @@ def _estimator(part: SimulatedOutcomes) -> str:
     return f"g-computation over patients ({what}{f', {generators} generators' if generators > 1 else ''})"
 
 
-def _variance(errors: Errors, weighted: bool, error_source: str) -> str:
+def _variance(errors: Errors, weighted: bool, outcomes: SimulatedOutcomes) -> str:
     parts = ["influence function over patients" + (", weights as given" if weighted else "")]
     if errors.generators > 1:
         parts.append(f"between {errors.generators} generators")
@@ -325,8 +325,9 @@ def _variance(errors: Errors, weighted: bool, error_source: str) -> str:
     elif errors.monte_carlo > 0:
         parts.append("Monte Carlo")
     if errors.direction is not None and not errors.taken_for_true:
-        parts.append(f"the model's own error ({error_source}), for trials like those")
+        parts.append(f"the model's own error ({outcomes.error_source}), for trials like those")
     if errors.taken_for_true:
         parts[-1] += f"; interval {GIVEN_MODEL}"
     unknown = "; model error unknown: neither interval nor p-value" if np.isnan(errors.generator) else ""
-    return " + ".join(parts) + unknown
+    outside = [] if outcomes.distances is None else outside_notes(outcomes.distances)
+    return "; ".join([" + ".join(parts) + unknown, *outside])

@@ -17,22 +17,24 @@ from torch import Tensor
 
 from causalms.errors import DataNote, InputError
 from causalms.files import whole_file
+from causalms.generator.seen import Seen
 from causalms.stats import ErrorModel
 
 #: Raised by one whenever the tensors or the meaning of the header change.
 SCHEMA_VERSION = 1
-#: Begins the names of the error model's tensors, which have a checksum of their own: fitted again, the network stays the same.
-_ERROR_MODEL = "error_model."
+#: Parts beside the network, with a checksum of their own each: learned again, the network stays the same.
+_PARTS: dict[str, type[ErrorModel] | type[Seen]] = {"error_model": ErrorModel, "seen": Seen}
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Tensors by name, the header (config, arms, weeks, lesion rule, recipe, scores) and the error model, if it has one."""
+    """Tensors by name, the header (config, arms, weeks, lesion rule, recipe, scores), and what it has beside the network."""
 
     tensors: Mapping[str, Tensor]
     header: Mapping[str, Any]
     checksum: str
     error_model: ErrorModel | None = None
+    seen: Seen | None = None
 
 
 def checksum(tensors: Mapping[str, Tensor]) -> str:
@@ -52,19 +54,24 @@ def checksum(tensors: Mapping[str, Tensor]) -> str:
 
 
 def write_checkpoint(
-    path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any], error_model: ErrorModel | None = None
+    path: str | Path,
+    tensors: Mapping[str, Tensor],
+    header: Mapping[str, Any],
+    error_model: ErrorModel | None = None,
+    seen: Seen | None = None,
 ) -> str:
-    """Write tensors, header and error model, whole or not at all; returns the checksum of the tensors.
+    """Write tensors, header, error model and summary of the training patients, whole or not at all; returns the checksum.
 
-    The error model has a checksum of its own, so that a network keeps its name when its error is learned anew.
+    Error model and summary have checksums of their own, so that a network keeps its name when they are learned anew.
     """
     ready = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     digest = checksum(ready)
     content = {"schema_version": SCHEMA_VERSION, "checksum": digest, **header}
-    if error_model is not None:
-        arrays = {_ERROR_MODEL + name: torch.from_numpy(array).float() for name, array in error_model.arrays().items()}
-        content["error_model"] = {**error_model.words_and_numbers(), "checksum": checksum(arrays)}
-        ready |= arrays
+    for part, value in (("error_model", error_model), ("seen", seen)):
+        if value is not None:
+            arrays = {f"{part}.{name}": torch.from_numpy(array).float() for name, array in value.arrays().items()}
+            content[part] = {**value.words_and_numbers(), "checksum": checksum(arrays)}
+            ready |= arrays
     content = json.loads(json.dumps(content))  # as it will be read
     content["header_checksum"] = _header_checksum(content)
     with whole_file(path) as beside:
@@ -98,19 +105,23 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             f"{file}: checkpoint schema {header.get('schema_version')}, this version reads {SCHEMA_VERSION}; "
             "train it again with this version"
         )
-    arrays = {name: tensors.pop(name) for name in sorted(tensors) if name.startswith(_ERROR_MODEL)}
-    words = header.pop("error_model", None)
+    parts = {part: _part(part, tensors, header.pop(part, None), file) for part in _PARTS}
     digest = checksum(tensors)
     _refuse_damage(file, header.get("checksum"), digest)
+    return Checkpoint(tensors, header, digest, **parts)
+
+
+def _part(part: str, tensors: dict[str, Tensor], words: Any, file: Path) -> Any:
+    """A part beside the network, its tensors taken out of the network's; None where the checkpoint has none."""
+    arrays = {name: tensors.pop(name) for name in sorted(tensors) if name.startswith(f"{part}.")}
     if words is None and not arrays:
-        return Checkpoint(tensors, header, digest)
+        return None
     _refuse_damage(file, (words or {}).get("checksum"), checksum(arrays))
-    plain = {name.removeprefix(_ERROR_MODEL): tensor.double().numpy() for name, tensor in arrays.items()}
+    plain = {name.removeprefix(f"{part}."): tensor.double().numpy() for name, tensor in arrays.items()}
     try:
-        error_model = ErrorModel.read(plain, words or {})
+        return _PARTS[part].read(plain, words or {})
     except InputError as error:
         raise InputError(f"{file}: {error}") from None
-    return Checkpoint(tensors, header, digest, error_model)
 
 
 def _header(text: str, file: Path) -> dict[str, Any]:
@@ -119,7 +130,7 @@ def _header(text: str, file: Path) -> dict[str, Any]:
         header = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{file}: a causalms header that is no JSON; the file is damaged, copy it again") from error
-    if not isinstance(header, dict) or not isinstance(header.get("error_model", {}), dict):
+    if not isinstance(header, dict) or not all(isinstance(header.get(part, {}), dict) for part in _PARTS):
         raise InputError(f"{file}: a causalms header without entries; the file is damaged, copy it again")
     written = header.pop("header_checksum", None)
     if written is None:

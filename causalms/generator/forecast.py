@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special
 from tqdm import tqdm
 
 from causalms.generator.control_variate import ControlledMean, controlled_mean, frailties
-from causalms.generator.error_of_counts import column_distance
-from causalms.generator.model import ExpectedOutcome, Generator
-from causalms.tables import ModelError
+from causalms.generator.model import Generator
+from causalms.generator.outcomes import ExpectedOutcome
+from causalms.tables import COMPARED, ModelError
 from causalms.trials import NativeGrid, Space, Trial, resample_back, resample_trial, write_map, write_mask
 
 #: Plausible generators that a prediction interval averages over.
@@ -130,14 +130,13 @@ def forecast_patient(
         }
         rows.append({**row, **_sampled(participant_id, sampled, expected, seed), "missing": "; ".join(scan.missing)})
     table, notes = pd.DataFrame(rows), [*on_grid.notes]
-    if generator.error_model is not None:
-        distances, limit = column_distance(generator.error_model, scan.covariates[None])
-        table = table.assign(column_distance=float(distances[0]), column_distance_limit=limit)
-        if distances[0] > limit:
-            notes.append(
-                f"{participant_id}: unlike the patients that the model's error was learned from (distance of baseline columns "
-                f"{distances[0]:.1f}, 99% lie within {limit:.1f}); the forecast is an extrapolation"
-            )
+    table = table.assign(**{f"distance_{name}": distance for name, distance in scan.distances.items()})
+    outside = [f"{COMPARED[name]} {distance:.1f}" for name, distance in scan.distances.items() if distance > 1]
+    if outside:
+        notes.append(
+            f"{participant_id}: unlike the patients that the model learned from (distance of {', '.join(outside)}; "
+            "99% of them lie within 1); the forecast is an extrapolation"
+        )
     if home is not None and maps is not None:
         notes.append(f"{participant_id}: maps also on the grid of the {home.image} as it was taken (space-orig)")
     if generator.error_model is None:
@@ -179,15 +178,12 @@ def prediction_interval(mean: float, dispersion: float, error: ModelError | None
     [0.0, 13.0, 0.0, 11.0]
     """
     size, tails = 1 / dispersion, ((1 - level) / 2, (1 + level) / 2)
-    plain = [float(stats.nbinom(size, size / (size + mean)).ppf(tail)) for tail in tails]
+    plain = _quantiles(np.array([mean]), size, tails)
     wide, spread = [np.nan, np.nan], np.nan
     if error is not None:
         spread = float(np.linalg.norm(error.log_mean))
-        nodes = stats.norm.ppf((np.arange(_NODES) + 0.5) / _NODES)
-        means = mean * np.exp(spread * nodes)
-        counts = np.arange(stats.nbinom(size, size / (size + means[-1])).ppf(0.9999) + 1)
-        cumulative = stats.nbinom(size, size / (size + means[:, None])).cdf(counts).mean(axis=0)
-        wide = [float(counts[np.searchsorted(cumulative, tail)]) for tail in tails]
+        nodes = special.ndtri((np.arange(_NODES) + 0.5) / _NODES)
+        wide = _quantiles(mean * np.exp(spread * nodes), size, tails)
     return {
         "lower": wide[0],
         "upper": wide[1],
@@ -195,6 +191,16 @@ def prediction_interval(mean: float, dispersion: float, error: ModelError | None
         "lower_given_model": plain[0],
         "upper_given_model": plain[1],
     }
+
+
+def _quantiles(means: np.ndarray, size: float, tails: tuple[float, float]) -> list[float]:
+    """Quantiles of an equal mixture of negative-binomial laws of one size."""
+    probability, top = size / (size + means[:, None]), 64
+    while True:
+        cumulative = special.betainc(size, np.arange(1.0, top + 1), probability).mean(axis=0)
+        if cumulative[-1] >= max(tails) or top > 2**20:
+            return [float(np.searchsorted(cumulative, tail)) for tail in tails]
+        top *= 4
 
 
 def _sampled(participant_id: str, counts: list[int], expected: ExpectedOutcome, seed: int) -> dict[str, float]:

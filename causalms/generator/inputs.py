@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -44,7 +46,7 @@ class PatientArrays:
     missing: tuple[str, ...] = field(default=())
 
 
-def covariate_vector(row: pd.Series) -> np.ndarray:
+def covariate_vector(row: Mapping[Any, Any]) -> np.ndarray:
     """The columns of :data:`COVARIATES` as numbers (female = 1), counts and volumes as ``log(1 + x)``; NaN where missing."""
     values = []
     for name in COVARIATES:
@@ -103,7 +105,7 @@ def patient_arrays(trial: Trial, participant_id: str) -> PatientArrays:
             missing.append(f"{kind} lesion mask")
             mask = np.zeros(shape, dtype=bool)
         masks.append(mask)
-    row = trial.participants.loc[trial.participants["participant_id"] == participant_id].iloc[0]
+    row = trial.participants.loc[trial.participants["participant_id"] == participant_id].iloc[0].to_dict()
     columns = covariate_vector(row)
     missing += [name for name, value in zip(COVARIATES, columns, strict=True) if np.isnan(value)]
     return PatientArrays(participant_id, images, np.stack(masks), columns, tuple(missing))

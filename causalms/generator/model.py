@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -17,60 +18,24 @@ from causalms.generator import sampling as samplers
 from causalms.generator.checkpoint import load_tensors, read_checkpoint, write_checkpoint
 from causalms.generator.configurations import COVARIATES, ModelConfig, chosen_device
 from causalms.generator.error_of_counts import error_of_expected_count
-from causalms.generator.inputs import POOLED, PatientArrays, patient_arrays, pooled_signals, template_planes, volumes
-from causalms.generator.network import Encoded, LazilyEncoded, Network, channels_last
+from causalms.generator.inputs import (
+    POOLED,
+    PatientArrays,
+    covariate_vector,
+    patient_arrays,
+    pooled_signals,
+    template_planes,
+    volumes,
+)
+from causalms.generator.network import LazilyEncoded, Network, channels_last
 from causalms.generator.noise import DiffusionNoise
+from causalms.generator.outcomes import Abduction, ExpectedOutcome, Scan
 from causalms.generator.sampling import one_thread
+from causalms.generator.seen import Seen, error_columns, features_of, observed_signals, scanner_features
 from causalms.lesions import LesionRule
 from causalms.stats import ErrorModel
 from causalms.tables import ModelError, name_of
 from causalms.trials import Space, Trial, mni_space
-
-
-@dataclass(frozen=True)
-class Scan:
-    """One encoded patient: made once, used for every arm, week and draw."""
-
-    participant_id: str
-    encoded: Encoded | LazilyEncoded = field(repr=False)
-    rate: Tensor = field(repr=False)
-    brain: Tensor = field(repr=False)
-    missing: tuple[str, ...] = ()
-    covariates: np.ndarray = field(default_factory=lambda: np.full(len(COVARIATES), np.nan), repr=False)
-
-
-@dataclass(frozen=True)
-class ExpectedOutcome:
-    """The outcome's law by one evaluation.
-
-    Parameters
-    ----------
-    lesions, volume_ml : float
-        Expected count by the lesion rule, and expected volume.
-    activity_probability : float
-        P(at least one lesion).
-    dispersion : float
-        Negative-binomial alpha, variance = m + alpha m^2.
-    risk : array, shape of the grid, or None
-        Probability that a voxel lies in a new or enlarging lesion.
-    """
-
-    lesions: float
-    volume_ml: float
-    activity_probability: float
-    dispersion: float
-    risk: np.ndarray | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True)
-class Abduction:
-    """One particle of the posterior of U given a factual mask.
-
-    ``residual`` is the number of voxels in which replaying the particle differs from the factual mask.
-    """
-
-    noise: DiffusionNoise
-    residual: float
 
 
 def supported_week(week: float, trained: tuple[float, float]) -> float:
@@ -113,6 +78,8 @@ class Generator:
     checksum : str
     error_model : ErrorModel, optional
         How far its expected counts may be wrong; unknown for checkpoints of older versions.
+    seen : Seen, optional
+        Summary of patients like those it learned from; unknown for checkpoints of older versions.
     """
 
     def __init__(
@@ -125,10 +92,12 @@ class Generator:
         header: dict[str, Any] | None = None,
         checksum: str = "",
         error_model: ErrorModel | None = None,
+        seen: Seen | None = None,
     ) -> None:
         self.network = channels_last(network.eval())
         self.config, self.arms, self.weeks, self.rule = config, arms, weeks, rule
         self.header, self.checksum, self.error_model = header or {}, checksum, error_model
+        self.seen = seen
         self.space: Space = mni_space(config.grid)
         self.sigmas = exogenous.sigma_ladder(config.sigma_min, config.sigma_max, config.steps)
 
@@ -161,7 +130,9 @@ class Generator:
                 f"{file}: incomplete header ({error}); the checkpoint is of another version, train it again"
             ) from error
         load_tensors(network, checkpoint.tensors, str(file))
-        return cls(network.to(where), config, arms, weeks, rule, header, checkpoint.checksum, checkpoint.error_model)
+        return cls(
+            network.to(where), config, arms, weeks, rule, header, checkpoint.checksum, checkpoint.error_model, checkpoint.seen
+        )
 
     def save(self, path: str | Path, half: bool = True) -> str:
         """Write the checkpoint, weights in half precision unless told otherwise; returns its checksum.
@@ -177,7 +148,7 @@ class Generator:
             "weeks": list(self.weeks),
             "lesion_rule": asdict(self.rule),
         }
-        return write_checkpoint(path, tensors, header, self.error_model)
+        return write_checkpoint(path, tensors, header, self.error_model, self.seen)
 
     @property
     def parameters(self) -> int:
@@ -209,11 +180,18 @@ class Generator:
         covariates = torch.from_numpy(patient.covariates[None]).to(device)
         planes, regions = (part.to(device) for part in template_planes(self.space))
         pooled = pooled_signals(images, masks, planes, regions, self.space.voxel_volume_mm3 / 1000)
+        distances = self._distances(patient, observed_signals(images, pooled))
         covariates, pooled = self.network.standardise(covariates, pooled)
         volume = volumes(images, masks, planes)
         low, state, rate = self.network.encoder.summary(volume, pooled, covariates, masks[:, :1])
         encoded = LazilyEncoded(self.network.encoder, low, volume, state)
-        return Scan(patient.participant_id, encoded, rate, masks[:, 0] > 0, patient.missing, patient.covariates)
+        return Scan(patient.participant_id, encoded, rate, masks[:, 0] > 0, patient.missing, patient.covariates, distances)
+
+    def _distances(self, patient: PatientArrays, signals: Tensor) -> dict[str, float]:
+        if self.seen is None:
+            return {}
+        features = features_of(patient.covariates[None], signals.cpu().numpy(), scanner_features(patient, self.space)[None])
+        return {group: float(distance[0]) for group, distance in self.seen.distances(features).items()}
 
     def arm_index(self, arm: str) -> int:
         """Position of an arm.
@@ -274,6 +252,10 @@ class Generator:
     def model_error(self, scan: Scan, arm: str, week: float) -> ModelError | None:
         """How far the expected count may be wrong, from the error model; None where the checkpoint has none."""
         return error_of_expected_count(self, scan, self.arm_index(arm), self.check_week(week))
+
+    def error_columns(self, row: Mapping[Any, Any]) -> np.ndarray:
+        """Columns (q,) of a participants row that the error model reads; NaN where missing."""
+        return np.asarray(error_columns(covariate_vector(row)[None].astype(float))[0])
 
     def noise(self, participant_id: str, draw: int, seed: int) -> DiffusionNoise:
         """Exogenous noise of a patient and draw; the same for every arm and week."""

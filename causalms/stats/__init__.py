@@ -12,12 +12,14 @@ from causalms.stats.glm import FAMILIES, LOG_LINK, Array, Family, Fit, inverse_l
 from causalms.stats.goodness import goodness
 from causalms.stats.graphical import graphical_p_values
 from causalms.stats.mixtures import NormalMixture
-from causalms.stats.model_error import ErrorModel
+from causalms.stats.model_error import ColumnSummary, ErrorModel
 from causalms.stats.model_error_fit import HeldOutCounts, fit_error_model
+from causalms.stats.model_error_update import Update, update_error_model
 from causalms.stats.multiplicity import METHODS as MULTIPLICITY_METHODS
 from causalms.stats.multiplicity import adjusted_p_values, with_adjusted_p_values
 from causalms.stats.negbin import log_likelihood, observed_information
 from causalms.stats.normal import normal_cdf, normal_quantile
+from causalms.stats.own_counts import OwnCounts, own_counts_test
 from causalms.stats.recurrent import TIES, Intervals, fit_rates, mean_cumulative
 from causalms.stats.resampling import (
     acceleration,
@@ -47,6 +49,7 @@ __all__ = [
     "Array",
     "Batch",
     "BatchFit",
+    "ColumnSummary",
     "CountLaw",
     "DrawsLaw",
     "ErrorModel",
@@ -58,6 +61,8 @@ __all__ = [
     "Intervals",
     "NegativeBinomialLaw",
     "NormalMixture",
+    "OwnCounts",
+    "Update",
     "ZeroModel",
     "acceleration",
     "adjusted_alphas",
@@ -89,6 +94,7 @@ __all__ = [
     "normal_quantile",
     "observed_information",
     "others_moments",
+    "own_counts_test",
     "pearson_chi_square",
     "penalised_likelihood",
     "permuted_labels",
@@ -98,6 +104,7 @@ __all__ = [
     "resampling_weights",
     "score",
     "simultaneous_critical_value",
+    "update_error_model",
     "welch_statistics",
     "with_adjusted_p_values",
 ]

@@ -18,6 +18,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,7 @@ import numpy as np
 from causalms.errors import InputError
 from causalms.stats.glm import Array
 from causalms.stats.resampling import keyed_generator
+from causalms.tables import ModelError
 
 
 @dataclass(frozen=True)
@@ -176,6 +179,10 @@ class ErrorModel:
         """
         return replace(self, mean=np.zeros_like(self.mean), covariance=self.covariance + np.outer(self.mean, self.mean))
 
+    @cached_property
+    def _root(self) -> Array:
+        return self.root()
+
     def root(self) -> Array:
         """A matrix (p, p) whose product with its transpose is the covariance."""
         values, vectors = np.linalg.eigh(self.covariance)
@@ -184,7 +191,7 @@ class ErrorModel:
     def draw(self, draws: int, seed: int) -> Array:
         """Parameters of ``draws`` plausible generators, shape (draws, p), from the seed alone."""
         normal = keyed_generator("model error", seed).standard_normal((draws, len(self.mean)))
-        return np.asarray(self.mean + normal @ self.root().T)
+        return np.asarray(self.mean + normal @ self._root.T)
 
     def terms(self, log_expected: Array, columns: Array, arm: int) -> Array:
         """Derivatives (n, p) of log mu under one arm by the parameters.
@@ -221,8 +228,40 @@ class ErrorModel:
 
         The covariance of log mu between any two rows is the product of their loadings.
         """
-        own = self.terms(log_expected, columns, arm) @ self.root()
+        own = self.terms(log_expected, columns, arm) @ self._root
         return np.column_stack([own, np.full(len(own), self.trial_sd)])
+
+    @cached_property
+    def name(self) -> str:
+        """Twelve hexadecimal digits that its numbers have: errors of two rows are correlated only within one model."""
+        return sha256(self.mean.tobytes() + self.covariance.tobytes()).hexdigest()[:12]
+
+    def cells(self, log_expected: Array, columns: Array, arm: int, mean: Array, size: float) -> list[ModelError]:
+        r"""The error of patients' counts under one arm, as a table of draws carries it.
+
+        With :math:`P_0 = (k/(k+m))^k` the probability of no event, P(any) errs by :math:`P_0 k m/(k+m)` times the error of log m,
+        and by its slope in log k times that of log k.
+
+        Parameters
+        ----------
+        log_expected : array (n, arms)
+            At the last visit, which the error model speaks of.
+        columns : array (n, q)
+        arm : int
+        mean : array (n,)
+            Expected counts under the arm at the visit that is asked about.
+        size : float
+            The arm's negative-binomial size.
+        """
+        loadings = self.loadings(log_expected, columns, arm)
+        silent = (size / (size + mean)) ** size
+        slope = silent * size * mean / (size + mean)
+        by_log_size = np.abs(silent * size * (np.log(size / (size + mean)) + mean / (size + mean)))
+        size_sd, volume_sd = float(self.log_size_sd()[arm]), float(self.volume_sd[arm]) if len(self.volume_sd) else np.nan
+        return [
+            ModelError(self.name, self.words, own, float(by_mean), float(by_size) * size_sd, volume_sd, size_sd)
+            for own, by_mean, by_size in zip(loadings, slope, by_log_size, strict=True)
+        ]
 
     def log_size_sd(self) -> Array:
         """Standard errors (arms,) of the log negative-binomial sizes."""

@@ -1,9 +1,10 @@
-"""Fit of the hierarchical error model: Laplace's approximation to its posterior, by Newton's method with exact derivatives."""
+"""Fit of the hierarchical error model: parameters by Laplace's approximation, their unknown scales integrated out."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -13,6 +14,11 @@ from causalms.stats.model_error import ColumnSummary, ErrorModel, blocks, terms
 
 _MOST_STEPS = 200
 _LARGEST_LOG_MEAN = 12.0
+#: Blocks of parameters whose prior standard deviation is known, and those that share an unknown one, with its name in the priors.
+_KNOWN = ("level", "slope", "width", "arm_column", "arm_width", "log_size")
+_SCALED = {"arm": "arm_scale", "arm_slope": "arm_slope_scale", "column": "column_scale", "trial": "trial_scale"}
+#: Least curvature of the log posterior of a log scale that is believed: standard deviation 1.
+_FLATTEST = 1.0
 
 
 @dataclass(frozen=True)
@@ -79,124 +85,189 @@ class HeldOutCounts:
             raise InputError(f"error model: {len(self.counts)} counts for log expected counts of shape {self.log_expected.shape}")
 
 
-@dataclass(frozen=True)
-class _Scaled:
-    """A block whose effects are an unknown scale times standard normals."""
+class Likelihood:
+    r"""Likelihood of held-out counts in the parameters of the error model, and its mode under a normal prior."""
 
-    block: slice
-    half_normal: float
+    def __init__(self, data: HeldOutCounts, z: Array, centre: float) -> None:
+        from scipy.sparse import csr_array
 
+        n, arms = data.log_expected.shape
+        trials = int(data.trial.max()) + 1 if n else 0
+        self.data, self.at = data, blocks(arms, z.shape[1], trials)
+        kept = self.at["trial"].start
+        self.X = terms(data.log_expected, z, data.arm, centre)[:, :kept]
+        self.of_trial = csr_array((np.ones(n), (np.arange(n), data.trial)), shape=(n, trials))
+        self.offset = data.log_expected[np.arange(n), data.arm] + data.log_exposure
+        self.p = kept + trials
+        self.own = np.eye(arms)[data.arm]
 
-class _Posterior:
-    """Log posterior of the error model in Newton's coordinates: (standard normals | natural parameters, log scales).
-
-    Scaled effects are their scale times a standard normal: in natural coordinates the joint density has no mode.
-    """
-
-    def __init__(self, data: HeldOutCounts, z: Array, centre: float, priors: Priors) -> None:
-        self.data = data
-        arms, q = data.log_expected.shape[1], z.shape[1]
-        trials = int(data.trial.max()) + 1 if len(data.trial) else 0
-        self.at = blocks(arms, q, trials)
-        X = terms(data.log_expected, z, data.arm, centre)
-        self.X = np.column_stack([X, np.eye(trials)[data.trial]])
-        self.offset = data.log_expected[np.arange(len(X)), data.arm] + data.log_exposure
-        self.p = self.X.shape[1]
-        sd = np.ones(self.p)
-        known = {"level": "level", "slope": "slope", "width": "width", "arm_column": "arm_column", "arm_width": "arm_width"}
-        for block, name in {**known, "log_size": "log_size"}.items():
-            sd[self.at[block]] = getattr(priors, name)
-        self.prior_precision = 1 / sd**2
-        names = {"arm": "arm_scale", "arm_slope": "arm_slope_scale", "column": "column_scale", "trial": "trial_scale"}
-        self.scaled = [_Scaled(self.at[block], getattr(priors, name)) for block, name in names.items()]
-
-    def start(self) -> Array:
-        """No error, scales at their priors."""
-        return np.concatenate([np.zeros(self.p), np.log([scaled.half_normal for scaled in self.scaled])])
-
-    def natural(self, point: Array) -> tuple[Array, Array]:
-        """Parameters (p,) at a point and their Jacobian (p, p + scales)."""
-        theta, jacobian = point[: self.p].copy(), np.zeros((self.p, len(point)))
-        diagonal = np.ones(self.p)
-        for number, scaled in enumerate(self.scaled):
-            scale = np.exp(point[self.p + number])
-            theta[scaled.block] *= scale
-            diagonal[scaled.block] = scale
-            jacobian[scaled.block, self.p + number] = theta[scaled.block]
-        jacobian[:, : self.p] = np.diag(diagonal)
-        return theta, jacobian
-
-    def value(self, point: Array) -> float:
-        """Log posterior density up to a constant."""
+    def log_likelihood(self, theta: Array) -> float:
+        """Of the observed counts, up to a constant."""
         from scipy.special import gammaln
 
-        theta, _ = self.natural(point)
         log_mean, k, y = self._law(theta)
-        mean = np.exp(log_mean)
-        likelihood = gammaln(y + k) - gammaln(k) + k * np.log(k) + y * log_mean - (y + k) * np.log(k + mean)
-        log_scales = point[self.p :]
-        half = np.array([scaled.half_normal for scaled in self.scaled])
-        prior = -0.5 * float(self.prior_precision @ point[: self.p] ** 2)
-        return float(likelihood.sum()) + prior + float((log_scales - 0.5 * (np.exp(log_scales) / half) ** 2).sum())
+        total = np.log(k + np.exp(log_mean))
+        return float((gammaln(y + k) - gammaln(k) + k * np.log(k) + y * log_mean - (y + k) * total).sum())
 
-    def gradient(self, point: Array) -> Array:
-        """First derivative of :meth:`value`."""
-        theta, jacobian = self.natural(point)
-        inner = self._first(theta)
-        return np.asarray(jacobian.T @ inner + self._prior_slope(point))
+    def mode(self, precision: Array, prior: Array, start: Array, tolerance: float = 1e-8) -> tuple[Array, Array]:
+        """Mode (p,) under a normal prior, and the negative Hessian (p, p) there, by Newton's method with the step halved.
 
-    def hessian(self, point: Array) -> Array:
-        """Second derivative of :meth:`value`."""
-        theta, jacobian = self.natural(point)
-        inner = self._first(theta)
-        curvature = jacobian.T @ self._second(theta) @ jacobian
-        diagonal = np.zeros(len(point))
-        diagonal[: self.p] = -self.prior_precision
-        for number, scaled in enumerate(self.scaled):
-            at = self.p + number
-            scale = np.exp(point[at])
-            curvature[scaled.block, at] += inner[scaled.block] * scale
-            curvature[at, scaled.block] += inner[scaled.block] * scale
-            curvature[at, at] += inner[scaled.block] @ theta[scaled.block]
-            diagonal[at] = -2 * (scale / scaled.half_normal) ** 2
-        return np.asarray(curvature + np.diag(diagonal))
+        Raises
+        ------
+        ConvergenceError
+            If no mode is reached.
+        """
+        theta, here = start, self.log_posterior(start, precision, prior)
+        for _ in range(_MOST_STEPS):
+            gradient, curvature = self.derivatives(theta)
+            gradient, curvature = gradient - precision @ (theta - prior), curvature + precision
+            step = _uphill(curvature, gradient)
+            if gradient @ step < tolerance:
+                return theta, curvature
+            share = min(1.0, 2.0 / max(float(np.abs(step).max()), 1e-12))
+            while share > 1e-8 and not (there := self.log_posterior(theta + share * step, precision, prior)) >= here - 1e-10:
+                share /= 2
+            theta, here = theta + share * step, there
+        raise ConvergenceError(
+            "the error model found no posterior mode; check the held-out counts and expected counts for outliers"
+        )
 
-    def _prior_slope(self, point: Array) -> Array:
-        half = np.array([scaled.half_normal for scaled in self.scaled])
-        scales = 1 - (np.exp(point[self.p :]) / half) ** 2
-        return np.concatenate([-self.prior_precision * point[: self.p], scales])
+    def log_posterior(self, theta: Array, precision: Array, prior: Array) -> float:
+        """Under a normal prior with that precision (p, p) and mean (p,), up to a constant."""
+        return self.log_likelihood(theta) - 0.5 * float((theta - prior) @ precision @ (theta - prior))
 
     def _law(self, theta: Array) -> tuple[Array, Array, Array]:
-        log_mean = np.clip(self.offset + self.X @ theta, -25.0, _LARGEST_LOG_MEAN)
+        kept = self.at["trial"].start
+        linear = self.offset + self.X @ theta[:kept] + self.of_trial @ theta[kept:]
         k = self.data.sizes[self.data.arm] * np.exp(theta[self.at["log_size"]][self.data.arm])
-        return log_mean, k, self.data.counts
+        return np.clip(linear, -25.0, _LARGEST_LOG_MEAN), k, self.data.counts
 
-    def _first(self, theta: Array) -> Array:
-        from scipy.special import digamma
-
-        log_mean, k, y = self._law(theta)
-        mean = np.exp(log_mean)
-        inner = self.X.T @ ((y - mean) * k / (k + mean))
-        by_size = k * (digamma(y + k) - digamma(k) + np.log(k) + 1 - np.log(k + mean) - (y + k) / (k + mean))
-        inner[self.at["log_size"]] = np.bincount(self.data.arm, by_size, minlength=len(self.data.sizes))
-        return np.asarray(inner)
-
-    def _second(self, theta: Array) -> Array:
+    def derivatives(self, theta: Array) -> tuple[Array, Array]:
+        """Gradient (p,) and negative Hessian (p, p) of the log likelihood."""
         from scipy.special import digamma, polygamma
 
         log_mean, k, y = self._law(theta)
-        mean, arms = np.exp(log_mean), len(self.data.sizes)
+        mean, arms, kept, size = np.exp(log_mean), len(self.data.sizes), self.at["trial"].start, self.at["log_size"]
         total = k + mean
-        second = -(self.X * (mean * k * (k + y) / total**2)[:, None]).T @ self.X
-        own = np.eye(arms)[self.data.arm]
-        size = self.at["log_size"]
-        cross = self.X.T @ (own * (k * (y - mean) * mean / total**2)[:, None])
-        second[:, size] += cross
-        second[size, :] += cross.T
-        slope = digamma(y + k) - digamma(k) + np.log(k) + 1 - np.log(total) - (y + k) / total
+        slope = (y - mean) * k / total
+        by_size = digamma(y + k) - digamma(k) + np.log(k) + 1 - np.log(total) - (y + k) / total
+        gradient = np.concatenate([self.X.T @ slope, self.of_trial.T @ slope])
+        gradient[size] = np.bincount(self.data.arm, k * by_size, minlength=arms)
+        weight = mean * k * (k + y) / total**2
+        weighted = self.X * weight[:, None]
+        second = np.zeros((self.p, self.p))
+        second[:kept, :kept] = self.X.T @ weighted
+        second[kept:, :kept] = self.of_trial.T @ weighted
+        second[kept:, kept:] = np.diag(self.of_trial.T @ weight)
+        cross = self.own * (k * (y - mean) * mean / total**2)[:, None]
+        second[size, :kept] -= cross.T @ self.X
+        second[:kept, size] -= self.X.T @ cross
+        second[kept:, size] = -(self.of_trial.T @ cross)
+        second[:kept, kept:] = second[kept:, :kept].T
         bend = polygamma(1, y + k) - polygamma(1, k) + 1 / k - 1 / total - (mean - y) / total**2
-        second[size, size] += np.diag(np.bincount(self.data.arm, k * slope + k**2 * bend, minlength=arms))
-        return np.asarray(second)
+        second[size, size] -= np.diag(np.bincount(self.data.arm, k * by_size + k**2 * bend, minlength=arms))
+        return gradient, second
+
+
+class _Posterior:
+    r"""Log posterior of the parameters given the scales, and of the scales with the parameters integrated out by Laplace.
+
+    With parameters :math:`\theta`, prior precision :math:`P(\tau)` and observed information :math:`H` at the mode,
+
+    .. math::
+        \log p(\tau\mid y) = \ell(\hat\theta_\tau) - \tfrac12\hat\theta_\tau'P\hat\theta_\tau
+        + \tfrac12\log|P| - \tfrac12\log|H + P| + \log p(\tau).
+
+    The joint mode of scales and standardised effects is no estimate of a scale: the more effects share one, the larger it is.
+    """
+
+    def __init__(self, data: HeldOutCounts, z: Array, centre: float, priors: Priors) -> None:
+        self.likelihood = Likelihood(data, z, centre)
+        self.at, self.p = self.likelihood.at, self.likelihood.p
+        self.known = np.zeros(self.p)
+        for block in _KNOWN:
+            self.known[self.at[block]] = getattr(priors, block) ** -2
+        self.half_normal = np.array([getattr(priors, name) for name in _SCALED.values()])
+
+    def precision(self, log_scales: Array) -> Array:
+        """Prior precisions (p,) of the parameters, the scales given."""
+        precision = self.known.copy()
+        for block, log_scale in zip(_SCALED, log_scales, strict=True):
+            precision[self.at[block]] = np.exp(-2 * log_scale)
+        return precision
+
+    def log_marginal(self, log_scales: Array, start: Array) -> tuple[float, Array, Array]:
+        """Log posterior density of the log scales up to a constant; mode and negative Hessian of the parameters there."""
+        precision, nought = self.precision(log_scales), np.zeros(self.p)
+        theta, curvature = self.likelihood.mode(np.diag(precision), nought, start)
+        half_normal = float((log_scales - 0.5 * (np.exp(log_scales) / self.half_normal) ** 2).sum())
+        volume = 0.5 * float(np.log(precision).sum() - np.linalg.slogdet(curvature)[1])
+        return self.likelihood.log_posterior(theta, np.diag(precision), nought) + volume + half_normal, theta, curvature
+
+
+def _uphill(curvature: Array, gradient: Array) -> Array:
+    """Newton's step; on the absolute curvature where that is not positive, so that a saddle is left uphill."""
+    try:
+        root = np.linalg.cholesky(curvature)
+        return np.asarray(np.linalg.solve(root.T, np.linalg.solve(root, gradient)))
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(curvature)
+        return np.asarray(vectors @ ((vectors.T @ gradient) / np.maximum(np.abs(values), 1e-3)))
+
+
+@dataclass(frozen=True)
+class _Scales:
+    """Posterior of the log scales: points of equal weight with their mean and covariance (cubature of degree 3)."""
+
+    points: Array
+    conditional: list[tuple[Array, Array]]
+
+    @classmethod
+    def of(cls, posterior: _Posterior) -> _Scales:
+        from scipy.optimize import minimize
+
+        near = np.zeros(posterior.p)
+
+        def cost(log_scales: Array) -> float:
+            nonlocal near
+            value, near, _ = posterior.log_marginal(log_scales, near)
+            return -value
+
+        bounds = [(np.log(half) - 5.0, np.log(half) + 1.5) for half in posterior.half_normal]
+        start = np.log(posterior.half_normal) - 0.5
+        best = minimize(cost, start, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-6, "eps": 0.02, "maxiter": 60}).x
+        bend = _second_differences(cost, best, 0.3)
+        values, vectors = np.linalg.eigh(bend)
+        spread = vectors / np.sqrt(np.maximum(values, _FLATTEST))
+        offsets = np.sqrt(len(best)) * np.concatenate([spread.T, -spread.T])
+        points = np.clip(best + offsets, [low for low, _ in bounds], [high for _, high in bounds])
+        conditional = []
+        for point in points:
+            _, near, curvature = posterior.log_marginal(point, near)
+            conditional.append((near, np.asarray(np.linalg.inv(curvature), float)))
+        return cls(points, conditional)
+
+    def moments(self) -> tuple[Array, Array]:
+        """Mean (p,) and covariance (p, p) of the parameters, the scales integrated out."""
+        means = np.array([mean for mean, _ in self.conditional])
+        within = np.mean([covariance for _, covariance in self.conditional], axis=0)
+        centred = means - means.mean(axis=0)
+        covariance = within + centred.T @ centred / len(means)
+        return means.mean(axis=0), (covariance + covariance.T) / 2
+
+
+def _second_differences(cost: Callable[[Array], float], at: Array, step: float) -> Array:
+    """Second derivatives of a function by central differences."""
+    steps = step * np.eye(len(at))
+    here, second = cost(at), np.empty((len(at), len(at)))
+    up, down = [cost(at + move) for move in steps], [cost(at - move) for move in steps]
+    for i, j in product(range(len(at)), repeat=2):
+        if i == j:
+            second[i, i] = (up[i] - 2 * here + down[i]) / step**2
+        elif i < j:
+            both = cost(at + steps[i] + steps[j]) + cost(at - steps[i] - steps[j])
+            second[i, j] = second[j, i] = (both - up[i] - up[j] - down[i] - down[j] + 2 * here) / (2 * step**2)
+    return second
 
 
 def fit_error_model(
@@ -229,7 +300,8 @@ def fit_error_model(
 
     References
     ----------
-    Tierney and Kadane (1986), JASA 81:82-86, on Laplace's approximation.
+    Tierney and Kadane (1986), JASA 81:82-86, and Rue, Martino and Chopin (2009), JRSS B 71:319-392, on nested Laplace
+    approximation.
 
     Examples
     --------
@@ -246,35 +318,17 @@ def fit_error_model(
     summary = ColumnSummary.of(data.columns, names)
     centre = float(data.log_expected.mean()) if len(data.counts) else 0.0
     posterior = _Posterior(data, summary.standardised(data.columns), centre, priors)
-    point = _mode(posterior)
-    theta, jacobian = posterior.natural(point)
-    covariance = jacobian @ np.linalg.inv(-posterior.hessian(point)) @ jacobian.T
+    scales = _Scales.of(posterior)
+    mean, covariance = scales.moments()
     kept = slice(0, posterior.at["trial"].start)
     return ErrorModel(
         tuple(arms),
-        theta[kept],
-        (covariance[kept, kept] + covariance[kept, kept].T) / 2,
+        mean[kept],
+        covariance[kept, kept],
         np.asarray(data.sizes, float),
-        float(np.exp(point[-1])),
+        float(np.sqrt(np.mean(np.exp(2 * scales.points[:, list(_SCALED).index("trial")])))),
         centre,
         summary,
         len(data.counts),
         how,
     )
-
-
-def _mode(posterior: _Posterior, tolerance: float = 1e-6) -> Array:
-    """Newton's method on the absolute Hessian, with the step halved until the density rises."""
-    point = posterior.start()
-    here = posterior.value(point)
-    for _ in range(_MOST_STEPS):
-        gradient = posterior.gradient(point)
-        values, vectors = np.linalg.eigh(-posterior.hessian(point))
-        step = vectors @ ((vectors.T @ gradient) / np.maximum(np.abs(values), 1e-3))
-        if gradient @ step < tolerance and values.min() > 0:
-            return point
-        share = min(1.0, 2.0 / max(float(np.abs(step).max()), 1e-12))
-        while share > 1e-8 and not (there := posterior.value(point + share * step)) >= here - 1e-10:
-            share /= 2
-        point, here = point + share * step, there
-    raise ConvergenceError("the error model found no posterior mode; check the held-out counts and expected counts for outliers")

@@ -42,8 +42,10 @@ from causalms.tables.schema import (
 )
 from causalms.tables.spreadsheets import mark_formulas
 from causalms.tables.text_files import EXACT_NUMBERS
+from causalms.tables.unlike import COMPARED, distances_of_cells, limit_of, outside_notes, patient_distances
 
 __all__ = [
+    "COMPARED",
     "DRAWS_KEYS",
     "DRAWS_OUTCOMES",
     "EXACT_NUMBERS",
@@ -66,12 +68,14 @@ __all__ = [
     "as_frame",
     "condition_columns",
     "contrast_population",
+    "distances_of_cells",
     "first_model_errors",
     "fixed",
     "formula",
     "grouping",
     "is_ratio",
     "left_out_words",
+    "limit_of",
     "mark_formulas",
     "mend_of_number",
     "name_of",
@@ -80,8 +84,10 @@ __all__ = [
     "net2_column",
     "note_left_out",
     "one_week",
+    "outside_notes",
     "p_value_text",
     "participant_key",
+    "patient_distances",
     "patient_order",
     "percent_in_full",
     "percentage",

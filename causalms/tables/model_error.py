@@ -6,8 +6,8 @@ Column :data:`MODEL_ERROR` holds a small JSON text in the first draw of every pa
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,11 @@ class ModelError:
         Error of the arm's log mean volume of a lesion; missing where it is unknown.
     log_size : float
         Error of the arm's log dispersion; missing where it is unknown.
+    distances : mapping of str to float
+        By what is compared (``columns``, ``signals``, ``scanner``): how far the patient lies from those that the model learned
+        from, in units of the distance that 99 of 100 of them keep within; empty where it is unknown.
+    seen : int
+        Number of patients that stand for those learned from.
 
     Examples
     --------
@@ -59,6 +64,8 @@ class ModelError:
     activity_size: float
     log_volume: float = np.nan
     log_size: float = np.nan
+    distances: Mapping[str, float] = field(default_factory=dict)
+    seen: int = 0
 
     def text(self) -> str:
         """As JSON, to five decimals."""
@@ -69,6 +76,9 @@ class ModelError:
             content["volume"] = round(self.log_volume, 5)
         if np.isfinite(self.log_size):
             content["size"] = round(self.log_size, 5)
+        if self.distances:
+            content["distance"] = {name: round(float(value), 3) for name, value in self.distances.items()}
+            content["seen"] = self.seen
         return json.dumps(content)
 
     @classmethod
@@ -85,13 +95,15 @@ class ModelError:
             slope, size = map(float, content["activity"])
             log_mean = np.array(content["log_mean"], dtype=float)
             volume, log_size = (float(content.get(name, np.nan)) for name in ("volume", "size"))
-            error = cls(str(content["model"]), str(content["source"]), log_mean, slope, size, volume, log_size)
-        except (ValueError, TypeError, KeyError) as failure:
+            distances = {str(name): float(value) for name, value in content.get("distance", {}).items()}
+            seen = int(content.get("seen", 0))
+            error = cls(str(content["model"]), str(content["source"]), log_mean, slope, size, volume, log_size, distances, seen)
+        except (ValueError, TypeError, KeyError, AttributeError) as failure:
             raise InputError(
                 f"{source}: column {MODEL_ERROR!r}: found {str(text)[:40]!r}, expected the text that a query wrote; "
                 "leave the column as it was, or leave it out"
             ) from failure
-        if log_mean.ndim != 1 or not np.isfinite([*log_mean, slope, size]).all():
+        if log_mean.ndim != 1 or not np.isfinite([*log_mean, slope, size, *distances.values()]).all():
             raise InputError(f"{source}: column {MODEL_ERROR!r}: found numbers that are not finite; ask the query again")
         return error
 

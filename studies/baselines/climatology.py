@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from causalms.errors import RefusalError
 from causalms.generator.inputs import PatientArrays
-from causalms.generator.model import ExpectedOutcome
+from causalms.generator.outcomes import ExpectedOutcome
 from causalms.generator.train.patients import TrainingPatient
 from causalms.generator.train.scores import maximum_likelihood_size
 from causalms.trials import Space

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from causalms.generator.model import ExpectedOutcome
+from causalms.generator.outcomes import ExpectedOutcome
 from causalms.generator.train.patients import TrainingPatient
 from causalms.generator.train.risk import negative_binomial_log_likelihood
 from causalms.trials import Space

@@ -31,7 +31,8 @@ from causalms.errors import InputError, RefusalError
 from causalms.generator import noise as exogenous
 from causalms.generator import sampling as samplers
 from causalms.generator.checkpoint import load_tensors, read_checkpoint, write_checkpoint
-from causalms.generator.model import ExpectedOutcome, Generator, Scan
+from causalms.generator.model import Generator
+from causalms.generator.outcomes import ExpectedOutcome, Scan
 from causalms.generator.train.denoiser import MaskBatch, PlacedPatient, drawing_law
 from causalms.generator.train.patients import TrainingPatient
 from studies.baselines.optimise import Recipe, optimise, split

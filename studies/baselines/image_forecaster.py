@@ -20,8 +20,9 @@ from causalms.errors import InputError, RefusalError
 from causalms.generator.checkpoint import load_tensors, read_checkpoint, write_checkpoint
 from causalms.generator.configurations import COVARIATES
 from causalms.generator.inputs import POOLED, PatientArrays, pooled_signals, stack, template_planes, volumes
-from causalms.generator.model import ExpectedOutcome, supported_week
+from causalms.generator.model import supported_week
 from causalms.generator.network import Network
+from causalms.generator.outcomes import ExpectedOutcome
 from causalms.generator.train.patients import TrainingPatient, Visit
 from causalms.generator.train.risk import set_standardisation
 from causalms.trials import Space

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from causalms.generator.inputs import PatientArrays
-from causalms.generator.model import ExpectedOutcome, Generator, Scan
+from causalms.generator.model import Generator
+from causalms.generator.outcomes import ExpectedOutcome, Scan
 
 
 class Forecaster(Protocol):

@@ -12,7 +12,7 @@ import statsmodels.api as sm
 from causalms.errors import ConvergenceError, RefusalError
 from causalms.generator.configurations import COVARIATES
 from causalms.generator.inputs import PatientArrays
-from causalms.generator.model import ExpectedOutcome
+from causalms.generator.outcomes import ExpectedOutcome
 from causalms.generator.train.patients import TrainingPatient
 
 

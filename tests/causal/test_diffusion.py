@@ -15,8 +15,8 @@ from causalms.causal import CausalModel, Running, Twin
 from causalms.causal.mechanisms.diffusion import DiffusionMechanism
 from causalms.errors import RefusalError
 from causalms.generator import DiffusionNoise, Generator
-from causalms.generator.model import ExpectedOutcome
 from causalms.generator.noise import draw_noise
+from causalms.generator.outcomes import ExpectedOutcome
 from causalms.lesions import LesionRule, count_lesions
 from causalms.tables import REGIONS
 from causalms.trials import mni_space, template_anatomy

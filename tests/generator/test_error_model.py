@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from causalms.errors import InputError
 from causalms.generator import Generator
 from causalms.generator.configurations import COVARIATES
-from causalms.generator.error_of_counts import column_distance, error_columns
 from causalms.generator.network import Network
+from causalms.generator.seen import SCANNER, Seen, error_columns, features_of
 from causalms.generator.train.data import held_out_rows, read_material
 from causalms.generator.train.held_out import HeldOut, fit_to_held_out, fold_means, volume_error
 from causalms.phantom import PhantomTrial
@@ -82,7 +82,8 @@ def unseen_patients(network: Network, arms: int, factor: np.ndarray, n: int = 40
     counts = rng.poisson(mean * rng.gamma(0.5, 2.0, n)).astype(float)
     covariates = np.column_stack([rng.normal(size=(n, 5)), rng.poisson(1, n), rng.normal(size=(n, 2))])
     names, week = np.arange(n).astype(str), np.full(n, 96.0)
-    return HeldOut(names, log_expected, np.full(n, "T"), counts, 0.11 * counts, arm, week, covariates)
+    signals, scanner = rng.normal(size=(n, 42)), rng.normal(size=(n, len(SCANNER)))
+    return HeldOut(names, log_expected, np.full(n, "T"), counts, 0.11 * counts, arm, week, covariates, signals, scanner)
 
 
 def test_levels_move_to_what_held_out_patients_say(tiny: tuple[Generator, Path]) -> None:
@@ -113,14 +114,37 @@ def test_volume_of_a_lesion_has_the_error_of_the_held_out_patients(tiny: tuple[G
 
 
 def test_patients_unlike_those_it_learned_from_lie_outside() -> None:
-    """The average patient lies inside, a child of 5 years with 30 enhancing lesions outside."""
-    error = Generator.load().error_model
-    assert error is not None
-    mean = dict(zip(error.summary.names, error.summary.mean, strict=True))
-    usual = np.array([[mean.get(name, 20.0) for name in COVARIATES]])
-    distances, limit = column_distance(error, usual)
-    assert distances[0] < limit
-    strange = usual.copy()
+    """The average patient lies inside, a child of 5 years with 30 enhancing lesions outside; missing ones stand at the mean."""
+    rng = np.random.default_rng(1)
+    usual = np.column_stack([rng.normal(38, 9, 400), rng.integers(0, 2, 400), rng.normal(size=(400, 6))])
+    seen = Seen.of(features_of(usual, rng.normal(size=(400, 42)), rng.normal(size=(400, len(SCANNER)))))
+    strange, unknown = usual[:1].copy(), np.full((1, 8), np.nan)
     strange[0, [COVARIATES.index("age"), COVARIATES.index("gd_lesions")]] = 5.0, 30.0
-    assert column_distance(error, strange)[0][0] > limit
-    assert np.isfinite(column_distance(error, np.full_like(usual, np.nan))[0]).all()  # what is missing stands at the mean
+
+    def distance(columns: np.ndarray) -> float:
+        return float(
+            seen.distances(features_of(columns, np.full((1, 42), np.nan), np.full((1, len(SCANNER)), np.nan)))["columns"][0]
+        )
+
+    assert distance(usual.mean(axis=0, keepdims=True)) < 1 < distance(strange)
+    assert distance(unknown) < 1
+
+
+def test_of_new_patients_like_the_held_out_ones_one_in_a_hundred_lies_outside() -> None:
+    """Also with few patients for many features: 40 summaries of 426, four Monte-Carlo errors of .0007 (between summaries)."""
+    rng = np.random.default_rng(2)
+    columns = np.zeros((426, 8))
+    shares = []
+    for _ in range(40):
+        seen = Seen.of(features_of(columns, rng.normal(size=(426, 42)), rng.normal(size=(426, len(SCANNER)))))
+        others = features_of(columns, rng.normal(size=(426, 42)), rng.normal(size=(426, len(SCANNER))))
+        shares.append([(distance > 1).mean() for name, distance in seen.distances(others).items() if name != "columns"])
+    assert np.mean(shares) == pytest.approx(0.01, abs=0.003)
+
+
+def test_a_checkpoint_keeps_what_it_has_seen(tiny: tuple[Generator, Path], tmp_path: Path) -> None:
+    generator = Generator.load(tiny[1])
+    assert generator.seen is not None
+    assert generator.seen.patients == generator.error_model.patients
+    with pytest.raises(InputError, match=r"damaged\.safetensors: checksum"):
+        Generator.load(rewritten(tiny[1], tmp_path / "damaged.safetensors", "seen.columns.mean", torch.zeros(3)))

@@ -11,7 +11,7 @@ import pytest
 from causalms.errors import InputError
 from causalms.stats import ErrorModel, HeldOutCounts, fit_error_model
 from causalms.stats.model_error import blocks, terms
-from causalms.stats.model_error_fit import Priors, _Posterior
+from causalms.stats.model_error_fit import Likelihood, Priors
 
 ARMS = ("placebo", "old", "new")
 SIZE = 0.5
@@ -43,22 +43,29 @@ def fitted() -> ErrorModel:
     return fit_error_model(patients(1)[0], ARMS, ("age", "edss"))
 
 
-def test_gradient_and_hessian_are_the_derivatives_of_the_log_posterior():
+def test_gradient_and_hessian_are_the_derivatives_of_the_log_likelihood():
     data, _ = patients(2, n=60)
-    posterior = _Posterior(data, data.columns, 1.0, Priors())
-    point = posterior.start() + np.random.default_rng(0).normal(0, 0.1, len(posterior.start()))
+    likelihood = Likelihood(data, data.columns, 1.0)
+    point = np.random.default_rng(0).normal(0, 0.1, likelihood.p)
     steps = np.eye(len(point)) * 1e-5
-    slope = [(posterior.value(point + h) - posterior.value(point - h)) / 2e-5 for h in steps]
-    bend = [(posterior.gradient(point + h) - posterior.gradient(point - h)) / 2e-5 for h in steps]
-    gradient, hessian = posterior.gradient(point), posterior.hessian(point)
+    slope = [(likelihood.log_likelihood(point + h) - likelihood.log_likelihood(point - h)) / 2e-5 for h in steps]
+    bend = [(likelihood.derivatives(point - h)[0] - likelihood.derivatives(point + h)[0]) / 2e-5 for h in steps]
+    gradient, curvature = likelihood.derivatives(point)
     assert gradient == pytest.approx(np.array(slope), abs=1e-6 * np.abs(gradient).max())
-    assert hessian == pytest.approx(np.array(bend), abs=1e-6 * np.abs(hessian).max())
+    assert curvature == pytest.approx(np.array(bend), abs=1e-6 * np.abs(curvature).max())
+
+
+def test_the_scale_of_many_effects_is_not_that_of_their_joint_mode():
+    """60 trials that do not differ: the joint mode of scale and standardised effects puts their standard deviation at .39."""
+    data, _ = patients(300, n=4000)
+    model = fit_error_model(replace(data, trial=np.random.default_rng(0).integers(0, 60, 4000)), ARMS, ("age", "edss"))
+    assert model.trial_sd < 0.15
 
 
 def test_intervals_hold_errors_drawn_from_the_priors():
-    """60 generators: 95% intervals of log rate ratio, modification and width; three binomial errors are .084."""
+    """40 generators: 95% intervals of log rate ratio, modification and width; three binomial errors are .103."""
     contrasts, modifications, widths = [], [], []
-    for seed in range(60):
+    for seed in range(40):
         data, error = patients(100 + seed)
         model = fit_error_model(data, ARMS, ("age", "edss"))
         against = (model.terms(data.log_expected, data.columns, 2) - model.terms(data.log_expected, data.columns, 0)).mean(axis=0)
@@ -66,9 +73,9 @@ def test_intervals_hold_errors_drawn_from_the_priors():
         inside = np.abs(model.mean - error) < 1.96 * np.sqrt(np.diag(model.covariance))
         modifications.append(inside[model.at["arm_column"]].mean())
         widths.append(inside[model.at["width"]].mean())
-    assert np.mean(contrasts) >= 0.86
-    assert 0.92 <= np.mean(modifications) <= 0.98  # 360 of them
-    assert np.mean(widths) >= 0.86
+    assert np.mean(contrasts) >= 0.85
+    assert 0.92 <= np.mean(modifications) <= 0.98  # 240 of them
+    assert np.mean(widths) >= 0.85
 
 
 def test_more_patients_make_the_error_of_a_rate_ratio_smaller():

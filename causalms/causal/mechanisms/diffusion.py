@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -15,6 +16,7 @@ from causalms.causal.mechanism import Expected, MechanismBase, Noise, Outcome, S
 from causalms.errors import RefusalError
 from causalms.generator import DiffusionNoise, Generator
 from causalms.lesions import count_lesions
+from causalms.stats import ErrorModel
 from causalms.tables import REGIONS, ModelError
 from causalms.trials import template_anatomy
 
@@ -113,6 +115,15 @@ class DiffusionMechanism(MechanismBase):
     def error(self, subject: Subject, arm: str, week: float) -> ModelError | None:
         """From the checkpoint's error model; unknown where it has none."""
         return self.generator.model_error(subject.encoding, arm, week)  # type: ignore[no-any-return]
+
+    @property
+    def error_model(self) -> ErrorModel | None:
+        """The checkpoint's."""
+        return self.generator.error_model  # type: ignore[no-any-return]
+
+    def error_columns(self, row: Mapping[Any, Any]) -> npt.NDArray[np.floating[Any]]:
+        """The columns that the checkpoint's error model was learned with."""
+        return self.generator.error_columns(row)  # type: ignore[no-any-return]
 
     def risk_map(self, subject: Subject, arm: str, week: float) -> npt.NDArray[np.floating[Any]]:
         """P(voxel is in a NET2 lesion)."""

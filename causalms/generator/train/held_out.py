@@ -10,11 +10,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from causalms.generator.configurations import COVARIATES
-from causalms.generator.error_of_counts import ERROR_COLUMNS, error_columns
-from causalms.generator.inputs import pooled_signals, stack, volumes
+from causalms.generator.inputs import POOLED, pooled_signals, stack, volumes
 from causalms.generator.network import Network
+from causalms.generator.seen import ERROR_COLUMNS, SCANNER, Seen, error_columns, features_of, observed_signals, scanner_features
 from causalms.generator.train.patients import TrainingPatient
 from causalms.stats import ErrorModel, HeldOutCounts, fit_error_model
+from causalms.trials import Space
 
 #: Patients that pass the network together.
 _BATCH = 8
@@ -39,6 +40,8 @@ class HeldOut:
         The last visit.
     covariates : array (n, columns)
         As the network reads them (:data:`causalms.generator.configurations.COVARIATES`); NaN where missing.
+    signals, scanner : array (n, features)
+        Pooled image signals, and features of scanner and position (:func:`causalms.generator.seen.scanner_features`).
     """
 
     participant_id: np.ndarray
@@ -49,6 +52,8 @@ class HeldOut:
     arm: np.ndarray
     week: np.ndarray
     covariates: np.ndarray
+    signals: np.ndarray
+    scanner: np.ndarray
 
     def __len__(self) -> int:
         return len(self.counts)
@@ -70,15 +75,17 @@ class HeldOut:
 
 @torch.no_grad()
 def held_out(
-    network: Network, patients: list[TrainingPatient], arms: tuple[str, ...], planes: Tensor, regions: Tensor, voxel_ml: float
+    network: Network, patients: list[TrainingPatient], arms: tuple[str, ...], planes: Tensor, regions: Tensor, space: Space
 ) -> HeldOut:
     """Expected counts of patients under every arm at their own last visit, beside the count that was observed."""
     network.eval()
     log_expected = np.empty((len(patients), len(arms)))
+    signals = np.empty((len(patients), POOLED))
     for start in tqdm(range(0, len(patients), _BATCH), desc="expected counts", unit="batch", disable=None):
         part = patients[start : start + _BATCH]
         images, masks, columns = stack([patient.arrays for patient in part], planes.device)
-        pooled = pooled_signals(images, masks, planes, regions, voxel_ml)
+        pooled = pooled_signals(images, masks, planes, regions, space.voxel_volume_mm3 / 1000)
+        signals[start : start + len(part)] = observed_signals(images, pooled).cpu().numpy()
         columns, pooled = network.standardise(columns, pooled)
         _, state, rate = network.encoder.summary(volumes(images, masks, planes), pooled, columns, masks[:, :1])
         weeks = torch.tensor([float(patient.last.week) for patient in part], device=rate.device)
@@ -95,6 +102,8 @@ def held_out(
         np.array([arms.index(patient.arm) for patient in patients], dtype=int),
         np.array([float(patient.last.week) for patient in patients]),
         np.array([patient.arrays.covariates for patient in patients], dtype=float).reshape(-1, len(COVARIATES)),
+        signals,
+        np.array([scanner_features(patient.arrays, space) for patient in patients], dtype=float).reshape(-1, len(SCANNER)),
     )
 
 
@@ -116,6 +125,11 @@ def fit_to_held_out(unseen: HeldOut, arms: tuple[str, ...], network: Network) ->
     model = fit_error_model(data, arms, ERROR_COLUMNS)
     log_ratio, sd = volume_error(unseen, mean_volume_ml)
     return replace(model, volume_sd=np.hypot(log_ratio, sd))
+
+
+def seen_of(unseen: HeldOut) -> Seen:
+    """Summary of the held-out patients, which others are compared with."""
+    return Seen.of(features_of(unseen.covariates, unseen.signals, unseen.scanner))
 
 
 def volume_error(unseen: HeldOut, mean_volume_ml: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

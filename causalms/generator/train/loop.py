@@ -21,11 +21,12 @@ from causalms.generator.configurations import COVARIATES, ModelConfig, TrainingC
 from causalms.generator.inputs import POOLED
 from causalms.generator.model import Generator
 from causalms.generator.network import Network, channels_last
+from causalms.generator.seen import Seen
 from causalms.generator.train.count_calibration import calibrate
 from causalms.generator.train.data import Material, read_material
 from causalms.generator.train.denoiser import denoiser_step, place_patients
 from causalms.generator.train.distributed import Processes, join
-from causalms.generator.train.held_out import fit_to_held_out, fold_means, held_out
+from causalms.generator.train.held_out import fit_to_held_out, fold_means, held_out, seen_of
 from causalms.generator.train.level_calibration import calibrate_levels
 from causalms.generator.train.resume import Run, optimiser_of, refuse_other_settings, restore_run, save_run
 from causalms.generator.train.risk import RowDropout, risk_step, set_standardisation, start_values
@@ -224,7 +225,7 @@ def _levels(network: Network, material: Material) -> dict[str, float]:
 def _finish(run: Run, data: str, out: Path, model: ModelConfig, material: Material, recipe: TrainingConfig, seed: int) -> None:
     """Learn the error from the patients held out, match sampled to expected counts, then write log and checkpoint."""
     network = run.network.cpu()
-    error_model, held_out_levels = _own_error(network, material)
+    error_model, held_out_levels, seen = _own_error(network, material, model)
     header: dict[str, Any] = {
         "recipe": asdict(recipe),
         "seed": seed,
@@ -235,7 +236,7 @@ def _finish(run: Run, data: str, out: Path, model: ModelConfig, material: Materi
         "held_out_levels": held_out_levels,
     }
     rule = LesionRule.default()
-    generator = Generator(network, model, material.arms, material.weeks, rule, header, error_model=error_model)
+    generator = Generator(network, model, material.arms, material.weeks, rule, header, error_model=error_model, seen=seen)
     if recipe.denoiser_steps:
         some = [p.arrays for p in material.training[: recipe.calibration_patients]]
         generator.header["count_calibration"] = calibrate(generator, some, seed)
@@ -243,8 +244,8 @@ def _finish(run: Run, data: str, out: Path, model: ModelConfig, material: Materi
     generator.save(out)
 
 
-def _own_error(network: Network, material: Material) -> tuple[ErrorModel, dict[str, float]]:
-    """The network's error model from the patients it has not seen; its levels and sizes move to what they say."""
+def _own_error(network: Network, material: Material, model: ModelConfig) -> tuple[ErrorModel, dict[str, float], Seen]:
+    """Error model and summary of the patients held out; the network's levels and sizes move to what they say."""
     arms, planes, regions = material.arms, material.planes.cpu(), material.regions.cpu()
-    unseen = held_out(network, list(material.held_out), arms, planes, regions, material.voxel_ml)
-    return fold_means(network, unseen, fit_to_held_out(unseen, arms, network))
+    unseen = held_out(network, list(material.held_out), arms, planes, regions, mni_space(model.grid))
+    return *fold_means(network, unseen, fit_to_held_out(unseen, arms, network)), seen_of(unseen)

@@ -1,0 +1,93 @@
+"""Observed counts of a trial against a draws table with the generator's stated error: one line, two p-values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from causalms.stats import OwnCounts, own_counts_test
+from causalms.tables import arm_order, as_frame, first_model_errors, net2_column, one_week, p_value_text, participant_key
+
+
+def counts_against_draws(draws: Any, participants: Any, week: float | None = None, source: str = "draws") -> OwnCounts | None:
+    """Test of the counts that a trial observed against the draws under the arms that it gave.
+
+    Parameters
+    ----------
+    draws : DataFrame
+        Sampled or expected, of one query, with the generator's error (column ``model_error``).
+    participants : DataFrame
+        With ``net2_lesions_week{week}``.
+    week : float, optional
+        Needed where the draws hold several.
+    source : str
+
+    Returns
+    -------
+    OwnCounts, or None
+        None where the draws do not hold the generator's error, or nobody has both counts.
+
+    Examples
+    --------
+    >>> from causalms.tables import ModelError
+    >>> cell = ModelError("m", "from 9 patients", np.array([0.1]), 0.0, 0.0).text()
+    >>> people = pd.DataFrame({"participant_id": [f"p{i}" for i in range(80)], "arm": ["a", "b"] * 40, "net2_lesions_week48": 4})
+    >>> draws = people.assign(arm_randomised=people["arm"], visit_week=48.0, query="interventional", model_error=cell)
+    >>> test = counts_against_draws(draws.assign(expected_net2_lesions=4.0, dispersion=2.0), people)
+    >>> test.ratios.tolist(), round(test.arms_p, 3)
+    ([1.0, 1.0], 1.0)
+    """
+    table, people = as_frame(draws), as_frame(participants)
+    if "arm_randomised" not in table or not ({"dispersion", "draw"} & set(table)):
+        return None
+    rows = table[(table["query"] == "interventional") & (table["arm"].astype(str) == table["arm_randomised"].astype(str))]
+    if rows.empty:
+        return None
+    at = one_week(rows, week, source)
+    rows, column = rows[rows["visit_week"] == at], net2_column(int(at))
+    if column not in people:
+        return None
+    counts = pd.Series(people[column].to_numpy(float), index=participant_key(people["participant_id"]))
+    keys = participant_key(rows["participant_id"])
+    rows = rows[keys.isin(counts.index[counts.notna()]).to_numpy()]
+    patient, names = pd.factorize(participant_key(rows["participant_id"]))
+    errors = first_model_errors(rows, patient, len(names), source) if len(names) else None
+    if errors is None:
+        return None
+    expected, variance = _law(rows, patient, len(names))
+    arms = arm_order(rows["arm"].unique())
+    arm = np.empty(len(names), int)
+    arm[patient] = [arms.index(name) for name in rows["arm"].astype(str)]
+    loadings = np.array([error.log_mean for error in errors])
+    return own_counts_test(counts.loc[names].to_numpy(float), expected, variance, arm, loadings)
+
+
+def _law(rows: pd.DataFrame, patient: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance of each patient's count; of sampled draws with the Monte-Carlo error of the mean."""
+    if "draw" not in rows:
+        mean, alpha = np.empty(count), np.empty(count)
+        mean[patient], alpha[patient] = rows["expected_net2_lesions"].to_numpy(float), rows["dispersion"].to_numpy(float)
+        return mean, mean + alpha * mean**2
+    values = rows["net2_lesions"].to_numpy(float)
+    draws = np.bincount(patient, minlength=count)
+    mean = np.bincount(patient, values, minlength=count) / draws
+    spread = np.bincount(patient, (values - mean[patient]) ** 2, minlength=count) / np.maximum(draws - 1, 1)
+    return mean, spread * (1 + 1 / draws)
+
+
+def own_counts_words(test: OwnCounts | None) -> list[str]:
+    """The test in a line; none where it could not be made.
+
+    Examples
+    --------
+    >>> own_counts_words(OwnCounts(np.array([1.0, 3.0]), (0, 1), 0.4, 0.001, 80))
+    ['own counts contradict the model: arm effects p 0.0010, level p 0.4000 (80 patients, its stated error included)']
+    """
+    if test is None:
+        return []
+    arms = "" if np.isnan(test.arms_p) else f"arm effects p {p_value_text(test.arms_p)}, "
+    verdict = "contradict" if test.contradicts else "do not contradict"
+    level = f"level p {p_value_text(test.level_p)}"
+    return [f"own counts {verdict} the model: {arms}{level} ({test.patients} patients, its stated error included)"]

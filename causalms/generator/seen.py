@@ -1,0 +1,191 @@
+"""Is a patient like those that the generator learned from?  Three distances: of columns, of image signals, of scanner and space.
+
+Each is a Mahalanobis distance from patients that training held out, with the limit that 99 of 100 of them keep within.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from causalms.errors import InputError
+from causalms.generator.configurations import COVARIATES
+from causalms.generator.inputs import POOLED, POOLS, PatientArrays
+from causalms.stats import ColumnSummary
+from causalms.tables import limit_of
+from causalms.trials import MODALITIES, Space, template_anatomy
+
+_FOLDS = 20
+_OF_AN_IMAGE = ("quantile_02", "quantile_10", "quantile_90", "quantile_98", "log_noise", "log_shading")
+_OF_THE_BRAIN = ("overlap", "x_mm", "y_mm", "z_mm", "width_mm", "length_mm", "height_mm")
+#: Names of the scanner's features: of every modality, then of the brain mask.
+SCANNER = (*(f"{modality}_{name}" for modality in MODALITIES for name in _OF_AN_IMAGE), *(f"brain_{n}" for n in _OF_THE_BRAIN))
+
+
+#: Columns of the error model: those of the network, the number of T2 lesions (nearly the volume) replaced by any enhancement.
+ERROR_COLUMNS = (*(name for name in COVARIATES if name != "t2_lesions"), "any_gd")
+
+
+def error_columns(covariates: np.ndarray) -> np.ndarray:
+    """Columns :data:`ERROR_COLUMNS` (n, 8) of covariate vectors (n, columns); NaN where missing."""
+    gd = covariates[:, COVARIATES.index("gd_lesions")]
+    kept = [index for index, name in enumerate(COVARIATES) if name != "t2_lesions"]
+    return np.column_stack([covariates[:, kept], np.where(np.isnan(gd), np.nan, gd > 0)])
+
+
+def features_of(covariates: np.ndarray, signals: np.ndarray, scanner: np.ndarray) -> dict[str, np.ndarray]:
+    """The features that are compared, from covariate vectors (n, columns), observed signals and scanner features."""
+    return {"columns": error_columns(np.asarray(covariates, float)), "signals": signals, "scanner": scanner}
+
+
+def scanner_features(patient: PatientArrays, space: Space) -> np.ndarray:
+    """Features :data:`SCANNER` of a patient's images: contrast, noise, shading, and how the brain lies on the template.
+
+    Of every modality, scaled to median 0 and interquartile range 1 in the brain: quantiles of the brain's signal (contrast); in
+    normal-appearing white matter the noise (second differences along x, median absolute deviation) and the shading (standard
+    deviation of a fitted quadratic field), both as logarithms.  Of the brain mask: Dice overlap with the template's, centroid
+    and extent.  A missing modality is NaN.
+    """
+    brain = patient.masks[0]
+    white, neighbours, shapes, inverse, template = _white_matter(space)
+    features: list[float] = []
+    for image in patient.images.astype(np.float32):
+        values = image[brain]
+        if not len(values) or not values.any():
+            features += [np.nan] * len(_OF_AN_IMAGE)
+            continue
+        flat = image.ravel()
+        second = flat[neighbours[0]] - 2 * flat[white] + flat[neighbours[1]]
+        noise = 1.4826 * float(np.median(np.abs(second - np.median(second)))) / np.sqrt(6)
+        shading = float(np.std(shapes @ (inverse @ flat[white])))
+        features += [*np.quantile(values, (0.02, 0.10, 0.90, 0.98)), np.log(max(noise, 1e-4)), np.log(max(shading, 1e-4))]
+    return np.array([*features, *_of_the_brain(brain, template, space)], dtype=np.float32)
+
+
+def observed_signals(images: Tensor, pooled: Tensor) -> Tensor:
+    """Pooled signals (B, :data:`POOLED`) with NaN where a modality is missing, and its enhancement with it.
+
+    Parameters
+    ----------
+    images : tensor (B, 4, X, Y, Z)
+    pooled : tensor (B, :data:`POOLED`)
+        From :func:`causalms.generator.inputs.pooled_signals`.
+    """
+    missing = images.flatten(2).abs().amax(-1) == 0
+    enhancement = missing[:, [0]] | missing[:, [3]]
+    absent = torch.cat([missing, enhancement], dim=1).repeat_interleave(POOLS, dim=1)
+    absent = torch.nn.functional.pad(absent, (0, POOLED - absent.shape[1]))
+    return pooled.masked_fill(absent, torch.nan)
+
+
+def _of_the_brain(brain: np.ndarray, template: np.ndarray, space: Space) -> list[float]:
+    voxels = np.argwhere(brain)
+    if not len(voxels):
+        return [np.nan] * len(_OF_THE_BRAIN)
+    overlap = 2 * float((brain & template).sum()) / float(brain.sum() + template.sum())
+    extent = np.quantile(voxels, 0.99, axis=0) - np.quantile(voxels, 0.01, axis=0)
+    return [overlap, *space.world(voxels.mean(axis=0)[None])[0], *(extent * np.array(space.voxel_sizes_mm))]
+
+
+@lru_cache(maxsize=4)
+def _white_matter(space: Space) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray], np.ndarray, np.ndarray, np.ndarray]:
+    """The template's white matter as flat indices, its neighbours along x, quadratic shapes on it, their inverse; the brain."""
+    anatomy = template_anatomy(space)
+    inside = np.asarray(anatomy.white) > 0.9
+    inside[[0, -1]] = False
+    white = np.flatnonzero(inside)
+    step = int(np.prod(space.shape[1:]))
+    x, y, z = (2 * np.argwhere(inside) / np.array(space.shape) - 1).T
+    shapes = np.column_stack([np.ones_like(x), x, y, z, x * x, y * y, z * z, x * y, y * z, x * z])
+    template = np.asarray(anatomy.brain)
+    return white, (white - step, white + step), shapes, np.linalg.pinv(shapes), template
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Summary of the patients that training held out, by group of features, with the distance that 99 of 100 keep within.
+
+    Attributes
+    ----------
+    summaries : mapping of str to ColumnSummary
+        By the names of :data:`causalms.tables.COMPARED`.
+    limits : mapping of str to float
+        By cross-validation in 20 folds.
+    patients : int
+    """
+
+    summaries: Mapping[str, ColumnSummary] = field(repr=False)
+    limits: Mapping[str, float]
+    patients: int
+
+    @classmethod
+    def of(cls, features: Mapping[str, np.ndarray]) -> Seen:
+        """Summary of features (patients, q) by group."""
+        names = {"columns": ERROR_COLUMNS, "signals": tuple(f"signal_{k}" for k in range(POOLED)), "scanner": SCANNER}
+        summaries = {group: ColumnSummary.of(values, names[group]) for group, values in features.items()}
+        limits = {group: limit_of(_distances_of_others(values, names[group])) for group, values in features.items()}
+        return cls(summaries, limits, max((len(values) for values in features.values()), default=0))
+
+    def distances(self, features: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Distances (patients,) by group, in units of the group's limit: above 1, a patient lies outside."""
+        return {
+            group: np.sqrt(summary.distance(features[group])) / self.limits[group] for group, summary in self.summaries.items()
+        }
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Its arrays by name, for a file; what is no array is in :meth:`words_and_numbers`."""
+        return {
+            f"{group}.{name}": getattr(summary, name) for group, summary in self.summaries.items() for name in _SUMMARY_ARRAYS
+        }
+
+    def words_and_numbers(self) -> dict[str, Any]:
+        """What is no array, as JSON values."""
+        groups = {
+            name: {"features": list(summary.names), "limit": self.limits[name] if np.isfinite(self.limits[name]) else None}
+            for name, summary in self.summaries.items()
+        }
+        return {"groups": groups, "patients": self.patients}
+
+    @classmethod
+    def read(cls, arrays: Mapping[str, np.ndarray], words: Mapping[str, Any]) -> Seen:
+        """The summary that :meth:`arrays` and :meth:`words_and_numbers` describe.
+
+        Raises
+        ------
+        InputError
+            If a part is missing, or an array has another shape than the names of the features ask for.
+        """
+        summaries, limits = {}, {}
+        try:
+            for group, content in words["groups"].items():
+                names = tuple(map(str, content["features"]))
+                parts = {name: np.asarray(arrays[f"{group}.{name}"], float) for name in _SUMMARY_ARRAYS}
+                shapes = {"mean": (len(names),), "sd": (len(names),), "correlation": (len(names), len(names))}
+                if any(parts[name].shape != shape or not np.isfinite(parts[name]).all() for name, shape in shapes.items()):
+                    raise ValueError(f"{group}: expected finite numbers of {len(names)} features")
+                summaries[str(group)] = ColumnSummary(names, **parts)
+                limits[str(group)] = np.inf if content["limit"] is None else float(content["limit"])
+            return cls(summaries, limits, int(words["patients"]))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"summary of the training patients: incomplete or unreadable ({error}); fit it again") from error
+
+
+def _distances_of_others(values: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
+    """Distance of every patient (n,) from the patients of the other folds; none of fewer than 20 patients."""
+    if len(values) < _FOLDS:
+        return np.zeros(0)
+    fold = np.arange(len(values)) % _FOLDS
+    distances = np.empty(len(values))
+    for number in range(_FOLDS):
+        own = fold == number
+        distances[own] = np.sqrt(ColumnSummary.of(values[~own], names).distance(values[own]))
+    return distances
+
+
+_SUMMARY_ARRAYS = ("mean", "sd", "correlation")

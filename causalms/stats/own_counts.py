@@ -1,0 +1,100 @@
+r"""Test whether the counts that a trial observed contradict the generator that simulated it.
+
+With :math:`O_a` the counts of arm a and :math:`E_a` what the generator expected of the same patients, were the generator's stated
+error true, :math:`s_a = O_a/E_a - 1` would have
+
+.. math::
+    \mathrm{cov}(s)_{ab} = [a = b]\, \frac{\sum_{i \in a} v_i}{E_a^2} + \bar l_a' \bar l_b, \qquad
+    \bar l_a = \frac{\sum_{i \in a} m_i l_i}{E_a},
+
+:math:`v_i` the variance of a patient's count, :math:`l_i` the error of its log mean along independent standard normal directions.
+The level is tested by the generalised least squares mean of :math:`s`, the arm effects by what is left, on K - 1 degrees of
+freedom.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from causalms.errors import InputError
+from causalms.stats.glm import Array
+
+#: A probability of the observed arm effects below this contradicts the generator.
+CONTRADICTION = 0.02
+
+
+@dataclass(frozen=True)
+class OwnCounts:
+    """Observed against expected counts of a trial.
+
+    Attributes
+    ----------
+    ratios : array (arms,)
+        Observed over expected counts of every arm with patients, in the order of ``arms``.
+    arms : tuple of int
+    level_p, arms_p : float
+        Probability of a level, and of arm effects, at least so far from the expected ones, were the generator's stated error
+        true; the second is missing with a single arm.
+    patients : int
+    """
+
+    ratios: Array
+    arms: tuple[int, ...]
+    level_p: float
+    arms_p: float
+    patients: int
+
+    @property
+    def contradicts(self) -> bool:
+        """Whether the observed arm effects contradict the generator."""
+        return bool(self.arms_p < CONTRADICTION)
+
+
+def own_counts_test(counts: Array, expected: Array, variance: Array, arm: np.ndarray, loadings: Array) -> OwnCounts:
+    """Test of observed counts against a generator with its stated error.
+
+    Parameters
+    ----------
+    counts, expected, variance : array (n,)
+        Observed counts; the generator's mean and variance of each under the arm that was given.
+    arm : int array (n,)
+    loadings : array (n, directions)
+        Error of each log mean along independent standard normal directions.
+
+    Raises
+    ------
+    InputError
+        If there is no patient.
+
+    Examples
+    --------
+    >>> arm, expected = np.repeat([0, 1], 200), np.repeat([8.0, 2.0], 200)
+    >>> loadings = np.column_stack([np.full(400, 0.1), np.where(arm == 1, 0.1, 0.0)])
+    >>> fair = own_counts_test(expected, expected, expected + 2 * expected**2, arm, loadings)
+    >>> harmful = own_counts_test(np.repeat([8.0, 8.0], 200), expected, expected + 2 * expected**2, arm, loadings)
+    >>> fair.contradicts, harmful.contradicts
+    (False, True)
+    """
+    from scipy.stats import chi2, norm
+
+    if not len(counts):
+        raise InputError("no patient has both an observed and an expected count")
+    arms = tuple(int(value) for value in np.unique(arm))
+    own = (arm[:, None] == np.array(arms)).astype(float)
+    total = own.T @ expected
+    shifts = own.T @ counts / total - 1
+    mean_loadings = (own * expected[:, None]).T @ loadings / total[:, None]
+    covariance = np.diag(own.T @ variance / total**2) + mean_loadings @ mean_loadings.T
+    weights = np.linalg.solve(covariance, np.ones(len(arms)))
+    level = float(weights @ shifts / weights.sum())
+    left = shifts - level
+    statistic = float(left @ np.linalg.solve(covariance, left))
+    return OwnCounts(
+        shifts + 1,
+        arms,
+        float(2 * norm.sf(abs(level) * np.sqrt(weights.sum()))),
+        float(chi2.sf(statistic, len(arms) - 1)) if len(arms) > 1 else np.nan,
+        len(counts),
+    )
