@@ -79,9 +79,10 @@ class _Missing:
         if self.missing == "ipw" and not self.missing_given:
             raise UsageError("--missing ipw needs what the missingness depends on: --missing-given 'age + edss'")
         drawn = None
-        if self.missing == "multiple-imputation":
+        if self.missing in ("multiple-imputation", "jump-to-reference"):
             if self.draws is None:
-                raise UsageError("--missing multiple-imputation needs --draws (under each patient's own arm)")
+                whose = "each patient's own arm" if self.missing == "multiple-imputation" else "the reference"
+                raise UsageError(f"--missing {self.missing} needs --draws (under {whose})")
             drawn = read(self.draws)
         return MissingOutcomes(strategy=self.missing, missing_given=self.missing_given, draws=drawn, week=self.week)
 
@@ -170,7 +171,11 @@ class _Written:
     help="How missing outcomes are handled and named; without it rows are left out, counted and named.",
 )
 @click.option("--missing-given", help="With --missing ipw: covariates of the missingness, such as 'age + edss'.")
-@click.option("--draws", type=InputPath(), help="With --missing multiple-imputation: draws under the own arms.")
+@click.option(
+    "--draws",
+    type=InputPath(),
+    help="With --missing multiple-imputation: draws under the own arms; with jump-to-reference: under the reference.",
+)
 @click.option("--week", type=float, help="Visit week of a draws table, or of the imputed outcome.")
 @click.option("--adsl", type=InputPath(), help="TABLE is an ADaM BDS dataset: ADSL with the subjects.")
 @click.option("--paramcd", help="With --adsl: the parameter whose AVAL is the outcome.")

@@ -49,9 +49,10 @@ class MissingOutcomes:
 
     Attributes
     ----------
-    strategy : {"complete-case", "ipw", "multiple-imputation"}
+    strategy : {"complete-case", "ipw", "multiple-imputation", "jump-to-reference"}
         ``complete-case`` needs outcomes missing completely at random within arms and covariates; ``ipw`` needs them
-        missing at random given ``missing_given``; ``multiple-imputation`` needs the generator's law to hold for those who left.
+        missing at random given ``missing_given``; ``multiple-imputation`` needs the generator's law to hold for those who left;
+        ``jump-to-reference`` imputes with draws under the reference.
     missing_given : str, optional
         Of ``ipw``: covariates of the missingness, such as ``"age + edss"``.
     draws : DataFrame, optional

@@ -61,7 +61,8 @@ def effects_with_missing_outcomes(
 
     ``multiple-imputation``: outcomes drawn by the generator under each patient's own arm, pooled by Rubin's rules; with M draws
     :math:`T = \bar U + (1 + 1/M) B` and the degrees of freedom of Barnard and Rubin (1999), which count those of the completed
-    table.  An imputed patient's exposure is the whole time to ``week``.
+    table.  An imputed patient's exposure is the whole time to ``week``.  ``jump-to-reference``: the same with draws under the
+    reference for everybody who lacks an outcome.
 
     Parameters
     ----------
@@ -290,15 +291,21 @@ def _weighted_arm(observed: np.ndarray, y: Array, time: Array, x: Array) -> tupl
     return theta, values, float(weight.max() / weight.sum())
 
 
-def _multiple_imputation(analysis: _Analysis, missing: MissingOutcomes) -> pd.DataFrame:
-    """Effects of tables completed by the generator's draws, pooled by Rubin's rules."""
+def _jump_to_reference(analysis: _Analysis, missing: MissingOutcomes) -> pd.DataFrame:
+    """Missing outcomes imputed by the generator's draws under the reference, whatever the patient's arm."""
+    return _multiple_imputation(analysis, missing, analysis.reference)
+
+
+def _multiple_imputation(analysis: _Analysis, missing: MissingOutcomes, under: str | None = None) -> pd.DataFrame:
+    """Effects of tables completed by the generator's draws, under the own arm or one arm for all, pooled by Rubin's rules."""
     table, source, exposure = analysis.table, analysis.design.source, analysis.exposure
     lacking = np.flatnonzero(columns.column(table, analysis.outcome, source).isna().to_numpy())
     if not len(lacking):
         raise RefusalError(f"{source}: column {analysis.outcome!r} lacks no value; use the complete-case strategy")
     if missing.draws is None:
-        raise UsageError("`missing=multiple-imputation` needs `draws` (under each patient's own arm)")
-    imputed, week = _imputed_outcomes(table, lacking, missing, source)
+        whose = "each patient's own arm" if under is None else f"{under!r}"
+        raise UsageError(f"`missing={missing.strategy}` needs `draws` (under {whose})")
+    imputed, week = _imputed_outcomes(table, lacking, missing, source, under)
     count = imputed.shape[1]
     if count < 2:
         raise RefusalError("draws: multiple imputation needs at least two draws; draw more")
@@ -312,8 +319,9 @@ def _multiple_imputation(analysis: _Analysis, missing: MissingOutcomes) -> pd.Da
     results = pooled_results(analyses, analysis.method.level)
     left_out = "".join(f"; {note}" for note in analyses[0].notes if "left out" in note)
     share = len(lacking) / len(table)
+    jumped = "" if under is None else f" under {under} (jump to reference)"
     results["estimator"] += (
-        f"; {len(lacking)} missing outcomes ({percentage(share)}) imputed by the generator, {count} draws{left_out}"
+        f"; {len(lacking)} missing outcomes ({percentage(share)}) imputed by the generator{jumped}, {count} draws{left_out}"
     )
     return results
 
@@ -326,20 +334,22 @@ def _with_values(table: pd.DataFrame, name: str, rows: np.ndarray, values: Array
 
 
 def _imputed_outcomes(
-    table: pd.DataFrame, lacking: np.ndarray, missing: MissingOutcomes, source: str
+    table: pd.DataFrame, lacking: np.ndarray, missing: MissingOutcomes, source: str, under: str | None
 ) -> tuple[pd.DataFrame, float]:
     """Draws of the patients who lack an outcome, one row a patient, one column a draw; and their week."""
     draws = missing.draws
     assert draws is not None
     week = one_week(draws, missing.week, "draws")
-    own = draws[(draws["arm"].astype(str) == draws["arm_randomised"].astype(str)) & (draws["visit_week"] == week)]
+    wanted_arm = draws["arm_randomised"].astype(str) if under is None else under
+    own = draws[(draws["arm"].astype(str) == wanted_arm) & (draws["visit_week"] == week)]
     wide = own.pivot_table(index=own["participant_id"].astype(str), columns="draw", values=missing.draw_column, aggfunc="first")
     wanted = names_of(columns.column(table, "participant_id", source)).iloc[lacking]
     imputed = wide.reindex(wanted)
     if imputed.empty or imputed.isna().any(axis=None):
         without = wanted.iloc[0] if imputed.empty else wanted[imputed.isna().any(axis=1).to_numpy()].iloc[0]
+        whose = "the own arm" if under is None else repr(under)
         raise InputError(
-            f"draws: patient {without!r} lacks a draw under the own arm at week {name_of(week)}; query that arm and week"
+            f"draws: patient {without!r} lacks a draw under {whose} at week {name_of(week)}; query that arm and week"
         )
     return imputed, week
 
@@ -349,4 +359,5 @@ STRATEGIES: dict[str, Callable[[_Analysis, MissingOutcomes], pd.DataFrame]] = {
     "complete-case": _complete_cases,
     "ipw": _inverse_probability,
     "multiple-imputation": _multiple_imputation,
+    "jump-to-reference": _jump_to_reference,
 }
