@@ -6,6 +6,7 @@ A trial statistician without images starts at :func:`analyse` or :func:`estimate
 from __future__ import annotations
 
 from causalms.effects.adam import bds_table, read_adam, write_xpt
+from causalms.effects.analysis_results_data import results_data
 from causalms.effects.any_table import Effects, estimate
 from causalms.effects.borrowed_effect import LogRates, borrow, conflict_words, log_rates, operating_characteristics
 from causalms.effects.borrowing import (
@@ -38,7 +39,6 @@ from causalms.effects.prognostic import cross_fitted, savings
 from causalms.effects.programs import ProgramInput, r_program, sas_program
 from causalms.effects.publication import write_publication
 from causalms.effects.reference_imputation import ASSUMPTIONS, VisitImputation, impute_visits, tipping_point
-from causalms.effects.results_data import results_data
 from causalms.effects.sensitivity import ZERO_MODELS, zero_sensitivity
 from causalms.effects.simulated import analyse_draws, given_model, mean_variances
 from causalms.effects.transport import transport_weights, transported_effect

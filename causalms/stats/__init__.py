@@ -9,7 +9,7 @@ from causalms.stats.dispersion import FULL_WEIGHT, adjusted_alphas
 from causalms.stats.firth import fit_firth, penalised_likelihood
 from causalms.stats.gee import STRUCTURES, GeeFit, fit_gee
 from causalms.stats.glm import FAMILIES, LOG_LINK, Array, Family, Fit, inverse_link, mean_slope, pearson_chi_square
-from causalms.stats.goodness import goodness
+from causalms.stats.goodness_of_fit import goodness
 from causalms.stats.graphical import graphical_p_values
 from causalms.stats.mixtures import NormalMixture
 from causalms.stats.model_error import ColumnSummary, ErrorModel

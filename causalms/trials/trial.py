@@ -77,7 +77,7 @@ class Trial:
         return self.space if data is None else data
 
     def native_of(self, participant_id: str) -> NativeGrid | None:
-        """The grid that a participant's scan was taken on, where :func:`causalms.register.register_trial` moved it; else None."""
+        """The grid that a participant's scan was taken on, where ``causalms register`` moved it; else None."""
         own = getattr(self.source, "native", None)
         return own(participant_id) if callable(own) else None
 
