@@ -76,7 +76,7 @@ def read_adam(
         )
     flag = population.upper() if population is not None else ("RANDFL" if "RANDFL" in subjects else None)
     if flag is not None:
-        flags = ", ".join(name for name in subjects if str(name).endswith("FL"))
+        flags = ", ".join(str(name) for name in subjects if str(name).endswith("FL"))
         if flag not in subjects:
             raise InputError(f"{adsl}: no population flag {flag!r}; flags are {flags or 'none'}")
         subjects = subjects[subjects[flag] == "Y"]

@@ -78,7 +78,7 @@ def notes_of(data: TrialData, settings: Settings, fit: Fit) -> tuple[str, ...]:
         )
     if (
         data.sizes.min() < 50
-        and settings.estimator != "negbin"
+        and settings.estimator not in ("negbin", "firth")
         and settings.variance in ("influence", "hc0", "hc1", "model-r", "model-sas")
     ):
         notes.append(f"the smallest arm has {data.sizes.min()} patients: intervals may be short; see `variance=small-sample`")

@@ -242,7 +242,7 @@ def _statistics() -> _Runs:
             mixture.expected_information(),
         ],
     )
-    yield "acceleration", lambda: [stats.acceleration(y), stats.bias_correction(y, 2.0)]
+    yield "acceleration", lambda: [stats.acceleration(y), stats.bias_correction(y[:, None], np.array([2.0]))]
     groups = [np.arange(0, 20), np.arange(20, 30)]
     yield "resampling", lambda: stats.resampling_weights(groups, 30, 20, np.random.default_rng(1))
     yield "rates", lambda: stats.moment_law(mean, mean + mean**2)
