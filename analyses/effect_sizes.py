@@ -11,7 +11,7 @@ import click
 import pandas as pd
 
 import causalms as cms
-from causalms.causal import Running, recalibrate
+from causalms.causal import Running, recalibrated
 from causalms.report import figures
 from causalms.tables import write_table
 
@@ -35,8 +35,8 @@ def main(out: Path, model: str, patients: int, week: int, seed: int, workers: in
         )
         for measure in ("rate-ratio", "risk-difference", "mean-difference")
     ]
-    ensemble = recalibrate(expected, trial.participants, week=week, members=100, seed=seed).table(expected)
-    again = cms.effects.estimate(ensemble, reference="placebo").results
+    moved, recalibration = recalibrated(causal_model, trial, expected, Running(workers, progress=True))
+    again = cms.effects.estimate(moved, reference="placebo").results
     again = again.assign(analysis=f"recalibrated on the observed arms, week {week}")
     effects = pd.concat([*shipped, again], ignore_index=True)
     write_table(effects, out / "effects.csv")
@@ -49,6 +49,7 @@ def main(out: Path, model: str, patients: int, week: int, seed: int, workers: in
     figures.effect_forest(shipped[0]).savefig(out / "effects.png", dpi=130)
     columns = ["analysis", "arm", "measure", "estimate", "lower", "upper", "randomised"]
     print(effects[columns].round(3).to_string(index=False))
+    print(recalibration.words)
     print(truth.round(3).to_string())
 
 

@@ -220,7 +220,9 @@ def _moved(expected: pd.DataFrame, recalibration: Recalibration, basis: _Basis, 
         moved["dispersion"][at] = 1 / size
         for row, cell in zip(at, error.cells(log_expected, columns, arm, mean, size), strict=True):
             known = before[row]
-            texts[row] = (cell if known is None else replace(cell, distances=known.distances, seen=known.seen)).text()
+            if known is not None:
+                cell = replace(cell, distances=known.distances, seen=known.seen, usual=known.usual)
+            texts[row] = cell.text()
     return expected.assign(**moved, **{MODEL_ERROR: texts})
 
 

@@ -29,4 +29,6 @@ def error_of_expected_count(generator: Generator, scan: Scan, arm: int, week: fl
     last = log_mean + np.log(generator.weeks[1] / week)
     columns = error_columns(scan.covariates[None].astype(float))
     error = generator.error_model.cells(last[None], columns, arm, np.exp(log_mean[[arm]]), size)[0]
-    return replace(error, distances=scan.distances, seen=0 if generator.seen is None else generator.seen.patients)
+    if generator.seen is None:
+        return error
+    return replace(error, distances=scan.distances, seen=generator.seen.patients, usual=generator.seen.usual)

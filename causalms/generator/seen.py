@@ -118,19 +118,25 @@ class Seen:
     limits : mapping of str to float
         By cross-validation in 20 folds.
     patients : int
+    usual : mapping of str to (float, float)
+        Mean and standard deviation of the squared distance in units of the limit, from the same cross-validation.
     """
 
     summaries: Mapping[str, ColumnSummary] = field(repr=False)
     limits: Mapping[str, float]
     patients: int
+    usual: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, features: Mapping[str, np.ndarray]) -> Seen:
         """Summary of features (patients, q) by group."""
         names = {"columns": ERROR_COLUMNS, "signals": tuple(f"signal_{k}" for k in range(POOLED)), "scanner": SCANNER}
         summaries = {group: ColumnSummary.of(values, names[group]) for group, values in features.items()}
-        limits = {group: limit_of(_distances_of_others(values, names[group])) for group, values in features.items()}
-        return cls(summaries, limits, max((len(values) for values in features.values()), default=0))
+        others = {group: _distances_of_others(values, names[group]) for group, values in features.items()}
+        limits = {group: limit_of(distances) for group, distances in others.items()}
+        squares = {group: (distances / limits[group]) ** 2 for group, distances in others.items() if len(distances)}
+        usual = {group: (float(values.mean()), float(values.std())) for group, values in squares.items()}
+        return cls(summaries, limits, max((len(values) for values in features.values()), default=0), usual)
 
     def distances(self, features: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Distances (patients,) by group, in units of the group's limit: above 1, a patient lies outside."""
@@ -147,7 +153,11 @@ class Seen:
     def words_and_numbers(self) -> dict[str, Any]:
         """What is no array, as JSON values."""
         groups = {
-            name: {"features": list(summary.names), "limit": self.limits[name] if np.isfinite(self.limits[name]) else None}
+            name: {
+                "features": list(summary.names),
+                "limit": self.limits[name] if np.isfinite(self.limits[name]) else None,
+                "usual": list(self.usual.get(name, ())),
+            }
             for name, summary in self.summaries.items()
         }
         return {"groups": groups, "patients": self.patients}
@@ -161,7 +171,7 @@ class Seen:
         InputError
             If a part is missing, or an array has another shape than the names of the features ask for.
         """
-        summaries, limits = {}, {}
+        summaries, limits, usual = {}, {}, {}
         try:
             for group, content in words["groups"].items():
                 names = tuple(map(str, content["features"]))
@@ -171,8 +181,10 @@ class Seen:
                     raise ValueError(f"{group}: expected finite numbers of {len(names)} features")
                 summaries[str(group)] = ColumnSummary(names, **parts)
                 limits[str(group)] = np.inf if content["limit"] is None else float(content["limit"])
-            return cls(summaries, limits, int(words["patients"]))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+                if pair := content.get("usual"):
+                    usual[str(group)] = (float(pair[0]), float(pair[1]))
+            return cls(summaries, limits, int(words["patients"]), usual)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise InputError(f"summary of the training patients: incomplete or unreadable ({error}); fit it again") from error
 
 

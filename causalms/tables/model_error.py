@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,8 @@ class ModelError:
         from, in units of the distance that 99 of 100 of them keep within; empty where it is unknown.
     seen : int
         Number of patients that stand for those learned from.
+    usual : mapping of str to (float, float)
+        Mean and standard deviation of the squared distance of patients like those learned from, in the same units.
 
     Examples
     --------
@@ -66,6 +68,7 @@ class ModelError:
     log_size: float = np.nan
     distances: Mapping[str, float] = field(default_factory=dict)
     seen: int = 0
+    usual: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def text(self) -> str:
         """As JSON, to five decimals."""
@@ -79,6 +82,7 @@ class ModelError:
         if self.distances:
             content["distance"] = {name: round(float(value), 3) for name, value in self.distances.items()}
             content["seen"] = self.seen
+            content["usual"] = {name: [round(float(part), 4) for part in pair] for name, pair in self.usual.items()}
         return json.dumps(content)
 
     @classmethod
@@ -97,7 +101,9 @@ class ModelError:
             volume, log_size = (float(content.get(name, np.nan)) for name in ("volume", "size"))
             distances = {str(name): float(value) for name, value in content.get("distance", {}).items()}
             seen = int(content.get("seen", 0))
-            error = cls(str(content["model"]), str(content["source"]), log_mean, slope, size, volume, log_size, distances, seen)
+            usual = {str(name): (float(mean), float(sd)) for name, (mean, sd) in content.get("usual", {}).items()}
+            error = cls(str(content["model"]), str(content["source"]), log_mean, slope, size, volume, log_size)
+            error = replace(error, distances=distances, seen=seen, usual=usual)
         except (ValueError, TypeError, KeyError, AttributeError) as failure:
             raise InputError(
                 f"{source}: column {MODEL_ERROR!r}: found {str(text)[:40]!r}, expected the text that a query wrote; "

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from causalms.tables.model_error import MODEL_ERROR, ModelError
+from causalms.tables.rounding import fixed
 
 #: What is compared, and how a sentence names it.
 COMPARED = {"columns": "baseline columns", "signals": "image signals", "scanner": "scanner or position of the images"}
@@ -15,6 +16,8 @@ COMPARED = {"columns": "baseline columns", "signals": "image signals", "scanner"
 BEYOND = 0.01
 #: So many outside that chance gives them less often than this are an alarm (for each of what is compared).
 RARE = 0.005
+#: A population is another one where its mean squared distance is so many standard errors and so many times the usual one.
+_CERTAIN, _LEAST_RATIO = 4.0, 1.1
 
 
 def patient_distances(draws: pd.DataFrame, source: str = "draws") -> pd.DataFrame:
@@ -54,7 +57,9 @@ def distances_of_cells(errors: Sequence[ModelError]) -> pd.DataFrame | None:
     """Distances of patients, a row a cell of theirs; None where a patient's are unknown."""
     if not errors or not all(error.distances for error in errors):
         return None
-    return pd.DataFrame([{**error.distances, "seen": error.seen} for error in errors])
+    table = pd.DataFrame([{**error.distances, "seen": error.seen} for error in errors])
+    table.attrs["usual"] = dict(errors[0].usual)
+    return table
 
 
 def outside_notes(distances: pd.DataFrame) -> list[str]:
@@ -81,11 +86,20 @@ def outside_notes(distances: pd.DataFrame) -> list[str]:
     if not compared or distances.empty:
         return []
     beyond = distances[compared] > 1
+    farther = {
+        name: farther_than_usual(distances[name].to_numpy(float), distances.attrs.get("usual", {}).get(name)) for name in compared
+    }
     alarms = [
         f"{int(beyond[name].sum())} of {len(beyond)} patients ({beyond[name].mean():.0%}) lie outside the {COMPARED[name]} "
         "that the model learned from: their numbers are extrapolated"
         for name in compared
         if chance_of_outside(int(beyond[name].sum()), len(beyond), int(distances["seen"].iloc[0])) < RARE
+    ]
+    alarms += [
+        f"the {COMPARED[name]} of these patients are another population than the model learned from (mean squared distance "
+        f"{fixed(ratio, 1)} times theirs): their average is extrapolated"
+        for name, ratio in farther.items()
+        if ratio is not None
     ]
     if alarms:
         return alarms
@@ -93,6 +107,27 @@ def outside_notes(distances: pd.DataFrame) -> list[str]:
     return [
         f"{count} of {len(beyond)} patients lie outside what the model learned from" + (", no more than chance" if count else "")
     ]
+
+
+def farther_than_usual(distances: np.ndarray, usual: tuple[float, float] | None) -> float | None:
+    """Mean squared distance of some patients over that of patients like those learned from, where it is more than chance.
+
+    That is where the mean lies four of its standard errors above the usual one, and at least a tenth of it: patients of
+    one trial out of several differ a little from all.  None otherwise, or where the usual distance is unknown.
+
+    Examples
+    --------
+    >>> farther_than_usual(np.full(100, 1.0), (0.5, 0.3))
+    2.0
+    >>> farther_than_usual(np.full(100, 0.72), (0.5, 0.3)) is None
+    True
+    """
+    if usual is None or not len(distances) or usual[0] <= 0:
+        return None
+    mean, sd = usual
+    ratio = float((distances**2).mean() / mean)
+    certain = (ratio - 1) * mean > _CERTAIN * sd / np.sqrt(len(distances))
+    return ratio if certain and ratio > _LEAST_RATIO else None
 
 
 def chance_of_outside(outside: int, patients: int, seen: int) -> float:

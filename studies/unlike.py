@@ -1,0 +1,161 @@
+"""Whether patients unlike those a generator learned from are noticed, and those of the design left alone.
+
+python -m studies.unlike --parts parts --out studies/results
+
+``parts`` is the folder that studies.reference_error_model fills.  Trials of the design are judged by the summary of the other
+trials.  Older patients are drawn from them by weights; other scanners are made by changing the images of new phantom patients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import numpy as np
+import pandas as pd
+import torch
+from scipy import ndimage
+from tqdm import tqdm
+
+import causalms as cms
+from causalms.generator.inputs import PatientArrays, patient_arrays, pooled_signals, robust_scale, template_planes
+from causalms.generator.seen import Seen, features_of, observed_signals, scanner_features
+from causalms.generator.train.held_out import HeldOut, seen_of
+from causalms.tables import write_table
+from causalms.tables.unlike import RARE, chance_of_outside, farther_than_usual
+from causalms.trials import Space
+from studies.common import out_option, seed_option
+from studies.coverage import Population, tilted_to_older
+from studies.reference_error_model import together
+
+Array = np.ndarray
+_GROUPS = ("columns", "signals", "scanner")
+
+
+def features(unseen: HeldOut, rows: Array | None = None) -> dict[str, Array]:
+    """The compared features of some held-out patients."""
+    chosen = np.arange(len(unseen)) if rows is None else rows
+    return features_of(unseen.covariates[chosen], unseen.signals[chosen], unseen.scanner[chosen])
+
+
+def alarms(seen: Seen, found: dict[str, Array]) -> dict[str, tuple[float, bool]]:
+    """By group: the share of patients outside, and whether it is more than chance."""
+    distances = seen.distances(found)
+    shares = {name: distance > 1 for name, distance in distances.items()}
+    return {
+        name: (
+            float(outside.mean()),
+            chance_of_outside(int(outside.sum()), len(outside), seen.patients) < RARE
+            or farther_than_usual(distances[name], seen.usual[name]) is not None,
+        )
+        for name, outside in shares.items()
+    }
+
+
+def _noisier(image: Array, rng: np.random.Generator) -> Array:
+    return np.asarray(image + rng.normal(0, 0.25, image.shape))
+
+
+def _darker(image: Array, rng: np.random.Generator) -> Array:
+    low, high = image.min(), image.max()
+    return np.asarray(((image - low) / (high - low)) ** 1.3)
+
+
+def _shaded(image: Array, rng: np.random.Generator) -> Array:
+    return np.asarray((image + 8) * np.exp(0.15 * np.linspace(-1, 1, image.shape[0]))[:, None, None])
+
+
+def _smoother(image: Array, rng: np.random.Generator) -> Array:
+    return np.asarray(ndimage.gaussian_filter(image, 0.5))
+
+
+def _shifted(image: Array, rng: np.random.Generator) -> Array:
+    return np.roll(image, 1, axis=0)
+
+
+SCANNERS: dict[str, Callable[[Array, np.random.Generator], Array]] = {
+    "more noise": _noisier,
+    "other contrast": _darker,
+    "more shading": _shaded,
+    "lower resolution": _smoother,
+    "shifted by one voxel of 4 mm": _shifted,
+}
+
+
+def on_scanner(patient: PatientArrays, change: Callable[[Array, np.random.Generator], Array], seed: int) -> PatientArrays:
+    """The patient with images of another scanner."""
+    rng, brain = np.random.default_rng([seed, int(patient.participant_id.split("-")[1])]), patient.masks[0]
+    images = [
+        robust_scale(change(image.astype(float), rng), brain) if image.any() else image for image in patient.images.astype(float)
+    ]
+    return replace(patient, images=np.stack(images).astype(np.float16))
+
+
+def features_of_images(patients: list[PatientArrays], space: Space) -> dict[str, Array]:
+    """The compared features of patients whose images are at hand."""
+    planes, regions = template_planes(space)
+    signals = []
+    for patient in patients:
+        images, masks = (torch.from_numpy(values[None]).float() for values in (patient.images, patient.masks))
+        pooled = pooled_signals(images, masks, planes, regions, space.voxel_volume_mm3 / 1000)
+        signals.append(observed_signals(images, pooled).numpy()[0])
+    scanner = np.array([scanner_features(patient, space) for patient in patients], float)
+    return features_of(np.array([patient.covariates for patient in patients]), np.array(signals), scanner)
+
+
+def design_rows(places: list[Path]) -> list[dict[str, object]]:
+    """Every trial of the design, judged by the others."""
+    parts = [together([place])[0] for place in places]
+    rows = []
+    for number, part in enumerate(tqdm(parts, desc="trials", unit="trial", disable=None)):
+        seen = seen_of(HeldOut.together([other for k, other in enumerate(parts) if k != number]))
+        rows.append(alarms(seen, features(part)))
+    return [_row("the design itself", rows, len(parts[0]))]
+
+
+def older_rows(unseen: HeldOut, log_rate: Array, runs: int, seed: int) -> list[dict[str, object]]:
+    """Trials of 240 older, more active patients (mean age 50 years, three quarters enhancing)."""
+    seen, weights = seen_of(unseen), tilted_to_older(Population.of(unseen, log_rate))
+    rng = np.random.default_rng(seed)
+    draws = [rng.choice(len(unseen), 240, p=weights) for _ in range(runs)]
+    return [_row("older, more enhancement", [alarms(seen, features(unseen, rows)) for rows in draws], 240)]
+
+
+def scanner_rows(unseen: HeldOut, patients: int, seed: int) -> list[dict[str, object]]:
+    """One trial of new phantom patients on every other scanner."""
+    seen = seen_of(unseen)
+    trial = cms.simulate_trial("pooled", patients=patients, seed=seed)
+    people = [patient_arrays(trial, name) for name in trial.participants["participant_id"]]
+    rows = [_row("new patients, same scanner", [alarms(seen, features_of_images(people, trial.space))], patients)]
+    for name, change in SCANNERS.items():
+        changed = [on_scanner(patient, change, seed) for patient in people]
+        rows.append(_row(name, [alarms(seen, features_of_images(changed, trial.space))], patients))
+    return rows
+
+
+def _row(scenario: str, runs: list[dict[str, tuple[float, bool]]], patients: int) -> dict[str, object]:
+    shares = {f"outside_{name}": float(np.mean([run[name][0] for run in runs])) for name in _GROUPS}
+    fired = {f"alarm_{name}": float(np.mean([run[name][1] for run in runs])) for name in _GROUPS}
+    anything = float(np.mean([any(fired for _, fired in run.values()) for run in runs]))
+    return {"scenario": scenario, "trials": len(runs), "patients": patients, **shares, **fired, "any_alarm": anything}
+
+
+@click.command()
+@out_option
+@click.option("--parts", type=click.Path(path_type=Path, exists=True), required=True)
+@click.option("--patients", default=60, show_default=True, help="New phantom patients on other scanners.")
+@seed_option(9000)
+def main(out: Path, parts: Path, patients: int, seed: int) -> None:
+    """Write unlike.csv: the share of patients outside and of trials with an alarm, by what is compared."""
+    places = sorted(parts.glob("*.npz"))
+    unseen, log_rate = together(places)
+    rows = design_rows(places) + older_rows(unseen, log_rate, 20, seed) + scanner_rows(unseen, patients, seed)
+    table = pd.DataFrame(rows).assign(seed=seed)
+    write_table(table, out / "unlike.csv")
+    click.echo(table.round(3).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
