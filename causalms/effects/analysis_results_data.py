@@ -72,9 +72,6 @@ def results_data(results: pd.DataFrame, *, outcome: str, arm: str = "arm") -> pd
             shown = "" if missing else fixed(value, 0) if column in ("n", "n_reference") else fixed(value, 4)
             text = "" if missing else name_of(value)
             rows.append({**keys, "stat_name": name, "stat_label": label, "stat": text, "stat_fmt": shown})
-        rows.append(
-            {**keys, "stat_name": "method", "stat_label": "Method", "stat": result["estimator"], "stat_fmt": result["estimator"]}
-        )
         for column, (name, label) in _WORDS.items():
             rows.append({**keys, "stat_name": name, "stat_label": label, "stat": result[column], "stat_fmt": result[column]})
     return pd.DataFrame(rows)

@@ -40,6 +40,8 @@ QUESTIONS: dict[str, tuple[Question, ...]] = {
         _question("query {} --draws 4 --out out/draws.csv", *_COUNTS, judged="draws.csv"),
         _question("subgroups {} --benefit out/benefit.csv", *_BASIC, "--adjust", "age + edss"),
         _question("effects {} --out out/effects.csv --missing ipw --missing-given age", *_BASIC),
+        _question("borrow {} --out out/borrow.csv --exposure exposure_years --historical bed/participants.csv", *_BASIC),
+        _question("external-control {} bed/participants.csv --out out/e.csv --outcome net2_lesions_week48", "--adjust", "age"),
         _question("visits {} --out out/visits.csv --visit exposure_years --estimator andersen-gill", *_BASIC),
     ),
     "draws": (
@@ -52,7 +54,10 @@ QUESTIONS: dict[str, tuple[Question, ...]] = {
     "shard": (_question("merge {} bed/other.csv --out out/draws.csv", judged="draws.csv"),),
     "results": (_question("report out/report.html {}", judged="report.html"),),
     "policy": (_question("query bed/participants.csv --draws 4 --out out/draws.csv --policy {}", *_COUNTS, judged="draws.csv"),),
-    "plan": (_question("report out/report.html bed/results.csv --credibility {}", judged="report.html"),),
+    "plan": (
+        _question("validate --quick --out out/validation.html --plan {}"),
+        _question("report out/report.html bed/results.csv --credibility {}", judged="report.html"),
+    ),
     "design": (_question("simulate out/trial --patients 2 --seed 1 --design {}"),),
     "mask": (_question("lesions {} --no-regions --out out/lesions.csv", judged="lesions.csv"),),
     "checkpoint": (

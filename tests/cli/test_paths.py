@@ -18,7 +18,7 @@ from tests.conftest import Run, files_in, refused
 
 
 def _command(verb: str) -> click.Command:
-    command: click.Command = importlib.import_module(f"causalms.cli.{verb}").command
+    command: click.Command = importlib.import_module(f"causalms.cli.{verb.replace('-', '_')}").command
     return command
 
 

@@ -68,6 +68,10 @@ TABLES: dict[str, tuple[Draw, dict[str, list[Any]]]] = {
         partial(figures.bounds_over_rho, quantity="probability of benefit"),
         {"rho": [0.0, 1.0], "estimate": [0.3, 0.4], "lower_bound": [0.1, 0.1], "upper_bound": [0.5, 0.5]},
     ),
+    "conflict_grid": (
+        figures.conflict_grid,
+        {"prior": ["power", "power"], "rate_ratio_of_controls": [1.0, 1.5], "type_1_error": [0.02, 0.4], "power": [0.9, 0.6]},
+    ),
     "count_distribution": (
         figures.count_distribution,
         {"arm": ["placebo", "placebo"], "count": [0, 1], "share": [0.25, 0.75]},
@@ -77,6 +81,10 @@ TABLES: dict[str, tuple[Draw, dict[str, list[Any]]]] = {
     "learning_curve": (
         figures.learning_curve,
         {"step": [0, 1], "value": [2.0, 1.0], "series": ["training", "training"]},
+    ),
+    "mean_cumulative_functions": (
+        figures.mean_cumulative_functions,
+        {"arm": ["placebo"] * 2, "time": [24, 48], "mean": [1.0, 1.5], "lower": [0.5, 1.0], "upper": [2.0, 2.3]},
     ),
     "pit_curve": (figures.pit_curve, {"u": [0.3, 0.6], "pit": [0.35, 0.9], "lower": [0.2, 0.5], "upper": [0.4, 0.7]}),
     "pit_histogram": (
@@ -95,6 +103,18 @@ TABLES: dict[str, tuple[Draw, dict[str, list[Any]]]] = {
         figures.subgroup_forest,
         {name: CONTRASTS[name] for name in ("subgroup", "measure", "estimate", "lower", "upper")},
     ),
+    "tipping_point_curve": (
+        figures.tipping_point_curve,
+        {
+            "arm": ["drug"] * 2,
+            "delta": [1.0, 2.0],
+            "estimate": [0.6, 0.8],
+            "lower": [0.4, 0.6],
+            "upper": [0.9, 1.1],
+            "p_value": [0.01, 0.2],
+            "level": [0.95, 0.95],
+        },
+    ),
     "voxel_risk": (
         figures.voxel_risk,
         {"forecast": [1e-3, 1e-2], "frequency": [2e-3, 1e-2], "lower": [5e-4, 5e-3], "upper": [1.5e-3, 2e-2]},
@@ -107,14 +127,17 @@ SAYS = {
     "benefit_curves": ("lesions spared 2 of all, 4 of the most promising 50%", "ratio 0.5 and 0.4"),
     "benefit_groups": ("group 1 of 2 1 (0.5 to 1.5)", "group 2 of 2 3 (2 to 4)"),
     "bounds_over_rho": ("0.300 at rho 0 to 0.400 at rho 1", "0.100 to 0.500"),
+    "conflict_grid": ("power at most 40.0% type I error",),
     "count_distribution": ("placebo none 25%, mean 0.75",),
     "coverage": ("50% level 55.0%", "90% level 93.0%"),
     "effect_forest": ("0.500 (0.400 to 0.620, randomised)", "age >= 40", "transported"),
     "learning_curve": ("training from 2 to 1",),
+    "mean_cumulative_functions": ("placebo 1.5 (1 to 2.3) at time 48",),
     "pit_curve": ("1 of 2 points lie outside the band",),
     "pit_histogram": ("1 of 2 bins lie outside the band",),
     "reliability": ("1 of 2 forecasts lie outside the band",),
     "rootogram": ("counts 0 to 1", "1 of 2 counts lie outside the band"),
+    "tipping_point_curve": ("drug 0.6 at 1 to 0.8 at 2", "p above 0.05 from delta 2"),
     "voxel_risk": ("frequency from 0.002 to 0.01", "1 of 2 classes lie outside the band"),
     "subgroup_forest": ("all patients, observed 0.500 (0.400 to 0.620)", "age >= 40"),
 }
@@ -131,6 +154,7 @@ def _lines(axes: Axes) -> list[tuple[list[float], list[float]]]:
 
 def test_every_public_figure_is_tested() -> None:
     elsewhere = {
+        "registration",
         "risk_maps",
         "training_log",
         "lesion_frequency",

@@ -20,7 +20,7 @@ def test_right_prognosis_saves_scrambled_one_is_unbiased_and_planned_power_is_ha
             "y1": rng.poisson(0.6 * rate * frailty),
         }
     )
-    table = results(people, trials=24, n=100, seed=1).set_index("prognosis")
+    table = results(people, trials=60, n=100, seed=1).set_index("prognosis")
     right, scrambled = table.loc["generator, per arm"], table.loc["scrambled"]
     assert right["saved_lower"] > 5
     assert abs(scrambled["bias"]) < 4 * scrambled["bias_mcse"]

@@ -33,7 +33,7 @@ def test_the_study_judges_what_an_analysis_prints(outcome: str) -> None:
             reference="placebo",
             measure=OUTCOMES[outcome],
             design=Design(strata="stratum"),
-            method=Method(estimator="unadjusted"),
+            method=Method(estimator="unadjusted", variance="influence"),
         )
         assert "t on 59 degrees of freedom" in analysis.covariance.name  # 80 patients, 20 strata, one contrast
         assert analysis.contrasts[0].p_value == pytest.approx(expected, rel=1e-9)
