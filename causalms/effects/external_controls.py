@@ -224,6 +224,8 @@ def external_control(
     if estimator not in ESTIMATORS:
         raise UsageError(f"`estimator`: found {estimator!r}, expected one of {', '.join(ESTIMATORS)}")
     frames = [as_frame(treated), as_frame(controls)]
+    if frames[0].equals(frames[1]):
+        raise RefusalError(f"{names[0]} and {names[1]}: the same table twice; give other patients as the controls")
     both = pd.concat(frames, ignore_index=True)
     is_treated = np.repeat([1.0, 0.0], [len(frame) for frame in frames])
     covariates = Covariates.of(both, adjust, "the two tables together", "adjust")

@@ -119,3 +119,9 @@ def test_external_control_is_unbiased_and_covers_where_one_of_its_models_is_wron
     error = np.std(estimates) / np.sqrt(30)
     assert abs(np.mean(estimates) - np.log(0.5)) < 4 * error
     assert covered >= 25  # 28 expected; fewer than 25 has probability .01 at coverage .95
+
+
+def test_patients_are_not_their_own_external_controls() -> None:
+    same = pd.DataFrame({"y": [2, 1, 4, 0], "age": [30.0, 41.0, 52.0, 38.0]})
+    with pytest.raises(RefusalError, match="the same table twice; give other patients as the controls"):
+        external_control(same, same.copy(), outcome="y", adjust="age")
