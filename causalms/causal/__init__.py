@@ -2,6 +2,7 @@
 
 from causalms.causal.bounds import Law, activity_harm_bounds, benefit_bounds, harm_bounds
 from causalms.causal.contrasts import contrast, contrasts_with_reference, support
+from causalms.causal.controls import negative_controls
 from causalms.causal.diagnostics import THRESHOLDS, diagnostics_table
 from causalms.causal.evidence import as_trial
 from causalms.causal.individual import benefit_and_harm, individual_effects, rung_three_results
@@ -49,6 +50,7 @@ __all__ = [
     "individual_effects",
     "keyed_generator",
     "merge_draws",
+    "negative_controls",
     "patient_effects",
     "policy",
     "policy_values",

@@ -12,7 +12,7 @@ import click
 import pandas as pd
 
 from causalms.cli.paths import InputPath
-from causalms.errors import InputError
+from causalms.errors import InputError, UsageError
 from causalms.tables import names_of, read_table, validate
 
 #: Leave the model's own error out, for every verb that prints an interval of a simulated number.
@@ -133,6 +133,20 @@ def table_at(place: str | Path) -> Path:
     if str(path) != "-" and not path.exists():
         raise InputError(f"{path}: no such file or folder; give a table, or a BIDS folder that holds participants.tsv")
     return path
+
+
+def trial_of(source: Path, scans: ScanOptions) -> Any:
+    """The trial of a BIDS folder, or of a participants table alone."""
+    from causalms.causal import as_trial
+
+    if source.is_file():
+        for option, given in (("--baseline", scans.baseline), ("--lesions", scans.lesions)):
+            if given is not None:
+                raise UsageError(f"{option} is about scans, and a table has none; leave it out or give a BIDS folder")
+        return as_trial(read(source))
+    from causalms.trials import load_trial
+
+    return load_trial(source, baseline=scans.baseline, lesions=scans.lesions)
 
 
 def of_trial(rows: pd.DataFrame, trial: str | None, source: str) -> pd.DataFrame:

@@ -38,6 +38,7 @@ VERBS = {
     "sample-size": "Patients for a rate ratio, with and without a prognosis; schedules of scans.",
     "calibrate": "Judge predicted counts by the counts observed.",
     "subgroups": "Effects by subgroup, interactions, and who benefits.",
+    "controls": "Negative controls: questions whose answer is known to be no effect.",
     "agree": "Simulated effects against randomised or published ones.",
     "report": "One HTML page from tables of results.",
     "validate": "Check this installation: R's digits, those of the release, examples, your own plan.",
@@ -48,7 +49,7 @@ _GO_ON = ("train", "query", "register")
 _EXTRA_OF_VERB = {
     "demo": "all",
     "register": "register",
-    **dict.fromkeys(("train", "forecast", "query", "merge"), "model"),
+    **dict.fromkeys(("train", "forecast", "query", "controls", "merge"), "model"),
     **dict.fromkeys(("simulate", "check", "lesions"), "images"),
 }
 

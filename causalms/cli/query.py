@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from causalms.cli.cohort import Cohort, cohort_options, resample_option, write_skipped
-from causalms.cli.inputs import ScanOptions, given_model_option, grouped, read, scan_options, text_options
+from causalms.cli.inputs import ScanOptions, given_model_option, grouped, scan_options, text_options, trial_of
 from causalms.cli.paths import InputPath, OutputPath, Verb
 from causalms.errors import CausalmsError, UsageError
 from causalms.shards import Skipped
@@ -200,7 +200,7 @@ def command(source: Path, model: str, out: Path, options: _Options, cohort: Coho
     query = options.query()
     if resample and model == "counts":
         raise UsageError("--resample is about scans, and this model reads none; leave it out")
-    trial = _trial(source, scans)
+    trial = trial_of(source, scans)
     causal_model = _model(model, trial, query, cohort.device)
     if resample:
         from causalms.trials import resample_trial
@@ -221,19 +221,6 @@ def command(source: Path, model: str, out: Path, options: _Options, cohort: Coho
     shutil.rmtree(parts, ignore_errors=True)
     _print(table, out, beside)
     return write_skipped([Skipped(**one) for one in table.attrs.get("skipped", [])], out.with_suffix(".skipped.csv"))
-
-
-def _trial(source: Path, scans: ScanOptions) -> Any:
-    from causalms.causal import as_trial
-
-    if source.is_file():
-        for option, given in (("--baseline", scans.baseline), ("--lesions", scans.lesions)):
-            if given is not None:
-                raise UsageError(f"{option} is about scans, and a table has none; leave it out or give a BIDS folder")
-        return as_trial(read(source))
-    from causalms.trials import load_trial
-
-    return load_trial(source, baseline=scans.baseline, lesions=scans.lesions)
 
 
 def _model(model: str, trial: Any, query: Query, device: str) -> CausalModel:
