@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from causalms.cli.inputs import given_model_option, grouped, of_trial, read, table_at, text_options
+from causalms.cli.inputs import given_model_option, grouped, missing_covariates_option, of_trial, read, table_at, text_options
+from causalms.cli.intercurrent import Events, event_options
 from causalms.cli.main import as_options
 from causalms.cli.paths import InputPath, OutputPath, Verb
 from causalms.cli.several import Family, family_options
@@ -19,6 +20,7 @@ from causalms.effects import (
     STRATEGIES,
     Analysis,
     Design,
+    Estimand,
     Method,
     MissingOutcomes,
     ProgramInput,
@@ -96,6 +98,17 @@ class _Patients:
     avisit: str | None
     population: str | None
     trial: str | None
+    given_model: bool
+
+    def read(self, place: Path) -> pd.DataFrame:
+        """One row a patient, whatever the table is."""
+        if self.adsl is not None:
+            return self.of_adam(place)
+        if self.paramcd or self.avisit or self.population:
+            raise UsageError("--paramcd, --avisit and --population read an ADaM BDS dataset; name its ADSL with --adsl")
+        patients = read(place)
+        _refuse_bds(patients, place)
+        return patients
 
     def of_adam(self, bds: Path) -> pd.DataFrame:
         """One row a subject from ADSL and one parameter of a BDS dataset; AVAL as column ``aval``."""
@@ -127,6 +140,7 @@ class _Written:
 @click.option("--reference", required=True, help="The arm to compare with.")
 @click.option("--exposure", help="Column of time at risk (not its logarithm), for rates.")
 @click.option("--adjust", help='Formula of baseline covariates, such as "age + C(site)".')
+@missing_covariates_option
 @click.option("--interaction", is_flag=True, help="Let every covariate's coefficient differ by arm.")
 @click.option("--strata", help="Column of the randomisation strata.")
 @click.option("--prognostic", multiple=True, help="Column of prognostic expected outcomes; may be given again.")
@@ -177,6 +191,7 @@ class _Written:
     help="With --missing multiple-imputation: draws under the own arms; with jump-to-reference: under the reference.",
 )
 @click.option("--week", type=float, help="Visit week of a draws table, or of the imputed outcome.")
+@event_options(one_row=True)
 @click.option("--adsl", type=InputPath(), help="TABLE is an ADaM BDS dataset: ADSL with the subjects.")
 @click.option("--paramcd", help="With --adsl: the parameter whose AVAL is the outcome.")
 @click.option("--population", metavar="FLAG", help="With --adsl: population flag of ADSL, such as FASFL, ITTFL or SAFFL.")
@@ -196,7 +211,16 @@ class _Written:
 @click.option("--ard", type=OutputPath(), help="Write analysis results data, a row a statistic, as R's cards has them.")
 @click.option("--out", type=OutputPath(), help="Where to write the results table (.csv, .tsv or .parquet).")
 @text_options
-@grouped(contrast=_Contrast, design=Design, method=Method, missing=_Missing, rows=_Patients, written=_Written, family=Family)
+@grouped(
+    contrast=_Contrast,
+    design=Design,
+    method=Method,
+    missing=_Missing,
+    rows=_Patients,
+    written=_Written,
+    family=Family,
+    events=Events,
+)
 def command(
     table: Path,
     contrast: _Contrast,
@@ -206,7 +230,7 @@ def command(
     rows: _Patients,
     written: _Written,
     family: Family,
-    given_model: bool,
+    events: Events,
 ) -> None:
     """Estimate treatment effects from TABLE (CSV, TSV, Parquet, SAS XPT or sas7bdat), one row a patient.
 
@@ -226,25 +250,23 @@ def command(
     """  # noqa: D301
     family.refuse_halves()
     place = table_at(table)
+    patients = of_trial(rows.read(place), rows.trial, str(place))
     if rows.adsl is not None:
-        patients = rows.of_adam(place)
         contrast = replace(contrast, outcome=contrast.outcome or "aval")
-    else:
-        if rows.paramcd or rows.avisit or rows.population:
-            raise UsageError("--paramcd, --avisit and --population read an ADaM BDS dataset; name its ADSL with --adsl")
-        patients = read(place)
-        _refuse_bds(patients, place)
-    patients = of_trial(patients, rows.trial, str(place))
-    if given_model and not is_draws_table(patients):
+    if rows.given_model and not is_draws_table(patients):
         raise UsageError("--given-model is about simulated outcomes; leave it out for an observed table")
+    design = replace(design, source=place.name)
+    if not is_draws_table(patients) and contrast.outcome is not None:
+        completes = missing.missing not in (None, "complete-case")
+        patients, design = events.of_patients(patients, contrast.outcome, contrast.exposure, design, completes)
     if is_draws_table(patients):
-        if written.publication is not None or family.named or missing.missing is not None:
+        if written.publication is not None or family.named or events.named or missing.missing is not None:
             raise UsageError(
-                "--publication, --multiplicity, --all-pairs, --margin, --contrast, --sensitivity and --missing are for observed "
-                "tables; write a draws table's results with --out"
+                "--publication, --multiplicity, --all-pairs, --margin, --contrast, --sensitivity, --event-time and --missing are "
+                "for observed tables; write a draws table's results with --out"
             )
         _refuse_options_of_patients(contrast, design, method, place.name)
-        text, results = _simulated(patients, place.name, missing.week, contrast, method.level, given_model)
+        text, results = _simulated(patients, place.name, missing.week, contrast, method.level, rows.given_model)
     elif missing.missing is not None:
         if written.publication is not None or family.named:
             raise UsageError(
@@ -252,15 +274,13 @@ def command(
                 "leave out --missing"
             )
         method = replace(method, missing=missing.strategy())
-        results = effects_with_missing_outcomes(
-            patients, **contrast.of_patients(), design=replace(design, source=str(place)), method=method
-        )
+        results = effects_with_missing_outcomes(patients, **contrast.of_patients(), design=design, method=method)
         text = results_lines(results)
     else:
         for name, given in (("--missing-given", missing.missing_given), ("--draws", missing.draws), ("--week", missing.week)):
             if given is not None:
                 raise UsageError(f"{name} says how missing outcomes are handled; name the strategy with --missing")
-        analysis = analyse(patients, **contrast.of_patients(), design=replace(design, source=place.name), method=method)
+        analysis = analyse(patients, **contrast.of_patients(), design=design, method=method)
         text, results = _observed(analysis, bool(method.prognostic), family, written)
         if written.program is not None:
             text += f"\n\n{_program(analysis, written.program, contrast, place.name, patients)}"
@@ -315,11 +335,15 @@ def results_lines(results: pd.DataFrame) -> str:
         pair = f"{row['arm']} vs {row['reference']} ({fixed(row['n'], 0)}, {fixed(row['n_reference'], 0)})"
         heads.append([pair, number(row["estimate"]), limits, number(row["se"]), p_value_text(row["p_value"])])
     first = results.iloc[0]
+    estimand = Estimand.of_row(first.to_dict())
+    if len(arms := list(dict.fromkeys(results["arm"]))) > 1:
+        estimand = replace(estimand, treatment=f"{', '.join(arms)}, each against {first.reference}")
     return "\n".join(
         [
             *text_columns(heads),
             "",
-            f"estimand   {first.estimand}",
+            "estimand (ICH E9(R1))",
+            *(f"  {line}" for line in estimand.lines()),
             f"estimator  {first.estimator}",
             f"variance   {first.variance}",
         ]

@@ -22,6 +22,15 @@ given_model_option = click.option(
     help="Simulated numbers: the narrower interval that leaves out the model's own error; no p-value then.",
 )
 
+#: What becomes of patients who lack a baseline covariate.
+missing_covariates_option = click.option(
+    "--missing-covariates",
+    type=click.Choice(("indicator", "drop")),
+    default="indicator",
+    show_default=True,
+    help="A missing baseline covariate is its mean beside an indicator, or its patient is left out (drop).",
+)
+
 #: The model of a verb that loads one.
 model_option = click.option(
     "--model",

@@ -23,6 +23,7 @@ from causalms.tables import fixed, name_of, net2_column, one_week, write_table
 
 _ANALYSIS = {
     *("arm", "reference", "exposure", "adjust", "interaction", "strata", "prognostic", "cluster", "measure", "estimator"),
+    "missing_covariates",
     *("working_model", "variance", "rate", "randomization", "level"),
 }
 

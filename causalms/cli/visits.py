@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from causalms.cli.inputs import grouped, of_trial, read, table_at, text_options
+from causalms.cli.inputs import grouped, missing_covariates_option, of_trial, read, read_draws, table_at, text_options
+from causalms.cli.intercurrent import Events, event_options
 from causalms.cli.main import as_options
 from causalms.cli.paths import InputPath, OutputPath, Verb
-from causalms.effects import ASSUMPTIONS, STRATEGY_NAMES, VISIT_CHOICES, Design, VisitMethod, Visits
+from causalms.effects import ASSUMPTIONS, VISIT_CHOICES, Design, VisitMethod, Visits
 from causalms.errors import UsageError
 from causalms.tables import significant
 
@@ -37,39 +38,10 @@ class _Imputed:
     """How missing visits are imputed."""
 
     impute: str | None
+    draws: Path | None
     deltas: tuple[float, ...]
     imputations: int
     seed: int
-
-
-@dataclass(frozen=True)
-class _Events:
-    """Intercurrent events and the strategy for them."""
-
-    time: str | None
-    event: str | None
-    strategy: str | None
-    composite_count: float | None
-
-    def applied(
-        self, patients: pd.DataFrame, outcome: str, visits: Visits, design: Design, imputes: bool
-    ) -> tuple[pd.DataFrame, Design]:
-        """The table as the strategy has it, and the design with the strategy in words."""
-        from causalms.effects import IntercurrentEvents, with_strategy
-
-        if self.time is None:
-            if self.event or self.strategy or self.composite_count is not None:
-                raise UsageError("--event, --strategy and --composite-count need the time of each patient's event: --event-time")
-            return patients, design
-        if self.strategy == "hypothetical" and not imputes:
-            raise UsageError(
-                "--strategy hypothetical sets counts after the event missing; say how they are imputed with --impute"
-            )
-        chosen = IntercurrentEvents(
-            strategy=self.strategy or "treatment-policy", time=self.time, event=self.event, composite_count=self.composite_count
-        )
-        changed, words = with_strategy(patients, outcome, visits, chosen, design.source)
-        return changed, replace(design, intercurrent_events=words)
 
 
 @dataclass(frozen=True)
@@ -92,6 +64,7 @@ class _Written:
 @click.option("--reference", required=True, help="The arm to compare with.")
 @click.option("--exposure", help="Column of time at risk.  [default: the time since the patient's row before]")
 @click.option("--adjust", help='Formula of baseline covariates, such as "age + C(site)".')
+@missing_covariates_option
 @click.option("--strata", help="Column of strata of the baseline rate, of --estimator andersen-gill.")
 @click.option("--estimator", type=click.Choice(VISIT_CHOICES["estimator"]), default="gee", show_default=True)
 @click.option(
@@ -105,6 +78,7 @@ class _Written:
 @click.option(
     "--ties", type=click.Choice(VISIT_CHOICES["ties"]), help="Of andersen-gill.  [default: efron for 0/1, breslow for counts]"
 )
+@click.option("--ipcw-given", help="Of gee: weight counts against drop-out given these covariates and the counts so far.")
 @click.option("--by-visit", is_flag=True, help="Also a rate ratio for each visit, and the test of arm x visit.")
 @click.option("--level", type=float, default=0.95, show_default=True, help="Level of the intervals.")
 @click.option("--trial", help="Only the patients of this trial.")
@@ -121,16 +95,10 @@ class _Written:
     multiple=True,
     help="With --impute: factor on the imputed rates of other arms; repeat it for the tipping point.",
 )
+@click.option("--draws", type=InputPath(), help="With --impute: impute from these simulated outcomes of every arm and visit.")
 @click.option("--imputations", type=int, default=50, show_default=True, help="With --impute.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the imputations.")
-@click.option("--event-time", "time", help="Column with the time of a patient's intercurrent event, empty where there was none.")
-@click.option("--event", help="Column that names the intercurrent event.")
-@click.option(
-    "--strategy",
-    type=click.Choice(STRATEGY_NAMES),
-    help="How intercurrent events are handled (ICH E9(R1)).  [default: treatment-policy]",
-)
-@click.option("--composite-count", type=float, help="With --strategy composite: least count of a visit after the event.")
+@event_options(one_row=False)
 @click.option("--curves", type=OutputPath(), help="Write the mean cumulative functions (.csv, .tsv or .parquet).")
 @click.option(
     "--figure", type=OutputPath((".png", ".svg", ".pdf"), what="figures are drawn"), help="Draw the mean cumulative functions."
@@ -138,7 +106,7 @@ class _Written:
 @click.option("--rates", type=OutputPath(), help="Write the rates of every visit and arm.")
 @click.option("--out", type=OutputPath(), help="Where to write the results table (.csv, .tsv or .parquet).")
 @text_options
-@grouped(contrast=_Contrast, design=Design, visits=Visits, method=VisitMethod, imputed=_Imputed, events=_Events, written=_Written)
+@grouped(contrast=_Contrast, design=Design, visits=Visits, method=VisitMethod, imputed=_Imputed, events=Events, written=_Written)
 def command(
     table: Path,
     contrast: _Contrast,
@@ -146,7 +114,7 @@ def command(
     visits: Visits,
     method: VisitMethod,
     imputed: _Imputed,
-    events: _Events,
+    events: Events,
     written: _Written,
     trial: str | None,
 ) -> None:
@@ -168,12 +136,15 @@ def command(
     patients = of_trial(read(place), trial, str(place))
     design = replace(design, source=place.name)
     verb = click.get_current_context().command
-    if imputed.impute is not None and events.strategy == "while-on-treatment":
+    if imputed.impute is not None and events.includes("while-on-treatment"):
         raise UsageError("--strategy while-on-treatment asks nothing of the time after the event; leave out --impute")
-    patients, design = events.applied(patients, contrast.outcome, visits, design, imputed.impute is not None)
+    completes = imputed.impute is not None or method.ipcw_given is not None
+    patients, design = events.of_visits(patients, contrast.outcome, visits, design, completes)
     if imputed.impute is not None:
         click.echo(as_options(_impute(patients, contrast, design, visits, method, imputed, written), verb))
         return
+    if imputed.draws is not None:
+        raise UsageError("--draws imputes missing visits; name the assumption with --impute")
     if imputed.deltas:
         raise UsageError("--delta is a factor on imputed rates; name the assumption with --impute")
     analysis = analyse_visits(patients, **vars(contrast), design=design, visits=visits, method=method)
@@ -206,6 +177,8 @@ def _impute(
     from causalms.effects import VisitImputation, impute_visits, tipping_point
     from causalms.tables import name_of, p_value_text, write_table
 
+    if method.ipcw_given is not None:
+        raise UsageError("--ipcw-given weights the counts there are; leave out --impute, or it")
     if contrast.exposure is not None or design.strata is not None or method.by_visit or written.curves or written.rates:
         raise UsageError(
             "--impute analyses totals of whole follow-up; leave out --exposure, --strata, --by-visit, --curves and --rates"
@@ -218,7 +191,11 @@ def _impute(
         return impute_visits(patients, **compared, visits=visits, design=design, method=chosen)
 
     chosen = VisitImputation(
-        assumption=str(imputed.impute), imputations=imputed.imputations, seed=imputed.seed, level=method.level
+        assumption=str(imputed.impute),
+        draws=None if imputed.draws is None else read_draws(str(imputed.draws)),
+        imputations=imputed.imputations,
+        seed=imputed.seed,
+        level=method.level,
     )
     deltas = imputed.deltas or (1.0,)
     results = tipping_point(analysis, chosen, sorted(deltas))

@@ -27,12 +27,29 @@ class ClusterVariance:
 
 
 def clustered_means(means: ArmMeans, name: str) -> Covariance:
-    """Covariance of the arms' means with clusters as the sampling unit, t on G - 1 degrees of freedom."""
+    """Covariance of the arms' means with clusters as the sampling unit.
+
+    ``cr3`` takes t on Satterthwaite's degrees of freedom of the working model's contrasts of arms (the least of them), which few
+    clusters and covariates that vary between them make smaller than G - 1; ``cr1`` takes G - 1.
+    """
     cluster, chosen = _codes(means.data.cluster), CLUSTER_VARIANCES[name]
     if chosen.of_means is None:
         raise AssertionError(f"{name} is for coefficients")  # refused when settings were checked
     groups = int(cluster.max()) + 1
-    return Covariance(chosen.of_means(means, cluster), f"{chosen.printed}, clustered ({groups} clusters, t)", groups - 1)
+    matrix = chosen.of_means(means, cluster)
+    if name == "cr1":
+        return Covariance(matrix, f"{chosen.printed}, clustered ({groups} clusters, t)", groups - 1)
+    degrees = min(float(_degrees_of_arms(means.fit, cluster, len(means.data.arms)).min()), groups - 1.0)
+    return Covariance(matrix, f"{chosen.printed}, clustered ({groups} clusters, Satterthwaite t)", degrees)
+
+
+def _degrees_of_arms(fit: Fit, cluster: np.ndarray, arms: int) -> Array:
+    """Satterthwaite's degrees of freedom of each arm against the reference, shape (K - 1,)."""
+    contrasts = np.eye(fit.X.shape[1])[1:arms]
+    if not fit.X[:, 0].all():  # no intercept: arm means without a working model
+        contrasts[:, 0] = -1.0
+    _, influence, weight = _bias_reduced_parts(fit, cluster)
+    return _satterthwaite(contrasts @ influence, weight)
 
 
 def clustered_coefficients(fit: Fit, cluster: np.ndarray, name: str) -> Covariance:
@@ -99,6 +116,19 @@ def _bias_reduced(fit: Fit, cluster: np.ndarray) -> Covariance:
     ----------
     Bell and McCaffrey (2002), Survey Methodology 28:169-181; Pustejovsky and Tipton (2018), JBES 36:672-683.
     """
+    parts, influence, weight = _bias_reduced_parts(fit, cluster)
+    words = f"CR2 sandwich, clustered ({len(parts)} clusters, Satterthwaite t)"
+    return Covariance(parts.T @ parts, words, _satterthwaite(influence, weight))
+
+
+def _satterthwaite(influence: Array, weight: Array) -> Array:
+    """Degrees of freedom of p sums of squares over G clusters that are linear in n residuals: influence (G, p, n), shape (p,)."""
+    moments = np.einsum("gpi,hpi->pgh", influence / weight, influence)
+    return np.asarray(np.einsum("pgg->p", moments) ** 2 / (moments**2).sum(axis=(1, 2)))
+
+
+def _bias_reduced_parts(fit: Fit, cluster: np.ndarray) -> tuple[Array, Array, Array]:
+    """Clusters' parts of the coefficients (G, p), what these are of all residuals (G, p, n), and weights 1/variance (n,)."""
     X, weight, residuals, cluster = _informative(fit, cluster)
     M, groups = fit.inverse_information, int(cluster.max()) + 1
     parts, influence = np.empty((groups, X.shape[1])), np.empty((groups, *X.T.shape))
@@ -113,10 +143,7 @@ def _bias_reduced(fit: Fit, cluster: np.ndarray) -> Covariance:
         # What the cluster's part of a coefficient is of all residuals: the fit has taken its share of them.
         influence[group] = -(carried @ Xg @ M) @ (X * weight[:, None]).T
         influence[group][:, rows] += carried
-    matrix = parts.T @ parts
-    moments = np.einsum("gpi,hpi->pgh", influence / weight, influence)
-    degrees = np.einsum("pgg->p", moments) ** 2 / (moments**2).sum(axis=(1, 2))
-    return Covariance(matrix, f"CR2 sandwich, clustered ({groups} clusters, Satterthwaite t)", degrees)
+    return parts, influence, weight
 
 
 def _left_out_scores(fit: Fit, cluster: np.ndarray) -> Covariance:

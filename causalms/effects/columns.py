@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,8 @@ from causalms.tables import LARGEST_VALUES, mend_of_number, name_of, plain_numbe
 
 _IDENTIFIERS = ("participant_id", "USUBJID", "usubjid")
 _LARGEST, _LARGEST_COVARIATE = 1e12, 1e100
+#: Rows that must lack a baseline variable before an indicator of it enters a model.
+FEWEST_FOR_INDICATOR = 10
 
 
 def column(table: pd.DataFrame, name: str, source: str) -> pd.Series:
@@ -153,11 +155,14 @@ class Covariates:
     table : DataFrame
         Only the needed variables.
     formula : Formula or None
+    indicators : DataFrame, optional
+        Where a variable was missing and stands filled in, a column each; they follow the columns of the formula.
     """
 
     table: pd.DataFrame
     formula: tables.Formula | None
     source: str
+    indicators: pd.DataFrame | None = None
 
     @classmethod
     def of(cls, table: pd.DataFrame, formula: str | None, source: str, argument: str = "adjust") -> Covariates:
@@ -171,12 +176,36 @@ class Covariates:
                 refuse_words_among_numbers(table[name], source)
             if not pd.api.types.is_numeric_dtype(table[name]):
                 refuse_lookalikes(table[name].unique(), f"values of {name}", source)
-        return cls(table[list(read.columns)].apply(_as_numbers), read, source)
+        return cls(table[list(read.columns)].apply(as_numbers), read, source)
 
     @property
     def complete(self) -> np.ndarray:
         """Rows in which no variable is missing."""
         return np.asarray(self.table.notna().all(axis=1), dtype=bool)
+
+    def filled(self, rows: np.ndarray, cluster: pd.Series | None = None) -> Covariates:
+        """Missing variables of the chosen rows as their mean (a factor: its commonest level), with indicators of who lacked them.
+
+        There is no indicator where fewer than ``FEWEST_FOR_INDICATOR`` rows, or one cluster alone, lack the variable: their
+        leverage would be 1.  A variable with no value among these rows stays missing.
+
+        Examples
+        --------
+        >>> table = pd.DataFrame({"age": [30.0, 50.0] * 10 + [None] * 10})
+        >>> Covariates.of(table, "age", "table").filled(np.arange(30)).matrix(np.array([0, 29]))
+        (array([[30.,  0.],
+               [40.,  1.]]), ('age', 'age missing'))
+        """
+        table, absent = self.table.copy(), {}
+        for name in self.table.columns:
+            lacking, value = self.table[name].isna(), typical_value(self.table[name].iloc[rows])
+            if not lacking.iloc[rows].any() or value is None:
+                continue
+            table[name] = self.table[name].fillna(value)
+            one_cluster = cluster is not None and cluster.iloc[rows][lacking.iloc[rows].to_numpy()].nunique() < 2
+            if lacking.iloc[rows].sum() >= FEWEST_FOR_INDICATOR and not one_cluster:
+                absent[f"{name} missing"] = lacking.astype(float)
+        return replace(self, table=table, indicators=pd.DataFrame(absent) if absent else None)
 
     @property
     def factors(self) -> tuple[tuple[str, pd.Series], ...]:
@@ -203,7 +232,11 @@ class Covariates:
                 f"{self.source}: `{self.formula.argument}` gives no finite number at term {frame.columns[at[1]]!r}, "
                 f"row {rows[at[0]] + 1}; correct the row or the formula"
             )
-        return matrix, tuple(map(str, frame.columns))
+        names = tuple(map(str, frame.columns))
+        if self.indicators is None:
+            return matrix, names
+        absent = self.indicators.iloc[rows].T.drop_duplicates().T  # variables that are missing together have one indicator
+        return np.column_stack([matrix, absent.to_numpy()]), (*names, *absent.columns)
 
 
 def independent_columns(base: Array, matrix: Array, names: tuple[str, ...]) -> tuple[Array, tuple[str, ...], tuple[str, ...]]:
@@ -244,7 +277,16 @@ def independent_columns(base: Array, matrix: Array, names: tuple[str, ...]) -> t
     return scaled[:, kept], tuple(names[index] for index in kept), notes
 
 
-def _as_numbers(values: pd.Series) -> pd.Series:
+def typical_value(values: pd.Series) -> float | str | None:
+    """Mean of a column of numbers, commonest level of another; None where nothing is known."""
+    known = values.dropna()
+    if not len(known):
+        return None
+    number = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+    return float(known.mean()) if number else known.mode().iloc[0]
+
+
+def as_numbers(values: pd.Series) -> pd.Series:
     """Numbers that a reader kept as objects, as numbers; text stays text and becomes levels."""
     if values.dtype != object:
         return values

@@ -25,6 +25,12 @@ from causalms.tables import (
 )
 
 _MANY_MISSING = 0.05
+#: What is done with a missing baseline covariate.
+MISSING_COVARIATES = ("indicator", "drop")
+MEAN_STANDS_IN = (
+    "baseline missing: {} of {} rows; the mean stands in, with an indicator from 10 rows on (`missing_covariates=drop` leaves "
+    "these rows out)"
+)
 TREATMENT_POLICY = "treatment policy (outcomes used as observed, whatever followed randomisation)"
 
 
@@ -41,6 +47,8 @@ class Design:
     pool_trials : bool
         Compare all patients of all trials; a contrast over several trials is then not randomised. Otherwise each contrast is
         about the patients of the trials that randomised both arms (:func:`causalms.tables.contrast_population`).
+    missing_covariates : {"indicator", "drop"}
+        A missing baseline covariate is its mean (a factor: its commonest level) beside an indicator, or leaves the patient out.
     population, intercurrent_events : str
         Attributes of the estimand that a table cannot tell; the population is found from the trials unless named.
     source : str
@@ -56,6 +64,7 @@ class Design:
     cluster: str | None = None
     randomization: str | None = None
     pool_trials: bool = False
+    missing_covariates: str = "indicator"
     population: str | None = None
     intercurrent_events: str = TREATMENT_POLICY
     source: str = "table"
@@ -214,13 +223,13 @@ def trial_data(
     if formula.formula is not None:
         refuse_arm_and_outcome_by_name(formula.formula, arm, outcome)
     columns.refuse_values_outside_life(formula.table, source)
-    complete = used.notna().all(axis=1).to_numpy() & formula.complete
-    rows = np.flatnonzero(complete)
+    formula, used, notes = _completed(formula, used, prognostic, design)
+    rows = np.flatnonzero(complete := used.notna().all(axis=1).to_numpy() & formula.complete)
     if not len(rows):
         raise RefusalError(f"{source}: no row is complete in {', '.join(used.columns)}; nothing can be estimated")
     codes, arms = _arms(used[arm].iloc[rows], reference, arm, source)
     values = columns.numbers(used[outcome], rows, outcome, source)
-    notes = _left_out(pd.concat([used, formula.table], axis=1), complete) + _missing_by_arm(used[outcome], used[arm], outcome)
+    notes += _left_out(pd.concat([used, formula.table], axis=1), complete) + _missing_by_arm(used[outcome], used[arm], outcome)
     for name in filter(None, (strata, cluster)):
         if not pd.api.types.is_numeric_dtype(used[name]):
             refuse_lookalikes(used[name].unique(), f"values of {name}", source)
@@ -263,6 +272,24 @@ def trial_data(
     )
     _refuse_copies(formula, built, used[list(dict.fromkeys(prognostic))].iloc[rows], data)
     return replace(data.take(by_patient), cluster_names=_first_met(used, cluster, rows[by_patient]))
+
+
+def _completed(
+    formula: columns.Covariates, used: pd.DataFrame, prognostic: Sequence[str], design: Design
+) -> tuple[columns.Covariates, pd.DataFrame, tuple[str, ...]]:
+    """Baseline variables and prognostic columns without holes, unless patients who lack one are to be left out; and a note."""
+    if design.missing_covariates not in MISSING_COVARIATES:
+        raise UsageError(
+            f"`missing_covariates`: found {design.missing_covariates!r}, expected one of {', '.join(MISSING_COVARIATES)}"
+        )
+    rows = np.flatnonzero(used.drop(columns=list(dict.fromkeys(prognostic))).notna().all(axis=1).to_numpy())
+    if design.missing_covariates == "drop" or not len(rows):
+        return formula, used, ()
+    filled = formula.filled(rows, None if design.cluster is None else used[design.cluster])
+    expected = {name: used[name].fillna(columns.typical_value(columns.as_numbers(used[name]).iloc[rows])) for name in prognostic}
+    before = pd.concat([formula.table, used[list(dict.fromkeys(prognostic))]], axis=1).iloc[rows].isna().sum()
+    missing = ", ".join(f"{name} ({count})" for name, count in before[before > 0].items())
+    return filled, used.assign(**expected), (MEAN_STANDS_IN.format(missing, len(rows)),) if missing else ()
 
 
 def _separate_roles(roles: Mapping[str, str | None], prognostic: Sequence[str]) -> None:

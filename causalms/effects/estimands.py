@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from causalms.errors import UsageError
+
+#: A summary, which may hold "of" in parentheses, before the "of" of its variable.
+_SUMMARY = re.compile(r"([^()]*?(?: \([^)]*\))?) of (.*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -110,6 +116,23 @@ class Estimand:
             f"{self.summary} of {self.variable}, {self.treatment}, in {self.population}; "
             f"intercurrent events: {self.intercurrent_events}"
         )
+
+    @classmethod
+    def of_row(cls, row: Mapping[Any, Any]) -> Estimand:
+        """The record that the sentence of a results row holds.
+
+        Examples
+        --------
+        >>> estimand = Estimand("all", "drug against placebo", "y per week", "treatment policy", "marginal rate ratio")
+        >>> row = {"arm": "drug", "reference": "placebo", "population": "all", "estimand": estimand.sentence}
+        >>> Estimand.of_row(row) == estimand
+        True
+        """
+        treatment, population = f"{row['arm']} against {row['reference']}", str(row["population"])
+        what, _, events = str(row["estimand"]).partition(f", {treatment}, in {population}; intercurrent events: ")
+        found = _SUMMARY.match(what)
+        summary, variable = found.groups() if found else ("", what)
+        return cls(population, treatment, variable, events, summary)
 
     def lines(self) -> list[str]:
         """The record as five printed lines, named as in the protocol template of ICH M11."""

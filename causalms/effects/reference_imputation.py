@@ -12,12 +12,14 @@ import pandas as pd
 from causalms.effects import columns
 from causalms.effects.data import Design
 from causalms.effects.design import Method
+from causalms.effects.draws import patient_means
 from causalms.effects.observed import analyse
 from causalms.effects.pooling import pooled_results
-from causalms.effects.visit_data import PATIENT, Visits, long_table
+from causalms.effects.visit_data import Visits, long_table
+from causalms.effects.visit_weights import PATIENT
 from causalms.errors import InputError, RefusalError, UsageError, named_arguments
 from causalms.stats import Array, FrailtyFit, fit_shared_frailty, keyed_generator
-from causalms.tables import arm_order, as_frame, name_of, names_of, percentage, refuse_arm_and_outcome_by_name
+from causalms.tables import WEEKS_PER_YEAR, arm_order, as_frame, name_of, names_of, percentage, refuse_arm_and_outcome_by_name
 
 #: What a patient's rate is taken to be after drop-out, with the words of a results row.
 ASSUMPTIONS = {
@@ -39,11 +41,15 @@ class VisitImputation:
         missing at random.
     delta : float
         Multiplies the imputed rate of arms other than the reference after drop-out.
+    draws : DataFrame, optional
+        Outcomes simulated under every arm at every scheduled visit, counted from baseline; their means by patient, arm and visit
+        then take the place of regression, times one factor an arm that the trial's counts estimate.
     imputations, seed : int
     level : float
     """
 
     assumption: str = "missing-at-random"
+    draws: pd.DataFrame | None = None
     delta: float = 1.0
     imputations: int = 50
     seed: int = 0
@@ -65,7 +71,8 @@ def impute_visits(
     r"""Rate ratio of whole follow-up, missing visits imputed by regression and pooled by Rubin's rules.
 
     Imputation model: :math:`Y_{ij}\mid u_i\sim\mathrm{Poisson}(u_i e_{ij}\lambda_{a(i)j}e^{\gamma'x_i})` with a gamma frailty
-    :math:`u_i`, a rate for each arm and visit.  Each imputation draws the parameters from their asymptotic law, the frailty
+    :math:`u_i`, a rate for each arm and visit; with ``draws`` it is :math:`u_i\mu_{ij}(a_i)c_{a(i)}` of the generator's expected
+    counts :math:`\mu_{ij}(a)`.  Each imputation draws the parameters from their asymptotic law, the frailty
     given the patient's counts, and the missing counts with the rates that the assumption names.  Completed totals are analysed by
     :func:`analyse` (standardized rate ratio).  Rubin's variance of reference-based imputation is wider than the spread over
     repeated trials: it keeps the information lost by drop-out.
@@ -108,7 +115,9 @@ def impute_visits(
         raise UsageError("`imputations`: multiple imputation needs at least two")
     if not method.delta > 0:
         raise UsageError(f"`delta`: found {name_of(method.delta)}, expected a factor above 0 (1 changes nothing)")
-    grid = _grid(long_table(as_frame(table), visits, design.source), outcome, reference, visits, arm, adjust, design)
+    grid = _grid(
+        long_table(as_frame(table), visits, design.source), outcome, reference, visits, arm, adjust, design, method.draws
+    )
     fit = fit_shared_frailty(*grid.regression())
     analyses = [
         analyse(
@@ -128,6 +137,7 @@ def impute_visits(
     share = percentage(lacking.mean())
     dropped = int(grid.after_last.any(axis=1).sum())
     words = f"{int(lacking.sum())} of {lacking.size} visits imputed ({share}; {dropped} patients after drop-out)"
+    words += "" if method.draws is None else " from the generator's draws, a factor an arm"
     words += f", {method.imputations} imputations; {ASSUMPTIONS[method.assumption]}"
     words += f"; delta {name_of(method.delta)}" if method.delta != 1 else ""
     results["estimator"] = [f"{text}; {words}" for text in results["estimator"]]
@@ -171,7 +181,9 @@ class _Grid:
     covered : array (n, V) of bool
         Whether the time before a visit is covered by a count.
     rows : DataFrame
-        Counts: ``patient`` (number), ``visit`` (number), ``time``, ``count``.
+        Counts: ``patient`` (number), ``visit`` (number), ``time``, ``count``, and ``first``, number of the first slot covered.
+    simulated : array (K, n, V), optional
+        Counts that a generator expects between visits under every arm.
     """
 
     people: pd.DataFrame
@@ -181,6 +193,7 @@ class _Grid:
     slots: Array
     covered: np.ndarray
     rows: pd.DataFrame
+    simulated: Array | None = None
 
     @property
     def after_last(self) -> np.ndarray:
@@ -196,8 +209,28 @@ class _Grid:
     def regression(self) -> tuple[Array, Array, Array, np.ndarray]:
         """Design, counts, time at risk and patients of the imputation model."""
         patient, visit = self.rows["patient"].to_numpy(), self.rows["visit"].to_numpy()
+        if self.simulated is not None:
+            expected = self.of_rows(self.simulated[self.arm, np.arange(len(self.arm))])
+            return np.eye(self.arms)[self.arm[patient]], self.rows["count"].to_numpy(float), expected, patient
         X = self.design(self.arm[patient], patient, visit)
         return X, self.rows["count"].to_numpy(float), self.rows["time"].to_numpy(float), patient
+
+    def of_rows(self, means: Array) -> Array:
+        """Expected counts of the rows from those between visits (n, V)."""
+        patient, visit, first = (self.rows[name].to_numpy() for name in ("patient", "visit", "first"))
+        if self.simulated is None:
+            return np.asarray(self.rows["time"].to_numpy() * (means / self.slots)[patient, visit])
+        sums = np.column_stack([np.zeros(len(means)), np.cumsum(means, axis=1)])
+        return np.asarray(sums[patient, visit + 1] - sums[patient, first])
+
+    def means(self, arm: np.ndarray, beta: Array) -> Array:
+        """Expected counts between visits had every patient the given arm, shape (n, V)."""
+        n, V = self.covered.shape
+        if self.simulated is not None:
+            return np.asarray(self.simulated[arm, np.arange(n)] * np.exp(beta[arm])[:, None])
+        patient, visit = np.repeat(np.arange(n), V), np.tile(np.arange(V), n)
+        linear = self.design(arm[patient], patient, visit) @ beta
+        return np.exp(np.clip(linear, -50, 50)).reshape(n, V) * self.slots
 
     def imputed(self, fit: FrailtyFit, method: VisitImputation, draw: int) -> Array:
         """Totals of one completed table."""
@@ -205,13 +238,7 @@ class _Grid:
         theta = rng.multivariate_normal(fit.parameters, fit.covariance)
         beta, size = theta[:-1], float(np.exp(-np.clip(theta[-1], np.log(1e-6), np.log(1e3))))
         n, V = self.covered.shape
-        patient, visit = np.repeat(np.arange(n), V), np.tile(np.arange(V), n)
-
-        def rates(arm: np.ndarray) -> Array:
-            linear = self.design(arm[patient], patient, visit) @ beta
-            return np.exp(np.clip(linear, -50, 50)).reshape(n, V)
-
-        own, of_reference = rates(self.arm), rates(np.zeros(n, dtype=int))
+        own, of_reference = self.means(self.arm, beta), self.means(np.zeros(n, dtype=int), beta)
         last = np.where(self.covered.any(axis=1), V - 1 - np.argmax(np.flip(self.covered, axis=1), axis=1), -1)
         later = own if method.assumption == "missing-at-random" else of_reference
         if method.assumption == "copy-increments":
@@ -220,15 +247,22 @@ class _Grid:
         later = later * np.where(self.arm > 0, method.delta, 1.0)[:, None]
         before = of_reference if method.assumption == "copy-reference" else own
         rows = self.rows["patient"].to_numpy()
-        expected = np.bincount(rows, weights=self.rows["time"] * before[rows, self.rows["visit"]], minlength=n)
+        expected = np.bincount(rows, weights=self.of_rows(before), minlength=n)
         total = np.bincount(rows, weights=self.rows["count"], minlength=n)
         frailty = rng.gamma(size + total) / (size + expected)
-        mean = np.where(self.after_last, later, own) * self.slots * ~self.covered
+        mean = np.where(self.after_last, later, own) * ~self.covered
         return np.asarray(total + rng.poisson(frailty[:, None] * mean).sum(axis=1), dtype=float)
 
 
 def _grid(
-    table: pd.DataFrame, outcome: str, reference: str, visits: Visits, arm: str, adjust: str | None, design: Design
+    table: pd.DataFrame,
+    outcome: str,
+    reference: str,
+    visits: Visits,
+    arm: str,
+    adjust: str | None,
+    design: Design,
+    draws: pd.DataFrame | None,
 ) -> _Grid:
     source = design.source
     if "\x00stop" not in table:
@@ -242,6 +276,8 @@ def _grid(
     covariates = columns.Covariates.of(people, adjust, source)
     if covariates.formula is not None:
         refuse_arm_and_outcome_by_name(covariates.formula, arm, outcome)
+    if design.missing_covariates == "indicator":
+        covariates = covariates.filled(np.arange(len(people)))
     if not covariates.complete.all() or people[arm].isna().any():
         lonely = people[PATIENT][~covariates.complete | people[arm].isna()].iloc[0]
         raise InputError(f"{source}: patient {lonely!r} lacks the arm or a covariate; imputation needs them for every patient")
@@ -262,6 +298,13 @@ def _grid(
     if covered.all():
         raise RefusalError(f"{source}: column {outcome!r} lacks no visit; nothing is imputed")
     rows = pd.DataFrame({"patient": patient, "visit": visit, "time": seen["\x00stop"] - seen["\x00start"], "count": counts})
+    rows["first"] = np.searchsorted(starts, seen["\x00start"])
+    if draws is not None:
+        if not np.isin(seen["\x00start"], starts).all():
+            raise UsageError("`start` does not lie at scheduled visits; draws are counted between visits, leave it out")
+        simulated = _simulated_slots(draws, people[PATIENT], arms, schedule)
+        return _Grid(people, code, len(arms), np.empty((len(people), 0)), schedule - starts, covered,
+                     rows.reset_index(drop=True), simulated)  # fmt: skip
     events = np.zeros((len(arms), len(schedule)))
     np.add.at(events, (code[patient], visit), counts)
     if (events == 0).any():
@@ -273,3 +316,28 @@ def _grid(
     matrix, names = covariates.matrix(np.arange(len(people)))
     kept = columns.independent_columns(base, matrix, names)[0]
     return _Grid(people, code, len(arms), kept, schedule - starts, covered, rows.reset_index(drop=True))
+
+
+def _simulated_slots(draws: pd.DataFrame, patients: pd.Series, arms: Sequence[str], schedule: Array) -> Array:
+    """Counts expected between scheduled visits by the means of draws, shape (K, n, V)."""
+    means = patient_means(draws, reference=arms[0])  # counts a year
+    known = set(map(float, means["visit_week"].unique()))
+    absent = [week for week in schedule if float(week) not in known]
+    lost = [name for name in arms if name not in means]
+    if absent or lost:
+        raise InputError(
+            f"draws: nothing under {lost[0]!r}; query every arm"
+            if lost
+            else f"draws: no week {name_of(absent[0])}; query every scheduled visit ({', '.join(map(name_of, schedule))})"
+        )
+    means = means.set_index([means["participant_id"].astype(str), "visit_week"])[list(arms)]
+    wanted = pd.MultiIndex.from_product([patients.astype(str), schedule])
+    totals = means[~means.index.duplicated()].reindex(wanted)
+    if totals.isna().any(axis=None):
+        raise InputError(
+            f"draws: patient {wanted[int(totals.isna().any(axis=1).argmax())][0]!r} lacks a draw; query all patients"
+        )
+    cumulative = totals.to_numpy(float).reshape(len(patients), len(schedule), len(arms)) * schedule[:, None] / WEEKS_PER_YEAR
+    slots = np.diff(cumulative, axis=1, prepend=0.0)
+    least = 0.01 * max(float(slots.mean()), 1e-12)  # means of few draws may be zero, rates are not
+    return np.asarray(np.moveaxis(np.maximum(slots, least), -1, 0))

@@ -9,11 +9,12 @@ import pandas as pd
 
 from causalms.effects import columns
 from causalms.effects.data import Adjustment, Design, TrialData, trial_data
+from causalms.effects.visit_weights import PATIENT, Compared, VisitWeights
 from causalms.errors import InputError, RefusalError, UsageError
-from causalms.stats import Array, Intervals
+from causalms.stats import Array, Intervals, mean_cumulative, normal_quantile
 from causalms.tables import name_of, names_of
 
-PATIENT, _IDENTIFIERS = "\x00patient", ("participant_id", "USUBJID", "usubjid")
+_IDENTIFIERS = ("participant_id", "USUBJID", "usubjid")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,16 +42,6 @@ class Visits:
 
 
 @dataclass(frozen=True)
-class Compared:
-    """What is compared: columns of the outcome and the arm, the reference, the column of time at risk."""
-
-    outcome: str
-    arm: str
-    reference: str
-    exposure: str | None
-
-
-@dataclass(frozen=True)
 class VisitData:
     """Counts of visits, one row a patient and visit that has one.
 
@@ -64,6 +55,8 @@ class VisitData:
         The visits in their order.
     start, stop : array (n,), optional
         Ends of the time at risk; None where visits are names.
+    weights : VisitWeights, optional
+        Of patients who may drop out.
     """
 
     rows: TrialData
@@ -71,6 +64,7 @@ class VisitData:
     names: tuple[str, ...]
     start: Array | None
     stop: Array | None
+    weights: VisitWeights | None = None
 
     @property
     def patient(self) -> np.ndarray:
@@ -198,3 +192,30 @@ def refuse_one_patient(data: VisitData) -> None:
     for arm, size in zip(data.rows.arms, data.patients_of_arm, strict=True):
         if size < 2:
             raise RefusalError(f"arm {arm!r} has one patient with a count; at least two are needed")
+
+
+def visit_rates(data: VisitData, level: float) -> pd.DataFrame:
+    """Rates of every visit and arm; the interval is from patients' residuals, on the logarithm."""
+    made, quantile = [], normal_quantile((1 + level) / 2)
+    for number in np.unique(data.visit):
+        for index, arm in enumerate(data.rows.arms):
+            own = (data.visit == number) & (data.rows.arm == index)
+            events, time = data.rows.outcome[own].sum(), data.rows.exposure[own].sum()
+            rate = events / time if time > 0 else np.nan
+            se = np.sqrt(((data.rows.outcome[own] - data.rows.exposure[own] * rate) ** 2).sum()) / time if time > 0 else np.nan
+            wide = np.exp(quantile * se / rate) if rate > 0 and own.sum() > 1 else np.nan
+            made.append((data.names[number], arm, int(own.sum()), events, time, rate, rate / wide, rate * wide))
+    return pd.DataFrame(made, columns=["visit", "arm", "patients", "events", "exposure", "rate", "lower", "upper"])
+
+
+def mean_curves(data: VisitData, level: float) -> pd.DataFrame:
+    """Mean cumulative functions of the arms with robust standard errors and pointwise intervals, on the logarithm."""
+    made, quantile = [], normal_quantile((1 + level) / 2)
+    if data.start is not None:
+        for index, arm in enumerate(data.rows.arms):
+            times, mean, se = mean_cumulative(data.intervals(data.rows.arm == index))
+            wide = np.exp(quantile * se / mean)
+            made.append(
+                pd.DataFrame({"arm": arm, "time": times, "mean": mean, "se": se, "lower": mean / wide, "upper": mean * wide})
+            )
+    return pd.concat(made, ignore_index=True) if made else pd.DataFrame(columns=["arm", "time", "mean", "se", "lower", "upper"])

@@ -14,9 +14,10 @@ from causalms.effects.data import Adjustment, Design
 from causalms.effects.estimands import Estimand
 from causalms.effects.means import design as design_matrix
 from causalms.effects.observed import sets_of_patients
-from causalms.effects.visit_data import Compared, VisitData, Visits, long_table, refuse_one_patient, visit_data
+from causalms.effects.visit_data import VisitData, Visits, long_table, mean_curves, refuse_one_patient, visit_data, visit_rates
+from causalms.effects.visit_weights import Compared, visit_weights
 from causalms.errors import RefusalError, UsageError, named_arguments
-from causalms.stats import STRUCTURES, TIES, Array, GeeFit, fit_gee, fit_rates, mean_cumulative, normal_quantile
+from causalms.stats import STRUCTURES, TIES, Array, GeeFit, fit_gee, fit_rates
 from causalms.tables import ContrastPopulation, ResultRow, as_frame, fixed, p_value_text, results_table, significant
 
 #: What each argument of a :class:`VisitMethod` may be.
@@ -46,6 +47,9 @@ class VisitMethod:
         ``bias-corrected`` (Mancl and DeRouen, t) is for few patients, of ``gee``; ``model`` believes the working model.
     ties : {"efron", "breslow"}, optional
         Of ``andersen-gill``; default Efron for rows with at most one event, as R's coxph, otherwise Breslow.
+    ipcw_given : str, optional
+        Of ``gee``: baseline covariates of dropping out; counts are weighted by the inverse probability of still being in the
+        study given these, the visit and the patient's counts so far, with the independence correlation.
     by_visit : bool
         Of ``gee``: also a rate ratio for each visit, and the test that they are one.
     level : float
@@ -55,6 +59,7 @@ class VisitMethod:
     correlation: str = "exchangeable"
     variance: str = "robust"
     ties: str | None = None
+    ipcw_given: str | None = None
     by_visit: bool = False
     level: float = 0.95
 
@@ -166,6 +171,9 @@ def analyse_visits(
             data = visit_data(own, visits, compared, replace(adjustment, trial=factor), design)
             notes += data.rows.notes
         refuse_one_patient(data)
+        if method.ipcw_given is not None:
+            whose = table if data is everybody else own
+            data = replace(data, weights=visit_weights(whose, data.rows.rows, compared, method.ipcw_given, design))
         made, more = _contrasts(data, populations, visits, outcome, design, method)
         rows += made
         notes += [*more, *filter(None, (population.note for population in populations))]
@@ -186,6 +194,8 @@ def _refuse_contradictions(design: Design, method: VisitMethod) -> None:
         raise UsageError(f"`level`: found {method.level!r}, expected a number between 0 and 1 such as 0.95")
     if design.cluster:
         raise UsageError("`cluster`: patients are the clusters of an analysis of visits; leave it out")
+    if method.ipcw_given is not None and (method.estimator != "gee" or method.variance != "robust"):
+        raise UsageError("`ipcw_given` weights the counts of `estimator=gee`, with `variance=robust`")
     if method.estimator == "gee":
         if design.strata:
             raise UsageError("`strata` are of `estimator=andersen-gill`; with gee adjust for them, as in `adjust=C(region)`")
@@ -234,7 +244,7 @@ def _contrasts(
             )
             rows.append((row, estimand))
     notes = list(fitted.notes)
-    if sizes.min() < _FEW_PATIENTS and method.variance == "robust" and method.estimator == "gee":
+    if sizes.min() < _FEW_PATIENTS and method.variance == "robust" and method.estimator == "gee" and data.weights is None:
         notes.append(f"the smallest arm has {sizes.min()} patients: intervals may be short; see `variance=bias-corrected`")
     if method.variance == "model":
         notes.append(
@@ -282,12 +292,15 @@ def _gee(data: VisitData, method: VisitMethod) -> _Fitted:
             contrasts[data.names[number]] = each[index * (arms - 1) : (index + 1) * (arms - 1)]
         notes.append(_same_at_every_visit(fit.coefficients, _covariance(fit, method), own.shape[1], arms - 1))
     working = method.correlation if method.correlation == "independence" else f"{method.correlation} {fixed(correlation, 3)}"
+    weighted = "" if data.weights is None else f", {data.weights.words}"
+    if weighted:
+        working = "independence"
     names = {"robust": "sandwich over patients", "bias-corrected": "sandwich over patients, bias-corrected (Mancl-DeRouen, t)"}
     return _Fitted(
         contrasts,
         "marginal rate ratio",
-        f"GEE (Poisson, log link, a term a visit, working correlation {working})",
-        names.get(method.variance, "working model"),
+        f"GEE (Poisson, log link, a term a visit, working correlation {working}){weighted}",
+        names.get(method.variance, "working model") + (", weights counted as estimated" if weighted else ""),
         tuple(notes),
     )
 
@@ -302,7 +315,10 @@ def _gee_contrasts(data: VisitData, X: Array, places: Array, method: VisitMethod
     patients = int(data.patients_of_arm.sum())
     if X.shape[1] >= patients:
         raise RefusalError(f"the model has {X.shape[1]} coefficients for {patients} patients; adjust for fewer covariates")
-    fit = fit_gee(X, rows.outcome, rows.exposure, data.patient, data.visit, structure=method.correlation)
+    if data.weights is not None:
+        fit = data.weights.fit(X, rows.outcome, rows.exposure, data.patient, data.visit)
+    else:
+        fit = fit_gee(X, rows.outcome, rows.exposure, data.patient, data.visit, structure=method.correlation)
     values, variances = places @ fit.coefficients, np.einsum("ap,pq,aq->a", places, _covariance(fit, method), places)
     degrees = patients - X.shape[1] if method.variance == "bias-corrected" else np.inf
     made = [
@@ -366,30 +382,3 @@ def _andersen_gill(data: VisitData, method: VisitMethod) -> _Fitted:
         "Poisson process (Andersen-Gill)" if method.variance == "model" else "sandwich over patients (LWYY)",
         (),
     )
-
-
-def visit_rates(data: VisitData, level: float) -> pd.DataFrame:
-    """Rates of every visit and arm; the interval is from patients' residuals, on the logarithm."""
-    made, quantile = [], normal_quantile((1 + level) / 2)
-    for number in np.unique(data.visit):
-        for index, arm in enumerate(data.rows.arms):
-            own = (data.visit == number) & (data.rows.arm == index)
-            events, time = data.rows.outcome[own].sum(), data.rows.exposure[own].sum()
-            rate = events / time if time > 0 else np.nan
-            se = np.sqrt(((data.rows.outcome[own] - data.rows.exposure[own] * rate) ** 2).sum()) / time if time > 0 else np.nan
-            wide = np.exp(quantile * se / rate) if rate > 0 and own.sum() > 1 else np.nan
-            made.append((data.names[number], arm, int(own.sum()), events, time, rate, rate / wide, rate * wide))
-    return pd.DataFrame(made, columns=["visit", "arm", "patients", "events", "exposure", "rate", "lower", "upper"])
-
-
-def mean_curves(data: VisitData, level: float) -> pd.DataFrame:
-    """Mean cumulative functions of the arms with robust standard errors and pointwise intervals, on the logarithm."""
-    made, quantile = [], normal_quantile((1 + level) / 2)
-    if data.start is not None:
-        for index, arm in enumerate(data.rows.arms):
-            times, mean, se = mean_cumulative(data.intervals(data.rows.arm == index))
-            wide = np.exp(quantile * se / mean)
-            made.append(
-                pd.DataFrame({"arm": arm, "time": times, "mean": mean, "se": se, "lower": mean / wide, "upper": mean * wide})
-            )
-    return pd.concat(made, ignore_index=True) if made else pd.DataFrame(columns=["arm", "time", "mean", "se", "lower", "upper"])

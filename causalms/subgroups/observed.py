@@ -33,6 +33,7 @@ class SubgroupAnalysis:
         Default: ``leave-one-out-t``, and ``model-sas`` for conditional coefficients.
     rate : str
     randomization : str, optional
+    missing_covariates : str
     """
 
     exposure: str | None = None
@@ -46,6 +47,7 @@ class SubgroupAnalysis:
     variance: str | None = None
     rate: str = "unit"
     randomization: str | None = None
+    missing_covariates: str = "indicator"
 
 
 @named_arguments

@@ -72,7 +72,9 @@ def test_a_variance_and_clusters_that_contradict_each_other_are_refused(
 
 def test_few_clusters_are_noted_and_the_variance_is_named(epil: pd.DataFrame) -> None:
     analysis = analyse(epil, outcome="y", reference="placebo", design=SITE)
-    assert analysis.covariance.name == "jackknife, each cluster left out and all refitted, clustered (10 clusters, t)"
+    assert (
+        analysis.covariance.name == "jackknife, each cluster left out and all refitted, clustered (10 clusters, Satterthwaite t)"
+    )
     assert any(note.startswith("10 clusters: below 30 an interval leans") for note in analysis.notes)
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalms.effects import VisitImputation, Visits, analyse, impute_visits, tipping_point
+from causalms.effects import Design, VisitImputation, Visits, analyse, impute_visits, tipping_point
 from causalms.errors import InputError, RefusalError, UsageError
 from causalms.stats import fit_model, fit_shared_frailty
-from tests.conftest import Run
+from tests.conftest import NO_MODEL_ERROR, Run
 
 ORACLES = Path(__file__).parents[1] / "oracles"
 ESTIMANDS = ("missing-at-random", "copy-increments", "copy-reference", "jump-to-reference")
@@ -83,6 +83,31 @@ def test_same_seed_gives_the_same_numbers(trial: pd.DataFrame) -> None:
     assert once["estimate"] != _ratio(few, "jump-to-reference", 2, seed=5)["estimate"]
 
 
+def simulated(trial: pd.DataFrame, weeks: tuple[float, ...], factor: float = 1.0) -> pd.DataFrame:
+    """Expected counts from baseline under both arms, twelve weeks apart at 2 and 0.8."""
+    people = trial.drop_duplicates("participant_id")
+    parts = [
+        pd.DataFrame({"participant_id": people["participant_id"].astype(str), "arm_randomised": people["arm"], "arm": arm,
+                      "visit_week": week, "expected_net2_lesions": factor * rate * week / 12})
+        for arm, rate in (("placebo", 2.0), ("drug", 0.8)) for week in weeks
+    ]  # fmt: skip
+    keys = {"trial": "t", "query": "interventional", "query_id": "q", "model_error": NO_MODEL_ERROR}
+    return pd.concat(parts, ignore_index=True).assign(**keys)
+
+
+def test_generators_draws_give_what_each_assumption_says_whatever_their_level(trial: pd.DataFrame) -> None:
+    """As by regression; a factor 3 on all that the generator expects is estimated away."""
+    ratios = {}
+    for name in ESTIMANDS:
+        method = VisitImputation(assumption=name, imputations=5, draws=simulated(trial, (12.0, 24.0, 36.0, 48.0), 3.0))
+        row = impute_visits(trial, outcome="y", reference="placebo", method=method).iloc[0]
+        ratios[name] = row["estimate"]
+        assert "imputed" in row["estimator"]
+        assert "from the generator's draws, a factor an arm" in row["estimator"]
+        assert row["estimate"] == pytest.approx(_ratio(trial, name)["estimate"], rel=0.05)
+    assert ratios["missing-at-random"] < ratios["copy-reference"] < ratios["jump-to-reference"]
+
+
 def test_what_cannot_be_imputed_is_refused(trial: pd.DataFrame) -> None:
     few = trial[trial["participant_id"] < 40].reset_index(drop=True)
     with pytest.raises(RefusalError, match="lacks no visit"):
@@ -94,7 +119,9 @@ def test_what_cannot_be_imputed_is_refused(trial: pd.DataFrame) -> None:
                       visits=Visits(visit="visit"))  # fmt: skip
     with pytest.raises(InputError, match="lacks the arm or a covariate"):
         impute_visits(few.assign(age=np.where(few["participant_id"] == 3, np.nan, 40.0 + few["participant_id"])),
-                      outcome="y", reference="placebo", adjust="age")  # fmt: skip
+                      outcome="y", reference="placebo", adjust="age", design=Design(missing_covariates="drop"))  # fmt: skip
+    with pytest.raises(InputError, match="no week 36; query every scheduled visit"):
+        impute_visits(few, outcome="y", reference="placebo", method=VisitImputation(draws=simulated(few, (12.0, 24.0, 48.0))))
     with pytest.raises(RefusalError, match="'drug' has no event"):
         impute_visits(few.assign(y=few["y"].where((few["arm"] != "drug") | (few["visit_week"] > 12), 0)), outcome="y",
                       reference="placebo")  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +13,8 @@ from causalms.effects.missing import effects_with_missing_outcomes
 from causalms.effects.transport import transport_weights, transported_effect
 from causalms.errors import DataNote, InputError, RefusalError, UsageError
 from tests.conftest import NO_MODEL_ERROR
+
+ORACLES = Path(__file__).parents[1] / "oracles"
 
 
 def simulated(n: int, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -98,9 +102,59 @@ def test_weighting_removes_the_bias_of_complete_cases() -> None:
 def test_weighting_without_missing_outcomes_is_the_crude_analysis(trial: pd.DataFrame) -> None:
     options = {"outcome": "y", "reference": "placebo", "exposure": "exposure_years"}
     crude = analyse(trial, **grouped_arguments(dict(**options, estimator="unadjusted", variance="hc0"))).contrasts[0]
-    row = effects_with_missing_outcomes(trial, **grouped_arguments(dict(strategy="ipw", missing_given="x", **options))).iloc[0]
+    weighted = grouped_arguments(dict(strategy="ipw", missing_given="x", variance="influence", **options))
+    row = effects_with_missing_outcomes(trial, **weighted).iloc[0]
     assert row.estimate == pytest.approx(crude.estimate, rel=1e-10)
     assert row.se == pytest.approx(crude.se, rel=1e-10)
+
+
+def test_weights_with_and_without_an_outcome_model_match_the_stacked_sandwich_in_r() -> None:
+    truth = pd.read_csv(ORACLES / "weighting_r.csv").set_index("id")
+    epil = pd.read_csv(ORACLES / "epil_totals.csv")
+    epil["y"] = epil["y"].where((7 * epil["subject"] + epil["base"]) % 4 != 0)
+    epil["active"] = (epil["y"] > 20).astype(float).where(epil["y"].notna())
+    cases = {"weighted": ("y", "rate-ratio", None), "augmented": ("y", "rate-ratio", "log(base)"),
+             "risk": ("active", "risk-difference", "log(base)"), "mean": ("y", "mean-difference", "log(base)")}  # fmt: skip
+    for name, (outcome, measure, adjust) in cases.items():
+        options = {
+            "outcome": outcome,
+            "measure": measure,
+            "adjust": adjust,
+            "reference": "placebo",
+            "arm": "trt",
+            "variance": "influence",
+        }
+        arguments = grouped_arguments(dict(strategy="ipw", missing_given="log(base) + age", **options))
+        row = effects_with_missing_outcomes(epil, **arguments).iloc[0]
+        assert [row.estimate, row.se] == pytest.approx(truth.loc[name, ["estimate", "se"]].tolist(), rel=1e-7)
+    epil = pd.read_csv(ORACLES / "epil_totals.csv")
+    epil["age"] = epil["age"].where(epil["subject"] % 4 != 0)
+    options = {
+        "outcome": "y",
+        "reference": "placebo",
+        "arm": "trt",
+        "adjust": "log(base) + age",
+        "estimator": "conditional",
+        "variance": "hc0",
+    }
+    analysis = analyse(epil, **grouped_arguments(options))
+    row = analysis.results.iloc[0]
+    assert [row.estimate, row.se] == pytest.approx(truth.loc["indicator", ["estimate", "se"]].tolist(), rel=1e-7)
+    assert any("baseline missing: age (14) of 59 rows; the mean stands in" in note for note in analysis.notes)
+    left_out = analyse(epil, **grouped_arguments({**options, "missing_covariates": "drop"}))
+    assert left_out.data.n == 45
+    assert any("14 of 59 rows left out" in note for note in left_out.notes)
+
+
+@pytest.mark.parametrize("wrong", ["weights", "outcome model"])
+def test_augmented_weights_are_right_if_either_model_is(wrong: str) -> None:
+    values = []
+    for seed in range(60):
+        table = trial_with_dropout(seed).assign(noise=np.random.default_rng(seed).normal(size=1200))
+        given, adjust = ("noise", "x") if wrong == "weights" else ("x", "noise")
+        options = {"strategy": "ipw", "outcome": "y", "reference": "placebo", "missing_given": given, "adjust": adjust}
+        values.append(np.log(effects_with_missing_outcomes(table, **grouped_arguments(options))["estimate"].iloc[0]))
+    assert abs(np.mean(values) - np.log(0.5)) < 3 * np.std(values, ddof=1) / np.sqrt(60)
 
 
 def imputations(table: pd.DataFrame, seed: int, draws: int = 8) -> pd.DataFrame:
@@ -154,7 +208,7 @@ def test_strategies_refuse_what_they_cannot_do(trial: pd.DataFrame) -> None:
     with pytest.raises(InputError, match="weights need it for every patient"):
         effects_with_missing_outcomes(
             trial.assign(x=trial["x"].where(trial.index > 3)),
-            **grouped_arguments(dict(strategy="ipw", missing_given="x", **options)),
+            **grouped_arguments(dict(strategy="ipw", missing_given="x", missing_covariates="drop", **options)),
         )
     with pytest.raises(RefusalError, match="lacks no value"):
         effects_with_missing_outcomes(

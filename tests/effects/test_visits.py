@@ -38,6 +38,20 @@ def test_estimating_equations_have_the_digits_of_geepack(structure: str, adjust:
     _alike(analysis, f"gee {structure}{' adjusted' if adjust else ''}")
 
 
+def test_weights_against_drop_out_match_the_stacked_sandwich_in_r() -> None:
+    left = EPIL.assign(y=EPIL["y"].mask(((3 * EPIL["subject"] + EPIL["age"]) % 5 == 0) & (EPIL["weeks"] > 4))
+                       .mask(((EPIL["subject"] + EPIL["base"]) % 6 == 1) & (EPIL["weeks"] > 6)))  # fmt: skip
+    of = {"outcome": "y", "reference": "placebo", "arm": "trt", "visits": VISITS, "adjust": "log(base)"}
+    row = analyse_visits(left, **of, method=VisitMethod(ipcw_given="age")).results.iloc[0]
+    truth = pd.read_csv(ORACLES / "weighting_r.csv").set_index("id").loc["censoring"]
+    np.testing.assert_allclose([row["estimate"], row["se"]], truth.astype(float), rtol=1e-7)
+    assert "18 of 58 patients drop out, 31%; largest weight 2.61" in row["estimator"]
+    with pytest.raises(RefusalError, match="arm 'placebo': the model of dropping out has no finite fit"):
+        analyse_visits(EPIL, **of, method=VisitMethod(ipcw_given="age"))
+    with pytest.raises(UsageError, match="with `variance=robust`"):
+        analyse_visits(left, **of, method=VisitMethod(ipcw_given="age", variance="bias-corrected"))
+
+
 def test_proportional_rates_have_the_digits_of_survival() -> None:
     def fitted(method: VisitMethod = RATES, **more: object) -> object:
         of = {"outcome": "status", "reference": "placebo", "arm": "treat", "visits": DATES, "method": method}

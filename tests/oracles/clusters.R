@@ -36,5 +36,6 @@ G <- nrow(without)
 V <- crossprod(sweep(without, 2, colMeans(without))) * (G - 1) / G
 theta <- standardized(epil)
 slope <- c(-1, 1) / theta
-add(id = "standardized", variance = "cr3", estimate = log(theta[2] / theta[1]), se = sqrt(drop(slope %*% V %*% slope)), df = G - 1)
+add(id = "standardized", variance = "cr3", estimate = log(theta[2] / theta[1]), se = sqrt(drop(slope %*% V %*% slope)),
+    df = min(G - 1, coef_test(fits[["poisson adjusted"]], vcov = "CR2", cluster = epil$site)["trtprogabide", "df_Satt"]))
 write.csv(format(do.call(rbind, rows), digits = 12), "clusters_r.csv", row.names = FALSE, quote = FALSE)
