@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ from causalms.effects import (
     page,
     r_program,
     read_adam,
+    recomputation,
     results_data,
     sas_program,
     savings,
@@ -42,6 +44,7 @@ from causalms.effects import (
 )
 from causalms.effects import given_model as with_given_model
 from causalms.errors import InputError, UsageError
+from causalms.files import whole_file
 from causalms.tables import fixed, p_value_text, percent_in_full, write_table
 
 if TYPE_CHECKING:
@@ -128,9 +131,15 @@ class _Written:
 
     publication: Path | None
     ard: Path | None
+    recompute: Path | None
     program: str | None
     out: Path | None
     digits: int
+
+    @property
+    def of_observed(self) -> bool:
+        """Whether something is written that complete observed rows alone have."""
+        return self.publication is not None or self.recompute is not None
 
 
 @click.command(cls=Verb)
@@ -209,6 +218,11 @@ class _Written:
 @click.option("--digits", type=click.IntRange(2, 15), default=4, show_default=True, help="Significant digits on the page.")
 @click.option("--program", type=click.Choice(("r", "sas")), help="Print the R or SAS program that gives a coefficient's numbers.")
 @click.option("--ard", type=OutputPath(), help="Write analysis results data, a row a statistic, as R's cards has them.")
+@click.option(
+    "--recompute",
+    type=OutputPath((".json",), what="patients for a report are written"),
+    help="Write what `causalms report --recompute` needs to compute these effects again in its page: columns, no identifiers.",
+)
 @click.option("--out", type=OutputPath(), help="Where to write the results table (.csv, .tsv or .parquet).")
 @text_options
 @grouped(
@@ -260,18 +274,18 @@ def command(
         completes = missing.missing not in (None, "complete-case")
         patients, design = events.of_patients(patients, contrast.outcome, contrast.exposure, design, completes)
     if is_draws_table(patients):
-        if written.publication is not None or family.named or events.named or missing.missing is not None:
+        if written.of_observed or family.named or events.named or missing.missing is not None:
             raise UsageError(
-                "--publication, --multiplicity, --all-pairs, --margin, --contrast, --sensitivity, --event-time and --missing are "
-                "for observed tables; write a draws table's results with --out"
+                "--publication, --recompute, --multiplicity, --all-pairs, --margin, --contrast, --sensitivity, --event-time and "
+                "--missing are for observed tables; write a draws table's results with --out"
             )
         _refuse_options_of_patients(contrast, design, method, place.name)
         text, results = _simulated(patients, place.name, missing.week, contrast, method.level, rows.given_model)
     elif missing.missing is not None:
-        if written.publication is not None or family.named:
+        if written.of_observed or family.named:
             raise UsageError(
-                "--publication, --multiplicity, --all-pairs, --margin, --contrast and --sensitivity go with complete rows; "
-                "leave out --missing"
+                "--publication, --recompute, --multiplicity, --all-pairs, --margin, --contrast and --sensitivity go with "
+                "complete rows; leave out --missing"
             )
         method = replace(method, missing=missing.strategy())
         results = effects_with_missing_outcomes(patients, **contrast.of_patients(), design=design, method=method)
@@ -291,6 +305,16 @@ def command(
         write_table(results, written.out)
         text += f"\n\nresults written to {written.out}"
     click.echo(as_options(text, click.get_current_context().command))
+
+
+def _carried(analysis: Analysis, path: Path) -> str:
+    """Write the columns of an analysis for a report, and say so."""
+    bundle = recomputation(analysis)
+    if not bundle["parts"]:
+        raise UsageError(f"--recompute: a page does not compute this analysis again ({bundle['left_out'][0]}); leave it out")
+    with whole_file(path) as beside:
+        beside.write_text(json.dumps(bundle), encoding="utf-8")
+    return f"patients for `causalms report --recompute` written to {path}"
 
 
 def _program(analysis: Analysis, language: str, contrast: _Contrast, table: str, patients: pd.DataFrame) -> str:
@@ -359,6 +383,8 @@ def _observed(analysis: Analysis, prognostic: bool, family: Family, written: _Wr
     blocks += more
     if written.publication is not None:
         blocks.append(f"table written to {write_publication(analysis, written.publication, adjusted)}")
+    if written.recompute is not None:
+        blocks.append(_carried(analysis, written.recompute))
     return "\n\n".join(blocks), results
 
 

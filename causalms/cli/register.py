@@ -116,7 +116,7 @@ def command(
 def _kept(trial: Trial, participant_id: str, parts: Path, question: str, elsewhere: _Elsewhere, skip_bad: bool) -> Path | Skipped:
     """Register one patient into a folder that is kept until all are done."""
     from causalms import __version__
-    from causalms.register import Outside, register_patient
+    from causalms.register import ExternalFiles, register_patient
 
     layout = trial.source.layout  # type: ignore[attr-defined]
     stamp = f"{question} {__version__} {trial.source.stamp(participant_id)}"  # type: ignore[attr-defined]
@@ -125,7 +125,7 @@ def _kept(trial: Trial, participant_id: str, parts: Path, question: str, elsewhe
         return kept
     try:
         with whole_folder(kept) as folder:
-            summary = register_patient(layout, participant_id, folder, Outside(**asdict(elsewhere)))
+            summary = register_patient(layout, participant_id, folder, ExternalFiles(**asdict(elsewhere)))
             _picture(folder, participant_id)
             (folder / _SUMMARY).write_text(json.dumps(summary), encoding="utf-8")
     except (InputError, RefusalError) as error:

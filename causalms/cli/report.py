@@ -24,8 +24,20 @@ from causalms.errors import UsageError
     metavar="FILE=CAPTION",
     help="Picture of an analysis (.png, .svg); may be repeated.",
 )
+@click.option(
+    "--recompute",
+    multiple=True,
+    type=InputPath(),
+    help="Patients and contrasts that `causalms effects --recompute` wrote: the page computes them again; may be repeated.",
+)
 def command(
-    out: Path, tables: tuple[Path, ...], title: str, credibility: Path | None, plain: tuple[Path, ...], picture: tuple[str, ...]
+    out: Path,
+    tables: tuple[Path, ...],
+    title: str,
+    credibility: Path | None,
+    plain: tuple[Path, ...],
+    picture: tuple[str, ...],
+    recompute: tuple[Path, ...],
 ) -> None:
     """Write one HTML report of RESULTS tables (.csv or .parquet, in the results schema); it opens offline and prints.
 
@@ -37,6 +49,7 @@ def command(
     \b
     Example:
       causalms report report.html effects.csv agreement.csv --title "Active drug against placebo"
+      causalms report report.html effects.csv --recompute patients.json
       causalms report report.html calibration.csv --table places.csv --picture "map.png=Expected and observed lesions"
     """  # noqa: D301
     from causalms.report import write_report
@@ -50,6 +63,7 @@ def command(
         tables=plain,
         pictures=dict(_named(text) for text in picture),
         commands=[" ".join(words)],
+        recompute=recompute,
     )
     click.echo(f"{out}: {len(report.results)} results of {len(tables)} tables")
 

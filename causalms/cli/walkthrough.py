@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -15,10 +16,10 @@ from causalms.agreement import agree
 from causalms.benefit import Policies, who_benefits
 from causalms.calibration import assess, frequency_maps, pair, place_scores, risk_maps
 from causalms.causal import CausalModel, Running, Twin, diagnostics_table, recalibrated, rung_three_results, write_draws
-from causalms.effects import Design, Method, analyse, estimate
+from causalms.effects import Design, Method, analyse, estimate, recomputation
 from causalms.errors import CausalmsError, ConvergenceError, RefusalError
 from causalms.phantom import PhantomTrial, load_design, simulate_trial
-from causalms.report import DEMONSTRATION, Report, figures, read_credibility
+from causalms.report import DEMONSTRATION, RECOMPUTE, Report, figures, read_credibility
 from causalms.subgroups import forest, simulated_forest
 from causalms.tables import fixed, net2_column, write_table
 from causalms.trials import template_anatomy
@@ -67,6 +68,7 @@ class Walkthrough:
             self.subgroups,
             self.agreement,
             self.twins,
+            self.recomputed,
         ):
             self._say(f"{stage.__name__}")
             try:
@@ -88,6 +90,11 @@ class Walkthrough:
     def model(self) -> CausalModel:
         """The causal model around the shipped generator."""
         return CausalModel.load(self.model_name)
+
+    @cached_property
+    def carried(self) -> dict[str, dict[str, Any]]:
+        """Analyses whose patients the page carries, so that its reader computes them again."""
+        return {}
 
     @property
     def running(self) -> Running:
@@ -152,6 +159,7 @@ class Walkthrough:
                 self._not_shown(f"randomised effect of {name}", refusal)
             else:
                 tables.append(analysis.results)
+                self.carried[f"randomised effect of {name}"] = recomputation(analysis)
         if not tables:
             raise RefusalError("no trial is large enough for an effect of its own; simulate more patients with `patients`")
         table = pd.concat(tables, ignore_index=True)
@@ -329,6 +337,12 @@ class Walkthrough:
         pages = figures.counterfactual_pages(diagnostics_table(twins))
         for figure, words in pages[0] if pages else ():
             self.report.add_figure(figure, words)
+
+    def recomputed(self) -> None:
+        """The randomised effects, computed again by whoever reads the page."""
+        self.report.add_section("Recompute", RECOMPUTE)
+        for name, bundle in self.carried.items():
+            self.report.add_recomputation(bundle, name)
 
     def effect_table(self) -> str:
         """The effect table as text."""

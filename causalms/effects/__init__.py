@@ -38,6 +38,7 @@ from causalms.effects.printing import interval, model_error_words, number, page,
 from causalms.effects.prognostic import cross_fitted, savings
 from causalms.effects.programs import ProgramInput, r_program, sas_program
 from causalms.effects.publication import write_publication
+from causalms.effects.recomputation import recomputation
 from causalms.effects.reference_imputation import ASSUMPTIONS, VisitImputation, impute_visits, tipping_point
 from causalms.effects.sensitivity import ZERO_MODELS, zero_sensitivity
 from causalms.effects.simulated import analyse_draws, given_model, mean_variances
@@ -114,6 +115,7 @@ __all__ = [
     "prospective_power",
     "r_program",
     "read_adam",
+    "recomputation",
     "results_data",
     "sample_size",
     "sas_program",

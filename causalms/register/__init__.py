@@ -1,13 +1,13 @@
 """From scanner coordinates to MNI152 space and back: brain, rigid between images, affine to the template."""
 
-from causalms.register.folder import Outside, register_patient
+from causalms.register.folder import ExternalFiles, register_patient
 from causalms.register.patient import Registration, register_images
 from causalms.register.scan import STANDARD_SPACE, Scan
 from causalms.register.transforms import read_transform, write_transform
 
 __all__ = [
     "STANDARD_SPACE",
-    "Outside",
+    "ExternalFiles",
     "Registration",
     "Scan",
     "read_transform",

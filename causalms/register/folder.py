@@ -1,4 +1,4 @@
-"""A patient of a BIDS folder brought to the template: images, masks of all visits, and the way home, written as BIDS."""
+"""Registration of one patient of a BIDS folder: images and masks of all visits in template space, with the inverse transforms."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from causalms.trials import (
 
 
 @dataclass(frozen=True)
-class Outside:
+class ExternalFiles:
     """What was made elsewhere, each a path with ``{participant}`` (sub-01) or ``{id}`` (01) and if wanted ``{session}``.
 
     Parameters
@@ -49,7 +49,7 @@ class Outside:
     brain_mask: str | None = None
 
 
-def register_patient(layout: Layout, participant_id: str, out: Path, outside: Outside | None = None) -> dict[str, Any]:
+def register_patient(layout: Layout, participant_id: str, out: Path, external: ExternalFiles | None = None) -> dict[str, Any]:
     """Register the baseline images of a participant and move every mask with them.
 
     Parameters
@@ -59,8 +59,8 @@ def register_patient(layout: Layout, participant_id: str, out: Path, outside: Ou
     participant_id : str
     out : Path
         BIDS folder that is written into: images of 1 mm in MNI152 space without their skull, the brain mask, lesion masks of
-        baseline and NET2 masks of later visits, each lesion with its volume; transforms, and the way home.
-    outside : Outside, optional
+        baseline and NET2 masks of later visits, each lesion with its volume; transforms and their inverses.
+    external : ExternalFiles, optional
 
     Returns
     -------
@@ -70,9 +70,9 @@ def register_patient(layout: Layout, participant_id: str, out: Path, outside: Ou
     Raises
     ------
     InputError, RefusalError
-        If a file cannot be read, or the images could not be brought to the template.
+        If a file cannot be read, or the images could not be registered to the template.
     """
-    outside = outside or Outside()
+    external = external or ExternalFiles()
     session = layout.baseline[participant_id]
     images = {name: Scan(*own) for name in MODALITIES if (own := layout.own_image(participant_id, name)) is not None}
     if not images:
@@ -80,12 +80,12 @@ def register_patient(layout: Layout, participant_id: str, out: Path, outside: Ou
             f"{participant_id}: no baseline image; expected for example {image_path(participant_id, 'T1w', session)}"
         )
     where = f"{participant_id}, {session}" if session else participant_id
-    brain = _brain_mask(layout, participant_id, session, outside)
+    brain = _brain_mask(layout, participant_id, session, external)
     transform = None
-    if outside.xfm is not None:
+    if external.xfm is not None:
         first = next(name for name in ("T1w", "FLAIR", "T2w", "ceT1w") if name in images)
-        target = None if outside.xfm_reference is None else read_space(_path(outside.xfm_reference, participant_id, session))
-        transform = read_transform(_path(outside.xfm, participant_id, session), images[first].space, target)
+        target = None if external.xfm_reference is None else read_space(_path(external.xfm_reference, participant_id, session))
+        transform = read_transform(_path(external.xfm, participant_id, session), images[first].space, target)
     registration = register_images(where, images, brain, transform)
     _write_images(out, participant_id, session, images, registration)
     moved, notes = 0, []
@@ -111,9 +111,9 @@ def register_patient(layout: Layout, participant_id: str, out: Path, outside: Ou
     }
 
 
-def _brain_mask(layout: Layout, participant_id: str, session: str | None, outside: Outside) -> Scan | None:
-    if outside.brain_mask is not None:
-        return Scan(*read_mask(_path(outside.brain_mask, participant_id, session)))
+def _brain_mask(layout: Layout, participant_id: str, session: str | None, external: ExternalFiles) -> Scan | None:
+    if external.brain_mask is not None:
+        return Scan(*read_mask(_path(external.brain_mask, participant_id, session)))
     own = layout.own_mask(participant_id, "brain")
     return None if own is None else Scan(*own)
 

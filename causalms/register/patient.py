@@ -1,4 +1,4 @@
-"""One visit of a patient brought to the template: brain, images onto each other, the whole onto the template."""
+"""Registration of one visit: brain mask, rigid registration between modalities, affine registration to the template."""
 
 from __future__ import annotations
 

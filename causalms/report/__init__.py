@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from causalms.report.credibility import DEMONSTRATION, read_credibility
 from causalms.report.document import Report
+from causalms.report.recomputation import RECOMPUTE
 
 if TYPE_CHECKING:
     from causalms.report import figures
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEMONSTRATION",
+    "RECOMPUTE",
     "Report",
     "figures",
     "read_credibility",

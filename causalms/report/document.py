@@ -9,6 +9,7 @@ import itertools
 import os
 import platform
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from causalms.errors import InputError, UsageError
 from causalms.files import whole_file
 from causalms.report.credibility import CredibilityPlan, Verdict, judge
 from causalms.report.methods import assumptions, estimands, methods_paragraphs
+from causalms.report.recomputation import checked_recomputation, contrast_lines
 from causalms.report.rows import (
     RANDOMISED,
     SIMULATED,
@@ -114,6 +116,7 @@ class Report:
         self._sections: list[Section] = []
         self._results: list[pd.DataFrame] = []
         self._counts = {"Table": 0, "Figure": 0}
+        self._recomputes = False
         self._pages = Environment(
             loader=PackageLoader("causalms.report"),
             autoescape=True,
@@ -176,6 +179,34 @@ class Report:
             label=self._next("Table"),
             csv=mark_formulas(table).to_csv(index=False),
         )
+        self._add("table", html)
+
+    def add_recomputation(self, bundle: Mapping[str, Any], source: str = "recomputation") -> None:
+        """Add patients and contrasts of an analysis, and a button by which the page computes the contrasts again.
+
+        Parameters
+        ----------
+        bundle : mapping
+            Of :func:`causalms.effects.recomputation`.
+        source : str
+            Its name in messages.
+
+        Raises
+        ------
+        InputError
+            If the bundle is not one.
+        """
+        checked = checked_recomputation(bundle, source)
+        html = self._render(
+            "recompute.html.j2",
+            lines=contrast_lines(checked),
+            caption=f"{checked.get('measure', 'effect')} of {checked.get('outcome', 'the outcome')}, again from the patients",
+            label=self._next("Table"),
+            parts=checked["parts"],
+            left_out=checked.get("left_out", []),
+            unpressed="Press the button: the page computes these numbers again from the columns it carries, without a network.",
+        )
+        self._recomputes = True
         self._add("table", html)
 
     def add_figure(self, figure: Figure, caption: str, alt: str | None = None) -> None:
@@ -248,7 +279,7 @@ class Report:
             inputs=self._inputs,
             packages=_packages(),
             style=Markup(self._source("page.css")),
-            script=Markup(self._source("page.js")),
+            script=Markup((self._source("recompute.js") + "\n" if self._recomputes else "") + self._source("page.js")),
         )
 
     def _source(self, name: str) -> str:

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -13,6 +14,7 @@ from causalms.errors import UsageError, named_arguments
 from causalms.report import figures
 from causalms.report.credibility import CredibilityPlan, read_credibility
 from causalms.report.document import Report
+from causalms.report.recomputation import RECOMPUTE, read_recomputation
 from causalms.tables import read_table, validate
 
 File = str | os.PathLike[str]
@@ -28,6 +30,7 @@ def write_report(
     tables: Sequence[File] | Mapping[str, pd.DataFrame] = (),
     pictures: Mapping[File, str] | None = None,
     commands: Sequence[str] = (),
+    recompute: Sequence[File] | Mapping[str, Mapping[str, Any]] = (),
 ) -> Report:
     """Write results tables as one HTML page that opens offline.
 
@@ -50,6 +53,9 @@ def write_report(
         Pictures of an analysis (.png, .svg), each with what it shows.
     commands : sequence of str
         The command lines that made the results.
+    recompute : sequence of paths, or mapping of name to dict
+        What ``causalms effects --recompute`` wrote (:func:`causalms.effects.recomputation`): the page carries these
+        patients, without identifiers, and computes their effects again at a button.
 
     Returns
     -------
@@ -82,8 +88,13 @@ def write_report(
     drawn = {name: pages for name, table in read.items() if (pages := figures.counterfactual_pages(table, name))}
     checked = {name: table if name in drawn else validate(table, "results", name) for name, table in read.items()}
     others = _read(tables)
+    carried = recompute if isinstance(recompute, Mapping) else {str(path): read_recomputation(path) for path in recompute}
     report = Report(
-        title, "Not for clinical use.", commands=list(commands), credibility=plan, inputs=_digests([results, tables, pictures])
+        title,
+        "Not for clinical use.",
+        commands=list(commands),
+        credibility=plan,
+        inputs=_digests([results, tables, pictures, recompute]),
     )
     for name, table in checked.items():
         file = Path(name)
@@ -95,6 +106,10 @@ def write_report(
             report.add_table(behind, f"Rows of {file.name}")
         else:
             _add_effects(report, table, file.name)
+    if carried:
+        report.add_section("Recompute", RECOMPUTE)
+    for name, bundle in carried.items():
+        report.add_recomputation(bundle, Path(name).name)
     if others or pictures:
         report.add_section("Other tables and pictures")
     for name, table in others.items():
@@ -112,7 +127,7 @@ def _read(tables: Sequence[File] | Mapping[str, pd.DataFrame]) -> dict[str, pd.D
     return {str(path): read_table(path) for path in tables}
 
 
-def _digests(groups: Sequence[Sequence[File] | Mapping[str, pd.DataFrame] | Mapping[File, str]]) -> list[tuple[str, str]]:
+def _digests(groups: Sequence[Sequence[File] | Mapping[str, Any] | Mapping[File, str]]) -> list[tuple[str, str]]:
     """Name and SHA-256 of every file among what was given."""
     paths = [Path(str(name)) for group in groups for name in group]
     return [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths if path.is_file()]

@@ -9,7 +9,7 @@ import numpy as np
 from causalms.errors import ConvergenceError, RefusalError, UsageError
 from causalms.stats.glm import Array
 
-_STEPS, _ENOUGH = 100, 1e-11
+_MOST_STEPS, _TOLERANCE = 100, 1e-11
 TIES = ("efron", "breslow")
 
 
@@ -82,13 +82,13 @@ def fit_rates(X: Array, intervals: Intervals, ties: str) -> RateFit:
         raise UsageError("`ties=efron` needs at most one event a row; use breslow for counts")
     beta = np.zeros(X.shape[1])
     strata = [np.flatnonzero(intervals.stratum == one) for one in np.unique(intervals.stratum)]
-    for _ in range(_STEPS):
+    for _ in range(_MOST_STEPS):
         parts = [_Stratum(X[rows], intervals, rows, beta, ties) for rows in strata]
         information = sum(part.information for part in parts)
         step = np.linalg.solve(information, sum(part.score for part in parts))
         step = step / max(1.0, float(np.abs(step).max()) / 2)
         beta = beta + step
-        if np.abs(step).max() < _ENOUGH:
+        if np.abs(step).max() < _TOLERANCE:
             break
         if np.abs(beta).max() > 30:
             raise RefusalError("a covariate or arm has events in all or none of its intervals, so its rate ratio is not finite")

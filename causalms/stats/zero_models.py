@@ -1,4 +1,4 @@
-r"""Zero-inflated and hurdle models of counts: what part of the zeros is of its own kind, beside a Poisson or negative binomial.
+r"""Zero-inflated and hurdle regression models of counts, Poisson or negative binomial.
 
 Zero-inflated: :math:`P(0) = \pi + (1-\pi)f(0)`, :math:`P(y) = (1-\pi)f(y)`.  Hurdle: :math:`P(0) = \pi`,
 :math:`P(y) = (1-\pi)f(y)/(1-f(0))`.  In both :math:`\log\mu = \log E + x'\beta` and :math:`\mathrm{logit}\,\pi = z'\gamma`.
@@ -15,7 +15,7 @@ from causalms.errors import ConvergenceError
 from causalms.stats.glm import Array
 
 _STEP = 1e-4  # of the numerical derivatives
-_FARTHEST = 12.0  # a coefficient of the zeros beyond it is at infinity
+_LARGEST_COEFFICIENT = 12.0  # a larger logit coefficient is taken as infinite: no finite fit
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,11 @@ def fit_zero_model(kind: str, family: str, X: Array, Z: Array, y: Array, exposur
             break
     information = -_derivatives(value, at)[1]
     p, q = X.shape[1], Z.shape[1]
-    if np.abs(at[p:]).max() > _FARTHEST or not np.isfinite(information).all() or np.linalg.eigvalsh(information)[0] <= 1e-8:
+    if (
+        np.abs(at[p:]).max() > _LARGEST_COEFFICIENT
+        or not np.isfinite(information).all()
+        or np.linalg.eigvalsh(information)[0] <= 1e-8
+    ):
         raise ConvergenceError(f"the {kind} model has no finite fit: no zeros beyond those of its counts in some arm or level")
     beta, gamma, alpha = _parts(at, p, q, family)
     top = value(at)

@@ -1,4 +1,4 @@
-"""A registered scan's way home: the grid that it was taken on, and the transform that brought it to the template."""
+"""The native grid of a registered scan, and the transform from it to the template."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class NativeGrid:
 
 
 def native_path(participant_id: str, session: str | None, root: Path) -> Path:
-    """Where a registered folder keeps the way home of a participant.
+    """Path of a participant's native grid and transform in a registered folder.
 
     Examples
     --------
@@ -61,7 +61,7 @@ def native_path(participant_id: str, session: str | None, root: Path) -> Path:
 
 
 def write_native(path: Path, grid: NativeGrid) -> None:
-    """Write the way home as JSON."""
+    """Write the native grid and transform as JSON."""
     content = {
         "Description": "World coordinates of the native image to those of the template, millimetres, right-anterior-superior",
         "NativeImage": grid.image,
@@ -73,7 +73,7 @@ def write_native(path: Path, grid: NativeGrid) -> None:
 
 
 def read_native(path: Path) -> NativeGrid | None:
-    """Read the way home; None where there is none.
+    """Read the native grid and transform; None where there are none.
 
     Raises
     ------

@@ -95,7 +95,7 @@ def resample_trial(trial: Trial, space: Space) -> Trial:
 
     See Also
     --------
-    resample_back : the way back for maps and masks.
+    resample_back : the inverse, for maps and masks.
     """
     several = bool(getattr(trial.source, "several_grids", False))
     if trial.space.same_as(space) and not several:

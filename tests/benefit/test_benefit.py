@@ -62,7 +62,7 @@ def test_every_interval_of_benefit_holds_the_truth_at_its_level(population: pd.D
     value = float(np.where(treated, population["after"], population["before"]).mean())
     gain = float(((treated - treated.mean()) * population["spared"]).mean())
     held = dict.fromkeys(("AUTOC", "Qini", "ATE", "slope", "AD", "AD band", "AR", "GATES", "value", "gain"), 0)
-    trials = 40  # 400 in studies/benefit_coverage.py
+    trials = 24  # 400 in studies/benefit_coverage.py
     for seed in range(trials):
         data = benefit(*trial(seed), SETTINGS)
         lines = ranking(data, inference=Inference(redraws=99, seed=seed))
@@ -91,17 +91,17 @@ def test_every_interval_of_benefit_holds_the_truth_at_its_level(population: pd.D
 
 
 def test_rankings_of_no_knowledge_are_zero_and_hold_their_level() -> None:
-    # 80 trials at 5%, two-sided: 0.9995 quantile of a binomial 11.
+    # 60 trials at 5%, two-sided: 0.9995 quantile of a binomial 10.
     rejected = {"AUTOC": 0, "slope": 0}
-    for seed in range(80):
+    for seed in range(60):
         people, predictions = trial(seed, 200)
         rng = np.random.default_rng(seed + 1000)
         noise = predictions.assign(under_reference=3 + rng.normal(0, 0.5, len(predictions)), under_drug=1.0)
         data = benefit(people, noise, SETTINGS)
-        rejected["AUTOC"] += ranking(data, inference=Inference(redraws=199, seed=seed)).iloc[0]["p_value"] <= 0.05
+        rejected["AUTOC"] += ranking(data, inference=Inference(redraws=99, seed=seed)).iloc[0]["p_value"] <= 0.05
         rejected["slope"] += best_linear_predictor(data).iloc[2]["p_value"] <= 0.05
-    assert max(rejected.values()) <= 11
-    assert min(rejected.values()) >= 1  # a test that never rejects: probability 0.017 each
+    assert max(rejected.values()) <= 10
+    assert min(rejected.values()) >= 1  # a test that never rejects: probability 0.046 each
 
 
 def test_autoc_and_qini_of_a_hand_made_ranking() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalms.benefit import choose_treatment
+from causalms.benefit import Inference, choose_treatment
 from causalms.errors import InputError, RefusalError, UsageError
 
 ARMS = ("placebo", "mild", "strong")
@@ -47,7 +47,8 @@ def test_intervals_of_value_and_gain_hold_the_truth_at_their_level() -> None:
     held = {"value of chosen treatment": 0, "spared by choosing": 0}
     for seed in range(40):
         people, predictions, truth = trial(seed)
-        choice = choose_treatment(people, predictions, outcome="lesions", capped="strong", cap=0.3)
+        few = Inference(redraws=199, seed=seed)
+        choice = choose_treatment(people, predictions, outcome="lesions", capped="strong", cap=0.3, inference=few)
         chosen = np.array([ARMS.index(name) for name in choice.assigned["arm"]])
         # The truth of this policy in its population: the marker's law is uniform, so a huge sample gives it.
         big_marker = np.linspace(0, 1, 20_001)

@@ -73,13 +73,13 @@ def test_recalibrated_expected_table_moves_the_simulated_effect() -> None:
 
 @pytest.mark.parametrize("draws", [None, 99], ids=["formula", "draws"])
 def test_conformal_sets_cover_in_every_arm_though_the_forecasts_are_wrong(draws: int | None) -> None:
-    # Average over 60 trials of 100 + 100 patients an arm: coverage at least 0.8, its standard error below 0.007 an arm.
+    # Average over 25 trials of 100 + 100 patients an arm: coverage at least 0.8, its standard error below 0.011 an arm.
     shares = []
-    for seed in range(60):
+    for seed in range(25):
         calibrated_on, judged_on = split(made(seed, 200, bias=0.5, size=2.0, draws=draws), seed=seed)
         shares.append(conformal(calibrated_on, 0.8).judge(judged_on).set_index("arm")["coverage"])
     mean = pd.concat(shares, axis=1).mean(axis=1)
-    assert mean.min() > 0.8 - 3 * 0.007
+    assert mean.min() > 0.8 - 3 * 0.011
 
 
 def test_conformal_set_is_all_counts_whose_score_is_small_enough() -> None:

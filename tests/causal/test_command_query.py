@@ -193,7 +193,7 @@ def test_a_counterfactual_run_writes_its_diagnostics_and_their_page(file, tmp_pa
 def test_a_query_killed_for_real_goes_on_and_leaves_no_hidden_file(file, table, tmp_path, run, monkeypatch):
     """SIGKILL while patients are answered; the same command then reuses the finished ones and cleans up after both."""
     out, patients = tmp_path / "draws.csv", tmp_path / "draws.csv.parts"
-    asked = ["query", file, "--do", "placebo", "--do", "ocrelizumab", "--draws", 400, "--model", "counts", "--out", out]
+    asked = ["query", file, "--do", "placebo", "--do", "ocrelizumab", "--draws", 150, "--model", "counts", "--out", out]
     words = [sys.executable, "-m", "causalms", *map(str, asked)]
     killed = subprocess.Popen(words, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
     while not list(patients.glob("*/sub-*.parquet")) and killed.poll() is None:
@@ -212,7 +212,7 @@ def test_a_query_killed_for_real_goes_on_and_leaves_no_hidden_file(file, table, 
     assert code == 0, error
     assert set(asked_again) == set(table["participant_id"]) - done
     assert sorted(p.name for p in tmp_path.iterdir()) == ["draws.csv", "draws.queries.json", "participants.csv"]
-    whole = CausalModel.fit_counts(pd.read_csv(file)).do(table, ["placebo", "ocrelizumab"], draws=400)
+    whole = CausalModel.fit_counts(pd.read_csv(file)).do(table, ["placebo", "ocrelizumab"], draws=150)
     assert pd.read_csv(out)["net2_lesions"].tolist() == whole["net2_lesions"].tolist()
 
 

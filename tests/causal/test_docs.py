@@ -24,7 +24,7 @@ def mechanism():
 
 @pytest.fixture
 def two_arms(make_participants, make_outcomes, mechanism):
-    return make_outcomes(make_participants(30, 3, mechanism.arms), mechanism, 48, 1)
+    return make_outcomes(make_participants(12, 3, mechanism.arms), mechanism, 48, 1)
 
 
 def test_the_page_s_mechanism_answers_every_query(mechanism, two_arms):
@@ -33,7 +33,7 @@ def test_the_page_s_mechanism_answers_every_query(mechanism, two_arms):
     expected = model.do(two_arms, ["placebo", "ocrelizumab"], expected=True)
     means = draws.groupby("arm")["net2_lesions"].mean()
     closed = expected.groupby("arm")["expected_net2_lesions"].mean()
-    assert means["placebo"] == pytest.approx(closed["placebo"], abs=4 * np.sqrt(closed["placebo"] / (30 * 40)))
+    assert means["placebo"] == pytest.approx(closed["placebo"], abs=4 * np.sqrt(closed["placebo"] / (12 * 40)))
     for coupling, rho in (("monotone", None), ("independent", None), ("rho", 0.5)):
         twins = model.counterfactual(two_arms, ["placebo", "ocrelizumab"], coupling=coupling, particles=2, twin=Twin(rho=rho))
         values = {row["diagnostic"]: row["value"] for row in twins.attrs["diagnostics"]}

@@ -27,18 +27,18 @@ def marginals(model, table):
 
 @pytest.fixture(scope="module")
 def twins(model, table):
-    return model.counterfactual(table, ARMS, particles=200, twin=Twin(checked_patients=0))
+    return model.counterfactual(table, ARMS, particles=80, twin=Twin(checked_patients=0))
 
 
 @pytest.mark.parametrize("coupling", ["monotone", "ancestral", "independent"])
 def test_every_individual_number_lies_inside_its_bounds(model, table, marginals, coupling):
-    twins = model.counterfactual(table, ARMS, particles=150, coupling=coupling, twin=Twin(checked_patients=0))
+    twins = model.counterfactual(table, ARMS, particles=60, coupling=coupling, twin=Twin(checked_patients=0))
     effects = individual_effects(twins, marginals)
     assert len(effects) == 60 * 2
     for name in ("benefit", "harm", "active", "lesions"):
-        # four standard errors of a share of 150 particles at the bound itself; a mean that is nearly zero knows too little of
+        # four standard errors of a share of 60 particles at the bound itself; a mean that is nearly zero knows too little of
         # its own scatter, so that of a share is added
-        slack = 4 * (effects[f"{name}_se_monte_carlo"] * (name == "lesions") + 0.5 / np.sqrt(150))
+        slack = 4 * (effects[f"{name}_se_monte_carlo"] * (name == "lesions") + 0.5 / np.sqrt(60))
         assert (effects[name] >= effects[f"{name}_lower"] - slack).all(), name
         assert (effects[name] <= effects[f"{name}_upper"] + slack).all(), name
 
@@ -93,11 +93,11 @@ def test_bounds_average_each_patients_own(twins, marginals):
 
 
 def test_volumes_have_bounds_from_draws(model, table, twins):
-    do = model.do(table, ARMS, draws=300, seed=5)
+    do = model.do(table, ARMS, draws=150, seed=5)
     effects = individual_effects(twins, do, outcome="net2_volume_ml")
     quiet = effects["factual"] == 0
     assert np.isinf(effects.loc[~quiet, "lesions_upper"]).all()  # a volume is continuous: seeing it bounds nothing
-    slack = 4 * effects["lesions_se_monte_carlo"] + 0.15  # bounds from 300 draws carry sampling error of their own
+    slack = 4 * effects["lesions_se_monte_carlo"] + 0.2  # bounds from 150 draws carry sampling error of their own
     assert (effects["lesions"] <= effects["lesions_upper"] + slack)[quiet].all()
     assert np.isfinite(effects.loc[quiet, "lesions_upper"]).all()
 

@@ -125,7 +125,7 @@ def test_a_silent_reference_has_a_difference_of_the_same_size(silent: pd.DataFra
 def test_intervals_of_a_difference_with_a_silent_arm_cover_its_rate() -> None:
     """Trials whose treated arm is silent by a low rate of 0.02 a patient: the difference is covered at its level."""
     rng, held, trials = np.random.default_rng(8), 0, 0
-    while trials < 100:
+    while trials < 50:
         placebo, drug = rng.negative_binomial(1, 1 / 3, 40), rng.poisson(0.02, 40)
         if drug.any():
             continue
@@ -133,7 +133,7 @@ def test_intervals_of_a_difference_with_a_silent_arm_cover_its_rate() -> None:
         row = analyse(table, **grouped_arguments({**BASE, "measure": "rate-difference"})).results.iloc[0]
         held += row.lower <= 0.02 - 2 <= row.upper
         trials += 1
-    assert held >= 0.88 * trials  # standard error of a share of 100 near 0.95: 0.022, three of them
+    assert held >= 0.86 * trials  # standard error of a share of 50 near 0.95: 0.031, three of them
 
 
 @pytest.mark.parametrize("truth", pd.read_csv(ORACLES / "no_risk_r.csv").to_dict("records"), ids=str)

@@ -38,7 +38,7 @@ def test_a_right_score_saves_variance_and_says_how_many_patients_it_is_worth() -
 
 def test_stated_saving_is_the_saving_over_repeated_trials() -> None:
     crude, adjusted, stated = [], [], []
-    for seed in range(150):
+    for seed in range(80):
         table = trial_with_scores(seed, 400)
         crude.append(
             np.log(
@@ -50,14 +50,14 @@ def test_stated_saving_is_the_saving_over_repeated_trials() -> None:
         analysis = analyse(table, **grouped_arguments({"outcome": "y", "reference": "placebo", "prognostic": ["right"]}))
         adjusted.append(np.log(analysis.contrasts[0].estimate))
         stated.append(savings(analysis)[0].variance_ratio)
-    # A ratio of two correlated variances of 150 repetitions: relative error about 9%; some three of them.
-    assert np.median(stated) == pytest.approx(np.var(adjusted) / np.var(crude), rel=0.27)
+    # A ratio of two correlated variances of 80 repetitions: relative error about 12%; some three of them.
+    assert np.median(stated) == pytest.approx(np.var(adjusted) / np.var(crude), rel=0.36)
 
 
 @pytest.mark.parametrize("score", ["right", "wrong"])
 def test_right_or_wrong_score_the_estimate_is_unbiased_and_covered(score: str) -> None:
     values, covered = [], []
-    for seed in range(400):
+    for seed in range(150):
         analysis = analyse(
             trial_with_scores(seed),
             **grouped_arguments({"outcome": "y", "reference": "placebo", "prognostic": [score], "variance": "small-sample"}),
@@ -66,9 +66,9 @@ def test_right_or_wrong_score_the_estimate_is_unbiased_and_covered(score: str) -
         values.append(np.log(contrast.estimate))
         covered.append(contrast.lower < 0.5 < contrast.upper)
     spread = np.std(values, ddof=1)
-    assert abs(np.mean(values) - np.log(0.5)) < 3 * spread / np.sqrt(400) + 0.01  # and a finite-sample bias of the log below 0.01
-    # 95% of 400 has a Monte-Carlo error of 1.1%; the interval must not fall below nominal by more than two of them.
-    assert np.mean(covered) > 0.95 - 2 * 0.011
+    assert abs(np.mean(values) - np.log(0.5)) < 3 * spread / np.sqrt(150) + 0.01  # and a finite-sample bias of the log below 0.01
+    # 95% of 150 has a Monte-Carlo error of 1.8%; the interval must not fall below nominal by more than two of them.
+    assert np.mean(covered) > 0.95 - 2 * 0.018
 
 
 def test_joint_calibration_takes_one_score_an_arm() -> None:

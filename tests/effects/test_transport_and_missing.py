@@ -49,14 +49,14 @@ def test_transported_effect_is_that_of_the_target_population() -> None:
 
 def test_error_of_a_transported_effect_is_its_spread_over_repeated_samples() -> None:
     values, errors = [], []
-    for seed in range(100):
+    for seed in range(60):
         people, draws = simulated(150, seed)
         target = pd.DataFrame({"age": np.random.default_rng(900 + seed).normal(43, 8, 80)})
         contrast = transported_effect(draws, transport_weights(people, target, "age"), arm="drug", reference="placebo")
         values.append(np.log(contrast.estimate))
         errors.append(contrast.se)
-    # The spread of 100 repetitions is known to 7%; three of them.
-    assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(np.std(values, ddof=1), rel=0.21)
+    # The spread of 60 repetitions is known to 9%; three of them.
+    assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(np.std(values, ddof=1), rel=0.27)
 
 
 def test_target_without_overlap_is_refused() -> None:
@@ -177,7 +177,7 @@ def imputations(table: pd.DataFrame, seed: int, draws: int = 8) -> pd.DataFrame:
 
 def test_imputation_by_a_right_generator_is_unbiased_and_its_error_honest() -> None:
     values, errors = [], []
-    for seed in range(50):
+    for seed in range(24):
         table = trial_with_dropout(seed, n=500)
         row = effects_with_missing_outcomes(
             table,
@@ -195,10 +195,10 @@ def test_imputation_by_a_right_generator_is_unbiased_and_its_error_honest() -> N
         errors.append(row.se)
         assert row.se**2 == pytest.approx(row.se_patient**2 + row.se_monte_carlo**2)
     spread = np.std(values, ddof=1)
-    assert abs(np.mean(values) - np.log(0.5)) < 3 * spread / np.sqrt(50)
+    assert abs(np.mean(values) - np.log(0.5)) < 3 * spread / np.sqrt(24)
     # Rubin's variance may be too wide here (the imputer knows more than the analyst), never too short by more than
-    # the noise of 50 repetitions (10%, times two and a half).
-    assert np.sqrt(np.mean(np.square(errors))) > 0.75 * spread
+    # the noise of 24 repetitions (14%, times two and a half).
+    assert np.sqrt(np.mean(np.square(errors))) > 0.65 * spread
 
 
 def test_strategies_refuse_what_they_cannot_do(trial: pd.DataFrame) -> None:

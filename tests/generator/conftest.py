@@ -12,8 +12,9 @@ import torch
 from causalms.generator import Generator, config, train_generator
 from causalms.phantom import PhantomTrial, simulate_trial
 
-MODEL, RECIPE = config("tiny")
-SHORT = replace(RECIPE, risk_steps=3, denoiser_steps=3, calibration_patients=1)
+TINY, RECIPE = config("tiny")
+MODEL = replace(TINY, steps=4)
+SHORT = replace(RECIPE, risk_steps=2, denoiser_steps=2, calibration_patients=1)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -86,3 +86,32 @@ document.querySelectorAll("button.copy").forEach((button) => {
 const contents = document.querySelector("nav details");
 if (window.matchMedia("(max-width: 60rem)").matches) contents.open = false;
 window.addEventListener("beforeprint", () => { contents.open = true; });
+
+// Effects computed again: recompute.js stands before this script where a report carries patients.
+const digits = (value) => (Number.isFinite(value) ? Number(value.toPrecision(6)).toString() : String(value));
+const relative = (found, reported) => (found === reported ? 0 : Math.abs(found - reported) / Math.max(Math.abs(reported), 1e-300));
+
+document.querySelectorAll(".recompute").forEach((box) => {
+  const parts = JSON.parse(box.querySelector("script.patients").textContent);
+  const said = box.querySelector(".said");
+  box.querySelector("button.again").addEventListener("click", () => {
+    const begin = performance.now();
+    const again = parts.map(recompute);
+    let [worst, rows] = [0, 0];
+    box.querySelectorAll("tr[data-part]").forEach((line) => {
+      const part = Number(line.dataset.part);
+      const reported = parts[part].rows[Number(line.dataset.row)];
+      const found = again[part][reported.index];
+      const difference = Math.max(...["estimate", "se", "lower", "upper", "p_value"].map((name) => relative(found[name], reported[name])));
+      line.querySelector(".again-estimate").textContent = digits(found.estimate);
+      line.querySelector(".again-interval").textContent = `${digits(found.lower)} to ${digits(found.upper)}`;
+      line.querySelector(".again-p").textContent = found.p_value.toPrecision(3);
+      line.querySelector(".difference").textContent = difference.toExponential(1);
+      line.querySelector(".difference").classList.toggle("differs", !(difference < 1e-9));
+      [worst, rows] = [difference > worst || Number.isNaN(difference) ? difference : worst, rows + 1];
+    });
+    const verdict = worst < 1e-9 ? "all agree to 1e-9" : "they do not agree";
+    said.textContent = `${rows} ${rows === 1 ? "contrast" : "contrasts"} computed again in ${Math.ceil(performance.now() - begin)} ms: ${verdict}; `
+      + `largest relative difference of estimate, standard error, limits and p ${worst.toExponential(1)}.`;
+  });
+});

@@ -1,0 +1,121 @@
+"""Patients that a report carries, checked before they are put into it, and the contrasts that a reader computes again."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from causalms.errors import InputError
+from causalms.tables import p_value_text, significant
+
+#: What a reader is told of the section.
+RECOMPUTE = (
+    "This page carries the columns that these effects were computed from: arm, outcome, time at risk and the columns of the "
+    "adjustment formula, sorted, without identifiers. At the button it fits the working model, averages over the patients and "
+    "forms variance and contrast anew in JavaScript (`recompute.js`, readable in the source of the page), and shows how far each "
+    "number lies from the reported one. No network is used."
+)
+_WORDS = {
+    "estimator": ("standardized", "unadjusted", "coefficient"),
+    "family": ("poisson", "negbin", "logistic", "linear"),
+    "variance": ("influence", "small-sample", "leave-one-out", "leave-one-out-t", "model-r", "model-sas"),
+    "scale": ("identity", "log", "logit"),
+    "rate": ("unit", "exposure-weighted"),
+    "interaction": (True, False),
+    "counts": (True, False),
+}
+_NUMBERS = ("estimate", "se", "lower", "upper", "p_value")
+
+
+def read_recomputation(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read and check what ``causalms effects --recompute`` wrote.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or is no such file.
+    """
+    try:
+        bundle = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise InputError(f"{path}: cannot be read as JSON; write it with `causalms effects` and `recompute`") from error
+    return checked_recomputation(bundle, str(path))
+
+
+def checked_recomputation(bundle: Any, source: str = "recomputation") -> dict[str, Any]:
+    """The same bundle, checked: settings that the page knows, one finite value a patient in every column.
+
+    Parameters
+    ----------
+    bundle : dict
+        As :func:`causalms.effects.recomputation` gives it.
+    source : str
+        Its name in messages.
+
+    Raises
+    ------
+    InputError
+        Naming the part and the entry.
+
+    Examples
+    --------
+    >>> checked_recomputation({"parts": [{"arms": ["a", "b"]}]}, "r.json")
+    Traceback (most recent call last):
+    ...
+    causalms.errors.InputError: r.json, part 1: no 'estimator'; write the file again with `causalms effects` and `recompute`
+    """
+    parts = bundle.get("parts") if isinstance(bundle, Mapping) else None
+    if not isinstance(parts, list):
+        raise InputError(f"{source}: holds no 'parts'; write the file again with `causalms effects` and `recompute`")
+    for number, part in enumerate(parts, start=1):
+        wrong = _wrong(part) if isinstance(part, Mapping) else "is no object"
+        if wrong:
+            raise InputError(f"{source}, part {number}: {wrong}; write the file again with `causalms effects` and `recompute`")
+    return dict(bundle)
+
+
+def _wrong(part: Mapping[str, Any]) -> str | None:
+    """What is wrong with the settings, columns or contrasts of one part."""
+    for name, known in _WORDS.items():
+        if name not in part:
+            return f"no {name!r}"
+        if part[name] not in known:
+            return f"{name} {part[name]!r} is not one of {', '.join(map(str, known))}"
+    try:
+        arms, level = [str(arm) for arm in part["arms"]], float(part["level"])
+        columns = {name: np.array(part[name], dtype=float) for name in ("arm", "outcome", "time")}
+        n = len(columns["outcome"])
+        columns["covariates"] = np.array(part["covariates"], dtype=float).reshape(n, -1)
+        numbers = np.array([[row[name] for name in _NUMBERS] for row in part["rows"]], dtype=float)
+        places = [int(row["index"]) for row in part["rows"]]
+    except (KeyError, TypeError, ValueError) as error:
+        return f"lacks or misshapes {error}" if isinstance(error, KeyError) else "its columns are not a number a patient"
+    if len({len(values) for values in columns.values()}) > 1 or not all(np.isfinite(v).all() for v in columns.values()):
+        return "its columns are not one finite number a patient"
+    if not 0 < level < 1 or len(arms) < 2 or set(columns["arm"]) != set(range(len(arms))) or (columns["time"] <= 0).any():
+        return "level, arms or times are out of range"
+    if not np.isfinite(numbers).all() or not all(0 <= place < len(arms) - 1 for place in places):
+        return "its contrasts are not numbers of its arms"
+    return None
+
+
+def contrast_lines(bundle: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One line a contrast: what the report says, to six digits."""
+    return [
+        {
+            "part": at,
+            "row": index,
+            "contrast": f"{row['arm']} against {row['reference']}",
+            "population": f"{len(part['outcome'])}, {part.get('population', '')}".removesuffix(", "),
+            "estimate": significant(row["estimate"], 6),
+            "interval": f"{significant(row['lower'], 6)} to {significant(row['upper'], 6)}",
+            "p_value": p_value_text(row["p_value"]),
+        }
+        for at, part in enumerate(bundle["parts"])
+        for index, row in enumerate(part["rows"])
+    ]
