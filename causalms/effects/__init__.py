@@ -17,6 +17,7 @@ from causalms.effects.borrowing import (
     meta_analytic_predictive,
     simulated_source,
 )
+from causalms.effects.carried_columns import recomputation
 from causalms.effects.columns import independent_columns
 from causalms.effects.comparisons import METHODS as MULTIPLICITY_METHODS
 from causalms.effects.comparisons import compare_arms
@@ -38,7 +39,6 @@ from causalms.effects.printing import interval, model_error_words, number, page,
 from causalms.effects.prognostic import cross_fitted, savings
 from causalms.effects.programs import ProgramInput, r_program, sas_program
 from causalms.effects.publication import write_publication
-from causalms.effects.recomputation import recomputation
 from causalms.effects.reference_imputation import ASSUMPTIONS, VisitImputation, impute_visits, tipping_point
 from causalms.effects.sensitivity import ZERO_MODELS, zero_sensitivity
 from causalms.effects.simulated import analyse_draws, given_model, mean_variances
