@@ -215,7 +215,7 @@ def _moved(expected: pd.DataFrame, recalibration: Recalibration, basis: _Basis, 
         moved["expected_net2_lesions"][at] *= factor
         moved["expected_net2_volume_ml"][at] *= factor
         mean = moved["expected_net2_lesions"][at]
-        size = float(basis.sizes[arm] * np.exp(error.mean[error.at["log_size"]][arm]))
+        size = np.exp(error.mean[error.at["log_size"]][arm]) / np.maximum(moved["dispersion"][at], 1e-3)
         moved["activity_probability"][at] = 1 - (size / (size + mean)) ** size
         moved["dispersion"][at] = 1 / size
         for row, cell in zip(at, error.cells(log_expected, columns, arm, mean, size), strict=True):

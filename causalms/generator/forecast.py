@@ -13,6 +13,7 @@ from scipy import special
 from tqdm import tqdm
 
 from causalms.generator.control_variate import ControlledMean, controlled_mean, frailties
+from causalms.generator.error_of_counts import words_of_lacking
 from causalms.generator.model import Generator
 from causalms.generator.outcomes import ExpectedOutcome
 from causalms.tables import COMPARED, ModelError
@@ -142,7 +143,10 @@ def forecast_patient(
     if generator.error_model is None:
         notes.append("the checkpoint's own error is unknown: no prediction interval but the one given the model")
     if scan.missing:
-        notes.append(f"{participant_id}: not available and masked in the model: {', '.join(scan.missing)}")
+        done = words_of_lacking(generator, scan.missing)
+        notes.append(
+            f"{participant_id}: not available and masked in the model: {', '.join(scan.missing)}" + f"; {done}" * bool(done)
+        )
     return Forecast(participant_id, table, risks, tuple(notes))
 
 

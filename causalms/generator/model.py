@@ -17,7 +17,7 @@ from causalms.generator import noise as exogenous
 from causalms.generator import sampling as samplers
 from causalms.generator.checkpoint import load_tensors, read_checkpoint, write_checkpoint
 from causalms.generator.configurations import COVARIATES, ModelConfig, chosen_device
-from causalms.generator.error_of_counts import error_of_expected_count
+from causalms.generator.error_of_counts import correction_of_lacking, error_of_expected_count
 from causalms.generator.inputs import (
     POOLED,
     PatientArrays,
@@ -184,8 +184,12 @@ class Generator:
         covariates, pooled = self.network.standardise(covariates, pooled)
         volume = volumes(images, masks, planes)
         low, state, rate = self.network.encoder.summary(volume, pooled, covariates, masks[:, :1])
+        shift, log_size = correction_of_lacking(self, state, rate, patient.missing)
         encoded = LazilyEncoded(self.network.encoder, low, volume, state)
-        return Scan(patient.participant_id, encoded, rate, masks[:, 0] > 0, patient.missing, patient.covariates, distances)
+        brain = masks[:, 0] > 0
+        return Scan(
+            patient.participant_id, encoded, rate + shift, brain, patient.missing, patient.covariates, distances, log_size
+        )
 
     def _distances(self, patient: PatientArrays, signals: Tensor) -> dict[str, float]:
         if self.seen is None:
@@ -222,7 +226,11 @@ class Generator:
         weeks = torch.tensor([self.check_week(week)], device=device)
         log_mean = self.network.risk.log_expected_count(scan.rate, scan.encoded.state, index, weeks)
         log_place = self.network.risk.log_place(scan.encoded.features, scan.brain, index)
-        return log_mean[0], log_place, float(self.network.risk.size(index)[0])
+        return log_mean[0], log_place, self._size(scan, index)
+
+    def _size(self, scan: Scan, arm: Tensor) -> float:
+        """Negative-binomial size of a patient's count; smaller where inputs are missing."""
+        return float(self.network.risk.size(arm)[0]) * float(np.exp(scan.log_size))
 
     @one_thread()
     @torch.no_grad()
@@ -237,7 +245,7 @@ class Generator:
         index = torch.tensor([self.arm_index(arm)], device=scan.rate.device)
         weeks = torch.tensor([self.check_week(week)], device=scan.rate.device)
         mean = float(torch.exp(self.network.risk.log_expected_count(scan.rate, scan.encoded.state, index, weeks))[0])
-        size = float(self.network.risk.size(index)[0])
+        size = self._size(scan, index)
         volume = mean * float(torch.exp(self.network.risk.log_mean_volume[index[0]]))
         risk_map = None
         if risk:

@@ -71,16 +71,27 @@ class Encoder(nn.Module):
 
     def summary(self, volume: Tensor, pooled: Tensor, covariates: Tensor, brain: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Half-resolution features, state and log rate: all that a count needs, without the features of places."""
+        low = self.coarse(volume)
+        return low, *self.state_and_rate(self.average(low, brain), pooled, covariates)
+
+    def coarse(self, volume: Tensor) -> Tensor:
+        """Features at half resolution."""
         low = F.silu(self.down(volume))
         low = low + F.silu(self.mid(low))
-        low = low + F.silu(self.deep(low))
+        return low + F.silu(self.deep(low))
+
+    def average(self, low: Tensor, brain: Tensor) -> Tensor:
+        """Mean of half-resolution features over the brain, (B, 2 C)."""
         share = F.avg_pool3d(brain, 2, ceil_mode=True)
         share = share / share.sum(dim=(2, 3, 4), keepdim=True)
-        average = (low * share).sum(dim=(2, 3, 4))
+        return (low * share).sum(dim=(2, 3, 4))
+
+    def state_and_rate(self, average: Tensor, pooled: Tensor, covariates: Tensor) -> tuple[Tensor, Tensor]:
+        """State and log rate from the averaged features, pooled signals and columns."""
         columns = torch.cat([covariates, self.pool_dropout(pooled)], dim=1)
         state = torch.tanh(self.columns(columns) + self.learned(average))
         rate = self.linear_rate(columns) + self.hidden_rate(state)
-        return low, state, rate[:, 0]
+        return state, rate[:, 0]
 
 
 class LazilyEncoded:

@@ -16,7 +16,8 @@ from causalms.generator.noise import DiffusionNoise
 class Scan:
     """One encoded patient: made once, used for every arm, week and draw.
 
-    ``distances`` say how far the patient lies from those the model learned from (1: what 99 of 100 of them keep within).
+    ``distances`` say how far the patient lies from those the model learned from (1: what 99 of 100 of them keep within);
+    ``rate`` holds the correction for inputs that are missing, ``log_size`` what it adds to the log negative-binomial size.
     """
 
     participant_id: str
@@ -26,6 +27,7 @@ class Scan:
     missing: tuple[str, ...] = ()
     covariates: np.ndarray = field(default_factory=lambda: np.full(len(COVARIATES), np.nan), repr=False)
     distances: dict[str, float] = field(default_factory=dict)
+    log_size: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from causalms.stats.gee import STRUCTURES, GeeFit, fit_gee
 from causalms.stats.glm import FAMILIES, LOG_LINK, Array, Family, Fit, inverse_link, mean_slope, pearson_chi_square
 from causalms.stats.goodness_of_fit import goodness
 from causalms.stats.graphical import graphical_p_values
+from causalms.stats.lacking_inputs import Forecasts, LackingInputs, correction_for, fit_lacking_inputs
 from causalms.stats.mixtures import NormalMixture
 from causalms.stats.model_error import ColumnSummary, ErrorModel
 from causalms.stats.model_error_fit import HeldOutCounts, fit_error_model
@@ -55,10 +56,12 @@ __all__ = [
     "ErrorModel",
     "Family",
     "Fit",
+    "Forecasts",
     "FrailtyFit",
     "GeeFit",
     "HeldOutCounts",
     "Intervals",
+    "LackingInputs",
     "NegativeBinomialLaw",
     "NormalMixture",
     "OwnCounts",
@@ -69,12 +72,14 @@ __all__ = [
     "adjusted_p_values",
     "bias_correction",
     "bootstrap_ends",
+    "correction_for",
     "entropy_balance",
     "extreme_permutations",
     "fit_batch",
     "fit_error_model",
     "fit_firth",
     "fit_gee",
+    "fit_lacking_inputs",
     "fit_model",
     "fit_or_limit",
     "fit_rates",

@@ -26,6 +26,7 @@ import numpy as np
 
 from causalms.errors import InputError
 from causalms.stats.glm import Array
+from causalms.stats.lacking_inputs import LackingInputs, read_lacking
 from causalms.stats.resampling import keyed_generator
 from causalms.tables import ModelError
 
@@ -149,6 +150,8 @@ class ErrorModel:
         ``"held-out"`` or ``"cross-fitted"``.
     volume_sd : array (arms,)
         Error of the log mean size of one event, where events have a size; none where empty.
+    lacking : tuple of LackingInputs
+        Corrections for patients of whom inputs are missing; empty in checkpoints of older versions.
     """
 
     arms: tuple[str, ...]
@@ -161,6 +164,7 @@ class ErrorModel:
     patients: int
     how: str = "held-out"
     volume_sd: Array = field(default_factory=lambda: np.zeros(0), repr=False)
+    lacking: tuple[LackingInputs, ...] = field(default=(), repr=False)
 
     @property
     def at(self) -> dict[str, slice]:
@@ -236,7 +240,7 @@ class ErrorModel:
         """Twelve hexadecimal digits that its numbers have: errors of two rows are correlated only within one model."""
         return sha256(self.mean.tobytes() + self.covariance.tobytes()).hexdigest()[:12]
 
-    def cells(self, log_expected: Array, columns: Array, arm: int, mean: Array, size: float) -> list[ModelError]:
+    def cells(self, log_expected: Array, columns: Array, arm: int, mean: Array, size: float | Array) -> list[ModelError]:
         r"""The error of patients' counts under one arm, as a table of draws carries it.
 
         With :math:`P_0 = (k/(k+m))^k` the probability of no event, P(any) errs by :math:`P_0 k m/(k+m)` times the error of log m,
@@ -250,8 +254,8 @@ class ErrorModel:
         arm : int
         mean : array (n,)
             Expected counts under the arm at the visit that is asked about.
-        size : float
-            The arm's negative-binomial size.
+        size : float or array (n,)
+            Negative-binomial size of each count.
         """
         loadings = self.loadings(log_expected, columns, arm)
         silent = (size / (size + mean)) ** size
@@ -269,7 +273,8 @@ class ErrorModel:
 
     def arrays(self) -> dict[str, Array]:
         """Its arrays by name, for a file; what is no array is in :meth:`words_and_numbers`."""
-        return {
+        lacking = {"lacking": np.array([one.numbers for one in self.lacking])} if self.lacking else {}
+        return lacking | {
             "mean": self.mean,
             "covariance": self.covariance,
             "sizes": self.sizes,
@@ -281,7 +286,8 @@ class ErrorModel:
 
     def words_and_numbers(self) -> dict[str, Any]:
         """What is no array, as JSON values."""
-        return {
+        lacking = {"lacking": [list(one.names) for one in self.lacking]} if self.lacking else {}
+        return lacking | {
             "arms": list(self.arms),
             "columns": list(self.summary.names),
             "trial_sd": self.trial_sd,
@@ -308,6 +314,7 @@ class ErrorModel:
                 "patients": int(words["patients"]),
             }
             how = str(words["how"])
+            lacking = read_lacking(words.get("lacking", []), np.asarray(arrays.get("lacking", np.zeros((0, 5))), float))
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"error model: incomplete or unreadable ({error}); fit it again") from error
         sizes = {"p": blocks(len(arms), len(names))["trial"].stop, "arms": len(arms), "columns": len(names)}
@@ -318,9 +325,8 @@ class ErrorModel:
                     f"error model: {name} of shape {read[name].shape}, expected finite numbers of {expected}; fit it again"
                 )
         summary = ColumnSummary(names, read["column_mean"], read["column_sd"], read["column_correlation"])
-        return cls(
-            arms, read["mean"], read["covariance"], read["sizes"], summary=summary, how=how, volume_sd=read["volume_sd"], **own
-        )
+        own |= {"volume_sd": read["volume_sd"], "lacking": lacking}
+        return cls(arms, read["mean"], read["covariance"], read["sizes"], summary=summary, how=how, **own)
 
 
 _SHAPES = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,16 @@ from causalms.generator.train.count_calibration import calibrate
 from causalms.generator.train.data import Material, read_material
 from causalms.generator.train.denoiser import denoiser_step, place_patients
 from causalms.generator.train.distributed import Processes, join
-from causalms.generator.train.held_out import fit_to_held_out, fold_means, held_out, seen_of
+from causalms.generator.train.held_out import HeldOut, fit_to_held_out, fold_means, held_out, seen_of
+from causalms.generator.train.lacking import FEWEST, MOST, expected_without, fit_patterns
 from causalms.generator.train.level_calibration import calibrate_levels
 from causalms.generator.train.resume import Run, optimiser_of, refuse_other_settings, restore_run, save_run
 from causalms.generator.train.risk import RowDropout, risk_step, set_standardisation, start_values
 from causalms.generator.train.scores import validation_scores
 from causalms.lesions import LesionRule
-from causalms.stats import ErrorModel
+from causalms.stats import ErrorModel, LackingInputs
 from causalms.tables import write_table
-from causalms.trials import Trial, mni_space
+from causalms.trials import Space, Trial, mni_space
 
 #: Seconds of a minute of budget that each stage gets: three fifths for the risk head, two fifths for the denoiser.
 _RISK_SECONDS, _DENOISER_SECONDS = 36, 24
@@ -246,6 +247,19 @@ def _finish(run: Run, data: str, out: Path, model: ModelConfig, material: Materi
 
 def _own_error(network: Network, material: Material, model: ModelConfig) -> tuple[ErrorModel, dict[str, float], Seen]:
     """Error model and summary of the patients held out; the network's levels and sizes move to what they say."""
-    arms, planes, regions = material.arms, material.planes.cpu(), material.regions.cpu()
-    unseen = held_out(network, list(material.held_out), arms, planes, regions, mni_space(model.grid))
-    return *fold_means(network, unseen, fit_to_held_out(unseen, arms, network)), seen_of(unseen)
+    arms, planes, regions, space = material.arms, material.planes.cpu(), material.regions.cpu(), mni_space(model.grid)
+    unseen = held_out(network, list(material.held_out), arms, planes, regions, space)
+    error, levels = fold_means(network, unseen, fit_to_held_out(unseen, arms, network))
+    return replace(error, lacking=_lacking(network, material, unseen, error, space)), levels, seen_of(unseen)
+
+
+def _lacking(network: Network, material: Material, unseen: HeldOut, error: ErrorModel, space: Space) -> tuple[LackingInputs, ...]:
+    """Corrections for patients of whom inputs are missing; none from few held-out patients."""
+    every = slice(None, None, max(1, -(-len(material.held_out) // MOST)))
+    some = material.held_out[every]
+    if len(some) < FEWEST:
+        return ()
+    without = expected_without(network, some, len(material.arms), material.planes.cpu(), material.regions.cpu(), space)
+    exposure = unseen.log_exposure(float(network.risk.last_week))[every]
+    missing = [patient.arrays.missing for patient in some]
+    return fit_patterns(error, without, missing, unseen.counts[every], unseen.arm[every], exposure)
