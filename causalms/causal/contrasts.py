@@ -8,7 +8,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from causalms.causal.transport import BASELINE, Sensitivity, covariate_overlap, trial_effect_benchmark, unmeasured_trial_effect
+from causalms.causal.transport import (
+    BASELINE,
+    Sensitivity,
+    covariate_benchmarks,
+    covariate_overlap,
+    overlap_weights,
+    trial_effect_benchmark,
+    unmeasured_trial_effect,
+)
 from causalms.effects import analyse_draws
 from causalms.errors import UsageError
 from causalms.tables import ContrastPopulation, ResultRow, contrast_population, net2_column, one_week, results_table
@@ -88,18 +96,22 @@ class Contrast:
     Attributes
     ----------
     results : DataFrame
-        The ratio of means; for a transported contrast also the E-values of estimate and interval.
+        The ratio of means; for a transported contrast also that of the overlap population, and the E-values.
     support : Support
     overlap : DataFrame or None
         Covariate overlap of the two arms' patients; None where a trial randomised both.
     sensitivity : Sensitivity or None
         None where a trial randomised both.
+    confounding : DataFrame or None
+        What an unmeasured cause would have to be to erase the contrast, beside what measured covariates are; None where a trial
+        randomised both.
     """
 
     results: pd.DataFrame
     support: Support
     overlap: pd.DataFrame | None = field(default=None, repr=False)
     sensitivity: Sensitivity | None = None
+    confounding: pd.DataFrame | None = field(default=None, repr=False)
 
 
 def contrast(
@@ -156,9 +168,12 @@ def contrast(
     # model's own error is unknown, and then the E-value of the interval is too
     benchmark = _benchmark(participants, net2_column(int(week)), columns, assignment)
     sensitivity = unmeasured_trial_effect(ratio, lower, upper, benchmark)
-    return Contrast(
-        pd.concat([row, _beside(row.iloc[0], overlap, sensitivity)], ignore_index=True), supported, overlap, sensitivity
-    )
+    weights = overlap_weights(participants, arm, reference, columns)
+    alike = analyse_draws(worlds, reference=reference, measure=measure, outcome=column, week=week, weights=weights)
+    alike = alike.assign(estimand=alike["estimand"] + f"; {words}", measure=alike["measure"] + ", overlap population")
+    results = pd.concat([row, _beside(row.iloc[0], overlap, sensitivity), alike], ignore_index=True)
+    confounding = _confounding(participants, row.iloc[0], net2_column(int(week)), columns, sensitivity)
+    return Contrast(results, supported, overlap, sensitivity, confounding)
 
 
 def contrasts_with_reference(
@@ -170,6 +185,8 @@ def contrasts_with_reference(
     assignment: str = "randomised",
 ) -> pd.DataFrame:
     """Results of every world of a table against one of its arms, at every visit, each with what must stand beside it.
+
+    ``attrs["confounding"]`` holds the rows of :attr:`Contrast.confounding` of all contrasts that no trial randomised.
 
     Parameters
     ----------
@@ -187,12 +204,30 @@ def contrasts_with_reference(
     others = [str(a) for a in rows["arm"].unique() if a != reference]
     if not others:
         raise UsageError(f"the table holds no world to compare with {reference!r}; set another arm or policy too")
-    tables = [
-        contrast(table, participants, other, reference, week, outcome, columns, assignment).results
+    found = [
+        contrast(table, participants, other, reference, week, outcome, columns, assignment)
         for week in sorted(rows["visit_week"].unique())
         for other in others
     ]
-    return pd.concat(tables, ignore_index=True)
+    results = pd.concat([one.results for one in found], ignore_index=True)
+    results.attrs["confounding"] = [
+        row for one in found if one.confounding is not None for row in one.confounding.to_dict("records")
+    ]
+    return results
+
+
+def _confounding(
+    participants: pd.DataFrame, row: pd.Series, observed: str, columns: Sequence[str], sensitivity: Sensitivity
+) -> pd.DataFrame | None:
+    """The biases that erase estimate and interval, then those that a cause like each measured covariate could make."""
+    if observed not in participants:
+        return None
+    arm, reference = str(row["arm"]), str(row["reference"])
+    erases = {"the estimate": sensitivity.erases_estimate, "the interval": sensitivity.erases_interval}
+    needed = pd.DataFrame({"covariate": [f"needed to erase {what}" for what in erases], "bias": list(erases.values())})
+    found = covariate_benchmarks(participants, arm, reference, observed, columns)
+    table = pd.concat([needed, found], ignore_index=True).assign(arm=arm, reference=reference, analysis=row["analysis"])
+    return table[["arm", "reference", "analysis", *found.columns]]
 
 
 def _benchmark(participants: pd.DataFrame, observed: str, columns: Sequence[str], assignment: str) -> float:

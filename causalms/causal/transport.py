@@ -168,6 +168,70 @@ def trial_effect_benchmark(participants: pd.DataFrame, outcome: str, columns: Se
     return pd.DataFrame(rows, columns=["arm", "trial", "reference_trial", "ratio", "lower", "upper", "n"])
 
 
+def overlap_weights(participants: pd.DataFrame, arm: str, reference: str, columns: Sequence[str] = BASELINE) -> pd.Series:
+    r"""Weights of the population in which both arms could have been given: :math:`w_i = e(x_i)\{1 - e(x_i)\}`.
+
+    Patients whom hardly anybody of the other arm is like count for little, and no weight is extreme.
+
+    Returns
+    -------
+    Series
+        By participant_id, adding up to the number of patients of the two arms; 0 for everybody else.
+
+    References
+    ----------
+    Li, Morgan and Zaslavsky (2018), Journal of the American Statistical Association 113:390-400.
+    """
+    rows, used, _, one = _two_arms(participants, arm, reference, columns)
+    e = _propensity(_design(rows, used), one)
+    weights = pd.Series(0.0, index=participants["participant_id"].to_numpy())
+    weights.loc[rows["participant_id"].to_numpy()] = e * (1 - e) / float(np.mean(e * (1 - e)))
+    weights.name = f"the overlap population of {arm} and {reference} (weights e(1 - e))"
+    return weights
+
+
+def covariate_benchmarks(
+    participants: pd.DataFrame, arm: str, reference: str, outcome: str, columns: Sequence[str] = BASELINE
+) -> pd.DataFrame:
+    r"""How strongly each measured covariate goes with outcome and with arm, and how far an unmeasured one like it could bias.
+
+    Covariates are split in two (any against none where half or more have none, else at the median).  :math:`RR_{UD}` is the
+    rate ratio of the outcome between the halves given arm and the other covariates (Poisson regression), :math:`RR_{EU}` the
+    largest ratio of a half's share between the two arms; the bias of a ratio is at most
+    :math:`RR_{UD} RR_{EU} / (RR_{UD} + RR_{EU} - 1)`.
+
+    Returns
+    -------
+    DataFrame
+        covariate, split, outcome_ratio, imbalance, bias; the strongest first.
+
+    References
+    ----------
+    Ding and VanderWeele (2016), Epidemiology 27:368-377.
+    """
+    import statsmodels.api as sm
+
+    rows, used, _, one = _two_arms(participants.dropna(subset=[outcome]), arm, reference, columns)
+    design, found = _design(rows, used), []
+    for number, name in enumerate(used):
+        values = rows[name].to_numpy(float)
+        cut = 0.0 if (values <= 0).mean() >= 0.5 else float(np.median(values))
+        high = values > cut
+        shares = [np.array([high[group].mean(), 1 - high[group].mean()]) for group in (one, ~one)]
+        if high.all() or not high.any() or min(share.min() for share in shares) == 0:
+            continue
+        others = np.delete(design, number, axis=1)
+        fit = sm.GLM(
+            rows[outcome].to_numpy(float), np.column_stack([np.ones(len(rows)), one, high, others]), family=sm.families.Poisson()
+        ).fit()
+        strength, ratio = float(np.exp(abs(fit.params[2]))), shares[0] / shares[1]
+        imbalance = float(np.max(np.maximum(ratio, 1 / ratio)))
+        split = f"above {name_of(cut)}"
+        found.append([name, split, strength, imbalance, strength * imbalance / (strength + imbalance - 1)])
+    table = pd.DataFrame(found, columns=["covariate", "split", "outcome_ratio", "imbalance", "bias"])
+    return table.sort_values("bias", ascending=False, ignore_index=True)
+
+
 def refuse_without_support(
     participants: pd.DataFrame, arms: Sequence[str], columns: Sequence[str] = BASELINE, least: float = 0.01
 ) -> pd.DataFrame:

@@ -25,7 +25,17 @@ if TYPE_CHECKING:
     from causalms.causal import CausalModel, Query, Running
 
 
-_BESIDE = (".queries.json", ".results.csv", ".diagnostics.csv", ".diagnostics.pdf", ".bounds.csv", ".bounds.pdf", ".skipped.csv")
+_BESIDE = (
+    ".queries.json",
+    ".results.csv",
+    ".diagnostics.csv",
+    ".diagnostics.pdf",
+    ".bounds.csv",
+    ".bounds.pdf",
+    ".confounding.csv",
+    ".confounding.pdf",
+    ".skipped.csv",
+)
 
 
 @dataclass(frozen=True)
@@ -170,7 +180,8 @@ def command(source: Path, model: str, out: Path, options: _Options, cohort: Coho
 
     --reference also writes OUT.results.csv: the simulated ratio of means of every world to that arm. It says in which trial
     both arms were randomised together; where there is none, it is transported: the assumption, the overlap of covariates and
-    how strong an unmeasured trial effect must be to erase it stand beside it.
+    how strong an unmeasured trial effect must be to erase it stand beside it, with the ratio in the overlap population;
+    OUT.confounding.csv and OUT.confounding.pdf draw the tipping point of an unmeasured cause with measured ones as benchmarks.
 
     --given-factual also writes OUT.results.csv (probabilities of benefit and harm with the sharp bounds that hold under every
     coupling, and the diagnostics of the run), OUT.diagnostics.csv and their figure, OUT.diagnostics.pdf, one page a world.
@@ -263,7 +274,10 @@ class _Run:
         return table, beside
 
     def _rung_two(self) -> tuple[pd.DataFrame, dict[str, Any]]:
+        import pandas as pd
+
         from causalms.causal import contrasts_with_reference, recalibrated
+        from causalms.report import figures
 
         options = self.options
         table = self.model.ask(self.trial, self.query, self.participants, self.running)
@@ -274,7 +288,13 @@ class _Run:
         if options.reference is None:
             return table, {}
         people = self.trial.participants
-        return table, {".results.csv": contrasts_with_reference(table, people, options.reference, assignment=options.assignment)}
+        results = contrasts_with_reference(table, people, options.reference, assignment=options.assignment)
+        beside: dict[str, Any] = {".results.csv": results}
+        if causes := results.attrs.pop("confounding"):
+            drawn = figures.counterfactual_pages(pd.DataFrame(causes))
+            assert drawn is not None
+            beside |= {".confounding.csv": pd.DataFrame(causes), ".confounding.pdf": [page for page, _ in drawn[0]]}
+        return table, beside
 
     def _rung_three(self) -> tuple[pd.DataFrame, dict[str, Any]]:
         from causalms.causal import diagnostics_table, rung_three_results

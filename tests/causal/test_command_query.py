@@ -139,6 +139,13 @@ def test_reference_writes_contrasts_with_what_must_stand_beside_them(table, tmp_
     assert {"E-value", "covariate overlap, share in common"} <= set(found.loc[found["arm"] == "ocrelizumab", "measure"])
     assert "ocrelizumab / placebo: ratio of means " in printed
     assert "transported" in printed
+    causes = pd.read_csv(tmp_path / "e.confounding.csv")
+    assert causes["covariate"].tolist()[:2] == ["needed to erase the estimate", "needed to erase the interval"]
+    assert {"age", "gd_lesions"} <= set(causes["covariate"])
+    assert (tmp_path / "e.confounding.pdf").read_bytes().startswith(b"%PDF")
+    code, _, error = run("report", tmp_path / "report.html", tmp_path / "e.results.csv", tmp_path / "e.confounding.csv")
+    assert code == 0, error
+    assert "a cause as strong as" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_recalibration_makes_the_models_own_error_a_number(file, tmp_path, run):

@@ -8,7 +8,9 @@ import pytest
 
 from causalms.causal import contrast, contrasts_with_reference, policy, support
 from causalms.causal.transport import (
+    covariate_benchmarks,
     covariate_overlap,
+    overlap_weights,
     refuse_without_support,
     trial_effect_benchmark,
     unmeasured_trial_effect,
@@ -117,9 +119,10 @@ def test_a_transported_contrast_carries_assumption_overlap_and_sensitivity(poole
     assert "no trial: transported; ocrelizumab was randomised in OPERA-I, OPERA-II" in across.results["estimand"].iloc[0]
     assert across.results["measure"].tolist() == [
         "mean ratio", "E-value", "E-value of the interval", "covariate overlap, share in common",
-        "covariate overlap, effective share",
+        "covariate overlap, effective share", "mean ratio, overlap population",
     ]  # fmt: skip
     assert across.results["estimate"].iloc[3:].between(0, 1).all()
+    assert across.results["estimate"].iloc[5] == pytest.approx(across.results["estimate"].iloc[0], rel=0.01)  # no modification
     ratio = across.results["estimate"].iloc[0]
     assert ratio == pytest.approx(np.exp(-1.8), rel=0.15)
     assert across.results["estimate"].iloc[1] == pytest.approx(1 / ratio + np.sqrt(1 / ratio * (1 / ratio - 1)))
@@ -177,3 +180,33 @@ def test_every_world_is_compared_with_the_reference_and_a_policy_is_never_random
 def test_overlap_needs_covariates(pooled):
     with pytest.raises(RefusalError, match="needs patients of both"):
         covariate_overlap(pd.DataFrame(pooled)[["arm", "trial"]], "ocrelizumab", "placebo")
+
+
+def test_the_overlap_population_lies_between_the_arms(pooled):
+    """e(1 - e) over the chances of each arm's own choice balances the arms: (1 - e) and e up to the logistic fit."""
+    older = pooled.assign(age=pooled["age"] + 8.0 * (pooled["arm"] == "ocrelizumab"))
+    weights = overlap_weights(older, "ocrelizumab", "interferon-beta-1a-sc").loc[older["participant_id"]].to_numpy()
+    of_arm = {arm: (older["arm"] == arm).to_numpy() for arm in ("ocrelizumab", "interferon-beta-1a-sc", "placebo")}
+    drug, control = (older["age"][of_arm[arm]] for arm in ("ocrelizumab", "interferon-beta-1a-sc"))
+    both = of_arm["ocrelizumab"] | of_arm["interferon-beta-1a-sc"]
+    middle = np.average(older["age"][both], weights=weights[both])
+    assert middle == pytest.approx((drug.mean() + control.mean()) / 2, abs=1.0)
+    assert older["age"][both][weights[both] < 0.2].agg(lambda age: abs(age - middle).min()) > 8  # far ones count for little
+    assert weights[of_arm["placebo"]].sum() == 0
+    assert weights.sum() == pytest.approx(of_arm["ocrelizumab"].sum() + of_arm["interferon-beta-1a-sc"].sum())
+
+
+def test_a_benchmark_gives_the_strength_of_a_covariate(pooled, make_outcomes, truth):
+    """Enhancing lesions twice as common under ocrelizumab, and (1 + gd)^.5 times the rate."""
+    rng = np.random.default_rng(1)
+    gd = rng.poisson(np.where(pooled["arm"] == "ocrelizumab", 1.2, 0.4)).astype(float)
+    arms = ["placebo" if arm == "interferon-beta-1a-sc" else arm for arm in pooled["arm"]]
+    seen = make_outcomes(pooled.assign(gd_lesions=gd, arm=arms), truth, 48, seed=3)
+    found = covariate_benchmarks(seen, "ocrelizumab", "placebo", "net2_lesions_week48").set_index("covariate")
+    strongest = found.iloc[0]
+    assert found.index[0] == "gd_lesions"
+    assert strongest["split"] == "above 0"
+    assert strongest["imbalance"] == pytest.approx((1 - np.exp(-1.2)) / (1 - np.exp(-0.4)), rel=0.25)
+    assert 1.2 < strongest["outcome_ratio"] < 2.6
+    product = strongest["imbalance"] * strongest["outcome_ratio"]
+    assert strongest["bias"] == pytest.approx(product / (strongest["imbalance"] + strongest["outcome_ratio"] - 1))

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from causalms.errors import InputError
+from causalms.report.figures.confounding import confounding_plane
 from causalms.report.rows import each_row
 from causalms.report.style import (
     BAND,
@@ -336,7 +337,7 @@ def counterfactual_pages(table: pd.DataFrame, source: str = "table") -> tuple[li
     Parameters
     ----------
     table : DataFrame
-        OUT.diagnostics.csv (one page a world, its verdicts) or OUT.bounds.csv (one page a pair of arms).
+        OUT.diagnostics.csv (one page a world, its verdicts), OUT.bounds.csv or OUT.confounding.csv (one page a pair of arms).
     source : str
         Name of the table in messages.
 
@@ -365,4 +366,8 @@ def counterfactual_pages(table: pd.DataFrame, source: str = "table") -> tuple[li
         table = checked_bounds(table, source)
         pairs = table.groupby(["arm", "reference"], sort=False)
         return [(bounds_page(rows), f"{arm} against {ref} over the coupling") for (arm, ref), rows in pairs], table
+    if {"covariate", "outcome_ratio", "imbalance", "bias", "arm", "reference"} <= set(table.columns):
+        contrasts = table.groupby(["arm", "reference", "analysis"], sort=False)
+        words = "what an unmeasured cause would need to erase it"
+        return [(confounding_plane(rows), f"{arm} against {ref}: {words}") for (arm, ref, _), rows in contrasts], table
     return None
