@@ -1,6 +1,7 @@
 """Are predictive count distributions calibrated?  Judged patient by patient against the arm each was randomised to."""
 
 from causalms.calibration.assessment import Assessment, assess, heading, summary
+from causalms.calibration.carried_forecasts import forecasts_again
 from causalms.calibration.decomposition import decomposition
 from causalms.calibration.pairs import Pairs, Sources, pair
 from causalms.calibration.pit import coverage_table, pit_curve, pit_ends, pit_histogram
@@ -29,6 +30,7 @@ __all__ = [
     "conformal",
     "coverage_table",
     "decomposition",
+    "forecasts_again",
     "frequency_maps",
     "heading",
     "pair",

@@ -63,6 +63,11 @@ _SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 @click.option("--fit-share", default=0.5, type=_SHARE, show_default=True, help="Share of every trial and arm they are fitted on.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of simulated trials and of the split.")
 @click.option("--out", type=OutputPath(), help="Results table (.csv, .tsv or .parquet).")
+@click.option(
+    "--recompute",
+    type=OutputPath((".json",), what="patients for a report are written"),
+    help="Write what `causalms report --recompute` needs to compute coverage and PIT again in its page: no identifiers.",
+)
 @click.option("--tables", type=OutputFolder(), help="New folder for pit, reliability, rootogram, coverage (.csv).")
 @text_options
 @grouped(options=_Options)
@@ -73,6 +78,7 @@ def command(
     recalibrate: Path | None,
     conformal: Path | None,
     out: Path | None,
+    recompute: Path | None,
     tables: Path | None,
 ) -> None:
     """Judge predicted lesion counts by the counts observed in the arm as randomised.
@@ -100,11 +106,24 @@ def command(
         page.append(f"wrote {path}")
     if recalibrate:
         _write_record(draws, recalibrate, options.fit_share, options.seed)
+    if recompute:
+        page.append(_carried(pairs, assessment, recompute))
     if tables:
         _write_figure_tables(assessment, tables)
     if out:
         write_table(assessment.results, out)
     click.echo("\n".join(page))
+
+
+def _carried(pairs: Pairs, assessment: Assessment, path: Path) -> str:
+    """Write the forecasts for a report, and say so."""
+    from causalms.calibration import forecasts_again
+
+    if assessment.patients != pairs.n:
+        raise UsageError("--recompute is for all patients; leave out --recalibrate and --conformal, which split them")
+    with whole_file(path) as beside:
+        beside.write_text(json.dumps(forecasts_again(pairs, assessment)), encoding="utf-8")
+    return f"wrote {path} for `causalms report --recompute`"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import pandas as pd
 
 from causalms.agreement import agree
 from causalms.benefit import Policies, who_benefits
-from causalms.calibration import assess, frequency_maps, pair, place_scores, risk_maps
+from causalms.calibration import assess, forecasts_again, frequency_maps, pair, place_scores, risk_maps
 from causalms.causal import CausalModel, Running, Twin, diagnostics_table, recalibrated, rung_three_results, write_draws
 from causalms.effects import Design, Method, analyse, estimate, recomputation
 from causalms.errors import CausalmsError, ConvergenceError, RefusalError
@@ -227,7 +227,9 @@ class Walkthrough:
 
     def calibration(self) -> None:
         """Judge the count law against the arm each patient was given."""
-        assessment = assess(pair(self.expected, self.trial.participants, self.week), by=("arm",), repetitions=499, seed=self.seed)
+        pairs = pair(self.expected, self.trial.participants, self.week)
+        assessment = assess(pairs, by=("arm",), repetitions=499, seed=self.seed)
+        self.carried["calibration"] = forecasts_again(pairs, assessment)
         write_table(assessment.results, self.out / "calibration.csv")
         self.report.add_section("Calibration", "Forecasts under the arm each patient was given, against what was observed.")
         everyone = assessment.results[assessment.results["subgroup"] == "all"]

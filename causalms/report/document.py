@@ -187,7 +187,7 @@ class Report:
         Parameters
         ----------
         bundle : mapping
-            Of :func:`causalms.effects.recomputation`.
+            Of :func:`causalms.effects.recomputation` or :func:`causalms.calibration.forecasts_again`.
         source : str
             Its name in messages.
 
@@ -200,6 +200,7 @@ class Report:
         html = self._render(
             "recompute.html.j2",
             lines=contrast_lines(checked),
+            heading=checked.get("heading", "Contrast"),
             caption=f"{checked.get('measure', 'effect')} of {checked.get('outcome', 'the outcome')}, again from the patients",
             label=self._next("Table"),
             parts=checked["parts"],

@@ -15,10 +15,10 @@ from causalms.tables import p_value_text, significant
 
 #: What a reader is told of the section.
 RECOMPUTE = (
-    "This page carries the columns that these effects were computed from: arm, outcome, time at risk and the columns of the "
-    "adjustment formula, sorted, without identifiers. At the button it fits the working model, averages over the patients and "
-    "forms variance and contrast anew in JavaScript (`recompute.js`, readable in the source of the page), and shows how far each "
-    "number lies from the reported one. No network is used."
+    "This page carries the columns that these numbers were computed from, sorted, without identifiers: arm, outcome, time at "
+    "risk and adjustment of an effect; observed count, mean and size of a forecast. At the button it fits the working model and "
+    "forms means, variance and contrast, or coverage and PIT histogram, anew in JavaScript (`recompute.js`, readable in the "
+    "source of the page), and shows how far each number lies from the reported one. No network is used."
 )
 _WORDS = {
     "estimator": ("standardized", "unadjusted", "coefficient"),
@@ -53,7 +53,7 @@ def checked_recomputation(bundle: Any, source: str = "recomputation") -> dict[st
     Parameters
     ----------
     bundle : dict
-        As :func:`causalms.effects.recomputation` gives it.
+        As :func:`causalms.effects.recomputation` or :func:`causalms.calibration.forecasts_again` gives it.
     source : str
         Its name in messages.
 
@@ -81,6 +81,8 @@ def checked_recomputation(bundle: Any, source: str = "recomputation") -> dict[st
 
 def _wrong(part: Mapping[str, Any]) -> str | None:
     """What is wrong with the settings, columns or contrasts of one part."""
+    if part.get("kind") == "forecasts":
+        return _wrong_forecasts(part)
     for name, known in _WORDS.items():
         if name not in part:
             return f"no {name!r}"
@@ -104,17 +106,35 @@ def _wrong(part: Mapping[str, Any]) -> str | None:
     return None
 
 
+def _wrong_forecasts(part: Mapping[str, Any]) -> str | None:
+    """What is wrong with forecasts and the shares said of them."""
+    try:
+        sizes = np.array([np.inf if size is None else size for size in part["size"]], dtype=float)
+        observed, means, levels = (np.array(part[name], dtype=float) for name in ("observed", "mean", "levels"))
+        said = np.array([[row["estimate"], row["index"]] for row in part["rows"]], dtype=float)
+        bins = int(part["bins"])
+    except (KeyError, TypeError, ValueError) as error:
+        return f"lacks or misshapes {error}" if isinstance(error, KeyError) else "its columns are not a number a patient"
+    if not len(observed) == len(means) == len(sizes) > 0 or not np.isfinite([*observed, *means, *levels, *said.ravel()]).all():
+        return "its columns are not one finite number a patient"
+    if (observed < 0).any() or (means < 0).any() or (means > 1e5).any() or (sizes <= 0).any() or not 2 <= bins <= 1000:
+        return "counts, means, sizes or bins are out of range"
+    if not ((levels > 0) & (levels < 1)).all() or not ((said[:, 1] >= 0) & (said[:, 1] < len(levels) + bins)).all():
+        return "levels or rows are out of range"
+    return None
+
+
 def contrast_lines(bundle: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One line a contrast: what the report says, to six digits."""
+    """One line a row: what the report says, to six digits."""
     return [
         {
             "part": at,
             "row": index,
-            "contrast": f"{row['arm']} against {row['reference']}",
-            "population": f"{len(part['outcome'])}, {part.get('population', '')}".removesuffix(", "),
+            "contrast": row["of"] if "of" in row else f"{row['arm']} against {row['reference']}",
+            "population": f"{len(part.get('outcome', part.get('observed')))}, {part.get('population', '')}".removesuffix(", "),
             "estimate": significant(row["estimate"], 6),
-            "interval": f"{significant(row['lower'], 6)} to {significant(row['upper'], 6)}",
-            "p_value": p_value_text(row["p_value"]),
+            "interval": f"{significant(row['lower'], 6)} to {significant(row['upper'], 6)}" if "lower" in row else "",
+            "p_value": p_value_text(row["p_value"]) if "p_value" in row else "",
         }
         for at, part in enumerate(bundle["parts"])
         for index, row in enumerate(part["rows"])

@@ -188,7 +188,7 @@ def test_workers_load_the_checkpoint_instead_of_being_sent_it(shipped):
 def test_the_shipped_model_gives_the_same_numbers_for_two_workers(shipped, phantom):
     some = list(phantom.participants["participant_id"].head(2))
     one, two = (
-        shipped.do(phantom, ["placebo", "ocrelizumab"], 48, draws=2, participants=some, running=Running(w)) for w in (1, 2)
+        shipped.do(phantom, ["placebo", "ocrelizumab"], 48, draws=1, participants=some, running=Running(w)) for w in (1, 2)
     )
     pd.testing.assert_frame_equal(one, two, check_exact=True)
 
@@ -196,7 +196,7 @@ def test_the_shipped_model_gives_the_same_numbers_for_two_workers(shipped, phant
 @pytest.mark.slow
 def test_ancestral_abduction_of_the_shipped_model_gives_factual_masks_back(shipped, phantom):
     seen = phantom.participants.dropna(subset=["net2_lesions_week48"])
-    for participant_id, arm in seen[["participant_id", "arm"]].head(3).itertuples(index=False):
+    for participant_id, arm in seen[["participant_id", "arm"]].head(2).itertuples(index=False):
         masks = shipped.masks(phantom, participant_id, arm, 48, draws=1, coupling="ancestral", evidence_week=48.0)
         assert (masks[arm, 48.0][0] == phantom.mask(participant_id, "NET2", 48)).all()
 

@@ -40,7 +40,9 @@ def done(run: Run) -> Callable[..., str]:
 @pytest.fixture
 def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     model, recipe = CONFIGS["tiny"]
-    monkeypatch.setitem(CONFIGS, "tiny", (model, replace(recipe, risk_steps=2, denoiser_steps=2, calibration_patients=1)))
+    monkeypatch.setitem(
+        CONFIGS, "tiny", (replace(model, steps=4), replace(recipe, risk_steps=2, denoiser_steps=2, calibration_patients=1))
+    )
 
 
 @pytest.mark.slow
@@ -49,7 +51,7 @@ def test_teriflunomide_against_fingolimod_passes_every_verb(done: Callable[..., 
     trial, model, expected = tmp_path / "trial", tmp_path / "model.safetensors", tmp_path / "expected.parquet"
     results = [tmp_path / f"{name}.csv" for name in ("effects", "simulated", "calibration", "agreement")]
     (tmp_path / "two-drugs.yaml").write_text(DESIGN)
-    done("simulate", trial, "--design", tmp_path / "two-drugs.yaml", "--patients", 24, "--seed", 1)
+    done("simulate", trial, "--design", tmp_path / "two-drugs.yaml", "--patients", 16, "--seed", 1)
     assert all(arm in done("check", trial) for arm in ("teriflunomide", "fingolimod"))
     done("train", trial, "--out", model, "--config", "tiny", "--device", "cpu")
     assert set(Generator.load(model).arms) == {"teriflunomide", "fingolimod"}

@@ -13,9 +13,11 @@ import pandas as pd
 import pytest
 import quickjs
 
+from causalms.calibration import Pairs, assess, forecasts_again
 from causalms.effects import analyse, grouped_arguments, recomputation
-from causalms.errors import InputError
+from causalms.errors import InputError, UsageError
 from causalms.report.recomputation import checked_recomputation
+from causalms.stats import DrawsLaw, NegativeBinomialLaw
 from tests.conftest import Run, refused
 
 SCRIPT = resources.files("causalms.report").joinpath("templates", "recompute.js").read_text(encoding="utf-8")
@@ -71,6 +73,31 @@ def test_the_script_gives_the_numbers_of_the_package(table: pd.DataFrame, option
         for name in ("estimate", "se", "lower", "upper", "p_value"):
             # Two languages, one formula: what is left is rounding, far below what a page prints.
             assert found[row["index"]][name] == pytest.approx(row[name], rel=1e-9, abs=1e-300), name
+
+
+def test_coverage_and_histogram_of_forecasts_are_those_of_the_package() -> None:
+    rng = np.random.default_rng(3)
+    mean, size = rng.gamma(1, 4, 80), np.where(np.arange(80) % 4 == 0, np.inf, 0.8)
+    law = NegativeBinomialLaw(mean, size)
+    observed = law.sample(rng, 1)[:, 0]
+    pairs = Pairs(
+        pd.DataFrame({"participant_id": [f"SECRET{i}" for i in range(80)], "arm": "a", "observed": observed}),
+        law,
+        law.activity,
+        48.0,
+    )
+    bundle = json.loads(json.dumps(forecasts_again(pairs, assess(pairs, repetitions=19))))
+    assert "SECRET" not in json.dumps(bundle)
+    part = checked_recomputation(bundle)["parts"][0]
+    found = again(part)
+    assert len(part["rows"]) == len(found) > 10
+    for row in part["rows"]:
+        assert found[row["index"]]["estimate"] == pytest.approx(row["estimate"], rel=1e-9), row["of"]
+    with pytest.raises(InputError, match="out of range"):
+        checked_recomputation({"parts": [{**part, "mean": [-1.0] * 80}]})
+    few = Pairs(pairs.frame, DrawsLaw(law.sample(rng, 9)), law.activity, 48.0)
+    with pytest.raises(UsageError, match="not of draws"):
+        forecasts_again(few, assess(few, repetitions=19))
 
 
 def test_a_changed_patient_changes_the_numbers(table: pd.DataFrame) -> None:

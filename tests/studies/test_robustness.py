@@ -35,11 +35,11 @@ def test_a_thousand_inputs_reach_every_kind_and_every_verb() -> None:
     assert {case.form for case in todo if case.kind == "participants"} == set(FORMATS["participants"])
 
 
-def test_forty_damaged_policies_and_masks_end_in_an_answer(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "studies.robustness", "--inputs", "40", "--kind", "policy", "--kind", "mask"]
+def test_twenty_damaged_policies_and_masks_end_in_an_answer(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "studies.robustness", "--inputs", "20", "--kind", "policy", "--kind", "mask"]
     done = subprocess.run([*command, "--out", tmp_path], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     counts = pd.read_csv(tmp_path / "counts.csv")
-    assert counts["inputs"].sum() == 40
+    assert counts["inputs"].sum() == 20
     assert counts[["unexpected", "hang", "memory", "partial"]].to_numpy().sum() == 0, done.stdout
-    assert counts["refused"].sum() >= 25
+    assert counts["refused"].sum() >= 12

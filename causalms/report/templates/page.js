@@ -102,16 +102,17 @@ document.querySelectorAll(".recompute").forEach((box) => {
       const part = Number(line.dataset.part);
       const reported = parts[part].rows[Number(line.dataset.row)];
       const found = again[part][reported.index];
-      const difference = Math.max(...["estimate", "se", "lower", "upper", "p_value"].map((name) => relative(found[name], reported[name])));
+      const names = ["estimate", "se", "lower", "upper", "p_value"].filter((name) => name in reported);
+      const difference = Math.max(...names.map((name) => relative(found[name], reported[name])));
       line.querySelector(".again-estimate").textContent = digits(found.estimate);
-      line.querySelector(".again-interval").textContent = `${digits(found.lower)} to ${digits(found.upper)}`;
-      line.querySelector(".again-p").textContent = found.p_value.toPrecision(3);
+      line.querySelector(".again-interval").textContent = "lower" in reported ? `${digits(found.lower)} to ${digits(found.upper)}` : "";
+      line.querySelector(".again-p").textContent = "p_value" in reported ? found.p_value.toPrecision(3) : "";
       line.querySelector(".difference").textContent = difference.toExponential(1);
       line.querySelector(".difference").classList.toggle("differs", !(difference < 1e-9));
       [worst, rows] = [difference > worst || Number.isNaN(difference) ? difference : worst, rows + 1];
     });
     const verdict = worst < 1e-9 ? "all agree to 1e-9" : "they do not agree";
-    said.textContent = `${rows} ${rows === 1 ? "contrast" : "contrasts"} computed again in ${Math.ceil(performance.now() - begin)} ms: ${verdict}; `
-      + `largest relative difference of estimate, standard error, limits and p ${worst.toExponential(1)}.`;
+    said.textContent = `${rows} ${rows === 1 ? "row" : "rows"} computed again in ${Math.ceil(performance.now() - begin)} ms: ${verdict}; `
+      + `largest relative difference of any number ${worst.toExponential(1)}.`;
   });
 });

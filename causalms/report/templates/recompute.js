@@ -1,6 +1,7 @@
 "use strict";
-// The effects of a report computed again from the patients that it carries: working model, means of all patients under every arm,
-// their covariance, and the contrast. Formulas and sources: docs/effects/models_and_variances.md. Nothing leaves the page.
+// The numbers of a report computed again from the patients that it carries. Effects: working model, means of all patients under
+// every arm, their covariance, and the contrast (docs/effects/models_and_variances.md). Forecasts: the probability integral
+// transform and the coverage of prediction intervals (docs/calibration.md). Nothing leaves the page.
 
 // ---- Sums and small matrices (arrays of rows) ---------------------------------------------------------------------------------
 
@@ -317,7 +318,43 @@ function coefficientContrast(part, a) { // the arm's coefficient, with the model
   return wald(part, fit.coefficients[a], Math.sqrt(inverse(whole)[a][a]), Infinity);
 }
 
-function recompute(part) { // one object for each arm but the first, in the order of part.arms
+// ---- Forecasts: negative-binomial laws of counts against what was observed -----------------------------------------------------
+
+function distributionFunction(average, size) { // P(Y <= 0), P(Y <= 1), ... as they are asked for; size null: Poisson
+  const values = [];
+  let logMass = size === null ? -average : -size * Math.log1p(average / size);
+  return (count) => {
+    if (count < 0) return 0;
+    while (values.length <= count) {
+      const k = values.length;
+      const ratio = size === null ? average / k : (((size + k - 1) / k) * average) / (size + average);
+      if (k > 0) logMass += Math.log(ratio);
+      values.push((k > 0 ? values[k - 1] : 0) + Math.exp(logMass));
+    }
+    return Math.min(values[count], 1);
+  };
+}
+
+function quantileOf(law, probability) { // the smallest count whose distribution function reaches the probability
+  let count = 0;
+  while (law(count) < probability) count += 1;
+  return count;
+}
+
+function recomputeForecasts(part) {
+  const laws = part.mean.map((average, i) => distributionFunction(average, part.size[i]));
+  const ends = laws.map((law, i) => [law(part.observed[i] - 1), law(part.observed[i])]);
+  const transform = (u) => mean(ends.map(([low, high]) => Math.min(Math.max((u - low) / (high - low), 0), 1)));
+  const density = Array.from({ length: part.bins }, (_, k) => (transform((k + 1) / part.bins) - transform(k / part.bins)) * part.bins);
+  const coverage = part.levels.map((level) => mean(laws.map((law, i) => {
+    const [low, high] = [quantileOf(law, (1 - level) / 2), quantileOf(law, (1 + level) / 2)];
+    return low <= part.observed[i] && part.observed[i] <= high ? 1 : 0;
+  })));
+  return [...coverage, ...density].map((estimate) => ({ estimate }));
+}
+
+function recompute(part) { // in the order of part.rows by their index: arms but the first; or levels, then bins
+  if (part.kind === "forecasts") return recomputeForecasts(part);
   if (part.estimator === "coefficient") return part.arms.slice(1).map((_, k) => coefficientContrast(part, k + 1));
   const means = armMeans(part);
   const { matrix, degrees, own, sizes } = meansCovariance(part, means);
