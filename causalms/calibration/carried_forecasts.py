@@ -49,8 +49,14 @@ def forecasts_again(pairs: Pairs, assessment: Assessment) -> dict[str, Any]:
         raise UsageError("a page computes the coverage of expected outcomes again, not of draws; ask the query with `expected`")
     order = np.lexsort((law.size, law.mean, pairs.observed))
     coverage, pit = (table[table["subgroup"] == "all"] for table in (assessment.coverage, assessment.pit))
-    said = [(f"coverage of {percent_in_full(row.level)} intervals", row.coverage) for row in coverage.itertuples()]
-    said += [(f"PIT density, {row.lower_edge:g} to {row.upper_edge:g}", row.density) for row in pit.itertuples()]
+    said = [
+        (f"coverage of {percent_in_full(level)} intervals", value)
+        for level, value in coverage[["level", "coverage"]].to_numpy(float).tolist()
+    ]
+    said += [
+        (f"PIT density, {low:g} to {high:g}", value)
+        for low, high, value in pit[["lower_edge", "upper_edge", "density"]].to_numpy(float).tolist()
+    ]
     part = {
         "kind": "forecasts",
         "observed": pairs.observed[order].tolist(),
@@ -58,6 +64,6 @@ def forecasts_again(pairs: Pairs, assessment: Assessment) -> dict[str, Any]:
         "size": [None if np.isinf(size) else float(size) for size in law.size[order]],
         "levels": coverage["level"].tolist(),
         "bins": len(pit),
-        "rows": [{"of": of, "estimate": float(value), "index": index} for index, (of, value) in enumerate(said)],
+        "rows": [{"of": of, "estimate": value, "index": index} for index, (of, value) in enumerate(said)],
     }
     return {"heading": "Number", "outcome": pairs.outcome, "measure": "calibration", "parts": [part], "left_out": []}
