@@ -122,8 +122,8 @@ def _plan(
     if dispersion < 0:
         raise UsageError(f"`dispersion`: found {name_of(dispersion)}, expected at least 0")
     _fractions(level=level)
-    if not 0 < left <= 1:
-        raise UsageError(f"`variance_ratio`: found {name_of(left)}, expected a number above 0 and up to 1")
+    if not 0 < left < 2:
+        raise UsageError(f"`variance_ratio`: found {name_of(left)}, expected a number above 0 and below 2 (1: nothing is saved)")
     if planning.null_variance not in NULL_VARIANCES:
         raise UsageError(f"`null_variance`: found {planning.null_variance!r}, expected one of {', '.join(NULL_VARIANCES)}")
     if planning.margin != 1 and planning.null_variance != "true":

@@ -23,8 +23,9 @@ class Saving:
     ----------
     arm, reference : str
     variance_ratio : float
-        Variance of the adjusted over that of the unadjusted estimate, both by influence functions; :math:`1-\rho^2` for a linear
-        model.
+        Variance of the adjusted over that of the unadjusted estimate, both by influence functions with every patient's residual
+        over one minus its leverage: what the covariates explain of patients whom the model has not seen, as a plan for another
+        trial needs.  In large trials :math:`1-\rho^2` of a linear model.
     n : int
         Patients in the analysis.
     equivalent_n : float
@@ -77,9 +78,9 @@ def savings(analysis: Analysis) -> tuple[Saving, ...]:
 def _savings(analysis: Analysis) -> list[Saving]:
     if analysis.means is None:
         raise UsageError("what adjustment saves is known for means only; use `estimator=standardized`")
-    plain = replace(analysis.settings, estimator="unadjusted", variance="influence", interaction=False, test="wald")
+    plain = replace(analysis.settings, estimator="unadjusted", variance="leave-one-out", interaction=False, test="wald")
     crude = analyse_data(analysis.data, plain, analysis.outcome, analysis.populations)
-    adjusted = means_covariance(analysis.means, "influence", analysis.settings.randomization)
+    adjusted = means_covariance(analysis.means, "leave-one-out", analysis.settings.randomization)
     out = []
     for index in analysis.reported:
         arm = analysis.data.arms[index]

@@ -28,12 +28,14 @@ def silent() -> pd.DataFrame:
     )
 
 
-def test_profile_likelihood_matches_mass(silent: pd.DataFrame) -> None:
-    # R 4, MASS: 2 * (logLik(glm.nb(y ~ 1, placebo)) - logLik(glm.nb(y ~ 1 + offset(b * drug)))), solved by uniroot
-    y = [5, 2, 0, 6, 8, 1, 0, 5, 0, 2, 0, 2, 3, 0, 2, 15, 0, 5, 4, 0, 1, 1, 2, 3, 7, 0, 1, 4, 10, 1]
-    row = analyse(silent.assign(y=[*y, *[0] * 30]), **grouped_arguments(BASE)).results.iloc[0]
-    assert row.upper == pytest.approx(0.02303516, rel=1e-6)
-    assert row.p_value == pytest.approx(1.249035e-11, rel=1e-5)
+@pytest.mark.parametrize("truth", pd.read_csv(ORACLES / "no_counts_r.csv").to_dict("records"), ids=["many", "few"])
+def test_profile_likelihood_and_exact_bound_match_r(silent: pd.DataFrame, truth: dict[str, object]) -> None:
+    y = [*map(int, str(truth["counts"]).split()), *[0] * 30]
+    analysis = analyse(silent.assign(y=y), **grouped_arguments(BASE))
+    row = analysis.results.iloc[0]
+    assert row.upper == pytest.approx(truth["upper"], rel=1e-6)
+    assert row.p_value == pytest.approx(truth["p"], rel=1e-5)
+    assert any(f"the exact conditional upper bound would be {truth['exact']:.4g}" in note for note in analysis.notes)
 
 
 def test_poisson_profile_is_its_closed_form(silent: pd.DataFrame) -> None:

@@ -110,7 +110,7 @@ def test_planning_refuses_what_cannot_be_planned() -> None:
     with pytest.raises(UsageError, match="`rate`: found 0"):
         sample_size(rate=0, ratio=0.5, dispersion=2)
     with pytest.raises(UsageError, match="variance_ratio"):
-        sample_size(rate=3, ratio=0.5, dispersion=2, variance_ratio=1.4)
+        sample_size(rate=3, ratio=0.5, dispersion=2, variance_ratio=2.4)
     with pytest.raises(UsageError, match="standardized"):
         savings(
             analyse(trial_with_scores(0), **grouped_arguments({"outcome": "y", "reference": "placebo", "estimator": "negbin"}))
