@@ -98,6 +98,23 @@ def examples(folder: Path) -> Path:
     return folder
 
 
+def test_tables_that_pages_show_have_the_rows_and_columns_they_ask_for() -> None:
+    shown = 0
+    for page in DOCS.rglob("*.md"):
+        for name, body in re.findall(
+            r"^```\{results-table\} (\S+)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+        ):
+            options = dict(re.findall(r"^:([\w-]+): (.*)$", body, re.MULTILINE))
+            analysis = ROOT / "analyses" / "results" / name
+            table = pd.read_csv(analysis if analysis.exists() else ROOT / "studies" / "results" / name)
+            rows = table.query(options["where"], engine="python") if "where" in options else table
+            assert len(rows), f"{page}: {name}, {options.get('where')}"
+            columns = [part.split(" as ")[0].strip() for part in options.get("columns", ",".join(table)).split(",")]
+            assert [column for column in columns if column not in table] == [], f"{page}: {name}"
+            shown += 1
+    assert shown > 10
+
+
 @pytest.mark.parametrize("name", [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
 def test_what_the_page_shows_is_what_is_printed(name: str, tmp_path: Path) -> None:
     assert rerun(DOCS / name, examples(tmp_path)) == (DOCS / name).read_text(encoding="utf-8")

@@ -186,7 +186,7 @@ def contrasts_with_reference(
 ) -> pd.DataFrame:
     """Results of every world of a table against one of its arms, at every visit, each with what must stand beside it.
 
-    ``attrs["confounding"]`` holds the rows of :attr:`Contrast.confounding` of all contrasts that no trial randomised.
+    ``attrs["confounding"]`` holds the rows of ``Contrast.confounding`` of all contrasts that no trial randomised.
 
     Parameters
     ----------
