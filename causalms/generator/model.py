@@ -35,7 +35,7 @@ from causalms.generator.seen import Seen, error_columns, features_of, observed_s
 from causalms.lesions import LesionRule
 from causalms.stats import ErrorModel
 from causalms.tables import ModelError, name_of
-from causalms.trials import Space, Trial, mni_space
+from causalms.trials import MODALITIES, Space, Trial, mni_space, template_anatomy
 
 
 def supported_week(week: float, trained: tuple[float, float]) -> float:
@@ -225,8 +225,16 @@ class Generator:
         index = torch.tensor([self.arm_index(arm)], device=device)
         weeks = torch.tensor([self.check_week(week)], device=device)
         log_mean = self.network.risk.log_expected_count(scan.rate, scan.encoded.state, index, weeks)
-        log_place = self.network.risk.log_place(scan.encoded.features, scan.brain, index)
-        return log_mean[0], log_place, self._size(scan, index)
+        return log_mean[0], self._log_place(scan, index), self._size(scan, index)
+
+    def _log_place(self, scan: Scan, arm: Tensor) -> Tensor:
+        """Log probability of the next lesion's place; where fewer than three images show the tissue, the template tells CSF."""
+        log_place = self.network.risk.log_place(scan.encoded.features, scan.brain, arm)
+        if sum(name in scan.missing for name in MODALITIES) < 2:
+            return log_place
+        tissue = torch.from_numpy(1 - np.asarray(template_anatomy(self.space).csf)).to(log_place).clamp(1e-3, 1.0)
+        weighted = log_place + 3 * torch.log(tissue)
+        return weighted - torch.logsumexp(weighted.flatten(), 0)
 
     def _size(self, scan: Scan, arm: Tensor) -> float:
         """Negative-binomial size of a patient's count; smaller where inputs are missing."""
@@ -249,7 +257,7 @@ class Generator:
         volume = mean * float(torch.exp(self.network.risk.log_mean_volume[index[0]]))
         risk_map = None
         if risk:
-            intensity = mean * torch.exp(self.network.risk.log_place(scan.encoded.features, scan.brain, index))
+            intensity = mean * torch.exp(self._log_place(scan, index))
             covered = torch.log1p(torch.exp(self.network.denoiser.prior_logit(intensity[:, None])))[0, 0]
             promised = (1 - (size / (size + covered)) ** size).mul(scan.brain[0])
             volume_ml = float(promised.sum()) * self.space.voxel_volume_mm3 / 1000

@@ -17,7 +17,7 @@ from causalms.generator.train.lacking import PATTERNS, expected_without, fit_pat
 from causalms.phantom import PhantomTrial
 from causalms.stats import LackingInputs
 from causalms.stats.lacking_inputs import read_lacking
-from causalms.trials import MODALITIES
+from causalms.trials import MODALITIES, mni_space, template_anatomy
 
 FLAIR = LackingInputs(("FLAIR",), 0.3, -0.1, -0.7, 0.2, 400)
 ALL_COLUMNS = PATTERNS[17]
@@ -42,6 +42,19 @@ def blind(trial: PhantomTrial) -> PatientArrays:
     images = whole.images.copy()
     images[MODALITIES.index("FLAIR")] = 0
     return replace(whole, images=images, missing=("FLAIR",))
+
+
+@pytest.fixture(scope="module")
+def few_blind(trial: PhantomTrial) -> list[PatientArrays]:
+    """Patients of whom only FLAIR is left."""
+    alone = []
+    for name in trial.participants["participant_id"][:6]:
+        whole = patient_arrays(trial, name)
+        images = np.where(np.arange(4)[:, None, None, None] == MODALITIES.index("FLAIR"), whole.images, 0)
+        masks = np.stack([whole.masks[0], *np.zeros_like(whole.masks[1:])])
+        lost = ("T1w", "T2w", "ceT1w", "T2 lesion mask", "Gd lesion mask")
+        alone.append(replace(whole, images=images, masks=masks, missing=lost))
+    return alone
 
 
 def test_mean_and_width_of_a_patient_without_flair_are_corrected(
@@ -106,6 +119,20 @@ def test_corrections_are_learned_where_they_are_needed_and_few_patients_teach_no
     assert moved[0].shift + moved[0].slope * -np.log(2) == pytest.approx(np.log(2), abs=0.05)
     few = slice(0, 40)
     assert fit_patterns(model, without[:, few], none[few], counts[few], arm[few], exposure[few]) == ()
+
+
+def test_the_shipped_checkpoint_knows_every_pattern_and_the_worst_ones_widen() -> None:
+    model = Generator.load("reference").error_model
+    assert model is not None
+    known = {one.names: one for one in model.lacking}
+    assert set(known) == {tuple(sorted(pattern)) for pattern in PATTERNS}
+    assert all(one.log_size < -0.15 for one in known.values() if len(one.names) > 10)
+
+
+def test_the_template_keeps_the_risk_of_flair_alone_out_of_csf(few_blind: list[PatientArrays]) -> None:
+    shipped, csf = Generator.load("reference"), np.asarray(template_anatomy(mni_space("4mm")).csf) > 0.5
+    maps = [shipped.expect(shipped.encode_arrays(each), "placebo", 96, risk=True).risk for each in few_blind]
+    assert np.mean([risk[csf].sum() / risk.sum() for risk in maps if risk is not None]) < 0.025
 
 
 def test_damaged_corrections_are_refused() -> None:
