@@ -55,6 +55,8 @@ def _checked(analysis: Analysis, variances: Sequence[str]) -> None:
                          "use `estimator=negbin` or conditional")  # fmt: skip
     if settings.variance not in variances:
         raise UsageError(f"`program`: none for `variance={settings.variance}`; use {', '.join(variances)}")
+    if any("the mean stands in" in note for note in analysis.notes):
+        raise UsageError("`program`: written for complete baseline covariates; use `missing_covariates=drop`")
     if analysis.others or settings.test != "wald":
         raise UsageError("`program`: written for one trial and Wald tests; name the trial and leave out `test`")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalms.effects import analyse, analyse_draws, grouped_arguments
+from causalms.effects import ProgramInput, analyse, analyse_draws, grouped_arguments, r_program
 from causalms.effects.missing import effects_with_missing_outcomes
 from causalms.effects.transport import transport_weights, transported_effect
 from causalms.errors import DataNote, InputError, RefusalError, UsageError
@@ -82,7 +82,7 @@ def trial_with_dropout(seed: int, n: int = 1200) -> pd.DataFrame:
 
 def test_weighting_removes_the_bias_of_complete_cases() -> None:
     weighted, complete, errors = [], [], []
-    for seed in range(100):
+    for seed in range(64):
         table = trial_with_dropout(seed)
         row = effects_with_missing_outcomes(
             table, **grouped_arguments({"strategy": "ipw", "outcome": "y", "reference": "placebo", "missing_given": "x"})
@@ -92,11 +92,11 @@ def test_weighting_removes_the_bias_of_complete_cases() -> None:
         complete.append(
             np.log(analyse(table, **grouped_arguments({"outcome": "y", "reference": "placebo"})).contrasts[0].estimate)
         )
-    mcse = np.std(weighted, ddof=1) / 10
+    mcse = np.std(weighted, ddof=1) / 8
     assert abs(np.mean(weighted) - np.log(0.5)) < 3 * mcse
     assert abs(np.mean(complete) - np.log(0.5)) > 6 * mcse
-    # The spread of 100 repetitions is known to 7%; three of them.
-    assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(np.std(weighted, ddof=1), rel=0.21)
+    # The spread of 64 repetitions is known to 9%; three of them.
+    assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(np.std(weighted, ddof=1), rel=0.27)
 
 
 def test_weighting_without_missing_outcomes_is_the_crude_analysis(trial: pd.DataFrame) -> None:
@@ -141,6 +141,8 @@ def test_weights_with_and_without_an_outcome_model_match_the_stacked_sandwich_in
     row = analysis.results.iloc[0]
     assert [row.estimate, row.se] == pytest.approx(truth.loc["indicator", ["estimate", "se"]].tolist(), rel=1e-7)
     assert any("baseline missing: age (14) of 59 rows; the mean stands in" in note for note in analysis.notes)
+    with pytest.raises(UsageError, match="use `missing_covariates=drop`"):
+        r_program(analysis, ProgramInput(table="epil.csv", arm="trt"))
     left_out = analyse(epil, **grouped_arguments({**options, "missing_covariates": "drop"}))
     assert left_out.data.n == 45
     assert any("14 of 59 rows left out" in note for note in left_out.notes)
@@ -149,12 +151,12 @@ def test_weights_with_and_without_an_outcome_model_match_the_stacked_sandwich_in
 @pytest.mark.parametrize("wrong", ["weights", "outcome model"])
 def test_augmented_weights_are_right_if_either_model_is(wrong: str) -> None:
     values = []
-    for seed in range(60):
-        table = trial_with_dropout(seed).assign(noise=np.random.default_rng(seed).normal(size=1200))
+    for seed in range(40):
+        table = trial_with_dropout(seed, 600).assign(noise=np.random.default_rng(seed).normal(size=600))
         given, adjust = ("noise", "x") if wrong == "weights" else ("x", "noise")
         options = {"strategy": "ipw", "outcome": "y", "reference": "placebo", "missing_given": given, "adjust": adjust}
         values.append(np.log(effects_with_missing_outcomes(table, **grouped_arguments(options))["estimate"].iloc[0]))
-    assert abs(np.mean(values) - np.log(0.5)) < 3 * np.std(values, ddof=1) / np.sqrt(60)
+    assert abs(np.mean(values) - np.log(0.5)) < 3 * np.std(values, ddof=1) / np.sqrt(40)
 
 
 def imputations(table: pd.DataFrame, seed: int, draws: int = 8) -> pd.DataFrame:
