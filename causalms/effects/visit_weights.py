@@ -2,7 +2,8 @@ r"""Counts of visits weighted by the inverse probability of still being in the s
 
 A patient is in the study at visit j if there is a count at j or later.  Within each arm a pooled logistic model gives the
 probability :math:`p_{ij}` of being in the study at visit j for those who were at the visit before, given baseline covariates, the
-number of the visit and the patient's mean count so far (log1p); the weight of a count is :math:`w_{ij}=\prod_{k\le j}1/p_{ik}`.
+number of the visit and the patient's mean count so far (log1p), over visits at which somebody leaves; the weight of a count is
+:math:`w_{ij}=\prod_{k\le j}1/p_{ik}`.
 """
 
 from __future__ import annotations
@@ -115,9 +116,10 @@ def _by_arm(count: Array, inside: np.ndarray, x: Array, arms: dict[str, np.ndarr
     at_risk = np.column_stack([np.ones(people, dtype=bool), inside[:, :-1]])
     weight, slopes, errors = np.ones((people, visits)), [np.zeros((people, visits, 0))], [np.zeros((people, 0))]
     for name, own in arms.items():
-        i, j = np.nonzero(at_risk & own[:, None])
+        leaves = (at_risk & ~inside)[own].any(axis=0)  # where nobody of the arm leaves, everybody stays
+        i, j = np.nonzero(at_risk & own[:, None] & leaves)
         stays = inside[i, j].astype(float)
-        if stays.all():
+        if not len(stays):
             continue
         z = np.column_stack([x[i], j, before[i, j]])
         z = columns.independent_columns(np.ones((len(i), 1)), z, tuple(map(str, range(z.shape[1]))))[0]

@@ -47,7 +47,7 @@ fit <- glm(y ~ a + log(base) + age + lacks, poisson, d, control = list(epsilon =
 X <- model.matrix(fit); mu <- fitted(fit); B <- solve(t(X) %*% (X * mu)); S <- X * (d$y - mu)
 rows <- rbind(rows, indicator = c(exp(coef(fit)["a"]), sqrt((B %*% t(S) %*% S %*% B)[2, 2])))
 # Visits: patients leave after the second or third visit by rules written down here; missing visits before stay missing.  Weights by a
-# pooled logistic model of staying in each arm on age, the visit and log1p of the mean count so far.
+# pooled logistic model of staying in each arm on age, the visit and log1p of the mean count so far, over visits at which some leave.
 v <- read.csv("epil_visits.csv"); weeks <- sort(unique(v$weeks)); people <- unique(v$subject)
 first <- v[match(people, v$subject), ]; arm <- as.numeric(first$trt == "progabide")
 y <- t(sapply(people, function(s) v$y[v$subject == s][match(weeks, v$weeks[v$subject == s])]))
@@ -57,6 +57,8 @@ inside <- t(apply(seen, 1, function(s) rev(cummax(rev(s)))))
 total <- t(apply(ifelse(seen, y, 0), 1, cumsum)); number <- t(apply(seen, 1, cumsum))
 before <- cbind(0, log1p(total / pmax(number, 1))[, -J])
 risk <- cbind(1, inside[, -J])
+leave <- sapply(1:J, function(j) tapply(risk[, j] == 1 & !inside[, j], arm, any))
+active <- function(j) leave[arm + 1, j] * risk[, j]
 z <- function(j) cbind(1, first$age, j - 1, before[, j])
 h <- matrix(diff(c(0, weeks)), P, J, byrow = TRUE)
 X <- function(j) cbind(1, arm, j == 2, j == 3, j == 4, log(first$base))
@@ -64,14 +66,15 @@ sums <- function(t) {
   w <- rep(1, P); S <- matrix(0, P, 14)
   for (j in 1:J) {
     e <- ifelse(arm == 1, plogis(z(j) %*% t[5:8]), plogis(z(j) %*% t[1:4]))
-    S[, 1:4] <- S[, 1:4] + z(j) * as.vector(risk[, j] * (arm == 0) * (inside[, j] - e))
-    S[, 5:8] <- S[, 5:8] + z(j) * as.vector(risk[, j] * (arm == 1) * (inside[, j] - e))
+    e[!leave[arm + 1, j]] <- 1
+    S[, 1:4] <- S[, 1:4] + z(j) * as.vector(active(j) * (arm == 0) * (inside[, j] - e))
+    S[, 5:8] <- S[, 5:8] + z(j) * as.vector(active(j) * (arm == 1) * (inside[, j] - e))
     w <- w / as.vector(e)
     S[, 9:14] <- S[, 9:14] + X(j) * as.vector(ifelse(seen[, j], w * (ifelse(seen[, j], y[, j], 0) - h[, j] * exp(X(j) %*% t[9:14])), 0))
   }
   S
 }
-long <- do.call(rbind, lapply(1:J, function(j) data.frame(z = I(z(j)), stay = inside[, j], risk = risk[, j], arm = arm)))
+long <- do.call(rbind, lapply(1:J, function(j) data.frame(z = I(z(j)), stay = inside[, j], risk = active(j), arm = arm)))
 fits <- lapply(0:1, function(a) coef(glm(stay ~ z - 1, binomial, long[long$risk == 1 & long$arm == a, ], control = list(epsilon = 1e-14))))
 theta <- c(unlist(fits), log(mean(y, na.rm = TRUE) / h[1]), rep(0, 5))
 for (step in 1:60) {
