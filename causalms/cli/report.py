@@ -14,7 +14,7 @@ from causalms.errors import UsageError
 @click.command(cls=Verb)
 @click.argument("out", metavar="OUT.html", type=OutputPath((".html", ".htm"), what="a report is written"))
 @click.argument("tables", metavar="RESULTS...", nargs=-1, required=True, type=InputPath())
-@click.option("--title", default="Simulated treatment effects", show_default=True)
+@click.option("--title", help="[default: Treatment effects, or Simulated treatment effects]")
 @click.option("--credibility", type=InputPath(), help="Plan written before the results (YAML), judged line by line.")
 @click.option("--table", "plain", multiple=True, type=InputPath(), help="Any other table; may be repeated.")
 @click.option(
@@ -33,7 +33,7 @@ from causalms.errors import UsageError
 def command(
     out: Path,
     tables: tuple[Path, ...],
-    title: str,
+    title: str | None,
     credibility: Path | None,
     plain: tuple[Path, ...],
     picture: tuple[str, ...],

@@ -22,7 +22,7 @@ from causalms import __version__
 from causalms.errors import InputError, UsageError
 from causalms.files import whole_file
 from causalms.report.credibility import CredibilityPlan, Verdict, judge
-from causalms.report.methods import assumptions, estimands, methods_paragraphs
+from causalms.report.methods import assumptions, estimands, methods_paragraphs, opening_sentences
 from causalms.report.recomputation import checked_recomputation, contrast_lines
 from causalms.report.rows import (
     RANDOMISED,
@@ -266,6 +266,7 @@ class Report:
             "page.html.j2",
             title=self.title,
             summary=self.summary,
+            opening=opening_sentences(results),
             date=self._date.isoformat(),
             version=__version__,
             sections=self._sections,
@@ -348,15 +349,17 @@ def _cell(value: object, numeric: bool) -> tuple[str, str]:
 
 
 def _counts(results: pd.DataFrame) -> list[tuple[str, int]]:
+    """How many numbers of each standing there are; none that are nought."""
     origins = [origin_of(row) for row in each_row(results)]
     counts = [
-        ("numbers with their estimand", len(results)),
-        ("randomised contrasts", origins.count(RANDOMISED)),
-        ("observed, transported contrasts", origins.count(TRANSPORTED)),
-        ("simulated contrasts", origins.count(SIMULATED) + origins.count(SIMULATED_ACROSS_TRIALS)),
-        ("on rung 3 (not identified by trials)", int((results["rung"] == 3).sum())),
+        ("number", " with its estimand", " with their estimand", len(results)),
+        ("randomised contrast", "", "", origins.count(RANDOMISED)),
+        ("observed, transported contrast", "", "", origins.count(TRANSPORTED)),
+        ("simulated contrast", "", "", origins.count(SIMULATED) + origins.count(SIMULATED_ACROSS_TRIALS)),
     ]
-    return counts if len(results) else []
+    named = [(f"{noun}{one}" if count == 1 else f"{noun}s{more}", count) for noun, one, more, count in counts]
+    named.append(("on rung 3 (not identified by trials)", int((results["rung"] == 3).sum())))
+    return [(words, count) for words, count in named if count]
 
 
 def _tally(verdicts: list[Verdict]) -> dict[str, int]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pandas as pd
 
 from causalms.report.rows import (
@@ -10,6 +13,7 @@ from causalms.report.rows import (
     SIMULATED_ACROSS_TRIALS,
     TRANSPORTED,
     each_row,
+    estimate_and_interval,
     has_contrast,
     is_simulated,
     is_transported,
@@ -18,6 +22,71 @@ from causalms.report.rows import (
     text,
 )
 from causalms.tables import is_ratio
+
+
+def opening_sentences(results: pd.DataFrame) -> list[str]:
+    """The answer in up to three sentences: the first contrast, what was randomised and simulated, how far it may be wrong.
+
+    Examples
+    --------
+    >>> from causalms.tables import results_table
+    >>> row = {"analysis": "primary", "arm": "drug", "reference": "placebo", "measure": "rate ratio", "estimate": 0.5,
+    ...        "lower": 0.4, "upper": 0.625, "level": 0.95, "randomised": True, "rung": 2}
+    >>> opening_sentences(results_table([row]))[0]
+    'Drug against placebo: rate ratio 0.500 (95% interval 0.400 to 0.625), randomised.'
+    """
+    contrasts = [row for row in each_row(results) if has_contrast(row) and not pd.isna(row.estimate)]
+    if not contrasts:
+        return []
+    first = contrasts[0]
+    estimate, interval = estimate_and_interval(first.estimate, first.lower, first.upper)
+    words = f" ({percent(first.level)} interval {interval})" if interval else " (no interval)"
+    answer = f"{first.arm} against {first.reference}: {text(first.measure)} {estimate}{words}, {origin_of(first).label}."
+    return [answer[:1].upper() + answer[1:], _origins(contrasts), *_model_errors(contrasts)]
+
+
+def _origins(contrasts: list[Any]) -> str:
+    """What was randomised, simulated and transported among contrasts."""
+    origins = [origin_of(row) for row in contrasts]
+    simulated, across = origins.count(SIMULATED), origins.count(SIMULATED_ACROSS_TRIALS)
+    parts = [
+        (origins.count(RANDOMISED), "randomised within one trial"),
+        (simulated, "simulated for the same patients under both arms"),
+        (across, "simulated between arms that no trial randomised together"),
+        (origins.count(TRANSPORTED), "transported between trials"),
+    ]
+    said = [f"{count} {'is' if count == 1 else 'are'} {what}" for count, what in parts if count]
+    return f"Of {counted(len(contrasts), 'contrast')}, {', '.join(said)}."
+
+
+def _model_errors(contrasts: list[Any]) -> list[str]:
+    """How far simulated contrasts may be wrong by the model's own error."""
+    simulated = [row for row in contrasts if is_simulated(row)]
+    ratios = [float(row.se_generator) for row in simulated if is_ratio(row.measure) and not pd.isna(row.se_generator)]
+    unknown = sum(pd.isna(row.se_generator) and not pd.isna(row.lower) for row in simulated)
+    bare = sum(pd.isna(row.lower) for row in simulated)
+    said = []
+    if ratios:
+        ends = [f"{100 * np.expm1(1.96 * value):.0f}%" for value in (min(ratios), max(ratios))]
+        span = ends[0] if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}"
+        said.append(f"by the model's own error alone a simulated ratio may be wrong by {span} either way (95%)")
+    if unknown:
+        said.append(f"the model's own error of {unknown} is not in the interval")
+    if bare:
+        said.append(f"{bare} stand without interval")
+    sentence = "; ".join(said)
+    return [sentence[:1].upper() + sentence[1:] + "."] if said else []
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and its noun.
+
+    Examples
+    --------
+    >>> counted(1, "contrast"), counted(2, "contrast")
+    ('1 contrast', '2 contrasts')
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def methods_paragraphs(results: pd.DataFrame) -> list[str]:
@@ -49,7 +118,7 @@ def estimands(results: pd.DataFrame) -> list[str]:
 def _kind_sentence(rows: pd.DataFrame) -> str:
     measure, estimator, variance = (str(rows[column].iloc[0]) for column in ("measure", "estimator", "variance"))
     name = measure or "statistic"
-    count = f"{len(rows)} number{'s' if len(rows) > 1 else ''}"
+    count = counted(len(rows), "number")
     parts = [f"estimator, {estimator or 'not stated'}", f"variance, {variance or 'not stated'}"]
     levels = [percent(level) for level in sorted(rows["level"].dropna().unique())]
     if levels:
@@ -72,10 +141,10 @@ def _origin_sentence(results: pd.DataFrame) -> str:
     simulated = origins.count(SIMULATED) + origins.count(SIMULATED_ACROSS_TRIALS)
     rungs = {rung: int((results["rung"] == rung).sum()) for rung in (2, 3)}
     return (
-        f"Of {randomised + transported + simulated} contrasts of arms, {randomised} compare arms that were randomised against "
-        f"each other within one trial, {transported} are transported across trials and {simulated} compare outcomes "
-        f"simulated for the same patients. {rungs[2]} numbers answer questions of the "
-        f"second rung of causation (interventions) and {rungs[3]} of the third (counterfactuals of the same patients)."
+        f"Contrasts of arms: {randomised} of arms that were randomised against each other within one trial, {transported} "
+        f"transported across trials, {simulated} of outcomes simulated for the same patients. Rungs of causation: "
+        f"{counted(rungs[2], 'number')} of the second (interventions), {rungs[3]} of the third (counterfactuals of the same "
+        "patients)."
     )
 
 
@@ -83,8 +152,8 @@ def _error_sentence(results: pd.DataFrame) -> str:
     names = {"se_patient": "patients", "se_generator": "the generator", "se_monte_carlo": "Monte Carlo"}
     counts = [f"{label} for {int(results[column].notna().sum())}" for column, label in names.items()]
     return (
-        f"Errors are reported by source where they were estimated: {', '.join(counts)} of {len(results)} numbers. Standard "
-        "errors and their parts are on the log scale for ratios."
+        f"Errors are reported by source where they were estimated: {', '.join(counts)} of {counted(len(results), 'number')}. "
+        "Standard errors and their parts are on the log scale for ratios."
     )
 
 

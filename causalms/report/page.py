@@ -15,6 +15,7 @@ from causalms.report import figures
 from causalms.report.credibility import CredibilityPlan, read_credibility
 from causalms.report.document import Report
 from causalms.report.recomputation import RECOMPUTE, read_recomputation
+from causalms.report.rows import each_row, is_simulated
 from causalms.tables import read_table, validate
 
 File = str | os.PathLike[str]
@@ -25,7 +26,7 @@ def write_report(
     results: Sequence[File] | Mapping[str, pd.DataFrame],
     out: File,
     *,
-    title: str = "Simulated treatment effects",
+    title: str | None = None,
     credibility: File | CredibilityPlan | None = None,
     tables: Sequence[File] | Mapping[str, pd.DataFrame] = (),
     pictures: Mapping[File, str] | None = None,
@@ -44,7 +45,8 @@ def write_report(
         Results tables (:data:`causalms.tables.RESULTS_COLUMNS`), diagnostics or bounds.
     out : path-like
         Ends in .html.
-    title : str
+    title : str, optional
+        Default: "Treatment effects", or "Simulated treatment effects" where a row is simulated.
     credibility : path-like or CredibilityPlan, optional
         Plan written before the results (YAML), judged line by line: :func:`causalms.report.read_credibility`.
     tables : sequence of paths, or mapping of caption to DataFrame
@@ -89,8 +91,10 @@ def write_report(
     checked = {name: table if name in drawn else validate(table, "results", name) for name, table in read.items()}
     others = _read(tables)
     carried = recompute if isinstance(recompute, Mapping) else {str(path): read_recomputation(path) for path in recompute}
+    results_tables = [table for name, table in checked.items() if name not in drawn]
+    simulated = any(is_simulated(row) for table in results_tables for row in each_row(table))
     report = Report(
-        title,
+        title or ("Simulated treatment effects" if simulated else "Treatment effects"),
         "Not for clinical use.",
         commands=list(commands),
         credibility=plan,

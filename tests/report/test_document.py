@@ -189,8 +189,8 @@ def test_origin_of_a_contrast_is_the_first_badge_and_stands_in_the_alternative_t
 
 def test_methods_count_randomised_transported_and_simulated_contrasts() -> None:
     words = " ".join(methods_paragraphs(results_table([ROW, TRANSPORTED, SIMULATED_TOGETHER, SIMULATED_CARRIED])))
-    assert "Of 4 contrasts of arms, 1 compare arms that were randomised" in words
-    assert "1 are transported across trials and 2 compare outcomes simulated for the same patients" in words
+    assert "Contrasts of arms: 1 of arms that were randomised against each other" in words
+    assert "1 transported across trials, 2 of outcomes simulated for the same patients" in words
 
 
 @pytest.mark.parametrize(("row", "needed"), [(SIMULATED_TOGETHER, False), (SIMULATED_CARRIED, True), (ROW, False)])
