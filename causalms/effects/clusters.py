@@ -48,7 +48,7 @@ def _degrees_of_arms(fit: Fit, cluster: np.ndarray, arms: int) -> Array:
     contrasts = np.eye(fit.X.shape[1])[1:arms]
     if not fit.X[:, 0].all():  # no intercept: arm means without a working model
         contrasts[:, 0] = -1.0
-    _, influence, weight = _bias_reduced_parts(fit, cluster)
+    _, influence, weight = _adjusted_parts(fit, cluster, _half_leverage)
     return _satterthwaite(contrasts @ influence, weight)
 
 
@@ -116,9 +116,30 @@ def _bias_reduced(fit: Fit, cluster: np.ndarray) -> Covariance:
     ----------
     Bell and McCaffrey (2002), Survey Methodology 28:169-181; Pustejovsky and Tipton (2018), JBES 36:672-683.
     """
-    parts, influence, weight = _bias_reduced_parts(fit, cluster)
-    words = f"CR2 sandwich, clustered ({len(parts)} clusters, Satterthwaite t)"
+    return _with_satterthwaite("CR2", *_adjusted_parts(fit, cluster, _half_leverage))
+
+
+def _left_out_scores(fit: Fit, cluster: np.ndarray) -> Covariance:
+    r"""CR3: residuals multiplied by :math:`(I - X_gMX_g^\top W_g)^{-1}`, which leaves each cluster out in one step."""
+    return _with_satterthwaite("CR3", *_adjusted_parts(fit, cluster, _whole_leverage))
+
+
+def _with_satterthwaite(name: str, parts: Array, influence: Array, weight: Array) -> Covariance:
+    words = f"{name} sandwich, clustered ({len(parts)} clusters, Satterthwaite t)"
     return Covariance(parts.T @ parts, words, _satterthwaite(influence, weight))
+
+
+def _half_leverage(Xg: Array, wg: Array, M: Array) -> Array:
+    """What CR2 multiplies a cluster's residuals by."""
+    d = 1 / np.sqrt(wg)
+    B = d[:, None] * (np.diag(1 / wg) - Xg @ M @ Xg.T) * d
+    return np.asarray(d[:, None] * _power(B, -0.5) * d)
+
+
+def _whole_leverage(Xg: Array, wg: Array, M: Array) -> Array:
+    """What CR3 multiplies a cluster's residuals by."""
+    left = np.eye(len(wg)) - Xg @ M @ (Xg * wg[:, None]).T
+    return np.asarray(np.linalg.pinv(left, rcond=_SMALLEST))
 
 
 def _satterthwaite(influence: Array, weight: Array) -> Array:
@@ -127,7 +148,9 @@ def _satterthwaite(influence: Array, weight: Array) -> Array:
     return np.asarray(np.einsum("pgg->p", moments) ** 2 / (moments**2).sum(axis=(1, 2)))
 
 
-def _bias_reduced_parts(fit: Fit, cluster: np.ndarray) -> tuple[Array, Array, Array]:
+def _adjusted_parts(
+    fit: Fit, cluster: np.ndarray, adjustment: Callable[[Array, Array, Array], Array]
+) -> tuple[Array, Array, Array]:
     """Clusters' parts of the coefficients (G, p), what these are of all residuals (G, p, n), and weights 1/variance (n,)."""
     X, weight, residuals, cluster = _informative(fit, cluster)
     M, groups = fit.inverse_information, int(cluster.max()) + 1
@@ -135,28 +158,12 @@ def _bias_reduced_parts(fit: Fit, cluster: np.ndarray) -> tuple[Array, Array, Ar
     for group in range(groups):
         rows = cluster == group
         Xg, wg = X[rows], weight[rows]
-        d = 1 / np.sqrt(wg)
-        B = d[:, None] * (np.diag(1 / wg) - Xg @ M @ Xg.T) * d
-        A = d[:, None] * _power(B, -0.5) * d
-        carried = M @ (Xg * wg[:, None]).T @ A
+        carried = M @ (Xg * wg[:, None]).T @ adjustment(Xg, wg, M)
         parts[group] = carried @ residuals[rows]
         # What the cluster's part of a coefficient is of all residuals: the fit has taken its share of them.
         influence[group] = -(carried @ Xg @ M) @ (X * weight[:, None]).T
         influence[group][:, rows] += carried
     return parts, influence, weight
-
-
-def _left_out_scores(fit: Fit, cluster: np.ndarray) -> Covariance:
-    r"""CR3: residuals multiplied by :math:`(I - X_gMX_g^\top W_g)^{-1}`, which leaves each cluster out in one step."""
-    X, weight, residuals, cluster = _informative(fit, cluster)
-    M, groups = fit.inverse_information, int(cluster.max()) + 1
-    parts = np.empty((groups, X.shape[1]))
-    for group in range(groups):
-        rows = cluster == group
-        Xg, wg = X[rows], weight[rows]
-        left = np.eye(int(rows.sum())) - Xg @ M @ (Xg * wg[:, None]).T
-        parts[group] = M @ (Xg * wg[:, None]).T @ np.linalg.pinv(left, rcond=_SMALLEST) @ residuals[rows]
-    return Covariance(parts.T @ parts, f"CR3 sandwich, clustered ({groups} clusters, t)", groups - 1)
 
 
 def _informative(fit: Fit, cluster: np.ndarray) -> tuple[Array, Array, Array, np.ndarray]:

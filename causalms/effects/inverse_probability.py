@@ -290,9 +290,7 @@ def _row(
     theta, covariance, heaviest = made
     data, measure = own.data, own.settings.measure
     index = data.arms.index(who.arm)
-    contrast = contrast_with_reference(
-        theta, covariance, index, scale=measure.scale, level=own.settings.level, arms=(who.reference, who.arm)
-    )
+    contrast = contrast_with_reference(theta, covariance, index, scale=measure.scale, level=own.settings.level, arms=data.arms)
     variable = f"{outcome} per unit of exposure" if data.has_exposure else outcome
     treatment = f"{who.arm} against {who.reference}"
     estimand = Estimand(

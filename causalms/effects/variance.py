@@ -169,7 +169,7 @@ def coefficient_covariance(fit: Fit, variance: str, cluster: np.ndarray | None =
         the dispersion (PROC GENMOD); ``hc0`` to ``hc3``: sandwich with the expected information as bread, as R's sandwich gives.
     cluster : integer array (n,), optional
         The sampling unit; ``variance`` is then ``cr1`` (scores summed by cluster, t on G - 1), ``cr2`` (bias-reduced, t on
-        Satterthwaite's degrees of freedom; the default) or ``cr3`` (each cluster left out, t on G - 1).
+        Satterthwaite's degrees of freedom; the default) or ``cr3`` (each cluster left out in one step, the same t).
 
     Raises
     ------

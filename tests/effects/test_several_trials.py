@@ -87,7 +87,9 @@ def test_weighting_by_inverse_probability_takes_each_trial_by_itself() -> None:
     rate = np.where(table.trial == "B", 9, 3) * np.where(table.arm == "drug", 0.5, 1.0)
     table["y"] = rng.poisson(rate * table["time"]).astype(float)
     options = dict(**BASIC, exposure="time")
-    weighted = effects_with_missing_outcomes(table, **grouped_arguments(dict(strategy="ipw", missing_given="age", **options)))
+    weighted = effects_with_missing_outcomes(
+        table, **grouped_arguments(dict(strategy="ipw", missing_given="age", variance="influence", **options))
+    )
     saturated = analyse(table, **grouped_arguments(dict(interaction=True, **options))).results
     assert weighted["estimate"].iloc[0] == pytest.approx(saturated["estimate"].iloc[0], rel=1e-8)
     # By hand: the rates of each trial with their variances, averaged by the trials' shares, whose patients are a sample too.
@@ -102,7 +104,9 @@ def test_weighting_by_inverse_probability_takes_each_trial_by_itself() -> None:
     assert weighted["se"].iloc[0] == pytest.approx(np.sqrt(variance), rel=1e-9)
     assert "trial by trial, averaged over the patients of A, B" in weighted["estimator"].iloc[0]
     table.loc[rng.random(600) < np.where(table.trial == "B", 0.4, 0.1), "y"] = np.nan
-    row = effects_with_missing_outcomes(table, **grouped_arguments(dict(strategy="ipw", missing_given="age", **options))).iloc[0]
+    row = effects_with_missing_outcomes(
+        table, **grouped_arguments(dict(strategy="ipw", missing_given="age", variance="influence", **options))
+    ).iloc[0]
     assert abs(np.log(row.estimate / 0.5)) < 3 * row.se
 
 

@@ -23,7 +23,7 @@ for (name in names(fits)) for (type in c("CR1", "CR2", "CR3")) {
   v <- vcovCR(fit, epil$site, type = type)
   tested <- coef_test(fit, vcov = v, test = "Satterthwaite")["trtprogabide", ]
   add(id = name, variance = tolower(type), estimate = unname(coef(fit)["trtprogabide"]), se = tested$SE,
-      df = if (type == "CR2") tested$df_Satt else length(unique(epil$site)) - 1)
+      df = if (type != "CR1") tested$df_Satt else length(unique(epil$site)) - 1)
 }
 # The marginal log rate ratio standardized over all patients, each site left out and everything fitted again.
 standardized <- function(d) {
