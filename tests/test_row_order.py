@@ -74,6 +74,10 @@ DOORS: dict[str, tuple[pd.DataFrame, Callable[[pd.DataFrame, pd.DataFrame], pd.D
     "effects, influence": (THREE, effects(adjust="age")),
     "effects, bootstrap": (THREE, effects(adjust="age", variance="bootstrap", replicates=200)),
     "effects, permutation": (THREE, effects(test="permutation", replicates=300)),
+    "effects, a covariate missing": (
+        THREE.assign(age=THREE["age"].where(np.arange(90) % 7 > 0)),
+        effects(adjust="age", test="permutation", replicates=100),
+    ),
     "effects, permutation within strata": (PEOPLE, effects(test="permutation", replicates=300, strata="site")),
     "effects, clusters": (PEOPLE, effects(cluster="site")),
     "effects without identifiers, bootstrap": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -283,7 +284,7 @@ def typical_value(values: pd.Series) -> float | str | None:
     if not len(known):
         return None
     number = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
-    return float(known.mean()) if number else known.mode().iloc[0]
+    return math.fsum(known) / len(known) if number else known.mode().iloc[0]  # the same sum in any order of rows
 
 
 def as_numbers(values: pd.Series) -> pd.Series:
