@@ -30,10 +30,12 @@ from causalms.tables import (
     ResultRow,
     arm_order,
     as_frame,
+    completed_draws,
     contrast_population,
     left_out_words,
     name_of,
     net2_column,
+    of_one_trial,
     one_week,
     participant_key,
     results_table,
@@ -124,7 +126,8 @@ def agree(
     """
     chosen = measure_named(measure)
     rule = Rule(is_ratio=chosen.is_ratio, margin=margin, level=level)
-    rows = interventional(as_frame(draws), source)
+    people_of_trials = of_one_trial(as_frame(participants))
+    rows = interventional(completed_draws(as_frame(draws), people_of_trials, week, source), source)
     at = one_week(rows, week, source)
     rows = rows[rows["visit_week"] == at]
     if reference is not None and reference not in set(rows["arm"]):
@@ -132,7 +135,7 @@ def agree(
         raise RefusalError(f"{source}: `reference`: found {reference!r}, expected an arm of the draws, one of {arms}")
     table: list[dict[str, Any]] = []
     results: list[ResultRow] = []
-    observed, refused = _observed(as_frame(participants), at, observed_source)
+    observed, refused = _observed(people_of_trials, at, observed_source)
     for trial, people in observed.groupby("trial", sort=True):
         try:
             arms_of_trial = _arms(str(trial), people, rows, reference)

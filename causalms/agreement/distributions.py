@@ -10,7 +10,17 @@ from numpy.typing import NDArray
 
 from causalms.agreement.against_randomised import interventional
 from causalms.errors import InputError, RefusalError, UsageError, named_arguments
-from causalms.tables import REGIONS, ResultRow, as_frame, net2_column, one_week, participant_key, results_table
+from causalms.tables import (
+    REGIONS,
+    ResultRow,
+    as_frame,
+    completed_draws,
+    net2_column,
+    of_one_trial,
+    one_week,
+    participant_key,
+    results_table,
+)
 
 
 @named_arguments
@@ -59,9 +69,10 @@ def compare_arms(draws: Any, participants: Any, week: float | None = None, repet
     >>> distances[["measure", "p_value"]].values.tolist()[0]
     ['Cramer distance of counts', 0.01]
     """
-    draws, participants = as_frame(draws), as_frame(participants)
+    participants, draws = of_one_trial(as_frame(participants)), as_frame(draws)
     if "draw" not in draws:
         raise UsageError("an expected table holds no distribution of counts; give sampled draws")
+    draws = completed_draws(draws, participants, week)
     rows = interventional(draws, "draws")
     rows = rows[rows["arm"] == rows["arm_randomised"]]
     if rows.empty:

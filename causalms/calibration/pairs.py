@@ -15,6 +15,7 @@ from causalms.stats import Array, CountLaw, DrawsLaw, NegativeBinomialLaw
 from causalms.tables import (
     LARGEST_COUNT,
     as_frame,
+    completed_draws,
     grouping,
     name_of,
     net2_column,
@@ -141,6 +142,7 @@ def pair(
     """
     draws, participants = as_frame(draws), as_frame(participants)
     name = sources.draws
+    draws = completed_draws(draws, participants, week, name)
     rows = _forecasts(draws, name)
     week = one_week(rows, week, name)
     rows = rows[rows["visit_week"] == week]

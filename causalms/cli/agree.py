@@ -105,10 +105,10 @@ def _agreements(options: _Options) -> tuple[list[Agreement], list[pd.DataFrame]]
     from causalms.effects import taking_the_model_for_true
 
     people = options.people
-    draws = read_draws(str(table_at(options.draws)))
+    participants = read(table_at(people))
+    draws = read_draws(str(table_at(options.draws)), participants, options.week)
     if options.given_model:
         draws = taking_the_model_for_true(draws)
-    participants = read(table_at(people))
     agreements, results = [], []
     if options.observed is not None:
         agreement = agree(

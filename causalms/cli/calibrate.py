@@ -94,8 +94,9 @@ def command(
     """  # noqa: D301
     if recalibrate and options.outcome != "net2_lesions":
         raise UsageError(f"--recalibrate is for net2_lesions, not for {options.outcome}; leave out --outcome or --recalibrate")
-    judgement = _Judgement(read_draws(draws), draws, options)
-    pairs = judgement.pair(observed)
+    seen = read_observed(observed)
+    judgement = _Judgement(read_draws(draws, seen, options.week), draws, options)
+    pairs = judgement.pair(seen, observed)
     if recalibrate or conformal:
         assessment, page, written = judgement.split(pairs, recalibrate, conformal)
     else:
@@ -134,13 +135,13 @@ class _Judgement:
     source: str
     options: _Options
 
-    def pair(self, observed: str) -> Pairs:
+    def pair(self, seen: pd.DataFrame, observed: str) -> Pairs:
         """Forecasts beside observations; messages name the files."""
         from causalms.calibration import Sources, pair
 
         place = Path(observed) / "participants.tsv" if Path(observed).is_dir() else Path(observed)
         sources = Sources(self.source, str(place))
-        return pair(self.table, read_observed(observed), self.options.week, self.options.outcome, sources)
+        return pair(self.table, seen, self.options.week, self.options.outcome, sources)
 
     def assess(self, pairs: Pairs) -> Assessment:
         """The whole judgement of some patients."""

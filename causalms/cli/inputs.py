@@ -13,7 +13,7 @@ import pandas as pd
 
 from causalms.cli.paths import InputPath
 from causalms.errors import InputError, UsageError
-from causalms.tables import names_of, read_table, validate
+from causalms.tables import completed_draws, names_of, read_table, validate
 
 #: Leave the model's own error out, for every verb that prints an interval of a simulated number.
 given_model_option = click.option(
@@ -114,9 +114,9 @@ def read(path: str | Path) -> pd.DataFrame:
     return read_table(path, **(context.meta.get(_TEXT_FORMAT, {}) if context else {}))
 
 
-def read_draws(path: str) -> pd.DataFrame:
-    """A draws table, sampled or expected, checked."""
-    table = read(path)
+def read_draws(path: str, participants: pd.DataFrame | None = None, week: float | None = None) -> pd.DataFrame:
+    """A draws table, sampled or expected, also of another simulator, checked."""
+    table = completed_draws(read(path), participants, week, path)
     return validate(table, "draws" if "draw" in table.columns else "expected", path)
 
 

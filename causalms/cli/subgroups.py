@@ -16,7 +16,7 @@ from causalms.cli.effects import command as effects_command
 from causalms.cli.inputs import given_model_option, grouped, of_trial, read, read_draws, table_at, text_options
 from causalms.cli.main import as_options
 from causalms.cli.paths import InputPath, OutputPath, Verb
-from causalms.effects import taking_the_model_for_true
+from causalms.effects import is_draws_table, taking_the_model_for_true
 from causalms.errors import UsageError
 from causalms.subgroups import Forest, MainEffects, Shrinkage, ShrinkageModel, SubgroupAnalysis, forest, shrink, simulated_forest
 from causalms.tables import fixed, name_of, net2_column, one_week, write_table
@@ -85,7 +85,7 @@ class _Tables:
         """TABLE is a draws table if it has its columns, else one row a patient."""
         table, source = self.table, str(self.table)
         rows = read(table_at(table))
-        if not {"query", "arm_randomised"} <= set(rows.columns):
+        if not is_draws_table(rows):
             if self.outcome is None:
                 raise UsageError(f"{table}: name the column of the outcome with --outcome")
             if self.given_model:
@@ -94,7 +94,7 @@ class _Tables:
         if self.participants is None:
             raise UsageError(f"{table}: is a draws table without covariates; name the trial with --participants")
         people = read(table_at(self.participants))
-        draws = of_trial(read_draws(source), self.trial, source)
+        draws = of_trial(read_draws(source, people, self.week), self.trial, source)
         week = one_week(draws, self.week, source)
         people = of_trial(people, self.trial, str(self.participants))
         observed = net2_column(int(week), self.outcome or "net2_lesions")

@@ -17,8 +17,10 @@ from causalms.tables import (
     WEEKS_PER_YEAR,
     ModelError,
     arm_order,
+    completed_draws,
     distances_of_cells,
     first_model_errors,
+    is_foreign,
     name_of,
     one_week,
 )
@@ -93,8 +95,9 @@ def default_outcome(measure: Measure) -> str:
 
 
 def is_draws_table(table: pd.DataFrame) -> bool:
-    """True for a draws table, sampled or expected."""
-    return "query" in table and "arm_randomised" in table and ("draw" in table or "expected_net2_lesions" in table)
+    """True for a draws table, sampled or expected, also of another simulator."""
+    own = "query" in table and "arm_randomised" in table and ("draw" in table or "expected_net2_lesions" in table)
+    return own or is_foreign(table)
 
 
 def simulated_outcomes(
@@ -128,6 +131,7 @@ def simulated_outcomes(
     UsageError
         The draws do not hold the week; theirs are listed.
     """
+    draws = completed_draws(draws, week=week, source=source)
     chosen = measure_named(measure)
     outcome = outcome or default_outcome(chosen)
     for name in DRAWS_KEYS:
@@ -241,7 +245,7 @@ def _scaled(values: Array, measure: Measure, week: float, sampled: bool, source:
     if measure.kind == "rate":
         if week <= 0:
             raise InputError(f"{source}: visit_week {name_of(week)} gives no time at risk; rates need a week above 0")
-        return values * (WEEKS_PER_YEAR / week)
+        return values * (WEEKS_PER_YEAR / week if np.isfinite(week) else 1.0)  # of a visit that is not named: lesions until then
     return (values > 0).astype(float) if measure.kind == "risk" and sampled else values
 
 

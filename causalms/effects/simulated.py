@@ -18,7 +18,7 @@ from causalms.effects.draws import GIVEN_MODEL, RUNG, SimulatedOutcomes, default
 from causalms.effects.estimands import Estimand, Measure, measure_named
 from causalms.errors import InputError, RefusalError, UsageError, named_arguments
 from causalms.stats import Array
-from causalms.tables import ResultRow, as_frame, name_of, names_of, outside_notes, results_table
+from causalms.tables import ResultRow, as_frame, names_of, outside_notes, results_table, visit_words
 
 __all__ = ["Errors", "analyse_draws", "contrast_errors", "given_model", "is_draws_table"]
 
@@ -202,7 +202,7 @@ def analyse_draws(
             who = _population(part, population, arm) if weights is None or not weights.name else str(weights.name)
             rows.append(
                 ResultRow(
-                    analysis=f"simulated {outcome}, week {name_of(part.week)}",
+                    analysis=f"simulated {outcome}, {visit_words(part.week)}",
                     population=who,
                     subgroup="all",
                     arm=part.arms[arm],
@@ -299,9 +299,9 @@ def _population(part: SimulatedOutcomes, population: str, arm: int) -> str:
 
 def _estimand(part: SimulatedOutcomes, arm: int, measure: Measure, outcome: str, who: str) -> Estimand:
     variable = {
-        "rate": f"{outcome} a year, from baseline to week {name_of(part.week)}",
-        "risk": f"any {outcome} from baseline to week {name_of(part.week)}",
-        "mean": f"{outcome} from baseline to week {name_of(part.week)}",
+        "rate": f"{outcome}{' a year,' if np.isfinite(part.week) else ''} from baseline to {visit_words(part.week)}",
+        "risk": f"any {outcome} from baseline to {visit_words(part.week)}",
+        "mean": f"{outcome} from baseline to {visit_words(part.week)}",
     }[measure.kind]
     given = ", given each patient's observed outcome" if part.query == "counterfactual" else ""
     treatment = f"every patient under {part.arms[arm]} against the same patients under {part.arms[0]}{given}"

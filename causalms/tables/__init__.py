@@ -10,6 +10,7 @@ from causalms.tables.cells import (
     refuse_words_among_numbers,
 )
 from causalms.tables.complete import left_out_words, note_left_out
+from causalms.tables.foreign import completed_draws, is_foreign, of_one_trial, visit_words
 from causalms.tables.formula_matrix import FittedFormula
 from causalms.tables.formulas import FORMULA_FUNCTIONS, Formula, formula
 from causalms.tables.groups import Grouping, condition_columns, grouping, rows_where
@@ -66,6 +67,7 @@ __all__ = [
     "ResultRow",
     "arm_order",
     "as_frame",
+    "completed_draws",
     "condition_columns",
     "contrast_population",
     "distances_of_cells",
@@ -73,6 +75,7 @@ __all__ = [
     "fixed",
     "formula",
     "grouping",
+    "is_foreign",
     "is_ratio",
     "left_out_words",
     "limit_of",
@@ -83,6 +86,7 @@ __all__ = [
     "names_of",
     "net2_column",
     "note_left_out",
+    "of_one_trial",
     "one_week",
     "outside_notes",
     "p_value_text",
@@ -102,5 +106,6 @@ __all__ = [
     "significant",
     "total_text",
     "validate",
+    "visit_words",
     "write_table",
 ]

@@ -58,13 +58,13 @@ def test_ratio_of_rate_ratios_is_simulated_over_randomised() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("draws", [None, 8], ids=["expected", "eight draws"])
 def test_interval_of_the_ratio_holds_its_level_when_the_simulator_is_right(draws: int | None) -> None:
-    # 60 trials at 95%: 0.9995 quantile of a binomial 10 misses; no miss at all has probability 0.046.
+    # 80 trials at 95%: 0.9995 quantile of a binomial 11 misses; no miss at all has probability 0.017.
     missed = 0
-    for seed in range(60):
+    for seed in range(80):
         people, table = made(seed, 100, draws=draws)
         line = agree(table, people).table.iloc[0]
         missed += not line["lower"] <= 1 <= line["upper"]
-    assert 1 <= missed <= 10
+    assert 1 <= missed <= 11
 
 
 @pytest.mark.slow

@@ -146,7 +146,7 @@ def test_bad_input_is_one_line_and_leaves_no_file(run: Run, define: Path, option
         (["--published"], 2, "give their covariates with --participants"),
         (["--observed", ".", "--participants", "covariates.csv"], 2, "two names of the patients"),
         (["--observed", "nowhere"], 1, "nowhere: no such file or folder"),
-        (["--observed", "covariates.csv"], 1, "covariates.csv: no column 'trial'"),
+        (["--observed", "covariates.csv"], 1, "covariates.csv: no column 'arm'"),
         (["--observed", ".", "--week", 24], 2, "draws.parquet: no rows of week 24; its weeks are 96"),
         (["--observed", ".", "--out", "a.xlsx"], 2, "written as .csv, .tsv or .parquet"),
         (["--observed", ".", "--figure", "a.txt"], 2, ".png, .svg or .pdf"),

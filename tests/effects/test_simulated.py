@@ -143,7 +143,6 @@ def test_every_visit_week_has_its_row_and_patient_means_their_columns() -> None:
         (lambda t: t.drop(index=5), "no row for patient"),
         (lambda t: pd.concat([t, t.iloc[:1]]), "more than one row"),
         (lambda t: t.assign(net2_lesions=-1), "at least 0"),
-        (lambda t: t.drop(columns="trial"), "no column 'trial'"),
         (lambda t: t[t["arm"] == "drug"], "no draws under arm 'placebo'"),
         (lambda t: t[t["arm"] == "placebo"], "one arm only"),
         (lambda t: t.assign(query="observed"), "no simulated outcome"),

@@ -1,0 +1,78 @@
+"""Draws of another simulator: participant, arm, draw and count are enough for every verb that judges draws."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from causalms.effects import estimate
+from causalms.errors import InputError
+from causalms.tables import completed_draws
+from tests.conftest import Run, refused
+
+
+@pytest.fixture(scope="module")
+def people() -> pd.DataFrame:
+    rng = np.random.default_rng(1)
+    arm = rng.permutation(np.repeat(["placebo", "drug"], 20))
+    frame = pd.DataFrame({"participant_id": [f"s{i}" for i in range(40)], "arm": arm, "age": rng.normal(40, 8, 40).round()})
+    return frame.assign(net2_lesions_week48=rng.poisson(np.where(arm == "drug", 1.5, 3)))
+
+
+@pytest.fixture(scope="module")
+def foreign(people: pd.DataFrame) -> pd.DataFrame:
+    rng, names = np.random.default_rng(2), list(people["participant_id"])
+    rows = [(p, a, d) for p in names for a in ("placebo", "drug") for d in range(10)]
+    table = pd.DataFrame(rows, columns=["participant_id", "arm", "draw"])
+    return table.assign(count=rng.poisson(np.where(table["arm"] == "drug", 1.5, 3)))
+
+
+def test_the_ratio_of_foreign_draws_is_the_ratio_of_their_means(foreign: pd.DataFrame) -> None:
+    row = estimate(foreign, reference="placebo").results.iloc[0]
+    means = foreign.groupby("arm")["count"].mean()
+    assert row["estimate"] == pytest.approx(means["drug"] / means["placebo"])
+    assert "a visit that is not named" in row["estimand"]
+    assert " a year" not in row["estimand"]
+    assert np.isnan(row["lower"])  # nobody knows how wrong this simulator is
+    named = estimate(foreign.assign(visit_week=48.0), reference="placebo").results.iloc[0]
+    assert named["estimate"] == pytest.approx(row["estimate"])
+
+
+def test_every_verb_that_judges_draws_takes_them(foreign: pd.DataFrame, people: pd.DataFrame, tmp_path: Path, run: Run) -> None:
+    draws, seen = tmp_path / "foreign.csv", tmp_path / "people.csv"
+    foreign.to_csv(draws, index=False)
+    people.to_csv(seen, index=False)
+    for words in (
+        ("effects", draws, "--reference", "placebo"),
+        ("calibrate", draws, "--observed", seen, "--repetitions", 19),
+        ("agree", draws, "--observed", seen, "--reference", "placebo"),
+        ("subgroups", draws, "--participants", seen, "--reference", "placebo", "--by", "age >= 40"),
+    ):
+        ended = run(*words)
+        assert ended.code == 0, ended.error
+    assert "week 48" in run("calibrate", draws, "--observed", seen, "--repetitions", 19).printed  # the only visit observed
+
+
+def test_all_that_is_missing_is_named_at_once(foreign: pd.DataFrame, people: pd.DataFrame, tmp_path: Path, run: Run) -> None:
+    foreign.drop(columns=["arm", "count"]).to_csv(tmp_path / "half.csv", index=False)
+    people.to_csv(tmp_path / "people.csv", index=False)
+    refused(
+        run("calibrate", tmp_path / "half.csv", "--observed", tmp_path / "people.csv"),
+        1,
+        "no columns 'arm', 'count'; draws need participant_id, arm, draw and count",
+    )
+    foreign.to_csv(tmp_path / "foreign.csv", index=False)
+    people.assign(net2_lesions_week96=1).to_csv(tmp_path / "two.csv", index=False)
+    refused(run("calibrate", tmp_path / "foreign.csv", "--observed", tmp_path / "two.csv"), 1, "weeks 48, 96", "--week")
+
+
+def test_patients_whose_arm_nobody_knows_are_not_taken_for_randomised(foreign: pd.DataFrame, people: pd.DataFrame) -> None:
+    completed = completed_draws(foreign, people.iloc[:30], week=48)
+    known = completed.groupby("participant_id")["arm_randomised"].first()
+    assert (known[people["participant_id"][:30]].to_numpy() == people["arm"][:30].to_numpy()).all()
+    assert set(known[people["participant_id"][30:]]) == {"not given"}
+    with pytest.raises(InputError, match="name the visit of the draws with `week`"):
+        completed_draws(foreign, people.drop(columns="net2_lesions_week48"))
