@@ -28,8 +28,8 @@ _MANY_MISSING = 0.05
 #: What is done with a missing baseline covariate.
 MISSING_COVARIATES = ("indicator", "drop")
 MEAN_STANDS_IN = (
-    "baseline missing: {} of {} rows; the mean stands in, with an indicator from 10 rows on (`missing_covariates=drop` leaves "
-    "these rows out)"
+    "baseline missing: {} of {} rows; by default the mean stands in, with an indicator from 10 rows on "
+    "(`missing_covariates=drop` leaves these rows out)"
 )
 TREATMENT_POLICY = "treatment policy (outcomes used as observed, whatever followed randomisation)"
 

@@ -56,15 +56,25 @@ class VisitWeights:
     words: str
 
     def fit(self, X: Array, y: Array, exposure: Array, patient: np.ndarray, visit: np.ndarray) -> GeeFit:
-        """Weighted estimating equations with the independence correlation; the sandwich counts the weights as estimated."""
+        """Weighted estimating equations with the independence correlation; the sandwich counts the weights as estimated.
+
+        ``bias_corrected`` frees every patient's residuals of their own leverage (Mancl and DeRouen).
+        """
         weighted = fit_gee(X, self.weight * y, self.weight * exposure, patient, visit, structure="independence")
         mean = exposure * np.exp(X @ weighted.coefficients)
         bread = np.linalg.inv((X * (self.weight * mean)[:, None]).T @ X)
-        scores = np.zeros((len(self.errors), X.shape[1]))
-        np.add.at(scores, self.patient, X * (self.weight * (y - mean))[:, None])
-        scores += self.errors @ (self.slope * (y - mean)[:, None]).T @ X
-        sandwich: Array = np.asarray(bread @ (scores.T @ scores) @ bread, dtype=float)
-        return GeeFit(weighted.coefficients, 0.0, weighted.scale, sandwich, sandwich, sandwich)
+        of_weights = self.errors @ (self.slope * (y - mean)[:, None]).T @ X
+        scaled, residual = X * np.sqrt(self.weight * mean)[:, None], (y - mean) * np.sqrt(self.weight / mean)
+        plain, freed = np.zeros((2, len(self.errors), X.shape[1]))
+        for one in np.unique(self.patient):
+            rows = self.patient == one
+            Z = scaled[rows]
+            plain[one] = Z.T @ residual[rows]
+            freed[one] = Z.T @ np.linalg.solve(np.eye(len(Z)) - Z @ bread @ Z.T, residual[rows])
+        robust, corrected = (
+            np.asarray(bread @ (scores.T @ scores) @ bread, dtype=float) for scores in (plain + of_weights, freed + of_weights)
+        )
+        return GeeFit(weighted.coefficients, 0.0, weighted.scale, robust, corrected, robust)
 
 
 def visit_weights(table: pd.DataFrame, rows: np.ndarray, compared: Compared, given: str, design: Design) -> VisitWeights:

@@ -194,8 +194,8 @@ def _refuse_contradictions(design: Design, method: VisitMethod) -> None:
         raise UsageError(f"`level`: found {method.level!r}, expected a number between 0 and 1 such as 0.95")
     if design.cluster:
         raise UsageError("`cluster`: patients are the clusters of an analysis of visits; leave it out")
-    if method.ipcw_given is not None and (method.estimator != "gee" or method.variance != "robust"):
-        raise UsageError("`ipcw_given` weights the counts of `estimator=gee`, with `variance=robust`")
+    if method.ipcw_given is not None and (method.estimator != "gee" or method.variance == "model"):
+        raise UsageError("`ipcw_given` weights the counts of `estimator=gee`, with `variance=robust` or bias-corrected")
     if method.estimator == "gee":
         if design.strata:
             raise UsageError("`strata` are of `estimator=andersen-gill`; with gee adjust for them, as in `adjust=C(region)`")
@@ -244,7 +244,7 @@ def _contrasts(
             )
             rows.append((row, estimand))
     notes = list(fitted.notes)
-    if sizes.min() < _FEW_PATIENTS and method.variance == "robust" and method.estimator == "gee" and data.weights is None:
+    if sizes.min() < _FEW_PATIENTS and method.variance == "robust" and method.estimator == "gee":
         notes.append(f"the smallest arm has {sizes.min()} patients: intervals may be short; see `variance=bias-corrected`")
     if method.variance == "model":
         notes.append(

@@ -140,7 +140,7 @@ def test_weights_with_and_without_an_outcome_model_match_the_stacked_sandwich_in
     analysis = analyse(epil, **grouped_arguments(options))
     row = analysis.results.iloc[0]
     assert [row.estimate, row.se] == pytest.approx(truth.loc["indicator", ["estimate", "se"]].tolist(), rel=1e-7)
-    assert any("baseline missing: age (14) of 59 rows; the mean stands in" in note for note in analysis.notes)
+    assert any("baseline missing: age (14) of 59 rows; by default the mean stands in" in note for note in analysis.notes)
     with pytest.raises(UsageError, match="use `missing_covariates=drop`"):
         r_program(analysis, ProgramInput(table="epil.csv", arm="trt"))
     left_out = analyse(epil, **grouped_arguments({**options, "missing_covariates": "drop"}))

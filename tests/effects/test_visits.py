@@ -48,8 +48,10 @@ def test_weights_against_drop_out_match_the_stacked_sandwich_in_r() -> None:
     assert "18 of 58 patients drop out, 31%; largest weight 2.46" in row["estimator"]
     with pytest.raises(RefusalError, match="the model of dropping out has no finite fit"):
         analyse_visits(EPIL, **of, method=VisitMethod(ipcw_given="age + log(base) + I(age**2)"))
+    corrected = analyse_visits(left, **of, method=VisitMethod(ipcw_given="age", variance="bias-corrected")).results.iloc[0]
+    assert 1 < corrected["se"] / row["se"] < 1.15
     with pytest.raises(UsageError, match="with `variance=robust`"):
-        analyse_visits(left, **of, method=VisitMethod(ipcw_given="age", variance="bias-corrected"))
+        analyse_visits(left, **of, method=VisitMethod(ipcw_given="age", variance="model"))
 
 
 def test_weights_undo_drop_out_of_patients_with_many_counts() -> None:
