@@ -7,7 +7,7 @@ marginal, the reverse trip and the randomised arms are looked at as well.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from causalms.causal.evidence import factual_outcome
 from causalms.causal.interventions import Intervention
 from causalms.causal.mechanism import Mechanism
 from causalms.causal.query import Query
-from causalms.causal.round_trips import RoundTrips, figure_points, round_trips
+from causalms.causal.round_trips import RoundTrips, figure_points, frailty_alone, round_trips
 from causalms.causal.sampling import Running
 from causalms.causal.worlds import Randomisation
 from causalms.errors import InputError, RefusalError
@@ -62,6 +62,12 @@ VERDICT_COLUMNS = (
     "value",
     "p_value",
     "n",
+    "lower",
+    "upper",
+    "reference",
+    "reference_lower",
+    "reference_upper",
+    "particles",
     "verdict",
     "threshold_warning",
     "threshold_refusal",
@@ -73,6 +79,7 @@ THRESHOLDS = {
     "composition": Threshold(0.01, 0.10, "above", "error of count or volume pushed back in the factual world / factual mean"),
     "composition of masks": Threshold(0.02, 0.20, "above", "share of factual lesion voxels that differ when pushed back"),
     "reversibility": Threshold(0.75, np.inf, "above", "mean |A -> B -> A - factual| against mean |independent redraw - factual|"),
+    "persistence": Threshold(1.5, np.inf, "above", "mean twin against what the fact's frailty leaves under the other arm"),
     "effectiveness": Threshold(1e-2, 1e-6, "below", "p of mean do(B) against the observed mean of patients randomised to B"),
     "noise": Threshold(1e-3, 1e-9, "below", "smallest p of abducted noise against N(0, 1), Bonferroni over components"),
     "marginal": Threshold(1e-2, 1e-6, "below", "p of counterfactual against interventional counts, labels swapped in patients"),
@@ -103,7 +110,9 @@ def diagnose(
     -------
     DataFrame
         diagnostic, arm, value, p_value, n, verdict ("ok", "warning", "refusal", "not checked"), threshold_warning,
-        threshold_refusal, words; ``attrs["points"]`` holds what a figure draws, by column.
+        threshold_refusal, words, particles; of composition, reversibility and persistence also ``lower`` and ``upper`` (95%,
+        bootstrap over patients) and the ``reference`` value, with where 95% of right runs of this size lie;
+        ``attrs["points"]`` holds what a figure draws.
 
     Raises
     ------
@@ -171,6 +180,9 @@ def to_results(diagnostics: pd.DataFrame) -> pd.DataFrame:
             estimand=f"{row['words']}: {row['verdict']}",
             estimator="diagnostic of the counterfactual run",
             estimate=float(row["value"]),
+            lower=float(row["lower"]),
+            upper=float(row["upper"]),
+            level=0.95,
             p_value=float(row["p_value"]),
             n=float(row["n"]),
             randomised=False,
@@ -206,13 +218,22 @@ def _judged(
     values: dict[str, tuple[float, float]] = {"composition": (_composition(checks), np.nan)}
     values["composition of masks"] = (_finite_mean([c.mask_mismatch for c in checks]), np.nan)
     values["reversibility"] = (_reversibility(checks), np.nan)
+    values["persistence"] = (_persistence(checks), np.nan)
     values["effectiveness"] = _effectiveness(checks, observed)
     values["noise"] = _noise_normality(checks)
     values["marginal"] = _marginal(checks, query.seed)
     values["invariance"] = (max((c.invariance for c in checks), default=np.nan), np.nan)
     values["overlap"] = (_overlap(checks, trial, world), np.nan)
+    intervals = {name: _over_patients(statistic, checks, query.seed) for name, statistic in _BY_PATIENT.items()}
+    references = {
+        "composition": (0.0, 0.0, 0.0),
+        "persistence": (1.0, np.nan, np.nan),
+        "reversibility": frailty_alone(checks, query.seed),
+    }
     rows = []
     for name, (value, p) in values.items():
+        lower, upper = intervals.get(name, (np.nan, np.nan))
+        reference, reference_lower, reference_upper = references.get(name, (np.nan, np.nan, np.nan))
         threshold = THRESHOLDS[name]
         verdict = threshold.judge(value)
         if name == "reversibility" and query.correlation < 1:
@@ -222,7 +243,9 @@ def _judged(
         rows.append(
             {
                 "diagnostic": name, "value": value, "p_value": p, "n": len(checks), "verdict": verdict, "words": threshold.words,
-                "threshold_warning": threshold.warning, "threshold_refusal": threshold.refusal,
+                "threshold_warning": threshold.warning, "threshold_refusal": threshold.refusal, "lower": lower, "upper": upper,
+                "reference": reference, "reference_lower": reference_lower, "reference_upper": reference_upper,
+                "particles": len(checks[0].composed),
             }
         )  # fmt: skip
     return rows
@@ -239,6 +262,35 @@ def _reversibility(checks: list[RoundTrips]) -> float:
     returned = np.mean([np.abs(c.returned - c.factual).mean() for c in checks])
     redrawn = np.mean([np.abs(c.redrawn - c.factual).mean() for c in checks])
     return float(returned / redrawn) if redrawn > 0 else np.nan
+
+
+def _persistence(checks: list[RoundTrips]) -> float:
+    r"""Mean twin over its expectation :math:`(k + n)/(k + m_A)\, m_B` given the fact n; missing without laws or a better arm.
+
+    A count model with gamma frailty has it near 1; an abduction whose noise clings to the factual lesions is above.
+    """
+    known = [c for c in checks if c.laws is not None and c.laws[1].lesions < c.laws[0].lesions]
+    if not known:
+        return np.nan
+    left = []
+    for c in known:
+        own, other = c.laws  # type: ignore[misc]
+        size = 1 / max(own.dispersion, 1e-6)
+        left.append((size + c.factual) / (size + own.lesions) * other.lesions)
+    return float(np.mean([c.counterfactual.mean() for c in known]) / max(float(np.mean(left)), 0.1))
+
+
+_BY_PATIENT = {"composition": _composition, "reversibility": _reversibility, "persistence": _persistence}
+
+
+def _over_patients(
+    statistic: Callable[[list[RoundTrips]], float], checks: list[RoundTrips], seed: int, resamples: int = 400
+) -> tuple[float, float]:
+    """95% percentile interval of a diagnostic over resampled patients."""
+    rng = keyed_generator("diagnostics over patients", seed)
+    values = [statistic([checks[k] for k in rng.integers(0, len(checks), len(checks))]) for _ in range(resamples)]
+    finite = [value for value in values if np.isfinite(value)]
+    return (float(np.quantile(finite, 0.025)), float(np.quantile(finite, 0.975))) if finite else (np.nan, np.nan)
 
 
 def _effectiveness(checks: list[RoundTrips], seen: np.ndarray) -> tuple[float, float]:

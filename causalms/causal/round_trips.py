@@ -12,10 +12,11 @@ from scipy import stats
 
 from causalms.causal.evidence import factual_outcome
 from causalms.causal.interventions import Intervention
-from causalms.causal.mechanism import Mechanism, Noise, Outcome, Subject
+from causalms.causal.mechanism import Expected, Mechanism, Noise, Outcome, Subject
 from causalms.causal.query import Query
 from causalms.causal.sampling import on_one_thread
 from causalms.causal.worlds import Randomisation, Tie, Worlds, world_seed
+from causalms.stats import keyed_generator
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class RoundTrips:
         Some elements of every component of the first particle's noise.
     invariance : float
         Largest change of anything before treatment.
+    laws : pair of Expected, optional
+        Of the count under the patient's own arm and under the other, where the mechanism gives them.
     """
 
     participant_id: str
@@ -50,6 +53,7 @@ class RoundTrips:
     scores: dict[str, np.ndarray] = field(repr=False)
     mask_mismatch: float = np.nan
     invariance: float = 0.0
+    laws: tuple[Expected, Expected] | None = None
 
 
 def round_trips(
@@ -72,6 +76,10 @@ def round_trips(
         first = query.interventions[0].assign(subject, [0], query.seed)[0]
         worlds = Worlds(np.array([[randomisation.arms.index(first)]]), np.array([week]))
         invariance = largest_change_before_treatment(mechanism, subject, randomisation, worlds, query.seed)
+        laws = None
+        if "expect" in mechanism.capabilities and isinstance(subject.arm_randomised, str):
+            own = subject.arm_randomised
+            laws = mechanism.expect(subject, own, query.evidence_week), mechanism.expect(subject, first, query.evidence_week)
     counts = np.array([[o.lesions for o in trip.outcomes] for trip in trips], dtype=float)
     composed, returned, redrawn, counterfactual, interventional = counts.T
     mismatches = [trip.mask_mismatch for trip in trips if np.isfinite(trip.mask_mismatch)]
@@ -88,7 +96,32 @@ def round_trips(
         scores={name: _spread(values) for name, values in trips[0].noise.normals.items()},
         mask_mismatch=float(np.mean(mismatches)) if mismatches else np.nan,
         invariance=invariance,
+        laws=laws,
     )
+
+
+def frailty_alone(checks: Sequence[RoundTrips], seed: int, redraws: int = 400) -> tuple[float, float, float]:
+    """Reversibility of twins that share their patient's frailty and nothing else: its value, and where 95% of such runs lie.
+
+    Counts are Poisson given a gamma frailty, which is abducted from the fact, carried to the other arm, abducted there from the
+    twin's count and carried back; as many patients and particles as the run has.  Missing where a mechanism gives no laws.
+    """
+    laws = [check.laws for check in checks if check.laws is not None]
+    if len(laws) < len(checks) or not laws:
+        return np.nan, np.nan, np.nan
+    (own, own_size), (other, other_size) = (
+        (np.array([pair[side].lesions for pair in laws]), 1 / np.maximum([pair[side].dispersion for pair in laws], 1e-6))
+        for side in (0, 1)
+    )
+    rng, ratios, particles = keyed_generator("frailty alone", seed), [], len(checks[0].composed)
+    for _ in range(redraws):
+        fact = rng.poisson(rng.gamma(own_size) / own_size * own, (1, len(own)))
+        there = rng.poisson(rng.gamma(own_size + fact, size=(particles, len(own))) / (own_size + own) * other)
+        back = rng.poisson(rng.gamma(other_size + there) / (other_size + other) * own)
+        fresh = rng.poisson(rng.gamma(own_size, size=back.shape) / own_size * own)
+        ratios.append(np.abs(back - fact).mean() / max(float(np.abs(fresh - fact).mean()), 1e-9))
+    low, high = np.quantile(ratios, (0.025, 0.975))
+    return float(np.mean(ratios)), float(low), float(high)
 
 
 @dataclass(frozen=True)

@@ -183,7 +183,7 @@ def test_a_counterfactual_run_writes_its_diagnostics_and_their_page(file, tmp_pa
     results = pd.read_csv(tmp_path / "twins.results.csv")
     assert {"composition", "noise", "marginal", "overlap"} <= set(results.loc[results["analysis"] == "diagnostics", "measure"])
     checked = pd.read_csv(tmp_path / "twins.diagnostics.csv")
-    assert checked["verdict"].notna().sum() == 8
+    assert checked["verdict"].notna().sum() == 9
     assert set(checked.loc[checked["verdict"].isna(), "diagnostic"]) >= {"composition", "noise", "marginal", "reversibility"}
     assert (tmp_path / "twins.diagnostics.pdf").read_bytes().startswith(b"%PDF")
     tables = [tmp_path / f"twins.{name}.csv" for name in ("results", "diagnostics", "bounds")]

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from causalms.causal import CausalModel, Noise, value
+from causalms.causal import CausalModel, Noise, Outcome, value
 from causalms.causal.diagnostics import THRESHOLDS, Threshold, act_on, diagnose, to_results
 from causalms.causal.evidence import TableTrial
 from causalms.causal.mechanisms.negative_binomial import NegativeBinomialMechanism
@@ -106,3 +106,31 @@ def test_diagnostics_are_rows_of_results(truth, table):
 def test_diagnostics_travel_with_the_twins(truth, table):
     twins = CausalModel(truth).counterfactual(table, "ocrelizumab", particles=2)
     assert {row["diagnostic"] for row in twins.attrs["diagnostics"]} == set(THRESHOLDS)
+
+
+def test_twins_that_cling_to_the_fact_persist(truth, big_table):
+    """Abducted noise that remembers the count: twins keep all factual lesions, composition is exact all the same."""
+
+    class Clinging(NegativeBinomialMechanism):
+        def abduct(self, subject, arm, week, outcome, draw, seed, method="stochastic"):
+            noise = super().abduct(subject, arm, week, outcome, draw, seed, method)
+            return Noise({**noise.normals, "count": np.full(1, 40.0 + outcome.lesions)})
+
+        def push(self, subject, arm, week, noise):
+            kept = float(noise.normals.get("count", np.zeros(1))[0]) - 40.0
+            return Outcome(kept, 0.1 * kept) if kept >= 0 else super().push(subject, arm, week, noise)
+
+    settings = {f.name: getattr(truth, f.name) for f in dataclasses.fields(truth)}
+    right, clinging = (check(model, big_table, patients=60) for model in (truth, Clinging(**settings)))
+    assert right.loc["persistence", "verdict"] == "ok"
+    assert right.loc["persistence", "lower"] < 1 < right.loc["persistence", "upper"]
+    assert clinging.loc["persistence", "value"] > 3
+    assert clinging.loc["persistence", "verdict"] == "warning"
+
+
+def test_reversibility_of_a_right_model_lies_where_frailty_alone_puts_it(truth, big_table):
+    row = check(truth, big_table, patients=60).loc["reversibility"]
+    assert row["reference_lower"] < row["reference"] < row["reference_upper"] < 1
+    assert row["value"] < row["reference_upper"]  # it shares the Poisson part too, so it may lie below
+    assert row["lower"] < row["value"] < row["upper"]
+    assert row["particles"] == 4

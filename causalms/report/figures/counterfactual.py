@@ -360,7 +360,11 @@ def counterfactual_pages(table: pd.DataFrame, source: str = "table") -> tuple[li
         table = checked_diagnostics(table, source)
         worlds = [str(arm) for arm in table["arm"].unique()]
         pages = [(diagnostics_page(table, arm), f"Diagnostics of counterfactuals under {arm}") for arm in worlds]
-        read = [name for name in ("diagnostic", "arm", "value", "p_value", "n", "verdict", "words") if name in table]
+        read = [
+            name
+            for name in ("diagnostic", "arm", "value", "lower", "upper", "reference", "p_value", "n", "verdict", "words")
+            if name in table
+        ]
         return pages, table.loc[table["verdict"].notna(), read]
     if {"rho", "measure", "lower_bound", "upper_bound", "arm", "reference"} <= set(table.columns):
         table = checked_bounds(table, source)
