@@ -22,8 +22,8 @@ def main() -> None:
     """Write release_digits.csv and name the rows that moved by more than 1e-9."""
     before = read_table(PLACE).set_index("id")
     rows = [(name, *digits) for name, digits in release_numbers()]
-    table = pd.DataFrame(rows, columns=["id", "first", "second"])
-    for name, first, _ in rows:
+    table = pd.DataFrame(rows, columns=["id", "first", "second", "numbers"])
+    for name, first, *_ in rows:
         old = before["first"].get(name)
         if old is None or abs(first - old) > 1e-9 * max(1.0, abs(old)):
             click.echo(f"{name}: {old} -> {first}")

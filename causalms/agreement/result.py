@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from causalms.errors import RefusalError, UsageError, named_arguments
-from causalms.tables import ResultRow, as_frame, fixed, name_of, p_value_text, percent_in_full, results_table
+from causalms.tables import ResultRow, as_frame, fixed, name_of, p_value_text, percent_in_full, results_table, shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,7 +241,7 @@ def _randomised_lines(table: pd.DataFrame) -> list[str]:
             f"  randomised {_interval(row, 'randomised_')}   simulated {_interval(row, 'simulated_')}",
         ]
         if np.isnan(row["se"]):
-            ratio = fixed(row["ratio"], 3)
+            ratio = shown(row["ratio"], 3)
             lines.append(f"  {what} {ratio}; model error unknown: no interval, and agreement is not judged")
             continue
         lines += [
@@ -282,7 +282,7 @@ def _across_lines(across: pd.DataFrame) -> list[str]:
 def _interval(row: dict[Any, Any], prefix: str, name: str = "estimate") -> str:
     """An estimate, with its interval where there is one."""
     lower, upper = row[f"{prefix}lower"], row[f"{prefix}upper"]
-    return fixed(row[prefix + name], 3) + ("" if np.isnan(lower) else f" ({fixed(lower, 3)} to {fixed(upper, 3)})")
+    return shown(row[prefix + name], 3) + ("" if np.isnan(lower) else f" ({shown(lower, 3)} to {shown(upper, 3)})")
 
 
 def _yes(row: dict[Any, Any], which: str) -> str:

@@ -88,7 +88,7 @@ def who_benefits(
         except InputError:
             raise
         except CausalmsError as refusal:
-            refusals.append(f"{trial or 'table'}, {drug}: {refusal}")
+            refusals.append(f"{f'{trial}, ' if trial else ''}{drug}: {refusal}")
     if not tables:
         raise RefusalError(
             "; ".join(refusals) or f"benefit: no trial randomised {reference!r} and another arm; name its reference"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 import pandas as pd
 
-from causalms.cli.inputs import given_model_option, grouped, read, read_draws, table_at, text_options
+from causalms.cli.inputs import digits_option, given_model_option, grouped, read, read_draws, table_at, text_options
 from causalms.cli.paths import InputPath, OutputPath, Verb
 from causalms.errors import UsageError
 from causalms.tables import write_table
@@ -72,6 +72,7 @@ class _Options:
     help="Simulated against randomised effects (.png, .svg or .pdf).",
 )
 @given_model_option
+@digits_option
 @text_options
 @grouped(compared=_Options)
 def command(compared: _Options, out: Path | None, table_out: Path | None, figure: Path | None) -> None:

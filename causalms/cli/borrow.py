@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from causalms.cli.inputs import given_model_option, grouped, of_trial, read, table_at, text_options
-from causalms.cli.paths import InputPath, OutputPath, Verb
+from causalms.cli.inputs import digits_option, given_model_option, grouped, of_trial, read, table_at, text_options
+from causalms.cli.paths import RESULTS, InputPath, OutputPath, Verb
 from causalms.effects import (
     PRIORS,
     Design,
@@ -117,7 +117,10 @@ class _Written:
     type=OutputPath((".png", ".svg", ".pdf"), what="figures are drawn"),
     help="Draw them (.png, .svg or .pdf).",
 )
-@click.option("--out", type=OutputPath(), help="Where to write the results table (.csv, .tsv or .parquet).")
+@click.option(
+    "--out", type=OutputPath(RESULTS), help="Where to write the results table (.csv, .tsv, .parquet, .json: Dataset-JSON)."
+)
+@digits_option
 @text_options
 @grouped(analysed=_Trial, borrowed=_Borrowing, written=_Written)
 def command(

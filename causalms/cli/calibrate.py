@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from causalms.cli.inputs import grouped, read_draws, read_observed, text_options
-from causalms.cli.paths import InputPath, OutputFolder, OutputPath, Verb
+from causalms.cli.inputs import Adam, adam_options, grouped, read_draws, table_at, text_options
+from causalms.cli.paths import RESULTS, InputPath, OutputFolder, OutputPath, Verb
 from causalms.errors import UsageError
 from causalms.files import whole_file, whole_folder
 from causalms.tables import fixed, name_of, percent_in_full, write_table
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class _Options:
+class _Options(Adam):
     """What is judged, and how."""
 
     by: tuple[str, ...]
@@ -62,13 +62,14 @@ _SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 @click.option("--conformal-level", default=0.9, type=_SHARE, show_default=True, help="Least coverage of the sets in every arm.")
 @click.option("--fit-share", default=0.5, type=_SHARE, show_default=True, help="Share of every trial and arm they are fitted on.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of simulated trials and of the split.")
-@click.option("--out", type=OutputPath(), help="Results table (.csv, .tsv or .parquet).")
 @click.option(
     "--recompute",
     type=OutputPath((".json",), what="patients for a report are written"),
     help="Write what `causalms report --recompute` needs to compute coverage and PIT again in its page: no identifiers.",
 )
+@click.option("--out", type=OutputPath(RESULTS), help="Results table (.csv, .tsv, .parquet, .json: Dataset-JSON).")
 @click.option("--tables", type=OutputFolder(), help="New folder for pit, reliability, rootogram, coverage (.csv).")
+@adam_options
 @text_options
 @grouped(options=_Options)
 def command(
@@ -94,7 +95,7 @@ def command(
     """  # noqa: D301
     if recalibrate and options.outcome != "net2_lesions":
         raise UsageError(f"--recalibrate is for net2_lesions, not for {options.outcome}; leave out --outcome or --recalibrate")
-    seen = read_observed(observed)
+    seen = options.beside_draws(table_at(observed), draws, options.week, options.outcome)
     judgement = _Judgement(read_draws(draws, seen, options.week), draws, options)
     pairs = judgement.pair(seen, observed)
     if recalibrate or conformal:
@@ -139,8 +140,7 @@ class _Judgement:
         """Forecasts beside observations; messages name the files."""
         from causalms.calibration import Sources, pair
 
-        place = Path(observed) / "participants.tsv" if Path(observed).is_dir() else Path(observed)
-        sources = Sources(self.source, str(place))
+        sources = Sources(self.source, str(table_at(observed)))
         return pair(self.table, seen, self.options.week, self.options.outcome, sources)
 
     def assess(self, pairs: Pairs) -> Assessment:

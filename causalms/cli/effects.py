@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from causalms.cli.inputs import given_model_option, grouped, missing_covariates_option, of_trial, read, table_at, text_options
+from causalms.cli.inputs import (
+    Adam,
+    adam_options,
+    digits_option,
+    given_model_option,
+    grouped,
+    missing_covariates_option,
+    of_trial,
+    read,
+    table_at,
+    text_options,
+)
 from causalms.cli.intercurrent import Events, event_options
 from causalms.cli.main import as_options
-from causalms.cli.paths import InputPath, OutputPath, Verb
+from causalms.cli.paths import RESULTS, InputPath, OutputPath, Verb
 from causalms.cli.several import Family, family_options
+from causalms.cli.written import Written, carried
 from causalms.effects import (
     CHOICES,
     MEASURES,
@@ -33,9 +44,6 @@ from causalms.effects import (
     number,
     page,
     r_program,
-    read_adam,
-    recomputation,
-    results_data,
     sas_program,
     savings,
     simulated_page,
@@ -43,9 +51,8 @@ from causalms.effects import (
     write_publication,
 )
 from causalms.effects import given_model as with_given_model
-from causalms.errors import InputError, UsageError
-from causalms.files import whole_file
-from causalms.tables import fixed, p_value_text, percent_in_full, write_table
+from causalms.errors import UsageError
+from causalms.tables import fixed, p_value_text, percent_in_full
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,53 +100,11 @@ class _Missing:
 
 
 @dataclass(frozen=True)
-class _Patients:
-    """Whose rows are used: of one trial; of an ADaM BDS dataset, where its subjects stand and which records are the outcome."""
+class _Patients(Adam):
+    """Whose rows are used: of one trial, or of an ADaM BDS dataset."""
 
-    adsl: Path | None
-    paramcd: str | None
-    avisit: str | None
-    population: str | None
     trial: str | None
     given_model: bool
-
-    def read(self, place: Path) -> pd.DataFrame:
-        """One row a patient, whatever the table is."""
-        if self.adsl is not None:
-            return self.of_adam(place)
-        if self.paramcd or self.avisit or self.population:
-            raise UsageError("--paramcd, --avisit and --population read an ADaM BDS dataset; name its ADSL with --adsl")
-        patients = read(place)
-        _refuse_bds(patients, place)
-        return patients
-
-    def of_adam(self, bds: Path) -> pd.DataFrame:
-        """One row a subject from ADSL and one parameter of a BDS dataset; AVAL as column ``aval``."""
-        assert self.adsl is not None
-        if not self.paramcd:
-            raise UsageError("--adsl needs the parameter of the outcome: --paramcd NET2")
-        visit: str | float | None = self.avisit
-        if self.avisit is not None:
-            with contextlib.suppress(ValueError):
-                visit = float(self.avisit)
-        return read_adam(table_at(self.adsl), bds, parameters={self.paramcd: "aval"}, visit=visit, population=self.population)
-
-
-@dataclass(frozen=True)
-class _Written:
-    """What is printed and written."""
-
-    publication: Path | None
-    ard: Path | None
-    recompute: Path | None
-    program: str | None
-    out: Path | None
-    digits: int
-
-    @property
-    def of_observed(self) -> bool:
-        """Whether something is written that complete observed rows alone have."""
-        return self.publication is not None or self.recompute is not None
 
 
 @click.command(cls=Verb)
@@ -201,10 +166,7 @@ class _Written:
 )
 @click.option("--week", type=float, help="Visit week of a draws table, or of the imputed outcome.")
 @event_options(one_row=True)
-@click.option("--adsl", type=InputPath(), help="TABLE is an ADaM BDS dataset: ADSL with the subjects.")
-@click.option("--paramcd", help="With --adsl: the parameter whose AVAL is the outcome.")
-@click.option("--population", metavar="FLAG", help="With --adsl: population flag of ADSL, such as FASFL, ITTFL or SAFFL.")
-@click.option("--avisit", help="With --adsl: AVISIT (text) or AVISITN (a number) of the records.")
+@adam_options
 @click.option("--trial", help="Only the patients of this trial.")
 @click.option(
     "--pool-trials", is_flag=True, help="Compare all patients of all trials; such a contrast is not marked as randomised."
@@ -212,18 +174,25 @@ class _Written:
 @given_model_option
 @click.option(
     "--publication",
-    type=OutputPath((".html", ".tex", ".csv", ".docx"), what="a publication table is written"),
-    help="Write a table for a paper (.html, .tex, .csv or .docx).",
+    type=OutputPath((".html", ".tex", ".csv", ".docx", ".rtf"), what="a publication table is written"),
+    help="Write a table for a paper or a report (.html, .tex, .csv, .docx or .rtf).",
 )
-@click.option("--digits", type=click.IntRange(2, 15), default=4, show_default=True, help="Significant digits on the page.")
-@click.option("--program", type=click.Choice(("r", "sas")), help="Print the R or SAS program that gives a coefficient's numbers.")
-@click.option("--ard", type=OutputPath(), help="Write analysis results data, a row a statistic, as R's cards has them.")
+@digits_option
+@click.option("--program", type=click.Choice(("r", "sas")), help="Print the R (or, for coefficients, SAS) program of the row.")
+@click.option("--ard", type=OutputPath(RESULTS), help="Write analysis results data, a row a statistic, as R's cards has them.")
+@click.option(
+    "--ars",
+    type=OutputPath((".json",), what="a reporting event is written"),
+    help="Write a reporting event of CDISC's Analysis Results Standard 1.0 (.json).",
+)
+@click.option(
+    "--out", type=OutputPath(RESULTS), help="Where to write the results table (.csv, .tsv, .parquet, .json: Dataset-JSON)."
+)
 @click.option(
     "--recompute",
     type=OutputPath((".json",), what="patients for a report are written"),
     help="Write what `causalms report --recompute` needs to compute these effects again in its page: columns, no identifiers.",
 )
-@click.option("--out", type=OutputPath(), help="Where to write the results table (.csv, .tsv or .parquet).")
 @text_options
 @grouped(
     contrast=_Contrast,
@@ -231,7 +200,7 @@ class _Written:
     method=Method,
     missing=_Missing,
     rows=_Patients,
-    written=_Written,
+    written=Written,
     family=Family,
     events=Events,
 )
@@ -242,7 +211,7 @@ def command(
     method: Method,
     missing: _Missing,
     rows: _Patients,
-    written: _Written,
+    written: Written,
     family: Family,
     events: Events,
 ) -> None:
@@ -263,8 +232,8 @@ def command(
       causalms effects adnet2.xpt --adsl adsl.xpt --paramcd NET2 --avisit "Week 48" --population FASFL --reference placebo
     """  # noqa: D301
     family.refuse_halves()
-    place = table_at(table)
-    patients = of_trial(rows.read(place), rows.trial, str(place))
+    place, code = table_at(table), None
+    patients = of_trial(rows.rows_of(place), rows.trial, str(place))
     if rows.adsl is not None:
         contrast = replace(contrast, outcome=contrast.outcome or "aval")
     if rows.given_model and not is_draws_table(patients):
@@ -296,40 +265,40 @@ def command(
                 raise UsageError(f"{name} says how missing outcomes are handled; name the strategy with --missing")
         analysis = analyse(patients, **contrast.of_patients(), design=design, method=method)
         text, results = _observed(analysis, bool(method.prognostic), family, written)
+        source = _program_input(contrast, (design, method, rows), place.name, patients)
+        as_read = rows.adsl is None and not events.named
         if written.program is not None:
-            text += f"\n\n{_program(analysis, written.program, contrast, place.name, patients)}"
-    if written.ard is not None:
-        write_table(results_data(results, outcome=contrast.outcome or "net2_lesions", arm=contrast.arm), written.ard)
-        text += f"\n\nanalysis results data written to {written.ard}"
-    if written.out is not None:
-        write_table(results, written.out)
-        text += f"\n\nresults written to {written.out}"
+            text += f"\n\n{_program(analysis, written.program, source, as_read)}"
+        if written.ars is not None and as_read:
+            with contextlib.suppress(UsageError):  # a row without a program is written without it
+                code = r_program(analysis, source)
+    text += written.results(results, contrast.outcome or "net2_lesions", contrast.arm, place.stem, code)
     click.echo(as_options(text, click.get_current_context().command))
 
 
-def _carried(analysis: Analysis, path: Path) -> str:
-    """Write the columns of an analysis for a report, and say so."""
-    bundle = recomputation(analysis)
-    if not bundle["parts"]:
-        raise UsageError(f"--recompute: a page does not compute this analysis again ({bundle['left_out'][0]}); leave it out")
-    with whole_file(path) as beside:
-        beside.write_text(json.dumps(bundle), encoding="utf-8")
-    return f"patients for `causalms report --recompute` written to {path}"
+def _program_input(
+    contrast: _Contrast, more: tuple[Design, Method, _Patients], table: str, patients: pd.DataFrame
+) -> ProgramInput:
+    """What a program of the analysis reads."""
+    design, method, rows = more
+    return ProgramInput(
+        table=table,
+        arm=contrast.arm,
+        exposure=contrast.exposure,
+        adjust=contrast.adjust,
+        strata=design.strata,
+        cluster=design.cluster,
+        prognostic=tuple(method.prognostic),
+        columns=tuple(map(str, patients.columns)),
+        trial=rows.trial,
+    )
 
 
-def _program(analysis: Analysis, language: str, contrast: _Contrast, table: str, patients: pd.DataFrame) -> str:
-    """The R or SAS program of an analysis."""
-    columns = tuple(map(str, patients.columns))
-    names = ProgramInput(table=table, arm=contrast.arm, exposure=contrast.exposure, adjust=contrast.adjust, columns=columns)
-    return r_program(analysis, names) if language == "r" else sas_program(analysis, names)
-
-
-def _refuse_bds(patients: pd.DataFrame, place: Path) -> None:
-    """An ADaM BDS dataset has a row a record; read without its ADSL it would be taken for one row a patient."""
-    if {"USUBJID", "PARAMCD", "AVAL"} <= set(patients.columns):
-        raise InputError(
-            f"{place}: is an ADaM BDS dataset, a row a record; add --adsl, --paramcd and, for several visits, --avisit"
-        )
+def _program(analysis: Analysis, language: str, source: ProgramInput, as_read: bool) -> str:
+    """The R or SAS program of an analysis of a table as it was read."""
+    if not as_read:
+        raise UsageError("--program reads one table as it is; leave out --adsl and --event-time, and analyse one row a patient")
+    return r_program(analysis, source) if language == "r" else sas_program(analysis, source)
 
 
 def _refuse_options_of_patients(contrast: _Contrast, design: Design, method: Method, source: str) -> None:
@@ -374,9 +343,9 @@ def results_lines(results: pd.DataFrame) -> str:
     )
 
 
-def _observed(analysis: Analysis, prognostic: bool, family: Family, written: _Written) -> tuple[str, pd.DataFrame]:
+def _observed(analysis: Analysis, prognostic: bool, family: Family, written: Written) -> tuple[str, pd.DataFrame]:
     """The page and the results of observed outcomes, one row a patient."""
-    blocks = [page(analysis, written.digits)]
+    blocks = [page(analysis)]
     if prognostic and analysis.means is not None:
         blocks.append("\n".join(saved.sentence for saved in savings(analysis)))
     more, results, adjusted = family.added(analysis)
@@ -384,7 +353,7 @@ def _observed(analysis: Analysis, prognostic: bool, family: Family, written: _Wr
     if written.publication is not None:
         blocks.append(f"table written to {write_publication(analysis, written.publication, adjusted)}")
     if written.recompute is not None:
-        blocks.append(_carried(analysis, written.recompute))
+        blocks.append(carried(analysis, written.recompute))
     return "\n\n".join(blocks), results
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from causalms.cli.inputs import read, table_at, text_options
-from causalms.cli.paths import InputPath, OutputPath, Verb
+from causalms.cli.inputs import digits_option, read, table_at, text_options
+from causalms.cli.paths import RESULTS, InputPath, OutputPath, Verb
 from causalms.effects import external_control
 from causalms.tables import write_table
 
@@ -20,7 +20,10 @@ from causalms.tables import write_table
 @click.option("--exposure", help="Column of time at risk.")
 @click.option("--estimator", type=click.Choice(("aipw", "targeted")), default="aipw", show_default=True)
 @click.option("--level", type=float, default=0.95, show_default=True, help="Level of the interval.")
-@click.option("--out", type=OutputPath(), help="Where to write the results table (.csv, .tsv or .parquet).")
+@click.option(
+    "--out", type=OutputPath(RESULTS), help="Where to write the results table (.csv, .tsv, .parquet, .json: Dataset-JSON)."
+)
+@digits_option
 @text_options
 def command(
     treated: Path,

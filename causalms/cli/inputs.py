@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -12,8 +13,9 @@ import click
 import pandas as pd
 
 from causalms.cli.paths import InputPath
+from causalms.effects import read_adam
 from causalms.errors import InputError, UsageError
-from causalms.tables import completed_draws, names_of, read_table, validate
+from causalms.tables import completed_draws, names_of, net2_column, one_week, read_table, showing, validate
 
 #: Leave the model's own error out, for every verb that prints an interval of a simulated number.
 given_model_option = click.option(
@@ -40,6 +42,21 @@ model_option = click.option(
     help="Checkpoint, or the one that ships.",
 )
 
+
+def _show_digits(context: click.Context, _: click.Parameter, digits: int | None) -> None:
+    """Print with so many digits until the verb has ended."""
+    context.with_resource(showing(digits))
+
+
+#: Significant digits of every estimate that a verb prints.
+digits_option = click.option(
+    "--digits",
+    type=click.IntRange(2, 15),
+    expose_value=False,
+    callback=_show_digits,
+    help="Significant digits of printed estimates (p-values: decimals).",
+)
+
 _TEXT_FORMAT = "causalms.text_format"
 _Verb = TypeVar("_Verb", bound=Callable[..., Any])
 
@@ -64,6 +81,54 @@ def grouped(**kinds: type[Any]) -> Callable[[_Verb], _Verb]:
         return cast(_Verb, _with_groups)
 
     return declare
+
+
+@dataclass(frozen=True)
+class Adam:
+    """An ADaM BDS dataset in place of one row a subject: where its subjects stand, and which records are the outcome."""
+
+    adsl: Path | None
+    paramcd: str | None
+    avisit: str | None
+    population: str | None
+
+    def rows_of(self, place: Path, column: str = "aval") -> pd.DataFrame:
+        """The table at ``place``; with ADSL one row a subject, AVAL of the parameter as ``column``."""
+        if self.adsl is None:
+            if self.paramcd or self.avisit or self.population:
+                raise UsageError("--paramcd, --avisit and --population read an ADaM BDS dataset; name its ADSL with --adsl")
+            rows = read(place)
+            if {"USUBJID", "PARAMCD", "AVAL"} <= set(rows.columns):
+                raise InputError(
+                    f"{place}: is an ADaM BDS dataset, a row a record; add --adsl, --paramcd and, for several visits, --avisit"
+                )
+            return rows
+        if not self.paramcd:
+            raise UsageError("--adsl needs the parameter of the outcome: --paramcd NET2")
+        visit: str | float | None = self.avisit
+        if self.avisit is not None:
+            with contextlib.suppress(ValueError):
+                visit = float(self.avisit)
+        return read_adam(table_at(self.adsl), place, parameters={self.paramcd: column}, visit=visit, population=self.population)
+
+    def beside_draws(self, place: Path, draws: str | Path, week: float | None, outcome: str | None) -> pd.DataFrame:
+        """The patients of a draws table; of a BDS dataset with the outcome as the column of the visit that is asked about."""
+        if self.adsl is None:
+            return self.rows_of(place)
+        at = one_week(read(draws), None, str(draws)) if week is None else week
+        return self.rows_of(place, net2_column(int(at), outcome or "net2_lesions"))
+
+
+def adam_options(verb: _Verb) -> _Verb:
+    """Options of :class:`Adam`."""
+    for declare in (
+        click.option("--avisit", help="With --adsl: AVISIT (text) or AVISITN (a number) of the records."),
+        click.option("--population", metavar="FLAG", help="With --adsl: population flag of ADSL, such as FASFL, ITTFL or SAFFL."),
+        click.option("--paramcd", help="With --adsl: the parameter whose AVAL is the outcome."),
+        click.option("--adsl", type=InputPath(), help="The patients' table is an ADaM BDS dataset: ADSL with its subjects."),
+    ):
+        verb = declare(verb)
+    return verb
 
 
 @dataclass(frozen=True)
@@ -118,12 +183,6 @@ def read_draws(path: str, participants: pd.DataFrame | None = None, week: float 
     """A draws table, sampled or expected, also of another simulator, checked."""
     table = completed_draws(read(path), participants, week, path)
     return validate(table, "draws" if "draw" in table.columns else "expected", path)
-
-
-def read_observed(path: str) -> pd.DataFrame:
-    """Participants with observed outcomes: a table, or the participants.tsv of a BIDS folder."""
-    place = Path(path)
-    return read(place / "participants.tsv" if place.is_dir() else place)
 
 
 def table_at(place: str | Path) -> Path:

@@ -20,6 +20,8 @@ from causalms.files import refuse_taken_folder, refuse_unwritable, sweep
 
 #: Endings of the tables that are written.
 TABLES = (".csv", ".tsv", ".parquet")
+#: Endings of results and ADaM tables, also CDISC Dataset-JSON.
+RESULTS = (*TABLES, ".json", ".ndjson")
 
 
 class InputPath(click.Path):

@@ -25,7 +25,7 @@ from causalms.effects import (
 )
 from causalms.errors import ConvergenceError, UsageError
 from causalms.stats import with_adjusted_p_values
-from causalms.tables import p_value_text, results_table, significant
+from causalms.tables import p_value_text, results_table, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,7 +80,7 @@ class Family:
         if analysis.others and self.multiplicity is not None and not self.all_pairs:
             results = with_adjusted_p_values(analysis.results, self.multiplicity)
             adjusted = results["p_adjusted"].tolist()
-            pairs = ", ".join(f"{arm} {significant(value, 4)}" for arm, value in zip(results["arm"], adjusted, strict=True))
+            pairs = ", ".join(f"{arm} {shown(value)}" for arm, value in zip(results["arm"], adjusted, strict=True))
             return [f"adjusted p ({self.multiplicity}): {pairs}"], results, adjusted
         if not self.all_pairs and self.multiplicity is None:
             return [], analysis.results, None

@@ -13,13 +13,24 @@ import pandas as pd
 
 from causalms.benefit import Inference, Policies, who_benefits
 from causalms.cli.effects import command as effects_command
-from causalms.cli.inputs import given_model_option, grouped, of_trial, read, read_draws, table_at, text_options
+from causalms.cli.inputs import (
+    Adam,
+    adam_options,
+    digits_option,
+    given_model_option,
+    grouped,
+    of_trial,
+    read,
+    read_draws,
+    table_at,
+    text_options,
+)
 from causalms.cli.main import as_options
-from causalms.cli.paths import InputPath, OutputPath, Verb
+from causalms.cli.paths import RESULTS, InputPath, OutputPath, Verb
 from causalms.effects import is_draws_table, taking_the_model_for_true
-from causalms.errors import UsageError
+from causalms.errors import RefusalError, UsageError
 from causalms.subgroups import Forest, MainEffects, Shrinkage, ShrinkageModel, SubgroupAnalysis, forest, shrink, simulated_forest
-from causalms.tables import fixed, name_of, net2_column, one_week, write_table
+from causalms.tables import fixed, formula, name_of, net2_column, one_week, refuse_arm_and_outcome_by_name, shown, write_table
 
 _ANALYSIS = {
     *("arm", "reference", "exposure", "adjust", "interaction", "strata", "prognostic", "cluster", "measure", "estimator"),
@@ -71,7 +82,7 @@ class _Inputs:
 
 
 @dataclass(frozen=True)
-class _Tables:
+class _Tables(Adam):
     """The tables of the verb, and which of their rows and columns are meant."""
 
     table: Path
@@ -84,8 +95,11 @@ class _Tables:
     def read(self) -> _Inputs:
         """TABLE is a draws table if it has its columns, else one row a patient."""
         table, source = self.table, str(self.table)
-        rows = read(table_at(table))
+        simulated = self.participants is not None
+        rows = read(table_at(table)) if simulated else self.rows_of(table_at(table))
         if not is_draws_table(rows):
+            if self.adsl is not None and not simulated:
+                return _Inputs(of_trial(rows, self.trial, source), self.outcome or "aval", source)
             if self.outcome is None:
                 raise UsageError(f"{table}: name the column of the outcome with --outcome")
             if self.given_model:
@@ -93,11 +107,11 @@ class _Tables:
             return _Inputs(of_trial(rows, self.trial, source), self.outcome, source)
         if self.participants is None:
             raise UsageError(f"{table}: is a draws table without covariates; name the trial with --participants")
-        people = read(table_at(self.participants))
+        people = self.beside_draws(table_at(self.participants), source, self.week, self.outcome)
         draws = of_trial(read_draws(source, people, self.week), self.trial, source)
         week = one_week(draws, self.week, source)
-        people = of_trial(people, self.trial, str(self.participants))
         observed = net2_column(int(week), self.outcome or "net2_lesions")
+        people = of_trial(people, self.trial, str(self.participants))
         draws = taking_the_model_for_true(draws) if self.given_model else draws
         return _Inputs(people, observed, str(self.participants), draws, week, self.outcome)
 
@@ -113,6 +127,14 @@ class _Benefit:
 
     def judged(self, inputs: _Inputs, contrast: _Contrast, covariates: str | None, seed: int) -> pd.DataFrame:
         """Who benefits, by predictions from draws or from covariates."""
+        if covariates and inputs.draws is None:
+            refuse_arm_and_outcome_by_name(formula(covariates, inputs.people, "adjust"), contrast.arm, inputs.outcome)
+        try:
+            return self._judged(inputs, contrast, covariates, seed)
+        except RefusalError as refusal:
+            raise RefusalError(f"{Path(inputs.source).name}: {refusal}") from None
+
+    def _judged(self, inputs: _Inputs, contrast: _Contrast, covariates: str | None, seed: int) -> pd.DataFrame:
         return who_benefits(
             inputs.people,
             outcome=inputs.outcome,
@@ -157,10 +179,12 @@ class _Written:
 @click.option("--seed", default=0, show_default=True, help="Of shrinkage, of folds and of redrawn trials.")
 @click.option("--trial", help="Only the patients of this trial.")
 @click.option("--week", type=float, help="For draws of several visits: the visit week.")
-@click.option("--out", type=OutputPath(), help="Results table (.csv, .tsv or .parquet).")
+@click.option("--out", type=OutputPath(RESULTS), help="Results table (.csv, .tsv, .parquet, .json: Dataset-JSON).")
 @click.option("--forest", "forest_out", type=OutputPath(), help="Forest table, with events and interaction p.")
 @_as_for_effects
+@adam_options
 @given_model_option
+@digits_option
 @text_options
 @grouped(contrast=_Contrast, method=SubgroupAnalysis, tables=_Tables, benefit=_Benefit, written=_Written)
 def command(
@@ -288,6 +312,6 @@ def _benefit_page(results: pd.DataFrame) -> str:
             against = "; p against 1" if row["estimand"].endswith("against 1") else ""
             p = f"{row['p_value']:>9.4f}{against}" if row["p_value"] == row["p_value"] else ""
             known = row["lower"] == row["lower"]
-            interval = f"{fixed(row['lower'], 3)} to {fixed(row['upper'], 3)}" if known else "no interval"
-            text.append(f"  {row['measure'] + part:66.66s}{row['estimate']:>9.3f}{interval:>20s}{p}")
+            interval = f"{shown(row['lower'], 3)} to {shown(row['upper'], 3)}" if known else "no interval"
+            text.append(f"  {row['measure'] + part:66.66s}{shown(row['estimate'], 3):>9s}{interval:>20s}{p}")
     return "\n".join(text)

@@ -8,13 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from causalms.cli.inputs import grouped, missing_covariates_option, of_trial, read, read_draws, table_at, text_options
+from causalms.cli.inputs import (
+    digits_option,
+    grouped,
+    missing_covariates_option,
+    of_trial,
+    read,
+    read_draws,
+    table_at,
+    text_options,
+)
 from causalms.cli.intercurrent import Events, event_options
 from causalms.cli.main import as_options
-from causalms.cli.paths import InputPath, OutputPath, Verb
+from causalms.cli.paths import RESULTS, InputPath, OutputPath, Verb
 from causalms.effects import ASSUMPTIONS, VISIT_CHOICES, Design, VisitMethod, Visits
 from causalms.errors import UsageError
-from causalms.tables import significant
+from causalms.tables import shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,7 +113,10 @@ class _Written:
     "--figure", type=OutputPath((".png", ".svg", ".pdf"), what="figures are drawn"), help="Draw the mean cumulative functions."
 )
 @click.option("--rates", type=OutputPath(), help="Write the rates of every visit and arm.")
-@click.option("--out", type=OutputPath(), help="Where to write the results table (.csv, .tsv or .parquet).")
+@click.option(
+    "--out", type=OutputPath(RESULTS), help="Where to write the results table (.csv, .tsv, .parquet, .json: Dataset-JSON)."
+)
+@digits_option
 @text_options
 @grouped(contrast=_Contrast, design=Design, visits=Visits, method=VisitMethod, imputed=_Imputed, events=Events, written=_Written)
 def command(
@@ -203,7 +215,7 @@ def _impute(
     if len(deltas) > 1:
         for arm, rows in results.groupby("arm", sort=False):
             over = "; ".join(
-                f"{name_of(row['delta'])}: {significant(row['estimate'], 4)}, p {p_value_text(row['p_value'])}"
+                f"{name_of(row['delta'])}: {shown(row['estimate'])}, p {p_value_text(row['p_value'])}"
                 for row in rows.to_dict("records")
             )
             text += f"\n\n{arm} by delta: {over}\n{arm} {_tipping_words(rows, method.level)}"

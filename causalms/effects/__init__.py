@@ -6,7 +6,7 @@ A trial statistician without images starts at :func:`analyse` or :func:`estimate
 from __future__ import annotations
 
 from causalms.effects.adam import bds_table, read_adam, write_xpt
-from causalms.effects.analysis_results_data import results_data
+from causalms.effects.analysis_results_data import reporting_event, results_data
 from causalms.effects.any_table import Effects, estimate
 from causalms.effects.borrowed_effect import LogRates, borrow, conflict_words, log_rates, operating_characteristics
 from causalms.effects.borrowing import (
@@ -116,6 +116,7 @@ __all__ = [
     "r_program",
     "read_adam",
     "recomputation",
+    "reporting_event",
     "results_data",
     "sample_size",
     "sas_program",

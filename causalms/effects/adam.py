@@ -30,6 +30,18 @@ ADSL_COLUMNS = {
     "T2VOLBL": "t2_volume_ml",
     "EXPYRS": "exposure_years",
 }
+#: Variable of a BDS dataset -> its label, which Dataset-JSON keeps.
+BDS_LABELS = {
+    "STUDYID": "Study Identifier",
+    "USUBJID": "Unique Subject Identifier",
+    "TRTP": "Planned Treatment",
+    "PARAMCD": "Parameter Code",
+    "PARAM": "Parameter",
+    "AVISIT": "Analysis Visit",
+    "AVISITN": "Analysis Visit (N)",
+    "AVAL": "Analysis Value",
+    "ANL01FL": "Analysis Flag 01",
+}
 
 
 def read_adam(
@@ -63,7 +75,8 @@ def read_adam(
 
     Notes
     -----
-    Names of variables are read in either case.  Records that were derived (``DTYPE``, such as LOCF) are used and said in a note.
+    Names of variables are read in either case.  BASE of a single parameter becomes the column ``base``.  Records that were
+    derived (``DTYPE``, such as LOCF) are used and said in a note.
     """
     subjects, records = _upper(read_table(adsl), str(adsl)), _upper(read_table(bds), str(bds))
     _need(subjects, ("USUBJID",), str(adsl))
@@ -90,12 +103,14 @@ def read_adam(
     table = table.replace({"": np.nan}).infer_objects()
     for code, outcome in parameters.items():
         chosen = _records(records, code, visit, str(bds))
-        table[outcome] = table["participant_id"].map(chosen)
+        table[outcome] = table["participant_id"].map(chosen["AVAL"])
+        if "BASE" in chosen and len(parameters) == 1 and "base" not in table:
+            table["base"] = table["participant_id"].map(chosen["BASE"])
     return table.reset_index(drop=True)
 
 
-def _records(records: pd.DataFrame, code: str, visit: str | float | None, source: str) -> pd.Series:
-    """AVAL by subject of one parameter at one visit; analysis records only where ANL01FL is kept."""
+def _records(records: pd.DataFrame, code: str, visit: str | float | None, source: str) -> pd.DataFrame:
+    """Records by subject of one parameter at one visit; analysis records only where ANL01FL is kept."""
     chosen = records[records["PARAMCD"] == code]
     if chosen.empty:
         known = ", ".join(map(str, records["PARAMCD"].unique()[:12]))
@@ -118,7 +133,7 @@ def _records(records: pd.DataFrame, code: str, visit: str | float | None, source
     if chosen["USUBJID"].duplicated().any():
         twice = chosen.loc[chosen["USUBJID"].duplicated(), "USUBJID"].iloc[0]
         raise InputError(f"{source}: subject {twice!r} has several {code} records; name the visit")
-    return chosen.set_index("USUBJID")["AVAL"]
+    return chosen.set_index("USUBJID")
 
 
 def _upper(table: pd.DataFrame, source: str) -> pd.DataFrame:
@@ -174,7 +189,9 @@ def bds_table(
             }
         )
         parts.append(part[part["AVAL"].notna()])
-    return pd.concat(parts, ignore_index=True)
+    records = pd.concat(parts, ignore_index=True)
+    records.attrs = {"label": "Analysis records", "labels": BDS_LABELS}
+    return records
 
 
 def write_xpt(table: pd.DataFrame, path: str | os.PathLike[str], name: str) -> Path:

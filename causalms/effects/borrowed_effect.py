@@ -14,7 +14,17 @@ from causalms.effects.observed import Analysis
 from causalms.effects.printing import interval, number, text_columns
 from causalms.errors import UsageError
 from causalms.stats import Array, NormalMixture, normal_quantile
-from causalms.tables import ResultRow, fixed, name_of, percent_in_full, percentage, results_table, significant
+from causalms.tables import (
+    ResultRow,
+    fixed,
+    name_of,
+    percent_in_full,
+    percentage,
+    results_table,
+    shown,
+    shown_digits,
+    significant,
+)
 
 #: The analysis that borrows nothing, among the priors of a grid.
 _ALONE = "trial alone"
@@ -204,10 +214,10 @@ class Borrowed:
                 *text_columns(sources),
                 "",
                 f"prior      {prior.words}",
-                f"worth      {fixed(prior.ess_elir, 1)} patients (ELIR), {fixed(prior.ess_moment, 1)} (moments), "
+                f"worth      {shown(prior.ess_elir, 1)} patients (ELIR), {shown(prior.ess_moment, 1)} (moments), "
                 f"beside {own} controls of the trial",
                 f"conflict   control rate {number(np.exp(self.rates.estimates[0]))} in the trial, prior mean "
-                f"{number(np.exp(float(prior.law.mean)))}; prior predictive p {significant(self.conflict, 2)}",
+                f"{number(np.exp(float(prior.law.mean)))}; prior predictive p {significant(self.conflict, shown_digits(2))}",
                 *(f"note: {note}" for note in self.notes),
                 "note: a contrast with borrowed controls is not a randomised one",
             ]
@@ -216,7 +226,7 @@ class Borrowed:
 
 def _probability(value: float) -> str:
     """A posterior probability with four decimals, never as certain as 0 or 1."""
-    return "<0.0001" if value < 1e-4 else ">0.9999" if value > 1 - 1e-4 else fixed(value, 4)
+    return "<0.0001" if value < 1e-4 else ">0.9999" if value > 1 - 1e-4 else fixed(value, max(4, shown_digits()))
 
 
 def borrow(analysis: Analysis, prior: ControlPrior, *, arm: str | None = None) -> Borrowed:

@@ -21,7 +21,7 @@ from causalms.stats import (
     probability_within,
     simultaneous_critical_value,
 )
-from causalms.tables import p_value_text, percent_in_full, results_table, significant
+from causalms.tables import p_value_text, percent_in_full, results_table, shown
 
 #: Single-step methods, from the joint law of the contrasts: each arm against the reference, and all pairs.
 SINGLE_STEP = ("dunnett", "tukey")
@@ -87,8 +87,8 @@ class Comparisons:
             cells += [p_value_text(self.p_adjusted[index])] if self.p_adjusted is not None else []
             cells += [interval(*self.simultaneous[index])] if self.simultaneous is not None else []
             rows.append(cells)
-        law = "normal" if np.isinf(self.degrees_of_freedom) else f"t on {significant(self.degrees_of_freedom, 4)} df"
-        step = f" (single-step, {law}, critical value {significant(self.critical, 4)})" if self.simultaneous is not None else ""
+        law = "normal" if np.isinf(self.degrees_of_freedom) else f"t on {shown(self.degrees_of_freedom)} df"
+        step = f" (single-step, {law}, critical value {shown(self.critical)})" if self.simultaneous is not None else ""
         lines = text_columns(rows)
         return "\n".join([*lines, f"multiplicity  {self.method}{step}, {len(self.pairs)} comparisons"] if self.method else lines)
 

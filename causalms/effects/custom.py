@@ -89,7 +89,7 @@ def weighted_contrast(analysis: Analysis, weights: Mapping[str, float]) -> Contr
     >>> from causalms.effects import analyse
     >>> table = pd.DataFrame({"y": [5, 7, 6, 9, 2, 3, 4, 2, 1, 2, 0, 1], "arm": ["a"] * 4 + ["b"] * 4 + ["c"] * 4})
     >>> analysis = analyse(table, outcome="y", reference="a", measure="mean-difference")
-    >>> weighted_contrast(analysis, {"b": 0.5, "c": 0.5, "a": -1}).estimate
+    >>> round(weighted_contrast(analysis, {"b": 0.5, "c": 0.5, "a": -1}).estimate, 6)
     -4.875
     """
     arms, scale = analysis.data.arms, analysis.settings.measure.scale

@@ -31,7 +31,7 @@ from causalms.effects.contrasts import wald
 from causalms.effects.printing import interval, number, text_columns
 from causalms.errors import RefusalError, UsageError, named_arguments
 from causalms.stats import Array, fit_model, inverse_link
-from causalms.tables import ResultRow, as_frame, fixed, percentage, refuse_arm_and_outcome_by_name, results_table
+from causalms.tables import ResultRow, as_frame, fixed, percentage, refuse_arm_and_outcome_by_name, results_table, shown
 
 ESTIMATORS = ("aipw", "targeted")
 #: Below this share of the controls' number, weights leave too few of them to speak of.
@@ -93,7 +93,7 @@ class ExternalControl:
                 "",
                 *text_columns(heads),
                 "",
-                f"overlap    {fixed(controls, 0)} controls count for {fixed(self.effective_controls, 1)}; "
+                f"overlap    {fixed(controls, 0)} controls count for {shown(self.effective_controls, 1)}; "
                 f"the heaviest carries {percentage(self.largest_share, 1)}",
                 f"estimand   {row['estimand']}",
                 f"estimator  {row['estimator']}",

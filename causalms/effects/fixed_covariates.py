@@ -32,7 +32,7 @@ def hc0_factor(fit: Fit) -> Array:
 
 def hc1_factor(fit: Fit) -> Array:
     """What HC1 multiplies residuals by."""
-    n, p = fit.X.shape[-2:]
+    n, p = fit.X.shape[-2], fit.rank
     return np.full(n, np.sqrt(n / (n - p)))
 
 
@@ -55,7 +55,7 @@ def observed_inverse(fit: Fit) -> Array:
 
 def expected_inverse(fit: Fit) -> Array:
     """Inverse expected information; residual variance of the linear model divided by n - p."""
-    return np.asarray(fit.inverse_information * _scale(fit, fit.X.shape[-1]))
+    return np.asarray(fit.inverse_information * _scale(fit, fit.rank))
 
 
 def _scale(fit: Fit, lost: int) -> Array:

@@ -11,7 +11,7 @@ from causalms.effects.data import TrialData
 from causalms.effects.tests import null_fit
 from causalms.errors import ConvergenceError
 from causalms.stats import Family, fit_model, log_likelihood
-from causalms.tables import significant
+from causalms.tables import shown, significant
 
 
 def silent_arms(data: TrialData) -> tuple[int, ...]:
@@ -164,5 +164,5 @@ def exact_note(data: TrialData, arm: int, level: float) -> str:
     p_value = min(1.0, 2 * (time[0] / (time[0] + time[1])) ** events)
     return (
         f"arm {data.arms[arm]!r} has no event: ratio 0, no standard error; were counts Poisson, the exact conditional upper "
-        f"bound would be {significant(upper, 4)} (p {significant(p_value, 2)})"
+        f"bound would be {shown(upper)} (p {significant(p_value, 2)})"
     )

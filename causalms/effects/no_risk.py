@@ -8,7 +8,7 @@ from numpy.polynomial import Polynomial
 from causalms.effects.contrasts import Contrast
 from causalms.effects.data import TrialData
 from causalms.errors import RefusalError
-from causalms.tables import significant
+from causalms.tables import shown, significant
 
 
 def profile_risk_contrast(data: TrialData, option: str, arm: int, level: float) -> Contrast:
@@ -94,5 +94,5 @@ def exact_risk_note(data: TrialData, arm: int, level: float) -> str:
     p_value = float(stats.fisher_exact([[0, treated], [events, size - events]]).pvalue)
     return (
         f"arm {data.arms[arm]!r} has no event: ratio 0, no standard error; exact conditional upper bound of the odds ratio "
-        f"{significant(upper, 4)} (Fisher's exact p {significant(p_value, 2)})"
+        f"{shown(upper)} (Fisher's exact p {significant(p_value, 2)})"
     )

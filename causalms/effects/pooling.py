@@ -81,5 +81,5 @@ def _complete_degrees(analysis: Analysis) -> list[float]:
     for part in analysis.parts:
         for arm in part.reported:
             own = part.contrasts[arm - 1].degrees_of_freedom
-            degrees.append(own if np.isfinite(own) else float(part.data.n - part.fit.X.shape[-1]))
+            degrees.append(own if np.isfinite(own) else float(part.data.n - part.fit.rank))
     return degrees

@@ -11,7 +11,7 @@ import pandas as pd
 
 from causalms.effects.draws import GIVEN_MODEL
 from causalms.stats import goodness
-from causalms.tables import p_value_text, percent_in_full, significant
+from causalms.tables import p_value_text, percent_in_full, shown_digits, significant
 
 if TYPE_CHECKING:
     from causalms.effects.observed import Analysis
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 _HEADS = {"rate": "rate", "risk": "risk", "mean": "mean"}
 
 
-def page(analysis: Analysis, digits: int = 4) -> str:
-    """The whole page that the command line prints, numbers to so many significant digits.
+def page(analysis: Analysis) -> str:
+    """The whole page that the command line prints.
 
     Examples
     --------
@@ -32,7 +32,7 @@ def page(analysis: Analysis, digits: int = 4) -> str:
     """
     blocks = []
     for part in analysis.parts:
-        blocks += [arm_lines(part, digits), contrast_lines(part, digits), estimand_lines(part, digits)]
+        blocks += [arm_lines(part), contrast_lines(part), estimand_lines(part)]
         if part.notes:
             blocks.append([f"note: {note}" for note in part.notes])
     return "\n\n".join("\n".join(block) for block in blocks)
@@ -44,7 +44,7 @@ def html_page(results: pd.DataFrame, text: str) -> str:
     return f"{shown.to_html(index=False, border=0)}<details><summary>details</summary><pre>{escape(text)}</pre></details>"
 
 
-def arm_lines(analysis: Analysis, digits: int = 4) -> list[str]:
+def arm_lines(analysis: Analysis) -> list[str]:
     """Patients, events, exposure and estimated rate of each arm."""
     level = f"{percent_in_full(analysis.settings.level)} CI"
     total = "total" if analysis.settings.measure.kind == "mean" else "events"
@@ -52,13 +52,13 @@ def arm_lines(analysis: Analysis, digits: int = 4) -> list[str]:
     for row in analysis.arms.to_dict("records"):
         value = row["crude"] if np.isnan(row["estimate"]) else row["estimate"]
         counts = [str(row["n"]), number(row["events"]), number(row["exposure"])]
-        rows.append([str(row["arm"]), *counts, number(value, digits), interval(row["lower"], row["upper"], digits)])
+        rows.append([str(row["arm"]), *counts, number(value), interval(row["lower"], row["upper"])])
     if not analysis.data.has_exposure:
         rows = [[*row[:3], *row[4:]] for row in rows]
     return text_columns(rows)
 
 
-def contrast_lines(analysis: Analysis, digits: int = 4) -> list[str]:
+def contrast_lines(analysis: Analysis) -> list[str]:
     """Each contrast with its interval and p-value."""
     measure = analysis.settings.measure
     level = f"{percent_in_full(analysis.settings.level)} CI"
@@ -69,39 +69,39 @@ def contrast_lines(analysis: Analysis, digits: int = 4) -> list[str]:
         rows.append(
             [
                 pair,
-                number(contrast.estimate, digits),
-                interval(contrast.lower, contrast.upper, digits),
-                number(contrast.se, digits),
-                p_value_text(contrast.p_value, max(4, digits)),
+                number(contrast.estimate),
+                interval(contrast.lower, contrast.upper),
+                number(contrast.se),
+                p_value_text(contrast.p_value),
             ]
         )
     return text_columns(rows)
 
 
-def estimand_lines(analysis: Analysis, digits: int = 4) -> list[str]:
+def estimand_lines(analysis: Analysis) -> list[str]:
     """The estimand record, the estimator, its fit and the variance."""
     reported = analysis.reported
     lines = [f"  {line}" for line in analysis.estimands[reported[0] - 1].lines()]
     if len(reported) > 1:
         arms = ", ".join(analysis.data.arms[index] for index in reported)
         lines[1] = f"  treatment                 {arms}, each against {analysis.data.arms[0]}"
-    fit = [] if (words := model_words(analysis, digits)) is None else [f"model      {words}"]
+    fit = [] if (words := model_words(analysis)) is None else [f"model      {words}"]
     estimator, variance = f"estimator  {analysis.estimator_name}", f"variance   {analysis.covariance.name}"
     return ["estimand (ICH E9(R1))", *lines, estimator, *fit, variance]
 
 
-def model_words(analysis: Analysis, digits: int = 4) -> str | None:
+def model_words(analysis: Analysis) -> str | None:
     """Dispersion with its error, log-likelihood, deviance and AIC of a model whose coefficient or dispersion is of interest."""
     settings, fit = analysis.settings, analysis.fit
     wanted = settings.estimator in ("negbin", "conditional") or (settings.estimator == "standardized" and fit.family == "negbin")
     if not wanted or fit.limit is not None:
         return None
     of = goodness(fit)
-    numbers = [number(value, digits) for value in (of.log_likelihood, of.deviance, of.aic)]
+    numbers = [number(value) for value in (of.log_likelihood, of.deviance, of.aic)]
     words = f"log-likelihood {numbers[0]}, deviance {numbers[1]} on {of.residual_degrees} df, AIC {numbers[2]}"
     if np.isnan(of.theta):
         return words
-    size = [number(value, digits) for value in (of.alpha, of.alpha_se, of.theta, of.theta_se)]
+    size = [number(value) for value in (of.alpha, of.alpha_se, of.theta, of.theta_se)]
     return f"alpha {size[0]} (SE {size[1]}), theta {size[2]} (SE {size[3]}); {words}"
 
 
@@ -157,7 +157,7 @@ def model_error_words(row: Mapping[Any, Any]) -> str:
         return "model error unknown"
     _, marked, source = variance.partition("the model's own error ")
     words = source.partition(";")[0] if marked else "between its members"
-    return f"model error {significant(row['se_generator'], 2)} {words}"
+    return f"model error {significant(row['se_generator'], shown_digits(2))} {words}"
 
 
 def text_columns(rows: list[list[str]]) -> list[str]:
@@ -173,8 +173,8 @@ def text_columns(rows: list[list[str]]) -> list[str]:
     return lines
 
 
-def number(value: float, digits: int = 4) -> str:
-    """Four significant digits (or as many as named), whole numbers in full.
+def number(value: float) -> str:
+    """Four significant digits (or those of ``causalms.tables.showing``), whole numbers in full.
 
     Examples
     --------
@@ -185,9 +185,9 @@ def number(value: float, digits: int = 4) -> str:
         return "-"
     if abs(value) < 1e12 and value == int(value):
         return str(int(value))
-    return significant(value, digits) if 1e-4 <= abs(value) < 1e4 else significant(value, max(6, digits))
+    return significant(value, shown_digits() if 1e-4 <= abs(value) < 1e4 else max(6, shown_digits()))
 
 
-def interval(lower: float, upper: float, digits: int = 4) -> str:
+def interval(lower: float, upper: float) -> str:
     """An interval as ``0.41 to 0.80``."""
-    return "-" if pd.isna(lower) else f"{number(lower, digits)} to {number(upper, digits)}"
+    return "-" if pd.isna(lower) else f"{number(lower)} to {number(upper)}"

@@ -12,7 +12,7 @@ from causalms.effects.contrasts import transformed
 from causalms.effects.observed import Analysis, analyse_data
 from causalms.effects.variance import means_covariance
 from causalms.errors import InputError, UsageError
-from causalms.tables import fixed, patient_order
+from causalms.tables import fixed, patient_order, shown
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Saving:
         change = 100 * (1 - self.variance_ratio)
         verb = "saves" if change >= 0 else "costs"
         return (
-            f"adjustment {verb} {fixed(abs(change), 1)}% of the variance of {self.arm} vs {self.reference}: "
+            f"adjustment {verb} {shown(abs(change), 1)}% of the variance of {self.arm} vs {self.reference}: "
             f"{self.n} patients count for {fixed(self.equivalent_n, 0)} unadjusted ones"
         )
 

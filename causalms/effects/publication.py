@@ -1,4 +1,4 @@
-"""Effects as a table for a paper: HTML, LaTeX, CSV or DOCX."""
+"""Effects as a table for a paper or a report: HTML, LaTeX, CSV, DOCX or RTF."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from causalms.errors import UsageError, optional_packages
 from causalms.files import whole_file, without_times
 from causalms.tables import p_value_text, percent_in_full, write_table
 
-SUFFIXES = (".html", ".tex", ".csv", ".docx")
+SUFFIXES = (".html", ".tex", ".csv", ".docx", ".rtf")
 _LATEX = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -90,7 +90,7 @@ def footnotes(analysis: Analysis) -> list[str]:
 
 
 def write_publication(analysis: Analysis, path: str | os.PathLike[str], p_adjusted: Sequence[float] | None = None) -> Path:
-    """Write the table with its footnotes by the suffix of ``path``: .html, .tex, .csv (without footnotes) or .docx.
+    """Write the table with its footnotes by the suffix of ``path``: .html, .tex, .csv (without footnotes), .docx or .rtf.
 
     Raises
     ------
@@ -109,7 +109,8 @@ def write_publication(analysis: Analysis, path: str | os.PathLike[str], p_adjust
         if file.suffix == ".docx":
             _docx(table, notes, beside)
         else:
-            beside.write_text(_html(table, notes) if file.suffix == ".html" else _latex(table, notes), encoding="utf-8")
+            text = {".html": _html, ".tex": _latex, ".rtf": _rtf}[file.suffix](table, notes)
+            beside.write_text(text, encoding="utf-8")
     return file
 
 
@@ -138,6 +139,38 @@ def _latex(table: pd.DataFrame, notes: list[str]) -> str:
 
 def _escaped(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in str(text))
+
+
+def _rtf(table: pd.DataFrame, notes: list[str]) -> str:
+    """A landscape page: lines above and below the head and below the table, footnotes in smaller type."""
+    width = 12_960 // len(table.columns)  # twentieths of a point: 11 inches less margins of an inch
+
+    def line(cells: Sequence[str], borders: str) -> str:
+        ends = "".join(f"{borders}\\cellx{width * place}" for place in range(1, len(cells) + 1))
+        return f"\\trowd\\trgaph70{ends}\n" + "".join(f"\\pard\\intbl {_rtf_text(cell)}\\cell" for cell in cells) + "\\row"
+
+    above, below = "\\clbrdrt\\brdrs\\brdrw10", "\\clbrdrb\\brdrs\\brdrw10"
+    rows = [[str(cell) for cell in row] for row in table.to_numpy()]
+    lines = [line(list(table.columns), above + below), *(line(row, "") for row in rows[:-1]), line(rows[-1], below)]
+    foot = [f"\\pard\\fs16 {_rtf_text(note)}\\par" for note in notes]
+    paper = "\\landscape\\paperw15840\\paperh12240\\margl1440\\margr1440"
+    head = f"{{\\rtf1\\ansi\\deff0{{\\fonttbl{{\\f0 Times New Roman;}}}}{paper}\\f0\\fs18"
+    return "\n".join([head, *lines, *foot, "}"]) + "\n"
+
+
+def _rtf_text(text: str) -> str:
+    """Text with RTF's own signs escaped and others than ASCII as their UTF-16 units."""
+    escaped = []
+    for character in text:
+        if character in "\\{}":
+            escaped.append(f"\\{character}")
+        elif ord(character) < 128:
+            escaped.append(character)
+        else:
+            units = character.encode("utf-16-le")
+            numbers = (int.from_bytes(units[at : at + 2], "little", signed=True) for at in range(0, len(units), 2))
+            escaped += [f"\\u{number}?" for number in numbers]
+    return "".join(escaped)
 
 
 def _docx(table: pd.DataFrame, notes: list[str], path: Path) -> None:

@@ -13,7 +13,7 @@ from causalms.effects.observed import Analysis
 from causalms.effects.printing import interval, number
 from causalms.errors import UsageError
 from causalms.stats import Array, ZeroModel, fit_zero_model
-from causalms.tables import p_value_text, significant
+from causalms.tables import p_value_text, shown_digits, significant
 
 #: Models whose zeros are partly of their own kind.
 ZERO_MODELS = ("zero-inflated", "hurdle")
@@ -40,7 +40,8 @@ class ZeroSensitivity:
     def sentences(self) -> list[str]:
         """What the command line prints."""
         law = "negative binomial" if self.model.family == "negbin" else "Poisson"
-        fit = f"log-likelihood {significant(self.model.log_likelihood, 5)}, AIC {significant(self.model.aic, 5)}"
+        likelihood, aic = (significant(value, shown_digits(5)) for value in (self.model.log_likelihood, self.model.aic))
+        fit = f"log-likelihood {likelihood}, AIC {aic}"
         lines = [f"sensitivity  {self.model.kind} {law}: {fit}"]
         for arm, contrast in zip(self.arms[1:], self.contrasts, strict=True):
             limits = interval(contrast.lower, contrast.upper)

@@ -43,7 +43,7 @@ from causalms.stats import Array, Fit
 
 
 def _residual_degrees(fit: Fit) -> float:
-    return float(fit.X.shape[-2] - fit.X.shape[-1])
+    return float(fit.X.shape[-2] - fit.rank)
 
 
 def _normal(_: Fit) -> float:
@@ -117,7 +117,7 @@ VARIANCES: dict[str, Variance] = {
     ),
     "model-r": Variance(
         "model-based, expected information (R)",
-        lambda means, _: fixed.model_based_covariance(means, fixed.expected_inverse, lambda fit: fit.X.shape[-1]),
+        lambda means, _: fixed.model_based_covariance(means, fixed.expected_inverse, lambda fit: fit.rank),
         fixed.expected_inverse,
         _linear_degrees,
         needs_model=True,

@@ -70,6 +70,11 @@ def notes_of(data: TrialData, settings: Settings, fit: Fit) -> tuple[str, ...]:
         notes.append("no overdispersion: the negative-binomial fit is at its Poisson boundary (alpha = 0)")
     if fit.X.shape[1] > data.n / 5 and settings.estimator != "unadjusted":
         notes.append(f"{fit.X.shape[1]} coefficients for {data.n} patients: too many covariates to trust the interval")
+    if fit.limit is not None and fit.rank < fit.X.shape[1]:
+        lost = fit.X.shape[1] - fit.rank
+        notes.append(
+            f"an arm lacks levels of a covariate: {lost} interactions of arm and covariate cannot be estimated and are 0"
+        )
     if settings.randomization == "simple" and data.strata is not None:
         notes.append("strata are not used under simple randomisation; `randomization=permuted-block` uses them")
     if settings.variance == "small-sample" and not settings.variance_named:
@@ -80,6 +85,7 @@ def notes_of(data: TrialData, settings: Settings, fit: Fit) -> tuple[str, ...]:
         data.sizes.min() < 50
         and settings.estimator not in ("negbin", "firth")
         and settings.variance in ("influence", "hc0", "hc1", "model-r", "model-sas")
+        and not (settings.family == "linear" and settings.variance == "model-r")  # that one has its t
     ):
         notes.append(f"the smallest arm has {data.sizes.min()} patients: intervals may be short; see `variance=small-sample`")
     notes += overdispersion_notes(settings, fit)

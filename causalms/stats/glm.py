@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from causalms.stats.limits import Limit
+from causalms.stats.limits import Limit, determined
 
 Array = NDArray[np.float64]
 Family = Literal["poisson", "negbin", "logistic", "linear"]
@@ -56,6 +56,11 @@ class Fit:
     def at_poisson_boundary(self) -> bool:
         """Whether the negative-binomial likelihood is largest at alpha = 0."""
         return self.family == "negbin" and bool(np.all(self.alpha == 0))
+
+    @property
+    def rank(self) -> int:
+        """Number of coefficients, without those of columns that others give."""
+        return int(self.X.shape[-1] if self.limit is None else determined(self.X).sum())
 
     @cached_property
     def mean(self) -> Array:
@@ -126,8 +131,8 @@ def pearson_chi_square(fit: Fit) -> tuple[float, int]:
     (1.0, 2)
     """
     terms = _ratio((fit.y - fit.mean) ** 2, fit.variance_function)
-    limit = 0 if fit.limit is None else int((~fit.limit.kept).sum())
-    return float(terms.sum()), fit.X.shape[0] - fit.X.shape[1] + limit
+    estimated = fit.X.shape[1] if fit.limit is None else int(fit.limit.kept.sum())
+    return float(terms.sum()), fit.X.shape[0] - estimated
 
 
 def _ratio(above: Array, below: Array) -> Array:

@@ -85,7 +85,7 @@ def limit_of_fit(family: Family, X: Array, y: Array) -> tuple[Limit, NDArray[np.
     >>> limit.side(X).tolist(), left.tolist(), limit.kept.tolist()
     ([0.0, 0.0, 0.0, 0.0, -1.0, -1.0], [True, True, True, True, False, False], [True, False])
     """
-    left, directions, estimable = np.ones(len(y), dtype=bool), [], _determined(X)
+    left, directions, estimable = np.ones(len(y), dtype=bool), [], determined(X)
     while left.any():
         moving = _direction(family, X[left][:, estimable], y[left])
         if moving is None:
@@ -97,7 +97,7 @@ def limit_of_fit(family: Family, X: Array, y: Array) -> tuple[Limit, NDArray[np.
         left[np.flatnonzero(left)[~still]] = False
     if not directions:
         return None
-    return Limit(np.array(directions), _determined(X[left]) & estimable), left
+    return Limit(np.array(directions), determined(X[left]) & estimable), left
 
 
 def _direction(family: Family, X: Array, y: Array) -> Array | None:
@@ -136,7 +136,7 @@ def _exactly_still(still: Array, direction: Array) -> Array:
     return np.asarray(direction - basis.T @ (basis @ direction))
 
 
-def _determined(X: Array) -> NDArray[np.bool_]:
+def determined(X: Array) -> NDArray[np.bool_]:
     """Columns that are no combination of the columns before them."""
     kept = np.zeros(X.shape[1], dtype=bool)
     orthonormal = np.empty((len(X), 0))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from causalms.errors import ConvergenceError, RefusalError
 from causalms.stats.batched import Batch, fit_batch
 from causalms.stats.glm import LOG_LINK, Array, Family, Fit
-from causalms.stats.limits import limit_of_fit
+from causalms.stats.limits import Limit, determined, limit_of_fit
 
 
 def fit_model(family: Family, X: Array, y: Array, exposure: Array | None = None) -> Fit:
@@ -87,6 +88,10 @@ def fit_or_limit(family: Family, X: Array, y: Array, exposure: Array | None = No
     [1.5, 1.5, 1.5, 1.5, 0.0, 0.0]
     """
     X, y = np.asarray(X, float), np.asarray(y, float)
+    whole = determined(X)
+    if not whole.all():  # an interaction with a level that an arm lacks: left out, as in R
+        part = fit_or_limit(family, X[:, whole], y, exposure)
+        return _among_all(part, X, whole)
     try:
         fit = fit_model(family, X, y, exposure)
         if family == "linear" or _inside(fit):
@@ -105,6 +110,18 @@ def fit_or_limit(family: Family, X: Array, y: Array, exposure: Array | None = No
     coefficients = np.zeros(X.shape[1])
     coefficients[infinite.kept] = finite.coefficients
     return Fit(family, X, y, time, coefficients, finite.alpha, limit=infinite)
+
+
+def _among_all(part: Fit, X: Array, whole: NDArray[np.bool_]) -> Fit:
+    """A fit of the columns that no others give, as one of all columns; the others have coefficient 0 and no variance."""
+    limit = part.limit or Limit(np.empty((0, int(whole.sum()))), np.ones(int(whole.sum()), dtype=bool))
+    kept, directions, coefficients = (
+        np.zeros(len(whole), bool),
+        np.zeros((len(limit.directions), len(whole))),
+        np.zeros(len(whole)),
+    )
+    kept[whole], directions[:, whole], coefficients[whole] = limit.kept, limit.directions, part.coefficients
+    return Fit(part.family, X, part.y, part.exposure, coefficients, part.alpha, limit=Limit(directions, kept))
 
 
 def _inside(fit: Fit) -> bool:

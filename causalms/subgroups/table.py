@@ -24,6 +24,7 @@ from causalms.tables import (
     refuse_arm_and_outcome_by_name,
     refuse_copies,
     results_table,
+    shown,
     significant,
     total_text,
 )
@@ -61,10 +62,16 @@ def _line(row: dict[Any, Any], width: int, first_of_factor: bool) -> str:
     if isinstance(row.get("note"), str) and row["note"]:
         return f"  {row['subgroup']:{width}s}{n:>11s}{events:>13s}  not estimable: {row['note']}"
     unknown = row["source"] == "simulated" and math.isnan(row["lower"])
-    interval = "error unknown" if unknown else f"{fixed(row['lower'], 3)} to {fixed(row['upper'], 3)}"
+    interval = "error unknown" if unknown else f"{shown(row['lower'], 3)} to {shown(row['upper'], 3)}"
+    wide = 14 if shown(1 / 3, 3) == "0.333" else 8 + len(shown(1 / 3))
     tested = first_of_factor and not math.isnan(row.get("interaction_p", math.nan))
-    p = f"{p_value_text(row['interaction_p']):>15s}{p_value_text(row['interaction_p_holm']):>8s}" if tested else ""
-    return f"  {row['subgroup']:{width}s}{n:>11s}{events:>13s}{fixed(row['estimate'], 3):>10s}{interval:>18s}{p}"
+    p = (
+        f"{p_value_text(row['interaction_p']):>15s}{p_value_text(row['interaction_p_holm']):>{max(8, wide - 4)}s}"
+        if tested
+        else ""
+    )
+    numbers = f"{shown(row['estimate'], 3):>{wide - 4}s}{interval:>{2 * wide - 10}s}"
+    return f"  {row['subgroup']:{width}s}{n:>11s}{events:>13s}{numbers}{p}"
 
 
 #: Standard errors below this are rounding error (a constant simulated effect); no interaction test is made.

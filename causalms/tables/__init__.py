@@ -28,7 +28,7 @@ from causalms.tables.keys import (
 from causalms.tables.model_error import MODEL_ERROR, ModelError, first_model_errors
 from causalms.tables.population import ContrastPopulation, contrast_population
 from causalms.tables.results import RESULTS_COLUMNS, ResultRow, is_ratio, results_table
-from causalms.tables.rounding import fixed, p_value_text, percentage, significant, total_text
+from causalms.tables.rounding import fixed, p_value_text, percentage, showing, shown, shown_digits, significant, total_text
 from causalms.tables.schema import (
     DRAWS_KEYS,
     DRAWS_OUTCOMES,
@@ -103,6 +103,9 @@ __all__ = [
     "refuse_words_among_numbers",
     "results_table",
     "rows_where",
+    "showing",
+    "shown",
+    "shown_digits",
     "significant",
     "total_text",
     "validate",

@@ -334,7 +334,8 @@ class _Reader:
 
     def column(self, name: str, token: Token) -> Column:
         if self.columns is not None and name not in self.columns:
-            mend = near_name(name, self.columns) or f"columns are {', '.join(self.columns[:20])}"
+            known = [column for column in self.columns if column.isprintable()]
+            mend = near_name(name, known) or f"columns are {', '.join(known[:20])}"
             raise UsageError(f"`{self.argument}`: {self.text!r}: no column {name!r} (letter {token.place}); {mend}")
         return Column(name)
 

@@ -13,14 +13,16 @@ import pandas as pd
 from causalms.errors import DataNote, InputError, UsageError, named_arguments
 from causalms.files import whole_file
 from causalms.tables.cells import settled
+from causalms.tables.dataset_json import SUFFIXES as DATASET_JSON
+from causalms.tables.dataset_json import dataset_json, read_dataset_json
 from causalms.tables.sas_files import read_transport
 from causalms.tables.spreadsheets import mark_formulas, quoting, unmark_formulas
 from causalms.tables.text_files import TextFormat, read_text
 
 #: Kinds of text tables and the separator that each has where none is named.
 _TEXT = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
-_BINARY = (".parquet", ".xpt", ".sas7bdat", ".xlsx", ".dta", ".sav")
-_KINDS = ".csv, .tsv, .txt (each also .gz), .parquet, .xpt, .sas7bdat, .xlsx, .dta or .sav"
+_BINARY = (".parquet", ".xpt", ".sas7bdat", ".xlsx", ".dta", ".sav", *DATASET_JSON)
+_KINDS = ".csv, .tsv, .txt (each also .gz), .parquet, .xpt, .sas7bdat, .xlsx, .dta, .sav, or Dataset-JSON (.json, .ndjson)"
 
 
 @named_arguments
@@ -32,7 +34,7 @@ def read_table(
     encoding: str | None = None,
     na: Sequence[str] = (),
 ) -> pd.DataFrame:
-    r"""Read a table by its suffix: text (.csv, .tsv, .txt, each also .gz), .parquet, .xpt, .sas7bdat, .xlsx, .dta or .sav.
+    r"""Read a table by its suffix: text (.csv, .tsv, .txt, each also .gz), .parquet, .xpt, .sas7bdat, .xlsx, .dta, .sav, .json.
 
     Cells are settled by one rule in every format: blank is missing; marks such as ``.``, ``NA`` and ``ND`` are missing among
     numbers, and names among words; numbers with a leading zero are codes. What was decided is said in a warning
@@ -99,6 +101,8 @@ def _binary(file: Path, kind: str) -> pd.DataFrame:
         return pd.read_parquet(file)
     if kind == ".xpt":
         return read_transport(file)
+    if kind in DATASET_JSON:
+        return read_dataset_json(file)
     if kind == ".xlsx":
         return _sheet(file)
     if kind == ".dta":
@@ -139,7 +143,7 @@ def _settled(table: pd.DataFrame, na: Sequence[str], source: str) -> pd.DataFram
 
 @named_arguments
 def write_table(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
-    """Write a table as .csv, .tsv or .parquet, whole or not at all.
+    """Write a table as .csv, .tsv, .parquet, or CDISC Dataset-JSON 1.1 (.json, .ndjson), whole or not at all.
 
     Examples
     --------
@@ -148,11 +152,13 @@ def write_table(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
     'a.csv'
     """
     file = Path(path)
-    if file.suffix not in (".csv", ".tsv", ".parquet"):
-        raise UsageError(f"{file}: tables are written as .csv, .tsv or .parquet; choose one of these suffixes")
+    if file.suffix not in (".csv", ".tsv", ".parquet", *DATASET_JSON):
+        raise UsageError(f"{file}: tables are written as .csv, .tsv, .parquet, .json or .ndjson; choose one of these suffixes")
     with whole_file(file) as beside:
         if file.suffix == ".parquet":
             table.to_parquet(beside, index=False)
+        elif file.suffix in DATASET_JSON:
+            beside.write_text(dataset_json(table, file), encoding="utf-8")
         else:
             separator, missing = (",", "") if file.suffix == ".csv" else ("\t", "n/a")
             marked = mark_formulas(table)

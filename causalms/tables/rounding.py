@@ -7,6 +7,9 @@ checked against SAS, where both go up: a value within rounding error of halfway 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from decimal import ROUND_FLOOR, Decimal
 from typing import Any
 
@@ -16,6 +19,39 @@ import pandas as pd
 #: takes 2.5 - 1e-12 for 2.5, and not 2.5 - 1e-11.
 _FUZZ, _MOST_FUZZ = Decimal("5e-13"), Decimal("1e-5")
 _HALF = Decimal("0.5")
+_DIGITS: ContextVar[int | None] = ContextVar("digits", default=None)
+
+
+@contextmanager
+def showing(digits: int | None) -> Iterator[None]:
+    """Print estimates and what belongs to them with so many significant digits (p-values: decimals) inside a ``with``.
+
+    Examples
+    --------
+    >>> with showing(7):
+    ...     shown(0.123456789), shown(2.0, 3), p_value_text(0.1)
+    ('0.1234568', '2', '0.1000000')
+    >>> shown(0.123456789), shown(2.0, 3)
+    ('0.1235', '2.000')
+    """
+    before = _DIGITS.set(digits)
+    try:
+        yield
+    finally:
+        _DIGITS.reset(before)
+
+
+def shown(value: Any, decimals: int | None = None) -> str:
+    """A number as pages show it: with the digits of :func:`showing`, else with so many decimals, else 4 significant digits."""
+    digits = _DIGITS.get()
+    if digits is not None or decimals is None:
+        return significant(value, digits or 4)
+    return fixed(value, decimals)
+
+
+def shown_digits(least: int = 4) -> int:
+    """The digits of :func:`showing`, at least so many where none are named."""
+    return _DIGITS.get() or least
 
 
 def _rounded(value: float, decimals: int) -> Decimal:
@@ -94,8 +130,8 @@ def percentage(share: Any, decimals: int = 0) -> str:
     return f"{_rounded(float(Decimal(repr(float(share))).scaleb(2)), decimals):f}%"
 
 
-def p_value_text(value: Any, decimals: int = 4, absent: str = "-") -> str:
-    """A p-value: so many decimals, and below the smallest of them ``<0.0001``.
+def p_value_text(value: Any, decimals: int | None = None, absent: str = "-") -> str:
+    """A p-value: so many decimals (4, or those of :func:`showing`), and below the smallest of them ``<0.0001``.
 
     Examples
     --------
@@ -104,5 +140,6 @@ def p_value_text(value: Any, decimals: int = 4, absent: str = "-") -> str:
     """
     if pd.isna(value):
         return absent
+    decimals = max(4, _DIGITS.get() or 4) if decimals is None else decimals
     least = 10.0**-decimals
     return f"<{fixed(least, decimals)}" if value < least else fixed(value, decimals)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import doctest
 import importlib
 import json
-import pkgutil
 import platform
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -22,14 +21,14 @@ import causalms
 from causalms import effects
 from causalms.errors import CausalmsError, InputError
 from causalms.tables import read_table, significant
-from causalms.validation.numbers import DATA, release_numbers, shipped
+from causalms.validation.numbers import ROOMS, examples, release_digits, release_runs, same_digits
+from causalms.validation.shipped_tables import DATA, shipped
 from causalms.yaml_files import read_yaml
 
-#: Rooms whose examples are run, and what the core needs.
-ROOMS = ("stats", "effects", "calibration")
+#: What the core needs.
 _NEEDS = ("numpy", "pandas", "scipy", "formulaic", "statsmodels", "scikit-learn", "matplotlib", "pyarrow", "click")
-#: Relative tolerance: of R's digits as they are printed, and of the release's on another machine.
-_R_ESTIMATE, _R_SE, _RELEASE = 1e-6, 1e-4, 1e-7
+#: Relative tolerance of R's digits as they are printed.
+_R_ESTIMATE, _R_SE = 1e-6, 1e-4
 _EXPECTED = ("estimate", "se", "lower", "upper", "p_value", "n", "n_reference")
 
 
@@ -113,8 +112,7 @@ def validate(
     """
     start, clock = pd.Timestamp.now(tz="UTC"), time.monotonic()
     own = None if plan is None else _read_plan(Path(plan))
-    runs = {"installation": _installation, "R": _r_digits, "release": _release_digits, "examples": _examples}
-    checks = [check for part in parts for check in runs[part]()]
+    checks = [run() for part in parts for _, run in checks_of(part)]
     if own is not None:
         assert plan is not None
         checks += [_planned(entry, Path(plan).parent) for entry in own]
@@ -122,12 +120,24 @@ def validate(
     return Validation(tuple(checks), machine, start.strftime("%Y-%m-%d %H:%M"), time.monotonic() - clock)
 
 
+def checks_of(part: str) -> Iterator[tuple[str, Any]]:
+    """Identifier and call of every check of a part; nothing is run before the call."""
+    if part == "installation":
+        return ((check.id, lambda check=check: check) for check in _installation())
+    return {"R": _r_digits, "release": _release_digits, "examples": _examples}[part]()
+
+
 def _installation() -> Iterator[Check]:
     least = (3, 11)
     yield Check(
-        "installation", "I-python", "Python is 3.11 or later", "sys.version_info", "3.11", platform.python_version(),
+        "installation",
+        "I-python",
+        "Python is 3.11 or later",
+        "sys.version_info",
+        "3.11",
+        platform.python_version(),
         sys.version_info[:2] >= least,
-    )  # fmt: skip
+    )
     for name in _NEEDS:
         try:
             version = metadata.version(name)
@@ -151,49 +161,51 @@ def _installation() -> Iterator[Check]:
         yield Check("installation", f"I-{room}", f"room {room} loads", "import", "loads", said, said == "loads")
 
 
-def _r_digits() -> Iterator[Check]:
+def _r_digits() -> Iterator[tuple[str, Any]]:
     for row in read_table(DATA / "r_digits.csv").to_dict("records"):
-        options = json.loads(str(row["options"]))
-        test = f"analyse({row['table']}.csv, {', '.join(f'{name}={value}' for name, value in options.items())})"
-        expected = f"log {significant(row['estimate'], 9)}, se {significant(row['se'], 6)}"
-        try:
-            result = effects.analyse(shipped(str(row["table"])), **effects.grouped_arguments(options)).results.iloc[0]
-            value = float(np.log(result["estimate"]))
-            said = f"log {significant(value, 9)}, se {significant(result['se'], 6)}"
-            passed = bool(abs(value / row["estimate"] - 1) < _R_ESTIMATE and abs(float(result["se"]) / row["se"] - 1) < _R_SE)
-        except CausalmsError as error:
-            said, passed = str(error), False
-        yield Check("R", f"R-{row['id']}", str(row["requirement"]), test, expected, said, passed)
+        yield f"R-{row['id']}", lambda row=row: _r_check(row)
 
 
-def _release_digits(first: str = "effects") -> Iterator[Check]:
+def _r_check(row: Mapping[Any, Any]) -> Check:
+    options = json.loads(str(row["options"]))
+    test = f"analyse({row['table']}.csv, {', '.join(f'{name}={value}' for name, value in options.items())})"
+    expected = f"log {significant(row['estimate'], 9)}, se {significant(row['se'], 6)}"
+    try:
+        result = effects.analyse(shipped(str(row["table"])), **effects.grouped_arguments(options)).results.iloc[0]
+        value = float(np.log(result["estimate"]))
+        said = f"log {significant(value, 9)}, se {significant(result['se'], 6)}"
+        passed = bool(abs(value / row["estimate"] - 1) < _R_ESTIMATE and abs(float(result["se"]) / row["se"] - 1) < _R_SE)
+    except CausalmsError as error:
+        said, passed = str(error), False
+    return Check("R", f"R-{row['id']}", str(row["requirement"]), test, expected, said, passed)
+
+
+def _release_digits() -> Iterator[tuple[str, Any]]:
     truth = read_table(DATA / "release_digits.csv").set_index("id")
-    for name, numbers in release_numbers(first):
-        known = truth.loc[name, ["first", "second"]].to_numpy(float) if name in truth.index else np.full(2, np.nan)
-        passed = bool(np.allclose(numbers, known, rtol=_RELEASE, atol=1e-9))
-        expected, said = (", ".join(significant(value, 10) for value in pair) for pair in (known, numbers))
-        yield Check("release", f"D-{name}", f"{name}: the digits of the release", "numbers.py", expected, said, passed)
+    for name, run in release_runs():
+        known = tuple(truth.loc[name].astype(float)) if name in truth.index else (np.nan, np.nan, np.nan)
+        yield f"D-{name}", lambda name=name, run=run, known=known: _release_check(name, run, known)
 
 
-def _examples() -> Iterator[Check]:
-    for room in ROOMS:
-        for module in pkgutil.iter_modules(importlib.import_module(f"causalms.{room}").__path__, f"causalms.{room}."):
-            if not module.name.rsplit(".", 1)[-1].startswith("_"):
-                yield from _examples_of(module.name)
+def _release_check(name: str, run: Callable[[], Any], known: tuple[float, ...]) -> Check:
+    found = release_digits(run)
+    expected, said = (", ".join(significant(value, 10) for value in numbers) for numbers in (known, found))
+    requirement = f"{name}: the digits of the release"
+    return Check("release", f"D-{name}", requirement, "numbers.py", expected, said, same_digits(found, known))
 
 
-def _examples_of(name: str) -> Iterator[Check]:
-    loaded = importlib.import_module(name)
-    finder, runner = doctest.DocTestFinder(exclude_empty=True), doctest.DocTestRunner(verbose=False)
-    for test in finder.find(loaded, name):
-        if not test.examples:
-            continue
-        lines = (test.docstring or "").strip().splitlines()
-        said: list[str] = []
-        result = runner.run(test, out=said.append, clear_globs=True)
-        short = test.name.removeprefix("causalms.")
-        found = "as shown" if not result.failed else "".join(said)[-300:]
-        yield Check("examples", f"E-{short}", lines[0] if lines else short, "its docstring", "as shown", found, not result.failed)
+def _examples() -> Iterator[tuple[str, Any]]:
+    for name, test in examples().items():
+        yield f"E-{name}", lambda name=name, test=test: _example(name, test)
+
+
+def _example(name: str, test: doctest.DocTest) -> Check:
+    lines = (test.docstring or "").strip().splitlines()
+    said: list[str] = []
+    own = doctest.DocTest(test.examples, dict(test.globs), name, test.filename, test.lineno, test.docstring)
+    result = doctest.DocTestRunner(verbose=False).run(own, out=said.append)
+    found = "as shown" if not result.failed else "".join(said)[-300:]
+    return Check("examples", f"E-{name}", lines[0] if lines else name, "its docstring", "as shown", found, not result.failed)
 
 
 def _read_plan(path: Path) -> list[Mapping[str, Any]]:

@@ -49,7 +49,7 @@ def test_results_and_figure_tables_are_written(files: Path, draws: str, capsys: 
         (["--by", "weight"], 2, "no column 'weight'"),
         (["--level", 1.5], 2, "--level: found 1.5, expected a number between 0 and 1"),
         (["--repetitions", 0], 2, "--repetitions: 0 simulate nothing"),
-        (["--out", "results.docx"], 2, "--out results.docx: tables are written as .csv, .tsv or .parquet"),
+        (["--out", "results.docx"], 2, "--out results.docx: tables are written as .csv, .tsv, .parquet, .json or"),
         (["--recalibrate", "new.xlsx"], 2, "--recalibrate new.xlsx: tables are written as"),
         (["--recalibrate", "new.csv", "--fit-share", 1], 2, "'--fit-share': 1.0 is not in the range 0<x<1"),
         (["--recalibrate", "new.csv", "--outcome", "net2_lesions_periventricular"], 2, "--recalibrate is for net2_lesions"),

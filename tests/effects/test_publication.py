@@ -19,10 +19,17 @@ def _analysis(arm: str = "drug") -> Analysis:
     return analyse(table, outcome="y", reference="placebo")
 
 
-@pytest.mark.parametrize("suffix", [".docx", ".html", ".tex", ".csv"])
+@pytest.mark.parametrize("suffix", [".docx", ".html", ".tex", ".csv", ".rtf"])
 def test_equal_input_gives_equal_bytes(tmp_path: Path, suffix: str) -> None:
     first, second = (write_publication(_analysis(), tmp_path / f"{name}{suffix}").read_bytes() for name in "ab")
     assert first == second
+
+
+def test_rich_text_escapes_its_own_signs_and_letters_beyond_ascii(tmp_path: Path) -> None:
+    text = write_publication(_analysis("d{r}ug \\ β"), tmp_path / "a.rtf").read_text(encoding="ascii")
+    assert text.startswith("{\\rtf1\\ansi")
+    assert "d\\{r\\}ug \\\\ \\u946?\\cell" in text
+    assert text.count("\\row") == 3
 
 
 def test_no_time_stands_in_a_word_document(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from causalms.cli.main import main
-from causalms.effects import analyse, grouped_arguments, results_data
+from causalms.effects import analyse, grouped_arguments, reporting_event, results_data
 from causalms.effects.adam import bds_table, read_adam, write_xpt
 from causalms.effects.publication import publication_table, write_publication
 from causalms.errors import DataNote, InputError, UsageError
@@ -131,6 +131,23 @@ def test_analysis_results_data_hold_every_statistic_and_the_method() -> None:
     assert float(data.loc["estimate", "stat"]) == pytest.approx(results["estimate"].iloc[0], rel=1e-12)
     assert data.loc["method", "stat"] == results["estimator"].iloc[0]
     assert data.index.is_unique
+
+
+def test_a_reporting_event_refers_to_what_it_holds() -> None:
+    """Every id that an analysis names is there (CDISC ARS 1.0)."""
+    table = pd.DataFrame({"y": [2, 4, 3, 1, 0, 2, 1, 1, 5], "arm": ["p"] * 3 + ["d"] * 3 + ["e"] * 3})
+    results = analyse(table, outcome="y", reference="p").results
+    event = reporting_event(results, outcome="y", program="x <- 1")
+    (found,) = event["analyses"]
+    operations = {one["id"] for method in event["methods"] if method["id"] == found["methodId"] for one in method["operations"]}
+    groups = {group["id"]: group["name"] for group in event["analysisGroupings"][0]["groups"]}
+    assert {result["operationId"] for result in found["results"]} <= operations
+    about = [[groups[group["groupId"]] for group in result["resultGroups"]] for result in found["results"]]
+    assert about[0] == ["d", "p"]
+    assert about[-1] == ["e", "p"]
+    assert found["analysisSetId"] in {one["id"] for one in event["analysisSets"]}
+    assert float(found["results"][0]["rawValue"]) == pytest.approx(results["estimate"].iloc[0], rel=1e-12)
+    assert found["programmingCode"] == {"context": "R", "code": "x <- 1"}
 
 
 def test_several_records_of_a_subject_need_a_visit(trial: pd.DataFrame, tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_benefit_is_cross_fitted_where_there_are_no_draws(files: Path) -> None:
         ),
         ("participants.tsv", ["--reference", "placebo", "--outcome", "net2_lesions_week48", "--by", "weight > 70"], 2, "--by"),
         ("participants.tsv", ["--reference", "placebo", "--cap", 0.3], 2, "--cap belongs to --benefit"),
-        ("participants.tsv", ["--reference", "placebo", "--out", "a.xlsx"], 2, "written as .csv, .tsv or .parquet"),
+        ("participants.tsv", ["--reference", "placebo", "--out", "a.xlsx"], 2, "written as .csv, .tsv, .parquet, .json or"),
         (
             "participants.tsv",
             ["--reference", "placebo", "--outcome", "net2_lesions_week48", "--benefit", "b.csv"],

@@ -103,7 +103,7 @@ def test_adam_datasets_give_the_effects_of_the_plain_table(people: pd.DataFrame,
         ("missing.csv", [*SHARED, "--missing-given", "age"], 2, "name the strategy with --missing"),
         ("missing.csv", [*SHARED, "--trial", "C"], 1, "no trial 'C'; trials found: A, B"),
         ("missing.csv", [*SHARED, "--paramcd", "NET2"], 2, "name its ADSL with --adsl"),
-        ("missing.csv", [*SHARED, "--out", "r.xlsx"], 2, "tables are written as .csv, .tsv or .parquet"),
+        ("missing.csv", [*SHARED, "--out", "r.xlsx"], 2, "tables are written as .csv, .tsv, .parquet, .json or"),
         ("bds.csv", SHARED, 1, "is an ADaM BDS dataset"),
     ],
 )

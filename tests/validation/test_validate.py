@@ -5,10 +5,14 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from causalms.errors import InputError, UsageError
-from causalms.validation import release_numbers, validate, write_protocol
+from causalms.tables import read_table
+from causalms.validation import validate, write_protocol
+from causalms.validation.numbers import digest, release_digits, release_runs, same_digits
+from causalms.validation.shipped_tables import DATA
 from studies.mutations.__main__ import mutate, sites
 
 ORACLES = Path(__file__).parents[1] / "oracles"
@@ -41,9 +45,22 @@ def test_a_plan_with_a_fault_is_refused_in_one_line(tmp_path: Path) -> None:
 
 
 def test_release_digits_are_named_once() -> None:
-    """The first fifty: the whole table is what ``validate`` runs."""
-    names = [name for name, _ in zip((name for name, _ in release_numbers()), range(50), strict=False)]
-    assert len(names) == len(set(names)) == 50
+    """The whole table is what ``validate`` runs."""
+    names = [name for name, _ in release_runs()]
+    assert len(names) == len(set(names)) > 1000
+    kinds = {name.partition(":")[0] for name in names}
+    assert {"effects", "family", "visits", "batch", "borrow", "simulated", "draws", "example"} <= kinds
+
+
+@pytest.mark.parametrize("name", ["effects: clusters cr2 negbin age", "visits: ar1 robust True None", "error model", "conformal"])
+def test_release_digits_come_again_and_a_change_of_one_number_is_seen(name: str) -> None:
+    known = read_table(DATA / "release_digits.csv").set_index("id").loc[name].tolist()
+    assert same_digits(release_digits(dict(release_runs())[name]), tuple(known))
+    numbers = np.array([0.5, 1e-4, 3000.0, 0.02])
+    for place in range(4):
+        moved = numbers.copy()
+        moved[place] *= 1 + 1e-4
+        assert not same_digits(digest(moved), digest(numbers))
 
 
 def test_faults_change_what_they_are_put_into() -> None:
