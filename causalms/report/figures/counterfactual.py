@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from causalms.errors import InputError
 from causalms.report.figures.confounding import confounding_plane
+from causalms.report.figures.outside import distances_in, patients_outside
 from causalms.report.rows import each_row
 from causalms.report.style import (
     BAND,
@@ -24,7 +25,7 @@ from causalms.report.style import (
     require_columns,
     shade,
 )
-from causalms.tables import fixed, name_of, plain_numbers, significant
+from causalms.tables import COMPARED, fixed, name_of, plain_numbers, significant
 
 _VERDICTS = ("ok", "warning", "refusal", "not checked")
 #: Room for rounding where an estimate is compared with its bounds.
@@ -337,7 +338,8 @@ def counterfactual_pages(table: pd.DataFrame, source: str = "table") -> tuple[li
     Parameters
     ----------
     table : DataFrame
-        OUT.diagnostics.csv (one page a world, its verdicts), OUT.bounds.csv or OUT.confounding.csv (one page a pair of arms).
+        OUT.diagnostics.csv (one page a world, its verdicts), OUT.bounds.csv or OUT.confounding.csv (one page a pair of arms);
+        or the draws themselves, or forecast.csv: where the patients lie beside those learned from.
     source : str
         Name of the table in messages.
 
@@ -374,4 +376,8 @@ def counterfactual_pages(table: pd.DataFrame, source: str = "table") -> tuple[li
         contrasts = table.groupby(["arm", "reference", "analysis"], sort=False)
         words = "what an unmeasured cause would need to erase it"
         return [(confounding_plane(rows), f"{arm} against {ref}: {words}") for (arm, ref, _), rows in contrasts], table
+    if (distances := distances_in(table)) is not None:
+        caption = "Where the patients lie beside those that the model learned from"
+        compared = [name for name in distances if name in COMPARED]
+        return [(patients_outside(distances), caption)], distances[(distances[compared] > 1).any(axis=1)]
     return None
