@@ -141,7 +141,8 @@ def baseline_divisions(
     return divisions
 
 
-_EFFECT = ("estimate", "se", "lower", "upper", "p_value", "se_patient", "se_monte_carlo", "se_generator")
+_ERRORS = ("se_patient", "se_monte_carlo", "se_generator")
+_EFFECT = ("estimate", "se", "lower", "upper", "p_value", *_ERRORS)
 
 
 def assemble(
@@ -214,7 +215,7 @@ def _interactions(rows: pd.DataFrame, name: str, level: float) -> pd.DataFrame:
             bare = estimated["variance"].str.contains("given the model", regex=False).any()  # its model's error is left out
             test["interaction_p"] = np.nan if bare else tested.p_value
             if len(estimated) == 2:
-                test |= _difference(values, estimated, (se, tested.df_within), ratio, level)
+                test |= _difference(values, estimated, (se, tested.df_within), ratio, level) | _errors(estimated)
         tests.append(test)
     return pd.DataFrame(tests)
 
@@ -232,6 +233,15 @@ def _tested(values: Array, estimated: pd.DataFrame) -> tuple[Interaction, float]
     own = np.sqrt(np.maximum(estimated["se"].to_numpy() ** 2 - (directions**2).sum(axis=1), 0.0))
     test = correlated_interaction_test(values, own, directions)
     return test, float(np.linalg.norm([*own[:2], *(directions[0] - directions[1])]))
+
+
+def _errors(estimated: pd.DataFrame) -> dict[str, float]:
+    """The errors of a difference of two subgroups by source; what one model's error has in common with itself cancels."""
+    errors = {name: float(np.hypot(*estimated[name].to_numpy(float))) for name in _ERRORS}
+    if "model_error_direction" in estimated and all(one is not None for one in estimated["model_error_direction"]):
+        first, second = (np.asarray(one, dtype=float) for one in estimated["model_error_direction"])
+        errors["se_generator"] = float(np.linalg.norm(first - second))
+    return errors
 
 
 def _difference(values: Array, estimated: pd.DataFrame, error: tuple[float, float], ratio: bool, level: float) -> dict[str, Any]:
@@ -265,7 +275,9 @@ def _results(table: pd.DataFrame, tests: pd.DataFrame, source: str, level: float
         first = table[(table["factor"] == test["factor"]) & (table["arm"] == test["arm"])].iloc[0]
         what = f"ratio of {first['measure']}s" if test["ratio"] else f"difference of {first['measure']}s"
         between, kind = test.get("between"), "Wald" if source == "simulated" else "Welch"
-        own = {key: first[key] for key in shared} | {key: test.get(key, np.nan) for key in ("estimate", "se", "lower", "upper")}
+        own = {key: first[key] for key in shared} | {
+            key: test.get(key, np.nan) for key in ("estimate", "se", "lower", "upper", *_ERRORS)
+        }
         own |= {
             "measure": what if isinstance(between, str) else f"interaction of {first['measure']}",
             "estimator": f"{first['estimator']} in each subgroup",

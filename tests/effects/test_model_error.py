@@ -97,6 +97,9 @@ def test_an_error_that_subgroups_share_does_not_hide_their_difference():
     test = forest.results[forest.results["analysis"] == "simulated interaction"].iloc[0]
     ses = forest.table.loc[forest.table["factor"] == "sex", "se_patient"]
     assert test.se == pytest.approx(np.sqrt((ses**2).sum() + 0.4**2), rel=1e-6)
+    between = forest.results[forest.results["analysis"] == "simulated interaction"].iloc[0]
+    assert between.se_generator > 0
+    assert between.se == pytest.approx(np.sqrt(between.se_patient**2 + between.se_generator**2 + between.se_monte_carlo**2))
     unknown = simulated_forest(expected().drop(columns=MODEL_ERROR), people(), ["sex"], reference="placebo")
     assert unknown.table["interaction_p"].isna().all()
     assert "error unknown" in repr(unknown)
