@@ -122,6 +122,7 @@ def transformed(means: Array, scale: str, arms: tuple[str, ...] = ()) -> tuple[A
     """
     if scale == "identity":
         return means, np.ones_like(means)
+    means = np.where(np.abs(means) <= _ROUNDING * np.abs(means).max(), 0.0, means)  # rounding of an arm without events
     outside = (means <= 0) | ((means >= 1) if scale == "logit" else np.zeros(len(means), dtype=bool))
     if outside.any():
         at = int(np.flatnonzero(outside)[0])

@@ -191,7 +191,7 @@ def _release_check(name: str, run: Callable[[], Any], known: tuple[float, ...]) 
     found = release_digits(run)
     expected, said = (", ".join(significant(value, 10) for value in numbers) for numbers in (known, found))
     requirement = f"{name}: the digits of the release"
-    return Check("release", f"D-{name}", requirement, "numbers.py", expected, said, same_digits(found, known))
+    return Check("release", f"D-{name}", requirement, "numbers.py", expected, said, same_digits(found, known, name))
 
 
 def _examples() -> Iterator[tuple[str, Any]]:
