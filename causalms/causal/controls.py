@@ -17,6 +17,7 @@ from causalms.causal.evidence import as_trial
 from causalms.causal.interventions import policy
 from causalms.causal.model import CausalModel
 from causalms.causal.sampling import Running
+from causalms.causal.transport import BASELINE
 from causalms.effects import analyse, analyse_draws
 from causalms.errors import CausalmsError, InputError, UsageError
 from causalms.stats import Array, adjusted_p_values, keyed_generator
@@ -171,7 +172,8 @@ def _log_own(table: pd.DataFrame, people: pd.DataFrame) -> Array:
 def _scans(basis: _Basis) -> list[dict[str, Any]]:
     """What the scan adds to the forecast: nothing, where it is another patient's.
 
-    What the columns alone foretell is the forecast with one and the same scan for everybody.
+    What the columns alone foretell is the forecast with one and the same scan for everybody, what a scan adds the forecast with
+    one and the same columns for everybody.
     """
     if "mask" not in basis.model.mechanism.capabilities:
         return []
@@ -179,20 +181,32 @@ def _scans(basis: _Basis) -> list[dict[str, Any]]:
     basis = replace(basis, people=basis.people.iloc[np.sort(order)], running=replace(basis.running, parts=None))
     ids, arms = basis.people["participant_id"].to_numpy(str), list(basis.model.mechanism.arms)
     order = keyed_generator("stand-ins", basis.seed).permutation(len(ids))
-    stand_ins = (dict(zip(ids[order], ids[np.roll(order, 1)], strict=True)), dict.fromkeys(ids, ids[order[0]]))
-    others, columns_alone = (
-        _log_own(basis.ask(replace(basis.trial, source=_OthersScans(basis.trial.source, of)), arms, basis.people), basis.people)
-        for of in stand_ins
-    )
-    words = "rate ratio per standard deviation of what {} to the forecast from columns, within arms"
+    partner, one = dict(zip(ids[order], ids[np.roll(order, 1)], strict=True)), str(ids[order[0]])
+    columns = [name for name in (*BASELINE, "sex") if name in basis.people]
+    alike = basis.trial.participants.copy()
+    for name in columns:
+        alike[name] = basis.people.loc[basis.people["participant_id"] == one, name].iloc[0]
+
+    def log_mean(people: pd.DataFrame, of: dict[str, str]) -> Array:
+        trial = replace(basis.trial, participants=people, source=_OthersScans(basis.trial.source, of))
+        return _log_own(basis.ask(trial, arms, basis.people), basis.people)
+
+    columns_alone = log_mean(basis.trial.participants, dict.fromkeys(ids, one))
+    others, own = log_mean(alike, partner), log_mean(alike, dict(zip(ids, ids, strict=True)))
+    words = "rate ratio per standard deviation of what {} to the forecast, given that from columns and the arm"
     rows = []
-    for control, log_mean, whose in (
+    for control, added, whose in (
         ("scans", others, "another patient's scan adds"),
-        ("own", _log_own(basis.expected, basis.people), "the patient's own scan adds"),
+        ("own", own, "the patient's own scan adds"),
     ):
-        found = _association(basis, columns_alone, log_mean - columns_alone)
+        found = _association(basis, columns_alone, _within_arms(basis, added))
         rows.append(_row(control, "rate ratio per SD", words.format(whose), n=len(ids), **found))
     return rows
+
+
+def _within_arms(basis: _Basis, values: Array) -> Array:
+    """Values less their mean in the patient's arm."""
+    return np.asarray(values - pd.Series(values).groupby(basis.people["arm"].to_numpy()).transform("mean").to_numpy())
 
 
 def _association(basis: _Basis, known: Array, added: Array) -> dict[str, float]:
