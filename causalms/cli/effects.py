@@ -178,7 +178,7 @@ class _Patients(Adam):
     help="Write a table for a paper or a report (.html, .tex, .csv, .docx or .rtf).",
 )
 @digits_option
-@click.option("--program", type=click.Choice(("r", "sas")), help="Print the R (or, for coefficients, SAS) program of the row.")
+@click.option("--program", type=click.Choice(("r", "sas")), help="Print the R or SAS program of the row.")
 @click.option("--ard", type=OutputPath(RESULTS), help="Write analysis results data, a row a statistic, as R's cards has them.")
 @click.option(
     "--ars",

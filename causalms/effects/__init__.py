@@ -37,9 +37,10 @@ from causalms.effects.own_counts import counts_against_draws, own_counts_words
 from causalms.effects.planning import NULL_VARIANCES, Planning, Schedule, prospective_power, sample_size, scan_schedules
 from causalms.effects.printing import interval, model_error_words, number, page, simulated_page, simulated_words, text_columns
 from causalms.effects.prognostic import cross_fitted, savings
-from causalms.effects.programs import ProgramInput, r_program, sas_program
+from causalms.effects.programs import ProgramInput, r_program
 from causalms.effects.publication import write_publication
 from causalms.effects.reference_imputation import ASSUMPTIONS, VisitImputation, impute_visits, tipping_point
+from causalms.effects.sas_programs import sas_program
 from causalms.effects.sensitivity import ZERO_MODELS, zero_sensitivity
 from causalms.effects.simulated import analyse_draws, given_model, mean_variances
 from causalms.effects.transport import transport_weights, transported_effect

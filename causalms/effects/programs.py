@@ -1,4 +1,4 @@
-"""The R and the SAS program that give the numbers of an analysis."""
+"""The R program that gives the numbers of an analysis."""
 
 from __future__ import annotations
 
@@ -37,9 +37,7 @@ _MEANS = {
     "cr1": "{ s <- rowsum(influence(q) / q$n, d$@); crossprod(s) * nrow(s) / (nrow(s) - 1) }",
     "cr3": "jackknife(d$@)",
 }
-_SAS_LAWS = {"poisson": "poisson", "negbin": "negbin", "logistic": "binomial", "linear": "normal"}
-_SAS_LINKS = {"poisson": "log", "negbin": "log", "logistic": "logit", "linear": "identity"}
-_FACTOR = re.compile(r"\bC\((\w+)\)")
+FACTOR = re.compile(r"\bC\((\w+)\)")
 _WITHOUT_PROGRAM = re.compile(r"[\[\]`\"'/~]|\b(bs|cr|cc|poly|center|scale|standardize|lag|hashed)\(|\w\s*\*\*")
 
 
@@ -77,7 +75,8 @@ class ProgramInput:
         return list(dict.fromkeys([*named, *(name for name in self.columns if name in words)]))
 
 
-def _refuse_without_program(analysis: Analysis, source: ProgramInput) -> None:
+def refuse_without_program(analysis: Analysis, source: ProgramInput) -> None:
+    """Refuse what no program reproduces: several trials, resampling, fits at a limit, covariates that languages code apart."""
     settings = analysis.settings
     if analysis.others or len(analysis.populations[0].trials) > 1:
         raise UsageError("`program`: written for one trial; name it with `trial`")
@@ -117,7 +116,7 @@ def r_program(analysis: Analysis, source: ProgramInput) -> str:
     >>> print(r_program(analyse(table, outcome="y", reference="p", method=method), ProgramInput(table="t.csv")).splitlines()[6])
     fit <- glm(y ~ arm, family = poisson, data = d, control = list(epsilon = 1e-14, maxit = 200))
     """
-    _refuse_without_program(analysis, source)
+    refuse_without_program(analysis, source)
     settings = analysis.settings
     lines = _read(analysis, source)
     if settings.estimator == "firth":
@@ -150,7 +149,7 @@ def _fit(analysis: Analysis, source: ProgramInput, *, arm: bool = True, offset: 
     """The working model as a call of R."""
     settings = analysis.settings
     log = settings.family != "linear"
-    terms = [_FACTOR.sub(r"factor(\1)", source.adjust).replace("**", "^")] if source.adjust else []
+    terms = [FACTOR.sub(r"factor(\1)", source.adjust).replace("**", "^")] if source.adjust else []
     terms += [f"log({name})" if log else name for name in source.prognostic]
     right = " + ".join(terms)
     if arm and settings.interaction and right:
@@ -279,68 +278,3 @@ def _firth(analysis: Analysis, source: ProgramInput) -> list[str]:
     fit = formula.split("(", 1)[1].split(", family")[0]
     firth = r.FIRTH.format(**words, **r.FIRTH_OF[settings.family])
     return [f"fit0 <- lm({fit}, data = d)", firth, r.FIRTH_ROWS.format(level=name_of(settings.level))]
-
-
-def sas_program(analysis: Analysis, source: ProgramInput) -> str:
-    """SAS code (PROC GENMOD) for the same coefficient, by the observed information or the empirical variance (HC0).
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from causalms.effects import Method, analyse
-    >>> table = pd.DataFrame({"y": [2, 4, 3, 1, 0, 2], "arm": ["p"] * 3 + ["d"] * 3})
-    >>> analysis = analyse(table, outcome="y", reference="p", method=Method(estimator="conditional"))
-    >>> print(sas_program(analysis, ProgramInput(table="t.csv")).splitlines()[-2])
-      model y = arm / dist=poisson link=log alpha=0.05;
-    """
-    _refuse_without_program(analysis, source)
-    settings, outcome = analysis.settings, analysis.outcome
-    if settings.estimator not in ("negbin", "conditional") or settings.test != "wald":
-        raise UsageError("`program=sas`: written for coefficients (PROC GENMOD); standardised rows have `program=r`")
-    wanted = "model-sas" if settings.family != "linear" else "model-r"
-    if settings.variance not in (wanted, "model-sas", "hc0"):
-        raise UsageError(f"`program=sas`: none for `variance={settings.variance}`; use {wanted}, hc0, or `program=r`")
-    adjust = source.adjust or ""
-    factors = _FACTOR.findall(adjust)
-    if source.prognostic:
-        adjust = " + ".join(
-            filter(None, [adjust, *(name if settings.family == "linear" else f"log({name})" for name in source.prognostic)])
-        )
-    plain = _FACTOR.sub(r"\1", adjust)
-    if re.search(r"\w\(", plain):
-        raise UsageError("`program`: SAS takes transformed covariates from a data step; name a column of each in `adjust`")
-    steps = [f"  log_{source.exposure} = log({source.exposure});"] if source.exposure else []
-    if settings.family == "logistic":
-        steps.append(f"  any_{outcome} = ({outcome} > 0);")
-    left = f"any_{outcome}(event='1')" if settings.family == "logistic" else outcome
-    right = " ".join([source.arm, *filter(None, re.split(r"[\s+]+", plain))])
-    options = [f"dist={_SAS_LAWS[settings.family]}", f"link={_SAS_LINKS[settings.family]}"]
-    if source.exposure:
-        options.append(f"offset=log_{source.exposure}")
-    options.append(f"alpha={name_of(round(1 - settings.level, 10))}")
-    classes = [f"{source.arm}(ref='{analysis.data.arms[0]}')", *factors, *(["row_"] if settings.variance == "hc0" else [])]
-    subject = ["  repeated subject=row_;"] if settings.variance == "hc0" else []
-    model = [
-        "proc genmod data=d;",
-        f"  class {' '.join(classes)} / param=ref;",
-        f"  model {left} = {right} / {' '.join(options)};",
-        *subject,
-    ]
-    if settings.family == "linear" and settings.variance == "model-r":
-        plain_classes = " ".join([f"{source.arm}(ref='{analysis.data.arms[0]}')", *factors])
-        model = ["proc glm data=d;", f"  class {plain_classes};", f"  model {left} = {right} / solution clparm {options[-1]};"]
-    where = [f"  where trial = '{source.trial}';"] if source.trial else []
-    kind = {"tsv": "tab", "txt": "tab"}.get(source.table.rpartition(".")[2], "csv")
-    return "\n".join(
-        [
-            f'proc import datafile="{source.table}" out=d dbms={kind} replace; guessingrows=max; run;',
-            "data d;",
-            "  set d;",
-            *where,
-            "  row_ = _n_;",
-            *steps,
-            "run;",
-            *model,
-            "run;",
-        ]
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,36 @@ def test_sas_program_of_a_linear_coefficient_is_of_proc_glm() -> None:
     assert "  where trial = 'A';" in text
 
 
+def test_sas_reads_products_of_a_formula_as_the_formula_means_them() -> None:
+    text = sas_program(_analysis(estimator="negbin"), replace(SOURCE, adjust="x*C(site)", columns=("y", "arm", "t", "x", "site")))
+    assert "model y = arm x|site / dist=negbin" in text  # in SAS x*site is the product alone
+    text = sas_program(_analysis(estimator="negbin"), replace(SOURCE, adjust="x + x:C(site)"))
+    assert "model y = arm x x*site / dist=negbin" in text
+
+
+def test_sas_program_of_means_has_every_step_that_its_variance_needs() -> None:
+    small = sas_program(_analysis(), SOURCE)
+    assert "a_ = whichc(arm, 'p', 'd'); if a_ = 0 then delete;" in small
+    assert "proc glmmod data=d outdesign=x noprint;\n  class site;\n  model y_ = x site;" in small
+    assert "start slope_alpha(" in small
+    assert "res = left;" in small
+    alone = analyse(
+        _table(), outcome="y", reference="p", exposure="t", method=Method(estimator="unadjusted", variance="influence")
+    )
+    plain = sas_program(alone, replace(SOURCE, adjust=None))
+    assert "glmmod" not in plain
+    assert "slope_alpha" not in plain
+    assert "res = u;" in plain
+    names = re.findall(r"\b[A-Za-z]\w*\b(?= = )", small)
+    assert len({name.lower() for name in names}) == len(set(names))  # SAS knows no case
+
+
+def test_the_matrix_steps_of_sas_gave_the_same_numbers_in_octave() -> None:
+    table = pd.read_csv(RESULTS.with_name("sas_in_octave.csv"))
+    assert len(table) == 11
+    assert (table["largest_difference"] < 1e-9).all()
+
+
 def test_every_kind_of_row_has_an_r_program() -> None:
     small = r_program(_analysis(), SOURCE)  # the default: standardised rate ratio in small arms
     assert "dispersion <- function(y, m)" in small
@@ -71,8 +102,8 @@ def test_every_kind_of_row_has_an_r_program() -> None:
 def test_what_has_no_program_is_refused() -> None:
     with pytest.raises(UsageError, match="bootstrap draws or ranks"):
         r_program(_analysis(variance="bootstrap", replicates=200), SOURCE)
-    with pytest.raises(UsageError, match="standardised rows have `program=r`"):
-        sas_program(_analysis(), SOURCE)
+    with pytest.raises(UsageError, match="means have influence, leave-one-out and small-sample"):
+        sas_program(_analysis(variance="hc3"), SOURCE)
     with pytest.raises(UsageError, match="none for `variance=hc3`"):
         sas_program(_analysis(estimator="negbin", variance="hc3"), SOURCE)
     with pytest.raises(UsageError, match="'bs\\(' in `adjust` differs between languages"):
