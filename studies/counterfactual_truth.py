@@ -12,11 +12,12 @@ import warnings
 from pathlib import Path
 
 import click
+import numpy as np
 import pandas as pd
 
 import causalms as cms
-from causalms.causal import Running, Twin, patient_effects, recalibrate
-from causalms.tables import net2_column, read_table, write_table
+from causalms.causal import Running, Twin, patient_effects, recalibrated
+from causalms.tables import MODEL_ERROR, ModelError, net2_column, read_table, write_table
 from studies.common import model_option, out_option, seed_option, workers_option
 from studies.known_truth import twins as truth
 from studies.known_truth.couplings import bounds_by_stratum, compare_couplings
@@ -57,8 +58,8 @@ def main(
     made = {"model": causal_model.mechanism.name, "checksum": causal_model.mechanism.checksum, "week": week}
 
     expected = causal_model.do(trial, list(trial.arms), week, expected=True, running=Running(workers, progress=True))
-    posterior = recalibrate(expected, people, week, members=20, seed=seed)
-    members = [expected, *(m for _, m in posterior.table(expected).groupby("generator"))]
+    moved = recalibrated(causal_model, trial, expected, Running(workers))[0]
+    members = [expected, *_members(moved, 20, seed)]
     strata = {"all": "age > 0", "Gd lesions": "gd_lesions > 0", "no Gd lesion": "gd_lesions == 0", "40 or older": "age >= 40"}
     chosen = {words: list(people.query(rule)["participant_id"]) for words, rule in strata.items()}
     bounds = [bounds_by_stratum(members, known, size, chosen, arm, "placebo", week) for arm in arms if arm != "placebo"]
@@ -83,6 +84,14 @@ def main(
     shutil.rmtree(out / "twins.parts")
     click.echo(compared.round(3).to_string(index=False))
     click.echo(pd.concat(bounds).round(3).to_string(index=False))
+
+
+def _members(moved: pd.DataFrame, members: int, seed: int) -> list[pd.DataFrame]:
+    """Recalibrated tables drawn from the error that they state of themselves."""
+    directions = np.stack([ModelError.read(text).log_mean for text in moved[MODEL_ERROR]])
+    drawn = np.exp(directions @ np.random.default_rng(seed).standard_normal((directions.shape[1], members)))
+    name = "expected_net2_lesions"
+    return [moved.assign(**{name: moved[name] * drawn[:, member]}) for member in range(members)]
 
 
 def _write(rows: pd.DataFrame, place: Path) -> None:
