@@ -49,8 +49,8 @@ def completed_draws(
     Examples
     --------
     >>> rows = pd.DataFrame({"participant_id": ["a", "a"], "arm": ["p", "d"], "draw": 0, "count": [3, 1]})
-    >>> completed_draws(rows, week=48)[["net2_lesions", "visit_week", "query"]].iloc[0].tolist()
-    [3, 48.0, 'interventional']
+    >>> completed_draws(rows, week=48)[["net2_lesions", "visit_week", "query"]].to_dict("records")[0]
+    {'net2_lesions': 3, 'visit_week': 48.0, 'query': 'interventional'}
     >>> completed_draws(rows.drop(columns=["arm", "count"]), source="mine.csv")
     Traceback (most recent call last):
     ...

@@ -37,7 +37,7 @@ def digest(value: Any) -> tuple[float, float, float]:
     Examples
     --------
     >>> [round(number, 4) for number in digest(np.array([1.0, 2.0]))]
-    [24.189, 32.4841, 2.0]
+    [24.189, 27.5066, 2.0]
     """
     numbers = np.nan_to_num(np.array(list(_flat(value)), float), nan=-3.0, posinf=7e7, neginf=-7e7)
     place, seen = np.arange(len(numbers)), np.arcsinh(1e3 * numbers)
