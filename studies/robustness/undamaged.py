@@ -152,6 +152,8 @@ def make_bed(folder: Path, trial: Path | None, results: pd.DataFrame) -> Bed:
     for kind, table in tables.items():
         for form in FORMATS[kind]:
             write(table, folder / f"{kind}.{form}")
+    others = people.assign(participant_id=[f"other-{number}" for number in range(len(people))], age=people["age"] + 1)
+    write(others, folder / "controls.csv")
     for name, text in (("policy", POLICY), ("design", DESIGN), ("plan", PLAN)):
         (folder / f"{name}.yaml").write_text(text)
     (folder / "mask.nii").write_bytes(mask_bytes())

@@ -41,7 +41,7 @@ QUESTIONS: dict[str, tuple[Question, ...]] = {
         _question("subgroups {} --benefit out/benefit.csv", *_BASIC, "--adjust", "age + edss"),
         _question("effects {} --out out/effects.csv --missing ipw --missing-given age", *_BASIC),
         _question("borrow {} --out out/borrow.csv --exposure exposure_years --historical bed/participants.csv", *_BASIC),
-        _question("external-control {} bed/participants.csv --out out/e.csv --outcome net2_lesions_week48", "--adjust", "age"),
+        _question("external-control {} bed/controls.csv --out out/e.csv --outcome net2_lesions_week48", "--adjust", "age"),
         _question("visits {} --out out/visits.csv --visit exposure_years --estimator andersen-gill", *_BASIC),
         _question("controls {} --out out/controls.csv --model counts --reference placebo --scrambles 4"),
     ),
