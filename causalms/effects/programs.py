@@ -125,6 +125,12 @@ def r_program(analysis: Analysis, source: ProgramInput) -> str:
     return "\n".join([*lines, *body(analysis, source)])
 
 
+def _quoted(name: str) -> str:
+    """A name as a string of R, in which quotes and backslashes have a backslash before them."""
+    escaped = name.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
 def _read(analysis: Analysis, source: ProgramInput) -> list[str]:
     """Reading, complete rows, arms, outcome and time at risk."""
     outcome, level = analysis.outcome, source.table.rpartition(".")[2]
@@ -132,11 +138,11 @@ def _read(analysis: Analysis, source: ProgramInput) -> list[str]:
     reader = "haven::read_xpt" if level == "xpt" else "read.csv"
     options = "" if level == "xpt" else f', na.strings = c("", "NA", "."){more}'
     needed = ", ".join(f'"{name}"' for name in source.used(outcome))
-    arms = ", ".join(f'"{name}"' for name in analysis.data.arms)
+    arms = ", ".join(_quoted(name) for name in analysis.data.arms)
     binary = analysis.settings.measure.outcome_kind == "binary"
     return [
         f'd <- as.data.frame({reader}("{source.table}"{options}))',
-        *([f'd <- d[d$trial == "{source.trial}", ]'] if source.trial else []),
+        *([f"d <- d[d$trial == {_quoted(source.trial)}, ]"] if source.trial else []),
         f"d <- d[complete.cases(d[, c({needed})]), ]",
         f"arms <- c({arms}); d${source.arm} <- factor(d${source.arm}, levels = arms)",
         f"outcome <- function(d) {f'as.integer(d${outcome} > 0)' if binary else f'd${outcome}'}",

@@ -43,6 +43,12 @@ def sas_program(analysis: Analysis, source: ProgramInput) -> str:
     return _coefficient(analysis, source)
 
 
+def _quoted(name: str) -> str:
+    """A name as a string of SAS, in which a quote is doubled."""
+    doubled = name.replace("'", "''")
+    return f"'{doubled}'"
+
+
 def _covariates(analysis: Analysis, source: ProgramInput) -> tuple[list[str], list[str], list[str]]:
     """Terms of the covariates in SAS, those that are classes, and the statements that make their columns."""
     terms = list(filter(None, re.split(r"\s*\+\s*", FACTOR.sub(r"\1", source.adjust or "").strip())))
@@ -59,7 +65,7 @@ def _covariates(analysis: Analysis, source: ProgramInput) -> tuple[list[str], li
 
 def _data(analysis: Analysis, source: ProgramInput, steps: list[str]) -> list[str]:
     kind = {"tsv": "tab", "txt": "tab"}.get(source.table.rpartition(".")[2], "csv")
-    where = [f"  where trial = '{source.trial}';"] if source.trial else []
+    where = [f"  where trial = {_quoted(source.trial)};"] if source.trial else []
     read = f'proc import datafile="{source.table}" out=d dbms={kind} replace; guessingrows=max; run;'
     return [read, "data d;", "  set d;", *where, "  row_ = _n_;", *steps, "run;"]
 
@@ -81,7 +87,7 @@ def _coefficient(analysis: Analysis, source: ProgramInput) -> str:
     if source.exposure:
         options.append(f"offset=log_{source.exposure}")
     options.append(f"alpha={name_of(round(1 - settings.level, 10))}")
-    classes = [f"{source.arm}(ref='{analysis.data.arms[0]}')", *factors, *(["row_"] if settings.variance == "hc0" else [])]
+    classes = [f"{source.arm}(ref={_quoted(analysis.data.arms[0])})", *factors, *(["row_"] if settings.variance == "hc0" else [])]
     subject = ["  repeated subject=row_;"] if settings.variance == "hc0" else []
     model = [
         "proc genmod data=d;",
@@ -90,7 +96,7 @@ def _coefficient(analysis: Analysis, source: ProgramInput) -> str:
         *subject,
     ]
     if settings.family == "linear" and settings.variance == "model-r":
-        plain_classes = " ".join([f"{source.arm}(ref='{analysis.data.arms[0]}')", *factors])
+        plain_classes = " ".join([f"{source.arm}(ref={_quoted(analysis.data.arms[0])})", *factors])
         model = ["proc glm data=d;", f"  class {plain_classes};", f"  model {left} = {right} / solution clparm {options[-1]};"]
     return "\n".join([*_data(analysis, source, steps), *model, "run;"])
 
@@ -108,7 +114,7 @@ def _means(analysis: Analysis, source: ProgramInput) -> str:
     terms, factors, steps = ([], [], []) if plain else _covariates(analysis, source)
     binary = settings.measure.outcome_kind == "binary"
     numbers = all(re.fullmatch(r"-?\d+(\.\d+)?", name) for name in data.arms)  # PROC IMPORT then reads the column as numbers
-    arms = ", ".join(name if numbers else f"'{name}'" for name in data.arms)
+    arms = ", ".join(name if numbers else _quoted(name) for name in data.arms)
     needed = ", ".join(source.used(outcome))
     steps += [
         f"  if cmiss({needed}) > 0 then delete;",

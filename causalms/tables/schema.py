@@ -210,9 +210,10 @@ def validate(table: pd.DataFrame, name: str, source: str = "table") -> pd.DataFr
     except SchemaErrors as failure:
         case = failure.failure_cases.iloc[0]
         row = "" if pd.isna(case["index"]) else f", row {int(case['index']) + 1}"
-        raise InputError(
-            f"{source}: column {case['column']!r}{row}: found {shown(case['failure_case'])}, expected {case['check']}; correct it"
-        ) from None
+        at = f"{source}: column {case['column']!r}{row}"
+        if case["check"] == "not_nullable":
+            raise InputError(f"{at}: is empty, expected a value; fill it in or leave the row out") from None
+        raise InputError(f"{at}: found {shown(case['failure_case'])}, expected {case['check']}; correct it") from None
     return typed
 
 

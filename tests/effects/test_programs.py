@@ -82,6 +82,14 @@ def test_sas_program_of_means_has_every_step_that_its_variance_needs() -> None:
     assert len({name.lower() for name in names}) == len(set(names))  # SAS knows no case
 
 
+def test_quotes_in_the_names_of_arms_stay_inside_the_strings_of_a_program() -> None:
+    table = _table().replace({"arm": {"p": "p'l\"a"}})
+    analysis = analyse(table, outcome="y", reference="p'l\"a")
+    source = ProgramInput(table="t.csv", columns=("y", "arm"))
+    assert "whichc(arm, 'p''l\"a', 'd')" in sas_program(analysis, source)
+    assert 'arms <- c("p\'l\\"a", "d")' in r_program(analysis, source)
+
+
 def test_the_matrix_steps_of_sas_gave_the_same_numbers_in_octave() -> None:
     table = pd.read_csv(RESULTS.with_name("sas_in_octave.csv"))
     assert len(table) == 11

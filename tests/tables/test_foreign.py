@@ -64,6 +64,9 @@ def test_all_that_is_missing_is_named_at_once(foreign: pd.DataFrame, people: pd.
         1,
         "no columns 'arm', 'count'; draws need participant_id, arm, draw and count",
     )
+    foreign.assign(arm=foreign["arm"].where(foreign.index != 3)).to_csv(tmp_path / "hole.csv", index=False)
+    ended = run("calibrate", tmp_path / "hole.csv", "--observed", tmp_path / "people.csv")
+    refused(ended, 1, "hole.csv: column 'arm', row 4: is empty, expected a value; fill it in or leave the row out")
     foreign.to_csv(tmp_path / "foreign.csv", index=False)
     people.assign(net2_lesions_week96=1).to_csv(tmp_path / "two.csv", index=False)
     refused(run("calibrate", tmp_path / "foreign.csv", "--observed", tmp_path / "two.csv"), 1, "weeks 48, 96", "--week")
