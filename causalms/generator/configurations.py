@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 
-from causalms.errors import UsageError
+from causalms.errors import InputError, UsageError, near_name
 from causalms.tables import PARTICIPANTS_COLUMNS
+from causalms.yaml_files import read_yaml
 
 #: Participants' columns that condition the model, age to t2_volume_ml, in the order of the covariate vector.
 COVARIATES = PARTICIPANTS_COLUMNS[PARTICIPANTS_COLUMNS.index("age") : PARTICIPANTS_COLUMNS.index("exposure_years")]
@@ -23,13 +27,13 @@ class ModelConfig:
     name : str
         ``tiny``, ``small`` or ``base``.
     grid : str
-        Name of the MNI grid the network works on.
+        Name of the MNI grid the network works on: 4mm, 3mm, 2mm or 1mm.  Kernels keep their size in mm (:func:`voxels_in_4_mm`).
     channels : int
         Width of the scan encoder and of the denoiser at full resolution.
     hidden : int
         Width of the fully connected rate head.
     denoiser_layers : int
-        3x3x3 convolutions of the local denoiser; its field of view is ``2 * layers + 1`` voxels.
+        3x3x3 convolutions of the local denoiser; its field of view is ``2 * layers + 1`` voxels of 4 mm.
     sigma_min, sigma_max : float
         Range of the noise level (masks are coded -1 / +1).
     steps : int
@@ -81,6 +85,23 @@ class TrainingConfig:
         Patients of the simulation that matches sampled to expected counts after training.
     mixed_precision : bool
         Optimise in bfloat16 on a CPU too (2.3 times the steps a second where it has AVX-512 BF16); a GPU always does.
+    flip : float
+        Probability that a patient of a step is mirrored left to right.
+    affine : float
+        Standard deviation of random rotations (degrees), scalings (%) and shifts (mm) of a patient.
+    bias_field, noise, contrast : float
+        Standard deviations, in interquartile ranges of the brain, of a smooth shading, of voxel noise, and of the logarithm of
+        an image's gain.
+    ema : float
+        Decay a step of the running average of the weights that is validated and kept; 0 keeps the weights themselves.
+    patience : int
+        Entries of the log without a better validation score after which the first stage ends; 0 never ends it.
+    init : str
+        Checkpoint that training starts from (``reference`` ships); empty starts anew.
+    tune : {"all", "readout"}
+        What is trained after ``init``: everything, or what reads the count out of a scan encoded as before.
+    skip_bad : bool
+        Whether patients whose files cannot be used are left out and listed in the checkpoint's header.
     """
 
     risk_steps: int = 2700
@@ -94,6 +115,33 @@ class TrainingConfig:
     held_out_share: float = 0.2
     calibration_patients: int = 100
     mixed_precision: bool = False
+    flip: float = 0.0
+    affine: float = 0.0
+    bias_field: float = 0.0
+    noise: float = 0.0
+    contrast: float = 0.0
+    ema: float = 0.0
+    patience: int = 0
+    init: str = ""
+    tune: str = "all"
+    skip_bad: bool = False
+
+    def __post_init__(self) -> None:
+        ranges = {
+            **dict.fromkeys(("risk_steps", "denoiser_steps", "calibration_patients", "patience"), (0, 1e9)),
+            **dict.fromkeys(("batch_patients", "batch_masks"), (1, 4096)),
+            **dict.fromkeys(("modality_dropout", "validation_share", "held_out_share", "flip"), (0, 0.95)),
+            **dict.fromkeys(("weight_decay", "affine", "bias_field", "noise", "contrast"), (0, 20)),
+            "learning_rate": (1e-9, 1),
+            "ema": (0, 0.999999),
+        }
+        for name, (least, most) in ranges.items():
+            if not least <= getattr(self, name) <= most:
+                raise UsageError(f"`{name}` is {getattr(self, name)}; give {least:g} to {most:g}")
+        if self.tune not in ("all", "readout"):
+            raise UsageError(f"`tune` is {self.tune!r}; choose all or readout")
+        if self.tune == "readout" and not self.init:
+            raise UsageError("`tune=readout` keeps an encoder that was trained before; name its checkpoint in `init`")
 
 
 CONFIGS: dict[str, tuple[ModelConfig, TrainingConfig]] = {
@@ -109,22 +157,74 @@ CONFIGS: dict[str, tuple[ModelConfig, TrainingConfig]] = {
 }
 
 
-def config(name: str) -> tuple[ModelConfig, TrainingConfig]:
-    """Model and recipe of a named configuration.
+def config(name: str | os.PathLike[str]) -> tuple[ModelConfig, TrainingConfig]:
+    """Model and recipe of a named configuration, or of a YAML file.
+
+    The file names a configuration to start from (``base``, else ``small``), and under ``model`` and ``training`` what differs:
+    any field of :class:`ModelConfig` and :class:`TrainingConfig`.
 
     Raises
     ------
     UsageError
         If the name is unknown.
+    InputError
+        If the file cannot be read, or an entry is unknown, of another type or out of range.
 
     Examples
     --------
     >>> config("small")[0].grid
     '4mm'
     """
+    if str(name).endswith((".yaml", ".yml")):
+        return _from_file(Path(name))
     if name not in CONFIGS:
-        raise UsageError(f"no configuration is called {name!r}; choose one of {', '.join(CONFIGS)}")
-    return CONFIGS[name]
+        raise UsageError(f"no configuration is called {str(name)!r}; choose one of {', '.join(CONFIGS)}, or a .yaml file")
+    return CONFIGS[str(name)]
+
+
+_PARTS = ("base", "model", "training")
+_Config = TypeVar("_Config", ModelConfig, TrainingConfig)
+
+
+def _from_file(file: Path) -> tuple[ModelConfig, TrainingConfig]:
+    content = read_yaml(file, f"write {', '.join(_PARTS)}")
+    if not isinstance(content, dict) or not set(content) <= set(_PARTS):
+        wrong = [key for key in content if key not in _PARTS] if isinstance(content, dict) else []
+        raise InputError(f"{file}: {f'no entry is called {wrong[0]!r}' if wrong else 'no entries'}; write {', '.join(_PARTS)}")
+    try:
+        model, recipe = config(str(content.get("base", "small")))
+        model = _changed(replace(model, name=file.stem), content.get("model") or {}, "model")
+        return model, _changed(recipe, content.get("training") or {}, "training")
+    except UsageError as error:
+        raise InputError(f"{file}: {error}") from None
+
+
+def _changed(start: _Config, entries: Any, part: str) -> _Config:
+    """A configuration with some of its fields replaced, names and types checked."""
+    known = {field.name: type(getattr(start, field.name)) for field in fields(start)}
+    if not isinstance(entries, Mapping):
+        raise UsageError(f"{part} is {str(entries)[:40]!r}; write entries, for example {next(iter(known))}: ...")
+    for key, value in entries.items():
+        if key not in known:
+            near = near_name(str(key), known)
+            raise UsageError(f"{part} has no entry {key!r}; {near or 'it has ' + ', '.join(known)}")
+        fits = isinstance(value, int | float if known[key] is float else known[key])
+        if not fits or (isinstance(value, bool) and known[key] is not bool):
+            raise UsageError(f"{part}: {key} is {value!r}; give a {known[key].__name__}")
+    return replace(start, **entries)
+
+
+def voxels_in_4_mm(shape: tuple[int, ...] | torch.Size) -> int:
+    """How many voxels of a grid of :func:`causalms.trials.mni_space` lie in 4 mm, at least one: the unit of kernels.
+
+    All grids of the model span 192 mm from front to back, the last but one axis of ``shape``.
+
+    Examples
+    --------
+    >>> [voxels_in_4_mm(shape) for shape in ((40, 48, 40), (56, 64, 56), (80, 96, 80), (160, 192, 160))]
+    [1, 1, 2, 4]
+    """
+    return max(1, shape[-2] // 48)
 
 
 def chosen_device(name: str) -> torch.device:

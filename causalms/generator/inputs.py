@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from causalms.errors import InputError
-from causalms.generator.configurations import COVARIATES
+from causalms.generator.configurations import COVARIATES, voxels_in_4_mm
 from causalms.trials import MODALITIES, Space, Trial, refuse_elsewhere, template_anatomy
 
 #: Region pools: four anatomical regions, T2 lesions, their surroundings, enhancing lesions.
@@ -167,18 +167,18 @@ def pooled_signals(images: Tensor, masks: Tensor, planes: Tensor, regions: Tenso
 
 
 def _blurred_twice(masks: Tensor) -> tuple[Tensor, Tensor]:
-    """A mask blurred by a cube of 3 voxels, and that by one of 5, in the box around the lesions: elsewhere both are zero."""
-    inside = masks.amax(dim=(0, 1))
+    """A mask blurred by a cube of 12 mm, and that by one of 20, in the box around the lesions: elsewhere both are zero."""
+    inside, unit = masks.amax(dim=(0, 1)), voxels_in_4_mm(masks.shape)
     box = []
     for axis in range(3):
         hit = torch.nonzero(inside.amax(dim=[other for other in range(3) if other != axis]))
         if not len(hit):
             return torch.zeros_like(masks), torch.zeros_like(masks)
-        box.append(slice(max(int(hit[0]) - 3, 0), int(hit[-1]) + 4))
+        box.append(slice(max(int(hit[0]) - 3 * unit, 0), int(hit[-1]) + 3 * unit + 1))
     here = (slice(None), slice(None), *box)
     near, far = torch.zeros_like(masks), torch.zeros_like(masks)
-    near[here] = _blur(masks[here], 1)
-    far[here] = _blur(near[here], 2)
+    near[here] = _blur(masks[here], unit)
+    far[here] = _blur(near[here], 2 * unit)
     return near, far
 
 

@@ -20,7 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from causalms.generator.configurations import ModelConfig
+from causalms.generator.configurations import ModelConfig, voxels_in_4_mm
+from causalms.trials import mni_space
 
 
 class Encoded(NamedTuple):
@@ -36,13 +37,13 @@ class Encoder(nn.Module):
     No normalisation layers: the amplitude of a tissue's signal is information.
     """
 
-    def __init__(self, channels: int, hidden: int, pooled: int, covariates: int) -> None:
+    def __init__(self, channels: int, hidden: int, pooled: int, covariates: int, unit: int = 1) -> None:
         super().__init__()
         wide = 2 * channels
         self.point = nn.Conv3d(16, channels, 1)
         self.down = nn.Conv3d(16, wide, 3, stride=2, padding=1)
-        self.mid = nn.Conv3d(wide, wide, 3, padding=1)
-        self.deep = nn.Conv3d(wide, wide, 3, padding=1)
+        self.mid = nn.Conv3d(wide, wide, 3, padding=unit, dilation=unit)
+        self.deep = nn.Conv3d(wide, wide, 3, padding=unit, dilation=unit)
         self.up = nn.Conv3d(wide, channels, 1)
         self.out = nn.Conv3d(channels, channels, 1)
         self.pool_dropout = nn.Dropout(0.1)
@@ -145,21 +146,25 @@ class RiskHead(nn.Module):
 
 
 class Denoiser(nn.Module):
-    """Local denoiser of masks coded -1 / +1 (equations 5 and 6); trainable on crops because its field of view is local."""
+    """Local denoiser of masks coded -1 / +1 (equations 5 and 6); trainable on crops because its field of view is local.
 
-    def __init__(self, channels: int, layers: int) -> None:
+    Its first layer sees neighbouring voxels on every grid, the others reach ``unit`` voxels (4 mm) further each.
+    """
+
+    def __init__(self, channels: int, layers: int, unit: int = 1) -> None:
         super().__init__()
-        self.channels = channels
-        self.log_kernel = nn.Parameter(_coverage_kernel())
+        self.channels, self.radius = channels, 2 * unit
+        self.log_kernel = nn.Parameter(_coverage_kernel(unit))
         self.embed = nn.Sequential(nn.Linear(9, 32), nn.SiLU(), nn.Linear(32, 2 * channels * layers))
-        self.convs = nn.ModuleList(nn.Conv3d(channels, channels, 3, padding=1) for _ in range(layers))
+        reach = [1, *[unit] * (layers - 1)]
+        self.convs = nn.ModuleList(nn.Conv3d(channels, channels, 3, padding=step, dilation=step) for step in reach)
         self.head = nn.Conv3d(channels, 1, 1)
         for parameter in self.head.parameters():
             nn.init.zeros_(parameter)
 
     def prior_logit(self, intensity: Tensor) -> Tensor:
         """Equation 5: log odds that a voxel is covered, from the intensity of centres (B, 1, X, Y, Z)."""
-        coverage = F.conv3d(intensity, torch.exp(self.log_kernel), padding=2).clamp(1e-9, 20.0)
+        coverage = F.conv3d(intensity, torch.exp(self.log_kernel), padding=self.radius).clamp(1e-9, 20.0)
         return torch.log(torch.expm1(coverage))
 
     def forward(self, x: Tensor, sigma: Tensor, prior_logit: Tensor) -> Tensor:
@@ -183,9 +188,10 @@ class Network(nn.Module):
 
     def __init__(self, config: ModelConfig, arms: int, covariates: int, pooled: int, last_week: float) -> None:
         super().__init__()
-        self.encoder = Encoder(config.channels, config.hidden, pooled, covariates)
+        unit = voxels_in_4_mm(mni_space(config.grid).shape)
+        self.encoder = Encoder(config.channels, config.hidden, pooled, covariates, unit)
         self.risk = RiskHead(config.channels, config.hidden, arms, last_week)
-        self.denoiser = Denoiser(config.channels, config.denoiser_layers)
+        self.denoiser = Denoiser(config.channels, config.denoiser_layers, unit)
         self.covariate_mean: Tensor
         self.covariate_sd: Tensor
         self.pooled_mean: Tensor
@@ -212,14 +218,14 @@ def channels_last(network: Network) -> Network:
     return network
 
 
-def _coverage_kernel() -> Tensor:
-    """Log of the probability that a lesion centred at a voxel covers its neighbours.
+def _coverage_kernel(unit: int) -> Tensor:
+    """Log of the probability that a lesion centred at a voxel covers its neighbours up to 8 mm away.
 
     A ball that thins outwards to start from.
     """
-    axis = torch.arange(-2.0, 3.0)
+    axis = torch.arange(-2.0 * unit, 2.0 * unit + 1) / unit
     squared = axis.view(-1, 1, 1) ** 2 + axis.view(1, -1, 1) ** 2 + axis.view(1, 1, -1) ** 2
-    return (-0.1 - 1.5 * squared).view(1, 1, 5, 5, 5)
+    return (-0.1 - 1.5 * squared).view(1, 1, *squared.shape)
 
 
 def _level_features(sigma: Tensor) -> Tensor:

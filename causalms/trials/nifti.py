@@ -170,7 +170,7 @@ def _blank_header(space: Space, kind: str) -> nib.Nifti1Header:
     header = nib.Nifti1Header()
     header.set_data_shape(space.shape)
     header.set_data_dtype(np.dtype(kind))
-    in_mni = any(space.same_as(mni_space(grid)) for grid in ("4mm", "3mm", "2mm"))
+    in_mni = any(space.same_as(mni_space(grid)) for grid in ("4mm", "3mm", "2mm", "1mm"))
     code = "mni" if in_mni else "aligned"
     header.set_qform(space.affine, code, strip_shears=True)
     header.set_sform(space.affine, code)

@@ -13,7 +13,7 @@ from causalms.errors import UsageError
 SAME_GRID_MM = 0.01
 
 #: Grids of the model: shape and voxel size. The box is centred on the MNI152 brain.
-_GRIDS = {"4mm": ((40, 48, 40), 4.0), "3mm": ((56, 64, 56), 3.0), "2mm": ((80, 96, 80), 2.0)}
+_GRIDS = {"4mm": ((40, 48, 40), 4.0), "3mm": ((56, 64, 56), 3.0), "2mm": ((80, 96, 80), 2.0), "1mm": ((160, 192, 160), 1.0)}
 _BRAIN_CENTRE_MM = (0.0, -17.0, 5.0)
 
 
@@ -105,8 +105,8 @@ def mni_space(grid: str) -> Space:
 
     Parameters
     ----------
-    grid : {"4mm", "3mm", "2mm"}
-        40x48x40, 56x64x56 or 80x96x80 voxels.
+    grid : {"4mm", "3mm", "2mm", "1mm"}
+        40x48x40, 56x64x56, 80x96x80 or 160x192x160 voxels.
 
     Raises
     ------

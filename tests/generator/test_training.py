@@ -11,12 +11,19 @@ import pytest
 import torch
 from scipy import stats
 
-from causalms.errors import InputError, RefusalError
+from causalms.errors import InputError, RefusalError, UsageError
 from causalms.generator import Generator
 from causalms.generator.checkpoint import write_checkpoint
+from causalms.generator.configurations import config
+from causalms.generator.network import Network
 from causalms.generator.train import loop, resume
+from causalms.generator.train.augment import augment
+from causalms.generator.train.data import training_set
+from causalms.generator.train.distributed import Share
 from causalms.generator.train.risk import negative_binomial_log_likelihood
+from causalms.lesions import LesionRule
 from causalms.phantom import PhantomTrial, simulate_trial
+from causalms.shards import Skipped
 from causalms.stats import NegativeBinomialLaw
 from tests.generator.conftest import MODEL, SHORT
 
@@ -102,6 +109,114 @@ def test_a_resume_file_of_wrong_entries_is_named_with_the_mend(tmp_path: Path, e
     write_checkpoint(path, {"network.a": torch.zeros(1)}, {"arms": ["a"]})
     with pytest.raises(InputError, match="holds no interrupted run; remove it to start anew"):
         resume.refuse_other_settings(path, "y")
+
+
+def test_a_readout_is_tuned_on_a_scan_encoded_as_before(
+    trial: PhantomTrial, tiny: tuple[Generator, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changed = {"flip": 0.5, "affine": 1.0, "bias_field": 0.1, "noise": 0.1, "contrast": 0.1, "ema": 0.9, "patience": 1}
+    recipe = replace(SHORT, init=str(tiny[1]), tune="readout", denoiser_steps=2, **changed)
+    tuned = loop.train_generator(trial, tmp_path / "tuned.safetensors", MODEL, recipe, seed=1)
+    assert tuned.header["initialised_from"] == tiny[0].checksum
+    before, after = tiny[0].network.state_dict(), tuned.network.state_dict()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert any(name.startswith("risk.") for name in moved)
+    assert not any(name.startswith(("denoiser.", "encoder.down", "encoder.columns", "pooled_")) for name in moved)
+    assert "training risk: step 2" in capsys.readouterr().err  # off a terminal, one line an entry
+    with pytest.raises(UsageError, match="has grid 4mm, channels 16, hidden 16, denoiser_layers 2, this model 3mm, 32, 64, 4"):
+        resume.start_from(tuned.network, config("base")[0], trial.arms, recipe)
+
+
+def test_the_running_average_is_validated_and_the_weights_come_back() -> None:
+    network = Network(MODEL, 2, 3, 4, 96.0)
+    run = resume.Run(network, resume.optimiser_of(network, SHORT), step=1000)
+    run.follow(0.75)
+    network.risk.effect.data.fill_(4.0)
+    run.follow(0.75)
+    with run.averaged():
+        assert network.risk.effect.tolist() == [1.0, 1.0]
+    assert network.risk.effect.tolist() == [4.0, 4.0]
+    run.log = [{"stage": "risk", "count_crps": crps} for crps in (3.0, 2.0, 2.5, 2.4)]
+    assert run.stale == 2
+
+
+def test_augmentation_moves_lesions_with_the_scan() -> None:
+    """Mirrored: voxel by voxel what torch.flip gives; moved: a lesion's centre lies in its moved mask, up to a voxel."""
+    random = torch.Generator().manual_seed(0)
+    masks = torch.zeros(3, 3, 40, 48, 40)
+    masks[:, 0, 4:36, 4:44, 4:36] = 1
+    masks[:, 1, 10:15, 20:25, 30:35] = 1
+    images = torch.randn(3, 4, 40, 48, 40) * masks[:, :1]
+    owner, voxel = torch.tensor([0, 1, 2]), torch.full((3,), (12 * 48 + 22) * 40 + 32)
+    share = Share.of_process(3)
+    assert augment(images, masks, owner, voxel, SHORT, random, share)[0] is images
+    flipped = [augment(images, masks, owner, voxel, replace(SHORT, flip=0.9), random, share) for _ in range(2)]
+    images_, masks_, owner_, voxel_ = next(one for one in flipped if (one[3] != voxel).any())
+    row = int(torch.nonzero(voxel_ != voxel)[0])
+    assert torch.equal(masks_[row], masks[row].flip(1))
+    assert torch.allclose(images_[row], images[row].flip(1).clamp(-6, 6), atol=1e-4)
+    assert int(voxel_[row]) == ((39 - 12) * 48 + 22) * 40 + 32
+    _, masks_, owner_, voxel_ = augment(images, masks, owner, voxel, replace(SHORT, affine=3.0), random, share)
+    assert len(owner_) == 3
+    assert (voxel_ != voxel).any()
+    assert (masks_[:, 1].flatten(1)[owner_, voxel_] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("sizes: {}", "no entry is called 'sizes'; write base, model, training"),
+        ("training: {risk_stepz: 3}", "training has no entry 'risk_stepz'; did you mean 'risk_steps'?"),
+        ("training: {risk_steps: 1.5}", "training: risk_steps is 1.5; give a int"),
+        ("training: {flip: 2}", "`flip` is 2; give 0 to 0.95"),
+        ("training: {tune: readout}", "`tune=readout` keeps an encoder that was trained before"),
+        ("model: {channels: 0}", "of no model; correct them"),
+        ("base: huge", "no configuration is called 'huge'"),
+    ],
+)
+def test_a_configuration_file_names_what_is_wrong(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(InputError) as refused:
+        config(file)
+    assert str(refused.value).startswith(f"{file}: ")
+    assert words in str(refused.value)
+
+
+def test_a_configuration_file_sets_sizes_and_recipe_and_kernels_keep_their_millimetres(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("base: tiny\nmodel: {grid: 2mm, channels: 8}\ntraining: {ema: 0.999, learning_rate: 1}\n")
+    model, recipe = config(file)
+    assert model == replace(config("tiny")[0], name="mine", grid="2mm", channels=8)
+    assert recipe == replace(config("tiny")[1], ema=0.999, learning_rate=1)
+    network = Network(model, 2, 3, 4, 96.0)
+    assert network.denoiser.log_kernel.shape[2:] == (9, 9, 9)  # 8 mm to each side, as 5 voxels of 4 mm
+    assert network.encoder.mid.dilation == (2, 2, 2)
+    intensity = torch.zeros(1, 1, 20, 20, 20)
+    assert network.denoiser(intensity, torch.ones(1), network.denoiser.prior_logit(intensity)).shape == intensity.shape
+
+
+def test_who_cannot_be_learned_from_is_counted_and_bad_files_are_left_out(
+    trial: PhantomTrial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = trial.subset(list(trial.participants["participant_id"][:3]))
+    people = few.participants.copy()
+    people.loc[0, "arm"] = None
+    with pytest.raises(InputError, match=r"2 of 3 patients have .* at least 4; 1 have no arm"):
+        training_set(replace(few, participants=people), LesionRule.default())
+    with pytest.raises(InputError, match=r"0 of 3 patients .*; 3 have an arm and no NET2 mask at any follow-up"):
+        training_set(replace(few, weeks=()), LesionRule.default())
+    image = type(trial.source).image
+
+    def broken(self: object, participant_id: str, modality: str) -> object:
+        if participant_id == few.participants["participant_id"][1]:
+            raise InputError("cut short")
+        return image(self, participant_id, modality)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(trial.source), "image", broken)
+    skipped: list[Skipped] = []
+    assert len(training_set(few, LesionRule.default(), least=1, skipped=skipped)) == 2
+    assert skipped == [Skipped(few.participants["participant_id"][1], "cut short")]
 
 
 def test_negative_binomial_likelihood_matches_scipy() -> None:

@@ -8,18 +8,18 @@ from pathlib import Path
 
 import cc3d
 import numpy as np
-import torch
 from joblib import delayed
 from torch import Tensor
 from tqdm import tqdm
 
-from causalms.errors import InputError
+from causalms.errors import InputError, RefusalError
 from causalms.generator.configurations import TrainingConfig
 from causalms.generator.inputs import patient_arrays, template_planes
 from causalms.generator.train.cache import cache_file, keep, read_kept
+from causalms.generator.train.distributed import Processes
 from causalms.generator.train.patients import TrainingPatient, Visit
 from causalms.lesions import LesionRule
-from causalms.shards import Shard
+from causalms.shards import Shard, Skipped
 from causalms.trials import Trial
 from causalms.workers import results_in_order
 
@@ -60,9 +60,17 @@ def _one_patient(trial: Trial, participant_id: str, arm: str, of_trial: str, rul
 
 
 def _many_patients(
-    trial: Trial, rows: list[tuple[str, str, str]], rule: LesionRule, cache: Path | None
-) -> list[TrainingPatient | None]:
-    return [_kept_or_read(trial, participant_id, arm, of_trial, rule, cache) for participant_id, arm, of_trial in rows]
+    trial: Trial, rows: list[tuple[str, str, str]], rule: LesionRule, cache: Path | None, skip_bad: bool
+) -> list[TrainingPatient | Skipped | None]:
+    answers: list[TrainingPatient | Skipped | None] = []
+    for participant_id, arm, of_trial in rows:
+        try:
+            answers.append(_kept_or_read(trial, participant_id, arm, of_trial, rule, cache))
+        except (InputError, RefusalError) as error:
+            if not skip_bad:
+                raise
+            answers.append(Skipped(participant_id, str(error)))
+    return answers
 
 
 def _kept_or_read(
@@ -79,33 +87,53 @@ def _kept_or_read(
 
 
 def training_set(
-    trial: Trial, rule: LesionRule, workers: int = 1, cache: Path | None = None, least: int = 4
+    trial: Trial,
+    rule: LesionRule,
+    workers: int = 1,
+    cache: Path | None = None,
+    least: int = 4,
+    skipped: list[Skipped] | None = None,
 ) -> list[TrainingPatient]:
     """Read every patient of a trial that has an arm and at least one follow-up mask, from ``cache`` where they are kept.
+
+    Patients whose files cannot be used are an error; where a list ``skipped`` is given, they are added to it instead.
 
     Raises
     ------
     InputError
-        If fewer than ``least`` such patients are there.
+        If fewer than ``least`` such patients are there; it says how many lack an arm and how many a mask.
     """
     table = trial.participants.dropna(subset=["arm"])
     rows = list(zip(table["participant_id"], table["arm"], table["trial"].astype(str), strict=True))
     chunks = [rows[start : start + 16] for start in range(0, len(rows), 16)]
-    jobs = (delayed(_many_patients)(trial, chunk, rule, cache) for chunk in chunks)
-    patients: list[TrainingPatient] = []
+    jobs = (delayed(_many_patients)(trial, chunk, rule, cache, skipped is not None) for chunk in chunks)
+    answers: list[TrainingPatient | Skipped | None] = []
     with tqdm(total=len(rows), desc="reading patients", unit="patient", disable=None) as bar:
         for part in results_in_order(jobs, workers, "no step of the training is lost: the same command goes on where it stopped"):
             bar.update(len(part))
-            patients += [patient for patient in part if patient is not None]
+            answers += part
+    bad = [answer for answer in answers if isinstance(answer, Skipped)]
+    patients = [answer for answer in answers if isinstance(answer, TrainingPatient)]
+    if skipped is not None:
+        skipped += bad
     if len(patients) < least:
-        raise InputError(f"{trial.name}: {len(patients)} patients have an arm and a NET2 mask; training needs at least {least}")
+        lacking = {
+            "have no arm (column `arm` of participants.tsv)": len(trial) - len(table),
+            "have an arm and no NET2 mask at any follow-up (label-L_desc-NET2_mask of a later session)": answers.count(None),
+            "have files that cannot be used": len(bad),
+        }
+        why = "; ".join(f"{count} {words}" for words, count in lacking.items() if count)
+        raise InputError(
+            f"{trial.name}: {len(patients)} of {len(trial)} patients have an arm and a NET2 mask, training needs at least {least}"
+            + (f"; {why}" if why else "; add patients")
+        )
     return patients
 
 
-def fill_cache(trial: Trial, cache: Path, shard: Shard, workers: int = 1) -> int:
+def fill_cache(trial: Trial, cache: Path, shard: Shard, workers: int = 1, skipped: list[Skipped] | None = None) -> int:
     """Read a shard's patients into a cache of training patients; how many of them training will use."""
     own = trial.subset(shard.part([str(name) for name in trial.participants["participant_id"]]))
-    return len(training_set(own, LesionRule.default(), workers, cache, least=0))
+    return len(training_set(own, LesionRule.default(), workers, cache, 0, skipped))
 
 
 @dataclass(frozen=True)
@@ -121,6 +149,7 @@ class Material:
     voxel_ml: float
     shape: tuple[int, ...]
     held_out: tuple[TrainingPatient, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
 
     @property
     def patients(self) -> list[TrainingPatient]:
@@ -142,10 +171,18 @@ class Material:
 
 
 def read_material(
-    trial: Trial, recipe: TrainingConfig, seed: int, workers: int, device: torch.device, cache: Path | None = None
+    trial: Trial, recipe: TrainingConfig, seed: int, workers: int, processes: Processes, cache: Path | None = None
 ) -> Material:
-    """Read a trial for training; patients are split into training, validation and held out by the seed alone."""
-    everyone = training_set(trial, LesionRule.default(), workers, cache)
+    """Read a trial for training; patients are split into training, validation and held out by the seed alone.
+
+    Of several processes with a cache each reads the scans of its own share, and the others' patients from the cache.
+    """
+    if processes.world > 1 and cache is not None and len(trial) >= processes.world:
+        fill_cache(trial, cache, Shard(processes.rank + 1, processes.world), workers, [])
+        processes.wait()
+    device = processes.device
+    skipped: list[Skipped] | None = [] if recipe.skip_bad else None
+    everyone = training_set(trial, LesionRule.default(), workers, cache, skipped=skipped)
     present = {p.arm for p in everyone}
     weeks = [float(v.week) for p in everyone for v in p.visits]
     out = held_out_rows([p.arm for p in everyone], recipe.held_out_share, seed)
@@ -163,6 +200,7 @@ def read_material(
         voxel_ml=trial.space.voxel_volume_mm3 / 1000,
         shape=tuple(trial.space.shape),
         held_out=tuple(everyone[row] for row in sorted(out)),
+        skipped=tuple(skipped or ()),
     )
 
 

@@ -123,6 +123,8 @@ def denoiser_step(
     device = material.planes.device
 
     def step(number: int) -> Tensor:
+        if not share.rows:  # more processes than masks of a batch
+            return 0 * sum((parameter.sum() for parameter in network.denoiser.parameters()), torch.zeros((), device=device))
         rng = np.random.default_rng([seed, number, 2])
         random = torch.Generator().manual_seed(seed * 1_000_003 + number + 500_000_000)
         batch = mask_batch(placed, law, material.shape, share, rng)

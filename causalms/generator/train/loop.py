@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -29,7 +30,7 @@ from causalms.generator.train.distributed import Processes, join
 from causalms.generator.train.held_out import HeldOut, fit_to_held_out, fold_means, held_out, seen_of
 from causalms.generator.train.lacking import FEWEST, MOST, expected_without, fit_patterns
 from causalms.generator.train.level_calibration import calibrate_levels
-from causalms.generator.train.resume import Run, optimiser_of, refuse_other_settings, restore_run, save_run
+from causalms.generator.train.resume import Run, optimiser_of, refuse_other_settings, restore_run, save_run, start_from
 from causalms.generator.train.risk import RowDropout, risk_step, set_standardisation, start_values
 from causalms.generator.train.scores import validation_scores
 from causalms.lesions import LesionRule
@@ -103,24 +104,29 @@ def train_generator(
             "resample it to that grid (`resample`, causalms.trials.resample_trial)"
         )
     processes = join(device)
-    if processes.world > recipe.batch_masks:
+    if processes.world > (most := max(recipe.batch_patients, recipe.batch_masks)):
         raise UsageError(
-            f"{processes.world} processes share batches of {recipe.batch_masks} masks; start at most {recipe.batch_masks}"
+            f"{processes.world} processes share batches of {recipe.batch_patients} patients and {recipe.batch_masks} masks; "
+            f"start at most {most}, or raise batch_patients in a configuration file"
         )
     resume = out.with_suffix(".resume.safetensors")
     settings = json.dumps([asdict(recipe), model.as_dict(), seed])
     if resume.is_file():
         refuse_other_settings(resume, settings)
-    material = read_material(trial, recipe, seed, workers, processes.device, cache)
+    material = read_material(trial, recipe, seed, workers, processes, cache)
     network = new_network(model, material, seed)
+    origin = {"initialised_from": start_from(network, model, material.arms, recipe)} if recipe.init else {}
     run = Run(network, optimiser_of(network, recipe))
     fingerprint = f"{material.digest} {settings}"
     if resume.is_file():
         restore_run(run, resume, fingerprint, recipe)
     processes.spread(network)  # the first process saves only after every process has read what was saved
 
+    log = _LiveLog(out, len(run.log))
+
     def save() -> None:
         if processes.first:
+            log.show(run.log)
             save_run(run, resume, fingerprint)
 
     if run.stage == "risk":
@@ -135,12 +141,13 @@ def train_generator(
         processes.spread(network)
         run = Run(network, optimiser_of(network, recipe), "denoiser", log=run.log, levels=run.levels)
         save()
-    if recipe.denoiser_steps:
+    if recipe.denoiser_steps and recipe.tune == "all":
         loss = denoiser_step(network, place_patients(network, material), model, material, recipe, seed, processes)
         budget = None if budget_minutes is None else _DENOISER_SECONDS * budget_minutes
         _optimise(run, Stage(loss, recipe.denoiser_steps, 250, budget), recipe, save, processes)
     if processes.first:
-        _finish(run, trial.name, out, model, material, recipe, seed)
+        log.show(run.log)
+        _finish(run, {"data": trial.name, **origin}, out, model, material, recipe, seed)
         resume.unlink(missing_ok=True)
     processes.wait()
     return Generator.load(out)
@@ -153,7 +160,9 @@ def _optimise(run: Run, stage: Stage, recipe: TrainingConfig, save: Callable[[],
     bar = tqdm(
         total=stage.steps, initial=run.step, desc=f"training {run.stage}", unit="step", disable=None if processes.first else True
     )
-    while run.step < stage.steps:
+    patience = recipe.patience if stage.validate is not None else 0
+    stop = bool(patience) and bool(processes.agree(float(run.stale >= patience)))
+    while run.step < stage.steps and not stop:
         run.elapsed = processes.agree(before + time.monotonic() - begin)
         done = run.step / stage.steps
         done = done if stage.budget_seconds is None else max(done, run.elapsed / stage.budget_seconds)
@@ -170,14 +179,19 @@ def _optimise(run: Run, stage: Stage, recipe: TrainingConfig, save: Callable[[],
         torch.nn.utils.clip_grad_norm_(run.network.parameters(), 2.0)
         run.optimiser.step()
         run.step += 1
+        if recipe.ema and processes.first:
+            run.follow(recipe.ema)
         bar.update()
         if run.step % stage.steps_per_entry == 0 or run.step == stage.steps:
             if processes.first:
                 bar.set_postfix(_logged(run, total / count, stage.validate))
             total, count = 0.0, 0
             save()
+            stop = bool(patience) and bool(processes.agree(float(run.stale >= patience)))
     if count and processes.first:  # the budget ended between two entries
         _logged(run, total / count, stage.validate)
+    if run.average and stage.validate is None:
+        run.network.load_state_dict(run.average)
     bar.close()
 
 
@@ -196,12 +210,44 @@ def _logged(run: Run, loss: float, validate: Callable[[], dict[str, float]] | No
     """Add an entry to the log and keep the best weights so far; the entry's numbers as text."""
     entry: dict[str, Any] = {"stage": run.stage, "step": run.step, "seconds": round(run.elapsed, 1), "loss": loss}
     if validate is not None:
-        entry |= validate()
-        if entry["count_crps"] < run.best_score:
-            run.best_score = entry["count_crps"]
-            run.best = {name: value.detach().clone() for name, value in run.network.state_dict().items()}
+        with run.averaged():
+            entry |= validate()
+            if entry["count_crps"] < run.best_score:
+                run.best_score = entry["count_crps"]
+                run.best = {name: value.detach().clone() for name, value in run.network.state_dict().items()}
     run.log.append(entry)
     return {key: f"{value:.4g}" for key, value in entry.items() if isinstance(value, float)}
+
+
+class _LiveLog:
+    """Entries as they come: a line each where no bar shows them, the table beside the checkpoint, TensorBoard where installed."""
+
+    def __init__(self, out: Path, shown: int) -> None:
+        self._table, self._folder, self._shown = out.with_suffix(".training.csv"), out.with_suffix(".tensorboard"), shown
+        self._board: Any = None
+
+    def show(self, log: list[dict[str, Any]]) -> None:
+        """Show the entries that were not shown before."""
+        if len(log) == self._shown:
+            return
+        write_table(pd.DataFrame(log), self._table)
+        for entry in log[self._shown :]:
+            numbers = {name: value for name, value in entry.items() if name not in ("stage", "step")}
+            if not sys.stderr.isatty():
+                words = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+                print(f"training {entry['stage']}: step {entry['step']}, {words}", file=sys.stderr, flush=True)
+            self._on_board(entry, numbers)
+        self._shown = len(log)
+
+    def _on_board(self, entry: dict[str, Any], numbers: dict[str, float]) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:  # TensorBoard is not installed
+            return
+        self._board = self._board or SummaryWriter(str(self._folder))
+        for name, value in numbers.items():
+            self._board.add_scalar(f"{entry['stage']}/{name}", value, entry["step"])
+        self._board.flush()
 
 
 def new_network(model: ModelConfig, material: Material, seed: int) -> Network:
@@ -223,7 +269,9 @@ def _levels(network: Network, material: Material) -> dict[str, float]:
     return calibrate_levels(network, material.patients, material.arms, material.planes, material.regions, material.voxel_ml)
 
 
-def _finish(run: Run, data: str, out: Path, model: ModelConfig, material: Material, recipe: TrainingConfig, seed: int) -> None:
+def _finish(
+    run: Run, origin: dict[str, str], out: Path, model: ModelConfig, material: Material, recipe: TrainingConfig, seed: int
+) -> None:
     """Learn the error from the patients held out, match sampled to expected counts, then write log and checkpoint."""
     network = run.network.cpu()
     error_model, held_out_levels, seen = _own_error(network, material, model)
@@ -231,7 +279,8 @@ def _finish(run: Run, data: str, out: Path, model: ModelConfig, material: Materi
         "recipe": asdict(recipe),
         "seed": seed,
         "patients": len(material.patients),
-        "data": data,
+        **origin,
+        "left_out": [asdict(one) for one in material.skipped],
         "torch": torch.__version__,
         "level_calibration": run.levels,
         "held_out_levels": held_out_levels,
@@ -241,7 +290,6 @@ def _finish(run: Run, data: str, out: Path, model: ModelConfig, material: Materi
     if recipe.denoiser_steps:
         some = [p.arrays for p in material.training[: recipe.calibration_patients]]
         generator.header["count_calibration"] = calibrate(generator, some, seed)
-    write_table(pd.DataFrame(run.log), out.with_suffix(".training.csv"))
     generator.save(out)
 
 

@@ -1,9 +1,11 @@
-"""What a training run is made of between two steps, kept in a file so that a killed run goes on exactly where it stopped."""
+"""What a training run starts from, and what it is made of between two steps: kept in a file, so that a killed run goes on."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from causalms.errors import InputError
+from causalms.errors import InputError, UsageError
 from causalms.generator.checkpoint import load_tensors, read_checkpoint, write_checkpoint
-from causalms.generator.configurations import TrainingConfig
+from causalms.generator.configurations import ModelConfig, TrainingConfig
 from causalms.generator.network import Network
 
 #: What a run is saved with, and the types that each entry may have.
@@ -32,7 +34,8 @@ _ENTRIES: dict[str, tuple[type, ...]] = {
 class Run:
     """The moving parts of a training run; everything in it is saved and restored.
 
-    ``best`` holds the weights of the best validation score so far, ``levels`` what the level calibration found.
+    ``best`` holds the weights of the best validation score so far, ``levels`` what the level calibration found, ``average`` the
+    running average of the weights where the recipe asks for one.
     """
 
     network: Network
@@ -44,6 +47,84 @@ class Run:
     best: dict[str, Tensor] = field(default_factory=dict)
     best_score: float = float("inf")
     levels: dict[str, float] = field(default_factory=dict)
+    average: dict[str, Tensor] = field(default_factory=dict)
+
+    def follow(self, decay: float) -> None:
+        """Let the running average of the weights follow them by a step: ``average = decay average + (1 - decay) weights``.
+
+        It starts at the weights; ``decay`` is smaller in the first steps, ``(1 + step) / (10 + step)``, so that it forgets them.
+        """
+        now = self.network.state_dict()
+        if not self.average:
+            self.average = {name: value.detach().clone() for name, value in now.items()}
+            return
+        weight = 1 - min(decay, (1 + self.step) / (10 + self.step))
+        for name, value in self.average.items():
+            value.lerp_(now[name].to(value), weight)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The running average in the network's place, where there is one."""
+        own = {name: value.detach().clone() for name, value in self.network.state_dict().items()} if self.average else {}
+        self.network.load_state_dict(self.average or self.network.state_dict())
+        try:
+            yield
+        finally:
+            self.network.load_state_dict(own or self.network.state_dict())
+
+    @property
+    def stale(self) -> int:
+        """Entries of this stage since its best validation score."""
+        scores = [entry["count_crps"] for entry in self.log if entry["stage"] == self.stage and "count_crps" in entry]
+        return len(scores) - 1 - int(np.argmin(scores)) if scores else 0
+
+
+#: Sizes that decide the shapes of the weights.
+_SIZES = ("grid", "channels", "hidden", "denoiser_layers")
+#: Weights with one row an arm.
+_OF_ARMS = ("effect", "interaction", "time_power", "log_size_arm", "place_arm", "log_mean_volume")
+
+
+def start_from(network: Network, model: ModelConfig, arms: tuple[str, ...], recipe: TrainingConfig) -> str:
+    """Put the weights of the checkpoint ``recipe.init`` into a new network; its checksum.
+
+    Arms that both know have the checkpoint's weights, new arms its mean effect and what sets their own observed rate apart.  With
+    ``tune="readout"`` all but the risk head and the log rate's weights are frozen.
+
+    Raises
+    ------
+    UsageError
+        If the checkpoint is of another size.
+    """
+    file = Path(str(files("causalms.generator") / "reference.safetensors")) if recipe.init == "reference" else Path(recipe.init)
+    source = read_checkpoint(file)
+    theirs = dict(source.header.get("config", {}))
+    other = [name for name in _SIZES if theirs.get(name) != getattr(model, name)]
+    if other:
+        raise UsageError(
+            f"`init={recipe.init}`: has {', '.join(f'{name} {theirs.get(name)}' for name in other)}, this model "
+            f"{', '.join(str(getattr(model, name)) for name in other)}; name a configuration of the same sizes"
+        )
+    own, known = network.state_dict(), [str(arm) for arm in source.header["arms"]]
+    new = {name: tensor.clone() for name, tensor in own.items()}
+    for name, tensor in source.tensors.items():
+        part, _, field_ = name.rpartition(".")
+        if part == "risk" and field_ in _OF_ARMS:
+            rows = new[name]
+            for row, arm in enumerate(arms):
+                if arm in known:
+                    rows[row] = tensor[known.index(arm)].to(rows)
+                elif field_ == "effect":
+                    rows[row] += tensor.float().mean().to(rows) - own[name].mean()
+        elif name != "count_calibration" and name in new:
+            new[name] = tensor.to(new[name])
+    power = torch.exp(new["risk.time_power"])
+    new["risk.effect"] += power * float(np.log(network.risk.last_week / float(source.header["weeks"][1])))
+    load_tensors(network, new, recipe.init)
+    if recipe.tune == "readout":
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(name.startswith(("risk.", "encoder.linear_rate.", "encoder.hidden_rate.")))
+    return source.checksum
 
 
 def optimiser_of(network: Network, recipe: TrainingConfig) -> torch.optim.AdamW:
@@ -63,6 +144,7 @@ def save_run(run: Run, path: Path, fingerprint: str) -> None:
     """Write everything of a run; ``fingerprint`` says of which data, recipe and seed it is."""
     tensors = {f"network.{name}": value for name, value in run.network.state_dict().items()}
     tensors |= {f"best.{name}": value for name, value in run.best.items()}
+    tensors |= {f"average.{name}": value for name, value in run.average.items()}
     for index, state in run.optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
     header = {
@@ -125,7 +207,7 @@ def restore_run(run: Run, path: Path, fingerprint: str, recipe: TrainingConfig) 
         return {name.removeprefix(prefix): value for name, value in checkpoint.tensors.items() if name.startswith(prefix)}
 
     load_tensors(run.network, part("network."), str(path))
-    run.best = part("best.")
+    run.best, run.average = part("best."), part("average.")
     run.stage, run.step, run.elapsed, run.log = state["stage"], state["step"], state["elapsed"], state["log"]
     run.best_score = float("inf") if state["best_score"] is None else state["best_score"]
     run.levels = state["levels"]

@@ -13,7 +13,7 @@ Every term is a proper score without weights on lesions, so counts stay right.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from causalms.generator.configurations import TrainingConfig
 from causalms.generator.inputs import pooled_signals, stack, volumes
 from causalms.generator.network import Network
+from causalms.generator.train.augment import augment
 from causalms.generator.train.data import Material
 from causalms.generator.train.distributed import Processes, Share
 from causalms.generator.train.patients import TrainingPatient
@@ -214,6 +215,10 @@ def risk_step(
         if not share.rows:  # the last batch of an epoch may have fewer patients than there are processes
             return loss
         batch = risk_batch([whole[row] for row in share.rows], material.arms, device)
+        images, masks, owner, voxel = augment(
+            batch.images, batch.masks, batch.location_patient, batch.location_voxel, recipe, random, share
+        )
+        batch = replace(batch, images=images, masks=masks, location_patient=owner, location_voxel=voxel)
         drop_modalities(batch, recipe.modality_dropout, random, share)
         dropout.share = share
         with torch.autocast(device.type, torch.bfloat16, enabled=recipe.mixed_precision or device.type == "cuda"):
