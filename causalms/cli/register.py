@@ -31,7 +31,7 @@ _HOW_TO_JUDGE = (
     "and show its own ventricles near the other."
 )
 _COLUMNS = (
-    "Similarity with the template (1 at most) and gain of the best moved template (1: none is better) are those of `causalms "
+    "Similarity with the template (1 at most) and the rigid motion onto it that is left (mm) are those of `causalms "
     "check`; scale is the volume in the template over that in the scanner."
 )
 
@@ -186,7 +186,7 @@ def _put_together(kept: list[Path], out: Path, trial: Path, name: str) -> pd.Dat
 
 
 def _shown(table: pd.DataFrame) -> pd.DataFrame:
-    places = {"similarity": 2, "gain": 2, "scale": 2, "brain_ml": 0}
+    places = {"similarity": 2, "motion_mm": 1, "scale": 2, "brain_ml": 0}
     return table.assign(**{name: [fixed(value, digits) for value in table[name]] for name, digits in places.items()})
 
 

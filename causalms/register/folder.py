@@ -103,7 +103,7 @@ def register_patient(layout: Layout, participant_id: str, out: Path, external: E
         "images": ", ".join(images),
         "reference": registration.reference,
         "similarity": registration.position.similarity,
-        "gain": registration.position.gain,
+        "motion_mm": registration.position.motion_mm,
         "brain_ml": float(registration.brain.values.sum() * registration.brain.space.voxel_volume_mm3 / 1000),
         "scale": registration.scale,
         "lesions_moved": moved,
