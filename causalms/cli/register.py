@@ -32,7 +32,8 @@ _HOW_TO_JUDGE = (
 )
 _COLUMNS = (
     "Similarity with the template (1 at most) and the rigid motion onto it that is left (mm) are those of `causalms "
-    "check`; scale is the volume in the template over that in the scanner."
+    "check`; scale is the volume in the template over that in the scanner. Of a deformation: how far it moves the brain (root "
+    "mean square) and the least ratio of volumes, near 0 where space nearly folds."
 )
 
 
@@ -59,6 +60,12 @@ class _Elsewhere:
 )
 @click.option("--xfm-reference", metavar="IMAGE", help="The template image of a matrix of FSL.")
 @click.option("--brain-mask", metavar="PATTERN", help="Brain masks in the world of the reference image.")
+@click.option(
+    "--deformable",
+    is_flag=True,
+    help="Let a smooth deformation follow the affine transform: for brains with wide ventricles. Kept with its inverse; the page "
+    "says how far it moves the brain.",
+)
 @scan_options
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(min=1), help="Processes; the bytes stay the same.")
 @click.option("--skip-bad", is_flag=True, help="Leave out and list patients who cannot be registered; exit code 3.")
@@ -67,6 +74,7 @@ def command(
     trial: Path,
     out: Path,
     participants: tuple[str, ...],
+    deformable: bool,
     elsewhere: _Elsewhere,
     scans: ScanOptions,
     workers: int,
@@ -95,8 +103,8 @@ def command(
     loaded = load_trial(trial, participants or None, baseline=scans.baseline, lesions=scans.lesions, follow_ups=False)
     everyone = [str(name) for name in loaded.participants["participant_id"]]
     parts = out.with_name(f"{out.name}.parts")
-    question = repr((elsewhere, scans))
-    calls = (delayed(_kept)(loaded, name, parts, question, elsewhere, skip_bad) for name in everyone)
+    question = repr((elsewhere, scans, deformable))
+    calls = (delayed(_kept)(loaded, name, parts, question, elsewhere, deformable, skip_bad) for name in everyone)
     again = "finished patients are kept: the same command goes on where it stopped"
     answers = list(tqdm(results_in_order(calls, workers, again), desc="patients", total=len(everyone), disable=None))
     kept = [one for one in answers if isinstance(one, Path)]
@@ -113,7 +121,9 @@ def command(
     return write_skipped(skipped, out.with_name(f"{out.name}.skipped.csv"))
 
 
-def _kept(trial: Trial, participant_id: str, parts: Path, question: str, elsewhere: _Elsewhere, skip_bad: bool) -> Path | Skipped:
+def _kept(
+    trial: Trial, participant_id: str, parts: Path, question: str, elsewhere: _Elsewhere, deformable: bool, skip_bad: bool
+) -> Path | Skipped:
     """Register one patient into a folder that is kept until all are done."""
     from causalms import __version__
     from causalms.register import ExternalFiles, register_patient
@@ -125,7 +135,7 @@ def _kept(trial: Trial, participant_id: str, parts: Path, question: str, elsewhe
         return kept
     try:
         with whole_folder(kept) as folder:
-            summary = register_patient(layout, participant_id, folder, ExternalFiles(**asdict(elsewhere)))
+            summary = register_patient(layout, participant_id, folder, ExternalFiles(**asdict(elsewhere)), deformable)
             _picture(folder, participant_id)
             (folder / _SUMMARY).write_text(json.dumps(summary), encoding="utf-8")
     except (InputError, RefusalError) as error:
@@ -186,8 +196,10 @@ def _put_together(kept: list[Path], out: Path, trial: Path, name: str) -> pd.Dat
 
 
 def _shown(table: pd.DataFrame) -> pd.DataFrame:
-    places = {"similarity": 2, "motion_mm": 1, "scale": 2, "brain_ml": 0}
-    return table.assign(**{name: [fixed(value, digits) for value in table[name]] for name, digits in places.items()})
+    places = {"similarity": 2, "motion_mm": 1, "scale": 2, "brain_ml": 0, "deformation_mm": 1, "least_volume_ratio": 2}
+    return table.assign(
+        **{name: [fixed(value, digits) for value in table[name]] for name, digits in places.items() if name in table}
+    )
 
 
 def _copy_tables(trial: Path, folder: Path, participants: list[str]) -> None:

@@ -154,7 +154,7 @@ def _write_at_home(file: Path, values: np.ndarray, space: Space, home: NativeGri
     """A map or mask of the model's grid, written on the grid that a registered patient's scan was taken on."""
     if home is None:
         return
-    own = resample_back(values, space, home.in_template)
+    own = resample_back(values, space, home.in_template, through=home.through)
     write = write_mask if values.dtype == bool else write_map
     write(file.with_name(native_name(file.name)), own, home.space)
 

@@ -16,6 +16,7 @@ from causalms.register.transforms import read_transform, write_transform
 from causalms.trials import (
     MODALITIES,
     TEMPLATE,
+    Deformation,
     Layout,
     NativeGrid,
     image_path,
@@ -49,7 +50,9 @@ class ExternalFiles:
     brain_mask: str | None = None
 
 
-def register_patient(layout: Layout, participant_id: str, out: Path, external: ExternalFiles | None = None) -> dict[str, Any]:
+def register_patient(
+    layout: Layout, participant_id: str, out: Path, external: ExternalFiles | None = None, deformable: bool = False
+) -> dict[str, Any]:
     """Register the baseline images of a participant and move every mask with them.
 
     Parameters
@@ -61,6 +64,8 @@ def register_patient(layout: Layout, participant_id: str, out: Path, external: E
         BIDS folder that is written into: images of 1 mm in MNI152 space without their skull, the brain mask, lesion masks of
         baseline and NET2 masks of later visits, each lesion with its volume; transforms and their inverses.
     external : ExternalFiles, optional
+    deformable : bool
+        Whether a deformation follows the affine transform; it and its inverse are written beside the matrices.
 
     Returns
     -------
@@ -86,14 +91,14 @@ def register_patient(layout: Layout, participant_id: str, out: Path, external: E
         first = next(name for name in ("T1w", "FLAIR", "T2w", "ceT1w") if name in images)
         target = None if external.xfm_reference is None else read_space(_path(external.xfm_reference, participant_id, session))
         transform = read_transform(_path(external.xfm, participant_id, session), images[first].space, target)
-    registration = register_images(where, images, brain, transform)
+    registration = register_images(where, images, brain, transform, deformable)
     _write_images(out, participant_id, session, images, registration)
     moved, notes = 0, []
     for kind in ("T2", "Gd"):
         own = layout.own_mask(participant_id, kind)
         if own is not None:
             matrix, note = _matrix_of(own[1], images, registration.to_template)
-            moved += _move_mask(out / mask_path(participant_id, kind, session), Scan(*own), matrix)
+            moved += _move_mask(out / mask_path(participant_id, kind, session), Scan(*own), matrix, registration.deformation)
             notes += [f"{kind} mask: {note}"] if note else []
     for later in layout.other_sessions(participant_id):
         moved += _move_later(layout, participant_id, later, out, (images[registration.reference], registration))
@@ -106,6 +111,7 @@ def register_patient(layout: Layout, participant_id: str, out: Path, external: E
         "motion_mm": registration.position.motion_mm,
         "brain_ml": float(registration.brain.values.sum() * registration.brain.space.voxel_volume_mm3 / 1000),
         "scale": registration.scale,
+        **({} if registration.deformation is None else _told(registration.deformation, registration.registered_brain)),
         "lesions_moved": moved,
         "note": "; ".join(notes),
     }
@@ -139,7 +145,7 @@ def _write_images(
         write_transform(file.with_name(f"{stem}_from-{name}_to-{TEMPLATE}_mode-image_xfm.txt"), registration.to_template[name])
     write_mask(out / mask_path(participant_id, "brain", session), registration.registered_brain, STANDARD_SPACE)
     home = registration.home
-    grid = NativeGrid(images[home].space, registration.to_template[home], home)
+    grid = NativeGrid(images[home].space, registration.to_template[home], home, registration.deformation)
     write_native(native_path(participant_id, session, out), grid)
 
 
@@ -152,10 +158,19 @@ def _matrix_of(space: Any, images: dict[str, Scan], to_template: Any) -> tuple[n
     return to_template[home], f"lies on the grid of no image; moved as the {home} by its world coordinates"
 
 
-def _move_mask(path: Path, mask: Scan, matrix: np.ndarray) -> int:
+def _told(deformation: Deformation, brain: np.ndarray) -> dict[str, float]:
+    """How far the deformation moves the brain (mm, root mean square), and its least ratio of volumes."""
+    points = STANDARD_SPACE.world(np.argwhere(brain)[::50])
+    apart = deformation.into_scan(points) - points
+    ratio = deformation.least_volume_ratio()
+    return {"deformation_mm": float(np.sqrt((apart**2).sum(axis=1).mean())), "least_volume_ratio": ratio}
+
+
+def _move_mask(path: Path, mask: Scan, matrix: np.ndarray, deformation: Deformation | None) -> int:
     """Write a mask on the template's grid; how many lesions it holds there."""
     moved = mask.moved(matrix)
-    lesions = resample_lesions(moved.values, moved.space, STANDARD_SPACE)
+    through = None if deformation is None else deformation.into_template
+    lesions = resample_lesions(moved.values, moved.space, STANDARD_SPACE, through)
     write_mask(path, lesions, STANDARD_SPACE)
     return count_lesions(lesions, STANDARD_SPACE.voxel_volume_mm3, LesionRule.default()).lesions
 
@@ -174,4 +189,4 @@ def _move_later(layout: Layout, participant_id: str, later: str, out: Path, base
         name = next(name for name in ("FLAIR", "T1w", "T2w", "ceT1w") if name in images)
         matrix = onto(f"{participant_id}, {later}, {name}", images[name], reference, registration.brain)
     to_template = registration.to_template[registration.reference] @ matrix
-    return _move_mask(out / mask_path(participant_id, "NET2", later), mask, to_template)
+    return _move_mask(out / mask_path(participant_id, "NET2", later), mask, to_template, registration.deformation)

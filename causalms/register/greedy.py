@@ -1,4 +1,4 @@
-"""Linear registration of two scans by greedy, on one thread, so that the same scans give the same matrix."""
+"""Linear and deformable registration of two scans by greedy, on one thread, so that the same scans give the same matrix."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ import numpy as np
 
 from causalms.errors import optional_packages
 from causalms.register.scan import Scan
+from causalms.trials import Deformation
 
 #: Iterations on ever finer voxels; the coarser the first, the farther off a scan may be, and the more often it is lost.
 _FAR, _NEAR = "100x50x20", "50x20"
+#: The same of a deformation, and how smooth its steps and the whole are.
+_DEFORM, _SMOOTH = "60x40", "3vox 1vox"
 
 
 def align(fixed: Scan, moving: Scan, start: np.ndarray, *, rigid: bool, far: bool, within: Scan | None = None) -> np.ndarray:
@@ -60,6 +63,46 @@ def align(fixed: Scan, moving: Scan, start: np.ndarray, *, rigid: bool, far: boo
         how = f"-threads 1 -seed 1 -V 0 -a -dof {6 if rigid else 12} -n {_FAR if far else _NEAR} -m NMI -ia {first}"
         tool.execute(f"{how} -i fixed moving {mask} -o matrix", out=io.StringIO(), err=io.StringIO(), matrix=None, **volumes)
     return np.asarray(np.linalg.inv(np.asarray(tool["matrix"], dtype=float)))
+
+
+def deform(fixed: Scan, moving: Scan, start: np.ndarray, *, same_contrast: bool) -> Deformation:
+    """What is left between two brains after an affine transform: a smooth field and its inverse.
+
+    Parameters
+    ----------
+    fixed, moving : Scan
+        On voxels along the world's axes, zero outside the brain.
+    start : array of shape (4, 4)
+        World coordinates of ``moving`` to those of ``fixed``, as :func:`align` gives them.
+    same_contrast : bool
+        Whether both are T1-weighted: local correlation is maximised, else normalised mutual information.
+
+    Returns
+    -------
+    Deformation
+        On the grid of ``fixed``.
+    """
+    with optional_packages():
+        from picsl_greedy import Greedy3D
+
+    tool = Greedy3D()
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        first = Path(folder) / "start.mat"
+        np.savetxt(first, np.linalg.inv(start))
+        metric = "NCC 2x2x2" if same_contrast else "NMI"
+        how = f"-threads 1 -seed 1 -V 0 -m {metric} -n {_DEFORM} -s {_SMOOTH} -wp 0 -it {first}"
+        volumes = {"fixed": _itk(fixed), "moving": _itk(moving)}
+        nowhere = {"out": io.StringIO(), "err": io.StringIO()}
+        tool.execute(f"{how} -i fixed moving -o pulled -oinv pushed", pulled=None, pushed=None, **nowhere, **volumes)
+    return Deformation(fixed.space, *(_displacements(tool[name]) for name in ("pulled", "pushed")))
+
+
+def _displacements(field: Any) -> np.ndarray:
+    """Displacements of ITK (mm, left-posterior-superior; z, y, x first) to the world of NIfTI."""
+    import SimpleITK
+
+    values = SimpleITK.GetArrayFromImage(field).transpose(2, 1, 0, 3)
+    return np.asarray(values * np.array([-1, -1, 1]), dtype=np.float32)
 
 
 def _itk(scan: Scan) -> Any:

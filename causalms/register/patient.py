@@ -11,10 +11,10 @@ from scipy import ndimage
 
 from causalms.errors import RefusalError
 from causalms.register.brain import extract_brain, is_extracted
-from causalms.register.greedy import align
+from causalms.register.greedy import align, deform
 from causalms.register.scan import STANDARD_SPACE, Scan
 from causalms.register.similarity import fits_best_in_place, mutual_information
-from causalms.trials import Position, measure_position, mni_space, template_anatomy
+from causalms.trials import Deformation, Position, measure_position, mni_space, template_anatomy
 
 #: Which image the others are brought onto, and which is home: the first that is there.
 _REFERENCES, _HOMES = ("T1w", "FLAIR", "T2w", "ceT1w"), ("FLAIR", "T2w", "T1w", "ceT1w")
@@ -40,6 +40,8 @@ class Registration:
     registered : dict of str to Scan
         Images on the 1 mm grid of the template, zero outside the brain.
     registered_brain : array of bool
+    deformation : Deformation, optional
+        What follows the matrices, if it was asked for.
     """
 
     reference: str
@@ -49,6 +51,7 @@ class Registration:
     position: Position
     registered: Mapping[str, Scan]
     registered_brain: np.ndarray
+    deformation: Deformation | None = None
 
     @property
     def scale(self) -> float:
@@ -57,7 +60,11 @@ class Registration:
 
 
 def register_images(
-    where: str, images: Mapping[str, Scan], brain: Scan | None = None, transform: np.ndarray | None = None
+    where: str,
+    images: Mapping[str, Scan],
+    brain: Scan | None = None,
+    transform: np.ndarray | None = None,
+    deformable: bool = False,
 ) -> Registration:
     """Bring the images of one visit to the MNI152 template.
 
@@ -74,6 +81,8 @@ def register_images(
         Brain mask in the same world; by default what is not zero in images without a skull, else deepbet's.
     transform : array of shape (4, 4), optional
         World coordinates of the reference to those of the template, found elsewhere.
+    deformable : bool
+        Whether a smooth deformation follows the affine transform: for brains with wide ventricles.
 
     Returns
     -------
@@ -82,7 +91,7 @@ def register_images(
     Raises
     ------
     RefusalError
-        If no brain is seen, or the result does not lie in MNI152 space.
+        If no brain is seen, space folds, or the result does not lie in MNI152 space.
     """
     reference = next(name for name in _REFERENCES if name in images)
     scan = images[reference]
@@ -94,18 +103,21 @@ def register_images(
         for name, other in images.items()
     }
     to_template = _onto_template(Scan(scan.values * inside.values, scan.space)) if transform is None else transform
-    brain_there = inside.moved(to_template).on(STANDARD_SPACE).values >= 0.5
+    deformation = (
+        _deformation(where, reference, Scan(scan.values * inside.values, scan.space), to_template) if deformable else None
+    )
+    brain_there = inside.moved(to_template).on(STANDARD_SPACE, deformation).values >= 0.5
     registered, matrices = {}, {}
     for name, other in images.items():
         matrices[name] = to_template @ onto_reference[name]
-        values = other.moved(matrices[name]).on(STANDARD_SPACE).values
+        values = other.moved(matrices[name]).on(STANDARD_SPACE, deformation).values
         registered[name] = Scan(values * brain_there, STANDARD_SPACE)
     position = measure_position([one.values for one in registered.values()], brain_there, STANDARD_SPACE)
     problem = position.problem()
     if problem is not None:
         raise RefusalError(f"{where}: could not be registered: {problem.partition(';')[0]}; give a transform with `xfm`")
     home = next(name for name in _HOMES if name in images)
-    return Registration(reference, home, matrices, inside, position, registered, brain_there)
+    return Registration(reference, home, matrices, inside, position, registered, brain_there, deformation)
 
 
 def onto(where: str, moving: Scan, reference: Scan, brain: Scan) -> np.ndarray:
@@ -166,6 +178,14 @@ def _onto_template(brain: Scan) -> np.ndarray:
     start = np.eye(4)
     start[:3, 3] = template.centre_mm() - moving.centre_mm()
     return align(template, moving, start, rigid=False, far=True)
+
+
+def _deformation(where: str, reference: str, brain: Scan, to_template: np.ndarray) -> Deformation:
+    found = deform(_template(), brain.even(_VOXEL_MM), to_template, same_contrast=reference == "T1w")
+    least = found.least_volume_ratio()
+    if least <= 0:
+        raise RefusalError(f"{where}: the deformation folds space (volume ratio {least:.2f}); register it without `deformable`")
+    return found
 
 
 @lru_cache(maxsize=1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from causalms.trials import Space, resample_image
+from causalms.trials import Deformation, Space, resample_image
 
 #: The 1 mm grid of the template's file; registered scans are written on it.
 STANDARD_SPACE = Space((197, 233, 189), np.array([[1.0, 0, 0, -98], [0, 1, 0, -134], [0, 0, 1, -72], [0, 0, 0, 1]]))
@@ -37,9 +37,10 @@ class Scan:
         """The same voxels elsewhere in the world: nothing is resampled."""
         return Scan(self.values, Space(self.space.shape, matrix @ self.space.affine))
 
-    def on(self, space: Space) -> Scan:
-        """Resampled onto a grid, linearly."""
-        return Scan(resample_image(self.values, self.space, space), space)
+    def on(self, space: Space, deformation: Deformation | None = None) -> Scan:
+        """Resampled onto a grid, linearly; with a deformation, onto that of the template."""
+        through = None if deformation is None else deformation.into_scan
+        return Scan(resample_image(self.values, self.space, space, through), space)
 
     def even(self, size_mm: float) -> Scan:
         """Resampled onto cubic voxels along the world's axes that hold the whole field of view."""

@@ -5,7 +5,7 @@ from causalms.trials.bids import image_path, mask_path
 from causalms.trials.check import check_trial, summary_table
 from causalms.trials.folder import load_trial
 from causalms.trials.layout import Layout
-from causalms.trials.native import TEMPLATE, NativeGrid, native_path, write_native
+from causalms.trials.native import TEMPLATE, Deformation, NativeGrid, native_path, write_native
 from causalms.trials.nifti import read_mask, read_space, read_volume, write_image, write_map, write_mask
 from causalms.trials.position import Position, measure_position, refuse_elsewhere
 from causalms.trials.resample import resample_back, resample_image, resample_lesions, resample_trial
@@ -18,6 +18,7 @@ __all__ = [
     "MASKS",
     "MODALITIES",
     "TEMPLATE",
+    "Deformation",
     "Layout",
     "NativeGrid",
     "Position",

@@ -143,6 +143,38 @@ def write_mask(path: Path, mask: np.ndarray, space: Space) -> None:
     _write(path, _header(space, "u1", 1.0, 0.0), values.astype(np.uint8))
 
 
+def write_displacements(path: Path, field: np.ndarray, space: Space) -> None:
+    """Write displacements (mm, right-anterior-superior; shape X, Y, Z, 3) as ITK and ANTs read them.
+
+    Raises
+    ------
+    InputError
+        If the disk refuses.
+    """
+    header = _blank_header(space, "<f4").copy()
+    header.set_data_shape((*space.shape, 1, 3))
+    header.set_intent("vector")
+    to_itk = field * np.array([-1, -1, 1])
+    _write(path, bytes(header.binaryblock + b"\0\0\0\0"), to_itk[..., None, :].astype("<f4"))
+
+
+def read_displacements(path: Path) -> tuple[np.ndarray, Space]:
+    """Displacements that :func:`write_displacements` wrote, and their grid.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or damaged.
+    """
+    try:
+        image = nib.load(path)
+        values = np.asarray(image.dataobj, dtype=np.float32)
+        field = values[..., 0, :] * np.array([-1, -1, 1], dtype=np.float32)
+        return field, Space(field.shape[:3], np.asarray(image.affine))
+    except (*BROKEN, FileNotFoundError, IndexError, nib.filebasedimages.ImageFileError) as error:
+        raise InputError(f"{path}: is no deformation that causalms register wrote; register the scan again") from error
+
+
 def _space(path: Path, image: nib.spatialimages.SpatialImage) -> Space:
     header = image.header
     if "goodRASFlag" in header and not int(header["goodRASFlag"]):

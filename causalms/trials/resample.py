@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -18,6 +19,8 @@ _LEAST_COVER = 0.5
 #: No field of view is larger.
 _LARGEST_FIELD_MM = 600.0
 _RULE = LesionRule.default()
+#: World coordinates (mm), shape (N, 3), to others.
+Points = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +141,9 @@ def refuse_without_cover(where: str, own_space: Space, space: Space) -> None:
     )
 
 
-def resample_back(array: np.ndarray, model_space: Space, own_space: Space, order: int | None = None) -> np.ndarray:
+def resample_back(
+    array: np.ndarray, model_space: Space, own_space: Space, order: int | None = None, through: Points | None = None
+) -> np.ndarray:
     """A map or mask on a model's grid brought onto a patient's own grid.
 
     Parameters
@@ -149,6 +154,8 @@ def resample_back(array: np.ndarray, model_space: Space, own_space: Space, order
     order : {0, 1}, optional
         0 takes the value of the nearest voxel, 1 interpolates linearly (a mask is then where that gives at least one half).
         By default 0 for masks, so that volumes stay, and 1 for maps.
+    through : callable, optional
+        Where points of the own world lie in that of the model, if the two differ by a deformation.
 
     Returns
     -------
@@ -176,36 +183,38 @@ def resample_back(array: np.ndarray, model_space: Space, own_space: Space, order
         raise UsageError(f"order {order!r} is neither 0 (nearest) nor 1 (linear); choose one of them")
     is_mask = values.dtype == bool
     chosen = (0 if is_mask else 1) if order is None else order
-    if model_space.same_as(own_space):
+    if through is None and model_space.same_as(own_space):
         return values.copy() if is_mask else values.astype(np.float32)
-    moved = _transformed(values.astype(np.float32), model_space, own_space, chosen)
+    moved = _transformed(values.astype(np.float32), model_space, own_space, chosen, through)
     return moved >= 0.5 if is_mask else moved
 
 
-def resample_image(image: np.ndarray, own_space: Space, space: Space) -> np.ndarray:
+def resample_image(image: np.ndarray, own_space: Space, space: Space, through: Points | None = None) -> np.ndarray:
     """An image on another grid: smoothed to the size of the new voxels, then interpolated linearly; 0 outside.
 
     Parameters
     ----------
     image : array of the shape of ``own_space``
     own_space, space : Space
+    through : callable, optional
+        Where points of the new world lie in the own, if the two differ by a deformation.
 
     Returns
     -------
     array of float32, of the shape of ``space``
     """
     values = np.asarray(image, dtype=np.float32)
-    if own_space.same_as(space):
+    if through is None and own_space.same_as(space):
         return values
     to_own = np.linalg.inv(own_space.affine) @ space.affine
     width = np.sqrt((to_own[:3, :3] ** 2).sum(axis=1))  # of a new voxel along each old axis, in old voxels
     sigma = np.maximum(width - 1.0, 0.0) / 2.5
     if sigma.any():
         values = ndimage.gaussian_filter(values, sigma, mode="constant", truncate=3.0)
-    return _transformed(values, own_space, space, 1)
+    return _transformed(values, own_space, space, 1, through)
 
 
-def resample_lesions(mask: np.ndarray, own_space: Space, space: Space) -> np.ndarray:
+def resample_lesions(mask: np.ndarray, own_space: Space, space: Space, through: Points | None = None) -> np.ndarray:
     """A lesion mask on another grid; no lesion is lost and none changes its volume by more than rounding.
 
     A lesion of volume V becomes max(1, round(V / v)) voxels of volume v: those of which it covers most. Components that are
@@ -215,6 +224,8 @@ def resample_lesions(mask: np.ndarray, own_space: Space, space: Space) -> np.nda
     ----------
     mask : array of bool, of the shape of ``own_space``
     own_space, space : Space
+    through : callable, optional
+        Where points of the own world lie in the new, if the two differ by a deformation.
 
     Returns
     -------
@@ -234,7 +245,7 @@ def resample_lesions(mask: np.ndarray, own_space: Space, space: Space) -> np.nda
     out = np.zeros(space.shape, dtype=bool)
     if not labels.any():
         return out
-    lesion, target = _points(labels, own_space, space)
+    lesion, target = _points(labels, own_space, space, through)
     lesions = int(labels.max())
     cells = out.size
     pairs, covered = np.unique(lesion * np.int64(cells) + target, return_counts=True)
@@ -249,7 +260,7 @@ def resample_lesions(mask: np.ndarray, own_space: Space, space: Space) -> np.nda
     return out
 
 
-def _points(labels: np.ndarray, own_space: Space, space: Space) -> tuple[np.ndarray, np.ndarray]:
+def _points(labels: np.ndarray, own_space: Space, space: Space, through: Points | None) -> tuple[np.ndarray, np.ndarray]:
     """Lesion and new voxel (flat index) of points spread evenly over the lesions' old voxels."""
     inside = np.flatnonzero(labels)
     index = np.stack(np.unravel_index(inside, labels.shape), axis=1).astype(float)
@@ -259,13 +270,26 @@ def _points(labels: np.ndarray, own_space: Space, space: Space) -> tuple[np.ndar
     steps = [(np.arange(n) + 0.5) / n - 0.5 for n in counts]
     offsets = np.stack(np.meshgrid(*steps, indexing="ij"), axis=-1).reshape(-1, 3)
     points = (index[:, None] + offsets[None]).reshape(-1, 3)
-    voxel = np.floor(np.round(points @ to_new[:3, :3].T + to_new[:3, 3] + 0.5, 6)).astype(np.int64)
+    if through is None:
+        at = points @ to_new[:3, :3].T + to_new[:3, 3]
+    else:
+        to_voxel = np.linalg.inv(space.affine)
+        at = through(own_space.world(points)) @ to_voxel[:3, :3].T + to_voxel[:3, 3]
+    voxel = np.floor(np.round(at + 0.5, 6)).astype(np.int64)
     lesion = np.repeat(labels.ravel()[inside].astype(np.int64), len(offsets))
     within = ((voxel >= 0) & (voxel < np.asarray(space.shape))).all(axis=1)
     return lesion[within], np.ravel_multi_index(tuple(voxel[within].T), space.shape).astype(np.int64)
 
 
-def _transformed(values: np.ndarray, source: Space, target: Space, order: int) -> np.ndarray:
+def _transformed(values: np.ndarray, source: Space, target: Space, order: int, through: Points | None = None) -> np.ndarray:
+    if through is not None:
+        to_voxel, out = np.linalg.inv(source.affine), np.empty(target.shape, dtype=np.float32)
+        index = np.indices(target.shape[1:]).reshape(2, -1)
+        for x in range(target.shape[0]):
+            world = through(target.world(np.vstack([np.full(index.shape[1], x), index]).T))
+            at = world @ to_voxel[:3, :3].T + to_voxel[:3, 3]
+            out[x] = ndimage.map_coordinates(values, at.T, order=order, mode="grid-constant").reshape(target.shape[1:])
+        return out
     to_source = np.round(np.linalg.inv(source.affine) @ target.affine, 9)
     linear, offset = to_source[:3, :3], to_source[:3, 3]
     moved = ndimage.affine_transform(
