@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from causalms.cli.inputs import scan_options
+from causalms.cli.main import as_options, say_note
 from causalms.cli.paths import InputPath, Verb
 
 
@@ -27,7 +28,7 @@ def command(trial: Path, baseline: str | None, lesions: str | None) -> None:
 
     problems = check_trial(trial, baseline, lesions)
     for problem in problems:
-        click.echo(problem)
+        click.echo(as_options(str(problem), click.get_current_context().command))
     errors = sum(problem.rank == "error" for problem in problems)
     warned = f"{len(problems) - errors} warning{'s' * (len(problems) - errors != 1)}"
     if errors:
@@ -36,6 +37,6 @@ def command(trial: Path, baseline: str | None, lesions: str | None) -> None:
         )
     loaded = load_trial(trial, baseline=baseline, lesions=lesions)
     for note in loaded.notes:
-        click.echo(f"note: {note}")
+        say_note(note)
     click.echo(summary_table(loaded).to_string(index=False))
     click.echo(f"{trial}: no error, {warned}, listed above" if problems else f"{trial}: no problem found")

@@ -11,6 +11,7 @@ from causalms.cli.bids_output import source_of
 from causalms.cli.cohort import Cohort, cohort_options, write_skipped
 from causalms.cli.forecast_folder import NOTES, Question, forecast_kept, forget, put_together
 from causalms.cli.inputs import ScanOptions, given_model_option, grouped, model_option, scan_options
+from causalms.cli.main import say_note
 from causalms.cli.paths import InputPath, OutputFolder, Verb
 from causalms.errors import CausalmsError, InputError
 from causalms.shards import Skipped
@@ -115,7 +116,7 @@ def command(
         raise
     forget(parts, question)
     for note in (out / NOTES).read_text(encoding="utf-8").splitlines()[1:]:
-        click.echo(f"note: {note}")
+        say_note(note)
     ends = ["lower_given_model", "upper_given_model"] if given_model else ["lower", "upper"]
     shown = table[["participant_id", "arm", "expected_net2_lesions", *ends, "activity_probability", "expected_net2_volume_ml"]]
     click.echo(shown.to_string(index=False, float_format=lambda value: fixed(value, 2)))

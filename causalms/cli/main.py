@@ -27,6 +27,7 @@ VERBS = {
     "check": "List every problem of a BIDS folder, one line each.",
     "register": "Bring raw scans to MNI152 space, with their masks.",
     "lesions": "Count and measure the lesions of masks.",
+    "inject": "Put known lesions into your own brains: how many a count finds.",
     "train": "Train a generator on a trial.",
     "forecast": "Forecast new and enlarging lesions of patients under an arm.",
     "query": "What each patient would have had under other arms.",
@@ -50,7 +51,7 @@ _EXTRA_OF_VERB = {
     "demo": "all",
     "register": "register",
     **dict.fromkeys(("train", "forecast", "query", "controls", "merge"), "model"),
-    **dict.fromkeys(("simulate", "check", "lesions"), "images"),
+    **dict.fromkeys(("simulate", "check", "lesions", "inject"), "images"),
 }
 
 
@@ -137,6 +138,11 @@ def as_options(message: str, verb: click.Command) -> str:
         return option if match[2] is None else f"{option} {match[2]}"
 
     return _ARGUMENT.sub(as_option, message)
+
+
+def say_note(note: str) -> None:
+    """Print a remark of the library in the words of the verb that runs."""
+    click.echo(f"note: {as_options(note, click.get_current_context().command)}")
 
 
 @click.group(

@@ -13,6 +13,7 @@ import click
 
 from causalms.cli.cohort import Cohort, cohort_options, resample_option, write_skipped
 from causalms.cli.inputs import ScanOptions, given_model_option, grouped, scan_options, text_options, trial_of
+from causalms.cli.main import say_note
 from causalms.cli.paths import InputPath, OutputPath, Verb
 from causalms.errors import CausalmsError, UsageError
 from causalms.shards import Skipped
@@ -218,7 +219,7 @@ def command(source: Path, model: str, out: Path, options: _Options, cohort: Coho
 
         trial = resample_trial(trial, causal_model.mechanism.generator.space)  # type: ignore[attr-defined]
     for note in trial.notes:
-        click.echo(f"note: {note}")
+        say_note(note)
     parts = out.with_name(out.name + ".parts")
     running = Running(cohort.workers, progress=True, parts=parts, skip_bad=cohort.skip_bad, shard=cohort.shard)
     run = _Run(causal_model, trial, query, options, cohort.participants or None, running)
@@ -244,7 +245,7 @@ def _model(model: str, trial: Any, query: Query, device: str) -> CausalModel:
         query.refuse_if_unanswerable(NegativeBinomialMechanism(arms, (0.0,) * len(arms)))
         fitted = CausalModel.fit_counts(trial)
         for note in getattr(fitted.mechanism, "notes", ()):
-            click.echo(f"note: {note}")
+            say_note(note)
         return fitted
     causal_model = CausalModel.load(model, device)
     query.refuse_if_unanswerable(causal_model.mechanism)

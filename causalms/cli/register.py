@@ -14,6 +14,7 @@ import click
 from causalms.cli.bids_output import BIDS_VERSION, source_of
 from causalms.cli.cohort import write_skipped
 from causalms.cli.inputs import ScanOptions, grouped, scan_options
+from causalms.cli.main import say_note
 from causalms.cli.paths import InputPath, OutputFolder, Verb
 from causalms.errors import InputError, RefusalError
 from causalms.files import whole_folder
@@ -115,7 +116,7 @@ def command(
     shutil.rmtree(parts, ignore_errors=True)
     for note in loaded.notes:
         if note.startswith("baseline is"):
-            click.echo(f"note: {note}")
+            say_note(note)
     click.echo(_shown(table).drop(columns="note").to_string(index=False))
     click.echo(f"{len(kept)} patients registered to {out}; look at {out / PAGE} before you use them")
     return write_skipped(skipped, out.with_name(f"{out.name}.skipped.csv"))

@@ -9,6 +9,7 @@ import click
 
 from causalms.cli.cohort import Cohort, cohort_options, resample_option, write_skipped
 from causalms.cli.inputs import ScanOptions, grouped, scan_options
+from causalms.cli.main import say_note
 from causalms.cli.paths import InputPath, OutputFolder, OutputPath, Verb
 from causalms.errors import UsageError
 from causalms.shards import Skipped
@@ -95,7 +96,7 @@ def command(
     loaded = load_trial(trial, cohort.participants or None, baseline=scans.baseline, lesions=scans.lesions)
     loaded = resample_trial(loaded, mni_space(model.grid)) if resample else loaded
     for note in loaded.notes if first_process() else ():
-        click.echo(f"note: {note}")
+        say_note(note)
     left_out = out.with_suffix(".skipped.csv")
     if shard is not None and cache is not None:
         bad: list[Skipped] | None = [] if recipe.skip_bad else None

@@ -20,6 +20,7 @@ from causalms.trials import (
     Layout,
     NativeGrid,
     image_path,
+    images_there,
     mask_path,
     native_path,
     read_mask,
@@ -81,8 +82,12 @@ def register_patient(
     session = layout.baseline[participant_id]
     images = {name: Scan(*own) for name in MODALITIES if (own := layout.own_image(participant_id, name)) is not None}
     if not images:
+        there = images_there(layout, participant_id)
+        expected = f"expected for example {image_path(participant_id, 'T1w', session)}"
         raise InputError(
-            f"{participant_id}: no baseline image; expected for example {image_path(participant_id, 'T1w', session)}"
+            f"{participant_id}: no baseline image; {there}; {expected}"
+            if there
+            else f"{participant_id}: no baseline image; {expected}"
         )
     where = f"{participant_id}, {session}" if session else participant_id
     brain = _brain_mask(layout, participant_id, session, external)

@@ -107,13 +107,13 @@ def schema(name: str) -> DataFrameSchema:
     """
     import pandera.pandas as pa
 
-    at_least_zero = pa.Check.ge(0)
+    at_least_zero = pa.Check.ge(0, error="0 or more")
     whole = pa.Check(lambda s: s % 1 == 0, error="a whole number", ignore_na=True)
     halves = pa.Check(lambda s: s % 0.5 == 0, error="a step of 0.5", ignore_na=True)
     text = pa.Column(str, coerce=True)
 
-    def alive(column: str) -> Any:
-        return pa.Check.in_range(0, LARGEST_VALUES[column], error=f"0 to {LARGEST_VALUES[column]:g}")
+    def alive(column: str, least: float = 0) -> Any:
+        return pa.Check.in_range(least, LARGEST_VALUES[column], error=f"{least:g} to {LARGEST_VALUES[column]:g}")
 
     no_more = pa.Check.less_than_or_equal_to(LARGEST_COUNT, error=f"at most {LARGEST_COUNT:,.0f}")
 
@@ -121,7 +121,11 @@ def schema(name: str) -> DataFrameSchema:
         return pa.Column(float, list(checks), coerce=True, nullable=nullable, required=required)
 
     keys = {key: text for key in DRAWS_KEYS if key != "visit_week"}
-    keys["query"] = pa.Column(str, pa.Check.isin(["observed", "interventional", "counterfactual"]), coerce=True)
+    keys["query"] = pa.Column(
+        str,
+        pa.Check.isin(["observed", "interventional", "counterfactual"], error="observed, interventional or counterfactual"),
+        coerce=True,
+    )
     keys["visit_week"] = number(at_least_zero, nullable=False)
     tables = {
         "participants": {
@@ -130,12 +134,12 @@ def schema(name: str) -> DataFrameSchema:
             "site": pa.Column(str, coerce=True, nullable=True),
             "arm": pa.Column(str, coerce=True, nullable=True),
             "age": number(alive("age")),
-            "sex": pa.Column(str, pa.Check.isin(["F", "M"]), coerce=True, nullable=True),
+            "sex": pa.Column(str, pa.Check.isin(["F", "M"], error="F or M"), coerce=True, nullable=True),
             "edss": number(alive("edss"), halves),
             "disease_duration": number(alive("disease_duration")),
             **{name: number(alive(name), whole) for name in ("relapses_prior_year", "gd_lesions", "t2_lesions")},
             "t2_volume_ml": number(alive("t2_volume_ml")),
-            "exposure_years": number(pa.Check.in_range(_SMALLEST_EXPOSURE_YEARS, LARGEST_VALUES["exposure_years"])),
+            "exposure_years": number(alive("exposure_years", _SMALLEST_EXPOSURE_YEARS)),
         },
         "draws": {
             **keys,
@@ -148,7 +152,7 @@ def schema(name: str) -> DataFrameSchema:
             **keys,
             "expected_net2_lesions": number(at_least_zero, no_more, nullable=False),
             "expected_net2_volume_ml": number(at_least_zero, nullable=False, required=False),
-            "activity_probability": number(pa.Check.in_range(0, 1), nullable=False),
+            "activity_probability": number(pa.Check.in_range(0, 1, error="0 to 1"), nullable=False),
             "dispersion": number(at_least_zero, nullable=False),
         },
     }
@@ -213,7 +217,8 @@ def validate(table: pd.DataFrame, name: str, source: str = "table") -> pd.DataFr
         at = f"{source}: column {case['column']!r}{row}"
         if case["check"] == "not_nullable":
             raise InputError(f"{at}: is empty, expected a value; fill it in or leave the row out") from None
-        raise InputError(f"{at}: found {shown(case['failure_case'])}, expected {case['check']}; correct it") from None
+        expected = "a number" if str(case["check"]).startswith("coerce_dtype('float") else case["check"]
+        raise InputError(f"{at}: found {shown(case['failure_case'])}, expected {expected}; correct it") from None
     return typed
 
 

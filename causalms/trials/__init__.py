@@ -12,6 +12,7 @@ from causalms.trials.resample import resample_back, resample_image, resample_les
 from causalms.trials.space import Space, mni_space
 from causalms.trials.table_problems import Problem
 from causalms.trials.trial import MASKS, MODALITIES, Trial
+from causalms.trials.unread import images_there
 from causalms.trials.writer import TrialWriter
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "TrialWriter",
     "check_trial",
     "image_path",
+    "images_there",
     "load_trial",
     "mask_path",
     "measure_position",

@@ -33,6 +33,7 @@ from causalms.trials.table_problems import (
     week_problems,
 )
 from causalms.trials.trial import MODALITIES, Trial
+from causalms.trials.unread import images_there
 
 
 @named_arguments
@@ -180,7 +181,10 @@ def _lacking(layout: Layout, participant_id: str, images: list[Path | None]) -> 
     """No baseline image at all, or no FLAIR."""
     example = image_path(participant_id, "FLAIR", layout.baseline[participant_id]).as_posix()
     if not any(images):
-        yield Problem(participant_id, "no baseline image", f"add at least one, for example {example}")
+        there = images_there(layout, participant_id)
+        yield Problem(
+            participant_id, f"no baseline image; {there}" if there else "no baseline image", f"expected for example {example}"
+        )
     elif images[MODALITIES.index("FLAIR")] is None:
         there = ", ".join(name for name, path in zip(MODALITIES, images, strict=True) if path is not None)
         what = f"no FLAIR image (there are {there}); the model runs without it and is less sure"

@@ -11,6 +11,15 @@ from causalms.trials.volume_file import COMPRESSED, ending
 
 #: Values of ``ce-`` that say no contrast agent was given.
 _NO_AGENT = ("none", "no", "without", "pre", "native")
+#: Values of ``acq-`` and ``rec-`` that say it was, where ``ce-`` says nothing.
+_AGENT = re.compile(r"gd|gado|^gad|gad$|(?<!pre)(?<!non)(?<!no)contrast|post$", re.IGNORECASE)
+#: Suffixes, without their case, under which the images that are known also go.
+_MEANT = {
+    **dict.fromkeys(("flair", "t2flair", "t2wflair", "t2f", "flairw"), "FLAIR"),
+    **dict.fromkeys(("t1", "t1w", "mprage", "t1n"), "T1w"),
+    **dict.fromkeys(("t2", "t2w"), "T2w"),
+    **dict.fromkeys(("t1gd", "t1wgd", "t1c", "t1ce", "t1wce", "t1post", "t1wpost", "t1gad", "gd", "ce"), "ce-gadolinium_T1w"),
+}
 #: Values of ``desc-`` under which pipelines write the whole image, made ready.
 _READY = ("preproc", "preprocessed", "brain", "n4", "biascorrected", "skullstripped")
 #: Entities that tell two acquisitions of one image apart without saying that it is another image.
@@ -62,6 +71,39 @@ def unread(names: Iterable[str], wanted: Iterable[str]) -> tuple[list[str], list
     return passed_over, [name for name in names if name not in fits]
 
 
+def guessed_agent(name: str) -> bool:
+    """Whether an image counts as one with gadolinium only because its ``acq-`` or ``rec-`` says so.
+
+    Examples
+    --------
+    >>> guessed_agent("sub-1_acq-postGd_T1w.nii.gz"), guessed_agent("sub-1_ce-gadolinium_T1w.nii.gz")
+    (True, False)
+    """
+    suffix, entities = _entities(name)
+    return suffix == "T1w" and "ce" not in entities and _with_agent(entities)
+
+
+def meant(name: str) -> str:
+    """What a name that is not read was probably meant to be, in words; empty where that is unclear.
+
+    Examples
+    --------
+    >>> meant("sub-1_flair.nii.gz"), meant("sub-1_PDw.nii.gz"), meant("sub-1_space-orig_FLAIR.nii.gz")
+    ('did you mean FLAIR?', '', 'space-orig is not MNI152')
+    """
+    suffix, entities = _entities(name)
+    known = _MEANT.get(re.sub(r"[^a-z0-9]", "", suffix.lower()))
+    if known is not None and suffix not in ("FLAIR", "T1w", "T2w"):
+        return f"did you mean {known}?"
+    if known is not None and not entities.get("space", "mni").lower().startswith("mni"):
+        return f"space-{entities['space']} is not MNI152"
+    if known == "T1w" and "ce" not in entities and _AGENT.search(entities.get("desc", "")):
+        return "did you mean ce-gadolinium_T1w?"
+    if known is not None and entities.get("desc", "preproc").lower() not in _READY:
+        return f"desc-{entities['desc']} is not known: did you mean desc-preproc?"
+    return ""
+
+
 def without_person(name: str) -> str:
     """A file name less its participant, session and run, to count alike files together.
 
@@ -90,8 +132,7 @@ def _rank(name: str, wanted: str) -> tuple[bool, bool, bool, int] | None:
 
 def _mistaken(entities: dict[str, str], wanted: dict[str, str]) -> bool:
     """Whether the entities say that this is another image than the one that is wanted."""
-    agent = entities.get("ce", "none").lower() not in _NO_AGENT
-    if agent != ("ce" in wanted):
+    if _with_agent(entities) != ("ce" in wanted):
         return True
     if any(entities.get(key) != value for key, value in wanted.items() if key != "ce"):
         return True
@@ -99,6 +140,13 @@ def _mistaken(entities: dict[str, str], wanted: dict[str, str]) -> bool:
     space = entities.get("space", "mni").lower()
     described = "desc" in wanted or entities.get("desc", "preproc").lower() in _READY
     return bool(other) or not space.startswith("mni") or not described or entities.get("part", "mag") != "mag"
+
+
+def _with_agent(entities: dict[str, str]) -> bool:
+    """Whether the image was taken after a contrast agent: ``ce-`` says so, or where it is not there ``acq-`` or ``rec-``."""
+    if "ce" in entities:
+        return entities["ce"].lower() not in _NO_AGENT
+    return any(_AGENT.search(entities.get(key, "")) for key in ("acq", "rec"))
 
 
 def _entities(name: str) -> tuple[str, dict[str, str]]:

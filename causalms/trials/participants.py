@@ -15,6 +15,19 @@ from causalms.trials.dictionary import outcome_week
 from causalms.trials.units import in_own_units, unit_hint
 
 _TEXT = ("participant_id", "trial", "site", "arm", "sex")
+#: Under which first words a column also goes.
+_ALSO = {
+    "age": ("age", "age_at"),
+    "sex": ("gender",),
+    "arm": ("treatment", "therapy", "drug", "dmt", "group", "trt"),
+    "site": ("centre", "center", "hospital"),
+    "edss": ("edss",),
+    "disease_duration": ("duration", "ms_duration", "years_since_onset"),
+    "relapses_prior_year": ("relapses", "arr", "relapse_count"),
+    "gd_lesions": ("gd", "gad", "n_gd", "gdel", "cel"),
+    "t2_lesions": ("t2_count", "n_t2", "t2_number"),
+    "t2_volume_ml": ("lesion_volume", "t2_vol", "t2lv", "lesion_load"),
+}
 _SEX = {"f": "F", "female": "F", "woman": "F", "m": "M", "male": "M", "man": "M"}
 
 
@@ -69,10 +82,11 @@ def read_participants(root: Path) -> tuple[pd.DataFrame, list[str]]:
         notes.append(f"participants.tsv has no column {', '.join(absent)}: filled with missing values" + _but_trial(absent))
     table["trial"] = table["trial"].fillna(dataset_name(root))
     others = [name for name in table.columns if name not in PARTICIPANTS_COLUMNS]
-    notes += [
-        f"column {name!r} is not read as a covariate; did you mean {meant}?"
-        for name, meant in near_columns(table.drop(columns=absent, errors="ignore")).items()
-    ]
+    near = near_columns(table.drop(columns=absent, errors="ignore"))
+    notes += [f"column {name!r} is not read as a covariate; did you mean {meant}?" for name, meant in near.items()]
+    more = [str(name) for name in others if str(name) not in near and outcome_week(str(name)) is None]
+    if more:
+        notes.append(f"no covariates of the model: column {', '.join(more[:12])}{', ...' if len(more) > 12 else ''}")
     try:
         return validate(table[[*PARTICIPANTS_COLUMNS, *others]], "participants", str(file)), notes
     except InputError as error:
@@ -139,6 +153,8 @@ def near_columns(table: pd.DataFrame) -> dict[str, str]:
     --------
     >>> near_columns(pd.DataFrame({"participant_id": ["sub-1"], "t2_lesion": [3], "net2_lesion_week48": [1], "smoker": [0]}))
     {'t2_lesion': 't2_lesions', 'net2_lesion_week48': 'net2_lesions_week48'}
+    >>> near_columns(pd.DataFrame({"participant_id": ["sub-1"], "Gender": ["F"], "EDSS_score": [2], "onset_age": [30]}))
+    {'Gender': 'sex', 'EDSS_score': 'edss'}
     """
     absent = [name for name in PARTICIPANTS_COLUMNS if name not in table]
     near: dict[str, str] = {}
@@ -148,7 +164,9 @@ def near_columns(table: pd.DataFrame) -> dict[str, str]:
         number = re.search(r"\d+$", name)
         outcomes = [f"{kind}_week{number[0]}" for kind in ("net2_lesions", "net2_volume_ml")] if number else []
         wanted = [one for one in [*outcomes, *absent] if one not in table]
-        match = difflib.get_close_matches(_plain(name), wanted, 1, 0.75)
+        match = difflib.get_close_matches(_plain(name), wanted, 1, 0.75) or [
+            meant for meant, words in _ALSO.items() if meant in wanted and re.match(rf"({'|'.join(words)})(_|$)", _plain(name))
+        ]
         if match:
             near[name] = match[0]
     return near

@@ -77,33 +77,33 @@ def choose_baselines(root: Path, sessions: Mapping[str, frozenset[str]], named: 
     if not every:
         return Baselines(dict.fromkeys(sessions), None)
     by_name = {name: label for name, own in sessions.items() if (label := _named_baseline(name, own)) is not None}
-    if by_name:
-        return _baselines(sessions, by_name, {"by its name"})
     by_date = {name: dates for name, own in sessions.items() if own and (dates := _dates(root, name, own))}
+    if by_name:
+        for name, label in by_name.items():
+            dates = {one: day for one, day in by_date.get(name, {}).items() if one == label or not _says_before_treatment(one)}
+            _refuse_earlier_date(root / name, label, dates, "is baseline by its name")
+        return _baselines(sessions, by_name, {"by its name"})
     lowest = _lowest_number(every)
     if lowest is not None:
         by_number = {name: lowest for name, own in sessions.items() if lowest in own}
         for name, label in by_number.items():
-            first = min(by_date[name], key=lambda one: by_date[name][one]) if len(by_date.get(name, ())) > 1 else label
-            if first != label and by_date[name].get(label) != by_date[name][first]:
-                raise InputError(
-                    f"{root / name}: session {label} has the lowest number, {first} the earliest date; name the baseline "
-                    f"with `baseline={first.removeprefix('ses-')!r}` or correct the dates"
-                )
+            _refuse_earlier_date(root / name, label, by_date.get(name, {}), "has the lowest number")
         return _baselines(sessions, by_number, {"the lowest number"})
     earliest: dict[str, str] = {}
     for name, own in sessions.items():
         candidates = {label for label in own if not _is_later(label)}
         if len(candidates) > 1:
             if not candidates <= by_date.get(name, {}).keys():
-                raise _unclear(root / name, candidates)
+                raise _unclear(root / name, candidates, _no_date(root, name))
             earliest[name] = min(sorted(candidates), key=lambda label: by_date[name][label])
         elif candidates:
             earliest[name] = next(iter(candidates))
     if not earliest:
         return _baselines(sessions, {}, set())
-    dated = any(len(sessions[name]) > 1 for name in earliest)
-    return _baselines(sessions, earliest, {"the earliest date" if dated else "the only session"})
+    dated = any(sum(not _is_later(label) for label in sessions[name]) > 1 for name in earliest)
+    alone = all(len(sessions[name]) == 1 for name in earliest)
+    only = "the only session" if alone else "the only one whose name says no later visit"
+    return _baselines(sessions, earliest, {"the earliest date" if dated else only})
 
 
 def _as_named(named: str, every: list[str], sessions: Mapping[str, frozenset[str]]) -> Baselines:
@@ -138,11 +138,33 @@ def _named_baseline(participant_id: str, own: Iterable[str]) -> str | None:
     return None
 
 
-def _unclear(where: Path, labels: Iterable[str]) -> InputError:
+def _refuse_earlier_date(where: Path, label: str, dates: Mapping[str, date], why: str) -> None:
+    """Refuse a baseline that another session's date contradicts."""
+    first = min(sorted(dates), key=lambda one: dates[one]) if len(dates) > 1 else label
+    if first != label and dates.get(label) != dates[first]:
+        raise InputError(
+            f"{where}: session {label} {why}, {first} has the earliest date; name the baseline with "
+            f"`baseline={first.removeprefix('ses-')!r}` or correct the dates"
+        )
+
+
+def _no_date(root: Path, participant_id: str) -> str:
+    """The first time in a participant's table of sessions that cannot be read, in words; empty where there is none."""
+    file = root / participant_id / f"{participant_id}_sessions.tsv"
+    table = pd.read_csv(file, sep="\t", dtype=str, encoding="utf-8-sig") if file.is_file() else pd.DataFrame()
+    if "acq_time" in table:
+        wrong = table["acq_time"][
+            table["acq_time"].notna() & pd.to_datetime(table["acq_time"], errors="coerce", format="ISO8601").isna()
+        ]
+        return f"; its acq_time {wrong.iloc[0]!r} is no date, write 2018-03-01" if len(wrong) else ""
+    return f"; it has the columns {', '.join(table.columns)}" if len(table) else ""
+
+
+def _unclear(where: Path, labels: Iterable[str], more: str = "") -> InputError:
     names = sorted(labels)
     return InputError(
         f"{where}: sessions {', '.join(names)}: unclear which is baseline; name it with "
-        f"`baseline={names[0].removeprefix('ses-')!r}`, or give dates in {where.name}_sessions.tsv (session_id, acq_time)"
+        f"`baseline={names[0].removeprefix('ses-')!r}`, or give dates in {where.name}_sessions.tsv (session_id, acq_time){more}"
     )
 
 

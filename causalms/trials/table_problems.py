@@ -68,6 +68,11 @@ def table_problems(table: pd.DataFrame, file: str) -> Iterator[Problem]:
     for column in [name for name in PARTICIPANTS_COLUMNS if name in table and name != "participant_id"]:
         yield from _cells(table[column], column, file)
     yield from _outcomes(table, file)
+    if {"age", "disease_duration"} <= set(table.columns):
+        age, ill = (pd.to_numeric(table[name], errors="coerce") for name in ("age", "disease_duration"))
+        for row in np.flatnonzero(ill > age)[:_MOST_CELLS]:
+            what = f"row {row + 1}, column 'disease_duration': found {ill.iloc[row]:g} years at age {age.iloc[row]:g}"
+            yield Problem(file, what, "correct one of them (both are in years)", "warning")
     if "arm" not in table:
         yield Problem(file, "no column 'arm'", "add it; without arms there is no contrast", "warning")
     else:

@@ -10,7 +10,7 @@ from pathlib import Path
 from causalms.errors import InputError
 from causalms.trials.bids import LESIONS, image_path, mask_path
 from causalms.trials.layout import Layout
-from causalms.trials.naming import names_in, unread, without_person
+from causalms.trials.naming import guessed_agent, meant, names_in, unread, without_person
 from causalms.trials.trial import MASKS, MODALITIES
 from causalms.trials.volume_file import COMPRESSED, ending
 
@@ -22,6 +22,7 @@ def unread_notes(layout: Layout, participant_ids: Sequence[str]) -> list[str]:
     passed_over: Counter[str] = Counter()
     unknown: Counter[str] = Counter()
     elsewhere: Counter[str] = Counter()
+    guessed: Counter[str] = Counter()
     for participant_id in participant_ids:
         session = layout.baseline[participant_id]
         paths = [image_path(participant_id, modality, session) for modality in MODALITIES]
@@ -30,14 +31,37 @@ def unread_notes(layout: Layout, participant_ids: Sequence[str]) -> list[str]:
             folder = layout.root / wanted[0].parent
             others, strangers = unread(names_in(folder), [path.name for path in wanted])
             passed_over.update(_with_choice(others, strangers, names_in(folder)))
-            unknown.update(map(without_person, strangers))
+            unknown.update(map(_with_advice, strangers))
+            guessed.update(without_person(name) for name in names_in(folder) if guessed_agent(name))
         elsewhere.update(_elsewhere(layout, participant_id, [layout.root / part[0].parent for part in (paths, masks)]))
     kinds = (
         ("a file that fits better was", passed_over),
         ("no image or mask that the model knows", unknown),
         ("it stands where no image is looked for", elsewhere),
     )
-    return [f"not read, {why}: {_listed(counts)}" for why, counts in kinds if counts] + _other_derivatives(layout)
+    notes = [f"not read, {why}: {_listed(counts)}" for why, counts in kinds if counts] + _other_derivatives(layout)
+    if guessed:
+        notes.append(f"taken for an image with gadolinium, by acq- or rec- (say ce-gadolinium or ce-none): {_listed(guessed)}")
+    return notes
+
+
+def images_there(layout: Layout, participant_id: str) -> str:
+    """What lies where a participant's baseline images are looked for, in words; empty where there is nothing."""
+    session = layout.baseline[participant_id]
+    names = names_in(layout.root / image_path(participant_id, "T1w", session).parent)
+    others = layout.other_sessions(participant_id)
+    if names:
+        return f"not read: {', '.join(_with_advice(name) for name in names[:_SHOWN])}"
+    if others:
+        named = [label.removeprefix("ses-") for label in others[:_SHOWN]]
+        return f"there are sessions {', '.join(named)}, later visits by their names; if one is baseline, `baseline={named[0]}`"
+    return ""
+
+
+def _with_advice(name: str) -> str:
+    """A file that is not read, less its participant, and what it was probably meant to be."""
+    advice = meant(name)
+    return f"{without_person(name)} ({advice})" if advice else without_person(name)
 
 
 def lesion_notes(layout: Layout, participant_ids: Sequence[str]) -> list[str]:

@@ -105,6 +105,16 @@ def test_every_problem_is_listed_at_once(folder: Path) -> None:
     _says(folder, "stands twice", "keep one row a participant")
 
 
+def test_a_patient_without_a_baseline_image_is_told_what_lies_there(folder: Path) -> None:
+    anat = _image(folder).parent
+    for file in anat.iterdir():
+        file.unlink() if "FLAIR" not in file.name else file.rename(anat / file.name.replace("FLAIR", "flair"))
+    _says(folder, "sub-0001", "no baseline image; not read: flair (did you mean FLAIR?)")
+    shutil.rmtree(folder / "sub-0001" / "ses-w00")
+    shutil.rmtree(folder / "derivatives" / "lesions" / "sub-0001" / "ses-w00")
+    _says(folder, "sub-0001", "there are sessions w24, w48, w96, later visits by their names; if one is baseline, `baseline=w24`")
+
+
 def test_an_unclear_baseline_does_not_hide_what_is_wrong_with_other_participants(folder: Path) -> None:
     shutil.copytree(folder / "sub-0002" / "ses-w00", folder / "sub-0002" / "ses-baseline")
     _image(folder).write_bytes(b"not a gzip")

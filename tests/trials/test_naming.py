@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from causalms.errors import InputError
-from causalms.trials.naming import choose, unread
+from causalms.trials.naming import choose, meant, unread
 
 
 def there(folder: Path, *names: str) -> Path:
@@ -65,3 +65,32 @@ def test_masks_are_known_in_mni_space_and_by_their_own_label_only(tmp_path):
     there(tmp_path, "space-MNI152NLin6Asym_label-L_desc-T2_mask", "label-L_desc-Gd_mask", "desc-brain_mask")
     assert chosen(tmp_path, "label-L_desc-T2_mask") == "space-MNI152NLin6Asym_label-L_desc-T2_mask"
     assert chosen(tmp_path, "desc-brain_mask") == "desc-brain_mask"
+
+
+@pytest.mark.parametrize("name", ["acq-gd_T1w", "acq-MPRAGEpostGd_T1w", "acq-postcontrast_T1w", "rec-Gad_T1w", "acq-post_T1w"])
+def test_an_acquisition_after_gadolinium_is_never_the_plain_t1(tmp_path, name):
+    there(tmp_path, name, "acq-MPRAGE_T1w")
+    assert chosen(tmp_path, "T1w") == "acq-MPRAGE_T1w"
+    assert chosen(tmp_path, "ce-gadolinium_T1w") == name
+
+
+@pytest.mark.parametrize("name", ["acq-precontrast_T1w", "acq-noncontrast_T1w", "acq-space_T1w", "ce-none_acq-post_T1w"])
+def test_an_acquisition_without_gadolinium_is_the_plain_t1(tmp_path, name):
+    assert chosen(there(tmp_path, name), "T1w") == name
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("flair", "did you mean FLAIR?"),
+        ("T2FLAIR", "did you mean FLAIR?"),
+        ("t1", "did you mean T1w?"),
+        ("T1c", "did you mean ce-gadolinium_T1w?"),
+        ("desc-gd_T1w", "did you mean ce-gadolinium_T1w?"),
+        ("desc-defaced_FLAIR", "desc-defaced is not known: did you mean desc-preproc?"),
+        ("space-T1w_FLAIR", "space-T1w is not MNI152"),
+        ("PDw", ""),
+    ],
+)
+def test_what_a_name_that_is_not_read_was_meant_to_be_is_said(name, words):
+    assert meant(f"sub-1_{name}.nii.gz") == words

@@ -1,9 +1,11 @@
 """Columns of participants.tsv: known in any case, said, and near names proposed."""
 
+import pandas as pd
 import pytest
 
 from causalms.errors import InputError
 from causalms.trials.participants import read_participants, read_raw_participants
+from causalms.trials.table_problems import table_problems
 
 
 def written(folder, header, row):
@@ -51,3 +53,25 @@ def test_a_column_that_looks_like_another_unit_is_refused_with_the_unit(tmp_path
     (root / "participants.json").write_text('{"age": {"Units": "parsec"}}')
     with pytest.raises(InputError, match=r"participants.json: column 'age' has the unit 'parsec'; write one of"):
         read_participants(root)
+
+
+def test_columns_under_another_name_are_proposed_and_every_other_is_named(tmp_path):
+    header = ["participant_id", "Gender", "Age_at_scan", "Treatment", "Gd_count", "weight", "onset_age"]
+    _, notes = read_participants(written(tmp_path, header, ["1", "F", "53", "placebo", "1", "70", "30"]))
+    for name, meant in (("Gender", "sex"), ("Age_at_scan", "age"), ("Treatment", "arm"), ("Gd_count", "gd_lesions")):
+        assert f"column {name!r} is not read as a covariate; did you mean {meant}?" in notes
+    assert "no covariates of the model: column weight, onset_age" in notes
+
+
+@pytest.mark.parametrize(
+    ("name", "cell", "words"), [("sex", "2", "found '2', expected F or M"), ("age", "53Y", "expected a number")]
+)
+def test_a_cell_that_cannot_be_is_told_in_plain_words(tmp_path, name, cell, words):
+    with pytest.raises(InputError, match=words):
+        read_participants(written(tmp_path, ["participant_id", name], ["1", cell]))
+
+
+def test_a_disease_longer_than_the_life_is_named():
+    table = pd.DataFrame({"participant_id": ["1", "2"], "age": [53.0, 40.0], "disease_duration": [60.0, 4.0], "arm": "a"})
+    found = [problem.what for problem in table_problems(table, "participants.tsv")]
+    assert found == ["row 1, column 'disease_duration': found 60 years at age 53"]

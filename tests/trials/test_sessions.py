@@ -86,7 +86,7 @@ def test_dates_of_scans_tsv_decide_too(tmp_path):
 
 def test_numbers_that_contradict_dates_are_refused(tmp_path):
     root = dated(tmp_path, [("1", "2019-05-01"), ("2", "2018-05-01")])
-    with pytest.raises(InputError, match="session ses-1 has the lowest number, ses-2 the earliest date"):
+    with pytest.raises(InputError, match="session ses-1 has the lowest number, ses-2 has the earliest date"):
         chosen("1", "2", root=root)
 
 
@@ -100,3 +100,33 @@ def test_the_choice_is_said_except_for_the_canonical_name():
     assert chosen("w00", "w48").note is None
     assert chosen().note is None
     assert chosen("2", "10").note == "baseline is session ses-2 (the lowest number)"
+
+
+def _with_dates(folder, rows, column="acq_time"):
+    (folder / "sub-1").mkdir()
+    lines = "".join(f"ses-{label}\t{day}\n" for label, day in rows.items())
+    (folder / "sub-1/sub-1_sessions.tsv").write_text(f"session_id\t{column}\n{lines}")
+    return folder
+
+
+def test_a_name_that_the_dates_contradict_is_refused_and_screening_may_come_first(tmp_path):
+    _with_dates(tmp_path, {"baseline": "2019-03-01", "M12": "2018-03-01"})
+    with pytest.raises(InputError, match="ses-baseline is baseline by its name, ses-M12 has the earliest date"):
+        chosen("baseline", "M12", root=tmp_path)
+    (tmp_path / "two").mkdir()
+    before = _with_dates(tmp_path / "two", {"screening": "2018-02-01", "baseline": "2018-03-01"})
+    assert chosen("screening", "baseline", root=before).session == {"sub-1": "ses-baseline"}
+
+
+def test_a_table_of_sessions_that_does_not_help_is_named_with_what_is_in_it(tmp_path):
+    _with_dates(tmp_path, {"A": "01.03.2019", "B": "01.03.2018"})
+    with pytest.raises(InputError, match=r"its acq_time '01.03.2019' is no date, write 2018-03-01"):
+        chosen("A", "B", root=tmp_path)
+    (tmp_path / "two").mkdir()
+    with pytest.raises(InputError, match="it has the columns session_id, date"):
+        chosen("A", "B", root=_with_dates(tmp_path / "two", {"A": "2019-03-01"}, "date"))
+
+
+def test_the_only_session_that_is_no_follow_up_by_its_name_is_said_so():
+    assert chosen("initial", "followup").note == "baseline is session ses-initial (the only one whose name says no later visit)"
+    assert chosen("mri").note == "baseline is session ses-mri (the only session)"

@@ -9,6 +9,7 @@ from causalms.report.figures.calibration import coverage, pit_curve, pit_histogr
 from causalms.report.figures.counterfactual import bounds_page, counterfactual_pages, diagnostics_page
 from causalms.report.figures.effects import agreement_scatter, bounds_over_rho, count_distribution, learning_curve
 from causalms.report.figures.forest import benchmark_bars, effect_forest, subgroup_forest
+from causalms.report.figures.injected import injection
 from causalms.report.figures.recurrent import mean_cumulative_functions, tipping_point_curve
 from causalms.report.figures.registered_scans import registration
 from causalms.report.figures.training import training_log
@@ -28,6 +29,7 @@ __all__ = [
     "coverage",
     "diagnostics_page",
     "effect_forest",
+    "injection",
     "learning_curve",
     "lesion_frequency",
     "mean_cumulative_functions",
