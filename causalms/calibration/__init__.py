@@ -16,6 +16,7 @@ from causalms.calibration.spatial import (
     risk_maps,
     voxel_reliability,
 )
+from causalms.calibration.tallied import assess_tallied
 from causalms.calibration.tests import calibration_test
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "RiskMap",
     "Sources",
     "assess",
+    "assess_tallied",
     "calibration_test",
     "conformal",
     "coverage_table",

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from causalms.effects import counts_against_draws, own_counts_words
 from causalms.errors import InputError, RefusalError, UsageError, named_arguments
-from causalms.stats import Array, CountLaw, DrawsLaw, NegativeBinomialLaw
+from causalms.stats import Array, CountLaw, DrawsLaw, NegativeBinomialLaw, TalliedLaw
 from causalms.tables import (
     LARGEST_COUNT,
+    TALLY,
     as_frame,
     completed_draws,
     grouping,
@@ -22,6 +23,7 @@ from causalms.tables import (
     one_week,
     participant_key,
     refuse_arm_and_outcome_by_name,
+    tally_of,
 )
 
 
@@ -147,7 +149,9 @@ def pair(
     week = one_week(rows, week, name)
     rows = rows[rows["visit_week"] == week]
     seen = observed_counts(participants, week, outcome, sources.observed)
-    if "draw" in rows:
+    if TALLY in rows and outcome == "net2_lesions":
+        wide, law_of = _tallied(rows)
+    elif "draw" in rows:
         wide, law_of = _sampled(rows, outcome, name)
     else:
         if outcome != "net2_lesions":
@@ -246,6 +250,17 @@ def _sampled(rows: pd.DataFrame, outcome: str, source: str) -> tuple[pd.DataFram
         return law, law.activity
 
     first["key"] = participant_key(first["participant_id"])
+    return first[["key", "arm_randomised", "position"]], law_of
+
+
+def _tallied(rows: pd.DataFrame) -> tuple[pd.DataFrame, _LawOf]:
+    first = rows.reset_index(drop=True)
+    first = first.assign(position=np.arange(len(first)), key=participant_key(first["participant_id"]))
+
+    def law_of(position: NDArray[np.intp]) -> tuple[CountLaw, Array]:
+        law = TalliedLaw(*tally_of(first[TALLY].iloc[position]))
+        return law, law.activity
+
     return first[["key", "arm_randomised", "position"]], law_of
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 
 from causalms.calibration.tests import Band, replicates, simultaneous_band
 from causalms.errors import UsageError
-from causalms.stats import Array, CountLaw, DrawsLaw, interval_positions
+from causalms.stats import Array, CountLaw, DrawsLaw, TalliedLaw, interval_positions
 
 
 def pit_ends(law: CountLaw, observed: object) -> tuple[Array, Array]:
@@ -27,6 +28,9 @@ def pit_ends(law: CountLaw, observed: object) -> tuple[Array, Array]:
     if isinstance(law, DrawsLaw):
         size = law.draws.shape[1] + 1
         return (law.draws < y[:, None]).sum(axis=1) / size, ((law.draws <= y[:, None]).sum(axis=1) + 1) / size
+    if isinstance(law, TalliedLaw):
+        size = law.draws + 1
+        return law.cdf(y - 1) * law.draws / size, (law.cdf(y) * law.draws + 1) / size
     return law.cdf(y - 1), law.cdf(y)
 
 
@@ -237,6 +241,8 @@ def interval_content(law: CountLaw, observed: object, level: float) -> Array:
 
     Of draws: the share of the pool of draws and observation that lies in the interval of the others.
     """
+    if isinstance(law, TalliedLaw):
+        return _content_of_tallies(law.with_observed(np.asarray(observed, np.int64)), interval_positions(law.draws, level))
     if not isinstance(law, DrawsLaw):
         low, high = law.interval(level)
         return law.cdf(high) - law.cdf(low - 1)
@@ -246,6 +252,19 @@ def interval_content(law: CountLaw, observed: object, level: float) -> Array:
     low = np.where(member > first, pool[:, [first]], pool[:, [first + 1]])
     high = np.where(member > last, pool[:, [last]], pool[:, [last + 1]])
     return np.asarray(((low <= pool) & (pool <= high)).mean(axis=1))
+
+
+def _content_of_tallies(pool: TalliedLaw, ends: tuple[int, int]) -> Array:
+    """Share of the pool that lies in the interval of its other members: a member at or before an end moves that end by one."""
+    upto = np.cumsum(pool.numbers, axis=1)
+    inside = np.zeros(pool.n)
+    cuts = sorted({0, ends[0] + 1, ends[1] + 1, pool.draws})
+    for start, stop in itertools.pairwise(cuts):  # positions between two cuts share their interval
+        low = pool.at(ends[0] if start > ends[0] else ends[0] + 1)
+        high = pool.at(ends[1] if start > ends[1] else ends[1] + 1)
+        number = np.clip(upto, start, stop) - np.clip(upto - pool.numbers, start, stop)
+        inside += (number * ((low[:, None] <= pool.counts) & (pool.counts <= high[:, None]))).sum(axis=1)
+    return np.asarray(inside / pool.draws)
 
 
 def poisson_binomial_p(successes: int, probabilities: Array) -> float:

@@ -14,7 +14,7 @@ from causalms.cli.inputs import Adam, adam_options, grouped, read_draws, table_a
 from causalms.cli.paths import RESULTS, InputPath, OutputFolder, OutputPath, Verb
 from causalms.errors import UsageError
 from causalms.files import whole_file, whole_folder
-from causalms.tables import fixed, name_of, percent_in_full, write_table
+from causalms.tables import TALLY, fixed, name_of, percent_in_full, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,6 +98,18 @@ def command(
     seen = options.beside_draws(table_at(observed), draws, options.week, options.outcome)
     judgement = _Judgement(read_draws(draws, seen, options.week), draws, options)
     pairs = judgement.pair(seen, observed)
+    if TALLY in judgement.table:
+        if recalibrate or conformal or recompute or tables:
+            raise UsageError(
+                "--recalibrate, --conformal, --recompute and --tables need draws in memory; give a table of some of them"
+            )
+        from causalms.calibration import assess_tallied
+
+        results = assess_tallied(pairs, options.by, options.level, options.bins, options.least)
+        if out:
+            write_table(results, out)
+        click.echo(_tallied_page(pairs, results))
+        return
     if recalibrate or conformal:
         assessment, page, written = judgement.split(pairs, recalibrate, conformal)
     else:
@@ -115,6 +127,19 @@ def command(
     if out:
         write_table(assessment.results, out)
     click.echo("\n".join(page))
+
+
+def _tallied_page(pairs: Pairs, results: pd.DataFrame) -> str:
+    """One line a group, of what needs no simulated trial."""
+    from causalms.calibration import heading
+
+    shown = ("observed / predicted mean count", "CRPS", "coverage of 90% prediction intervals")
+    table = results[results["measure"].isin(shown)].pivot(index="subgroup", columns="measure", values="estimate")
+    table = table.loc[results["subgroup"].unique(), list(shown)]
+    note = "from tallies of all draws; bands and p-values of simulated trials need draws in memory"
+    return "\n".join(
+        [heading(pairs.n, pairs.week, pairs.left_out), table.map(lambda value: fixed(value, 3)).to_string(), note, *pairs.notes]
+    )
 
 
 def _carried(pairs: Pairs, assessment: Assessment, path: Path) -> str:

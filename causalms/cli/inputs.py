@@ -15,7 +15,17 @@ import pandas as pd
 from causalms.cli.paths import InputPath
 from causalms.effects import read_adam
 from causalms.errors import InputError, UsageError
-from causalms.tables import completed_draws, names_of, net2_column, one_week, read_table, showing, validate
+from causalms.tables import (
+    TALLY,
+    completed_draws,
+    is_stored_draws,
+    names_of,
+    net2_column,
+    one_week,
+    read_table,
+    showing,
+    validate,
+)
 
 #: Leave the model's own error out, for every verb that prints an interval of a simulated number.
 given_model_option = click.option(
@@ -182,6 +192,8 @@ def read(path: str | Path) -> pd.DataFrame:
 def read_draws(path: str, participants: pd.DataFrame | None = None, week: float | None = None) -> pd.DataFrame:
     """A draws table, sampled or expected, also of another simulator, checked."""
     table = completed_draws(read(path), participants, week, path)
+    if TALLY in table:
+        return table
     return validate(table, "draws" if "draw" in table.columns else "expected", path)
 
 
@@ -194,7 +206,7 @@ def table_at(place: str | Path) -> Path:
         If there is neither.
     """
     path = Path(place)
-    if path.is_dir():
+    if path.is_dir() and not is_stored_draws(path):
         if not (path / "participants.tsv").is_file():
             raise InputError(f"{path}: a folder without participants.tsv; give a BIDS folder or the table itself")
         return path / "participants.tsv"

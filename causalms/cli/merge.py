@@ -35,6 +35,9 @@ class _Merged(OutputFolder):
 def command(parts: tuple[Path, ...], out: Path) -> int:
     """Put together what runs with --shard wrote: tables of `query`, or folders of `forecast`.
 
+    Where --out has no ending, tables of draws (.parquet) become a folder of Parquet files by trial and arm, in a fixed memory:
+    draws of any number, which `effects`, `agree` and `calibrate` read as they read a table.
+
     The result has the bytes that one run over everybody has. A missing or doubled shard, a doubled patient, and parts of another
     seed, model or question are refused. Exit code 3 says that patients were left out by --skip-bad.
 
@@ -43,37 +46,51 @@ def command(parts: tuple[Path, ...], out: Path) -> int:
       causalms query trial --do placebo --shard 1/2 --out one.parquet
       causalms query trial --do placebo --shard 2/2 --out two.parquet
       causalms merge one.parquet two.parquet --out draws.parquet
+      causalms merge one.parquet two.parquet --out draws
     """  # noqa: D301
     folders = [part for part in parts if part.is_dir()]
     if folders and len(folders) < len(parts):
         other = next(part for part in parts if not part.is_dir())
         raise UsageError(f"{other} is no folder and {folders[0]} is one; merge tables with tables and forecasts with forecasts")
-    if bool(folders) == bool(out.suffix):
-        raise UsageError(
-            f"--out {out}: the parts are {'folders' if folders else 'tables'}; name {'a folder' if folders else 'a table'}"
-        )
+    if folders and out.suffix:
+        raise UsageError(f"--out {out}: the parts are folders; name a folder")
     if folders:
         from causalms.cli.forecast_folder import merge_folders
 
         return merge_folders(folders, out)
-    return _tables(parts, out)
+    return _tables(parts, out) if out.suffix else _partitioned(parts, out)
+
+
+def _partitioned(parts: tuple[Path, ...], out: Path) -> int:
+    """Draws of any number as a folder by trial and arm; of shards, all must be there."""
+    from causalms.shards import Shard, refuse_incomplete
+    from causalms.tables import partition_draws
+
+    known = [(part, next(iter(_records(part).values()))) for part in parts if part.with_suffix(".queries.json").is_file()]
+    if numbered := [(str(part), Shard.read(str(record["shard"]))) for part, record in known if "shard" in record]:
+        refuse_incomplete(numbered)
+    partition_draws(parts, out)
+    click.echo(f"{out}: draws of {len(parts)} tables by trial and arm")
+    return 0
+
+
+def _records(part: Path) -> dict[str, Any]:
+    """The record beside a table of a query."""
+    beside = part.with_suffix(".queries.json")
+    if not beside.is_file():
+        raise InputError(f"{part}: its record {beside.name} is missing; keep both files of a query together")
+    try:
+        records: dict[str, Any] = json.loads(beside.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{beside}: cannot be read ({error}); run the shard again") from error
+    return records
 
 
 def _tables(parts: tuple[Path, ...], out: Path) -> int:
     from causalms.causal import merge_draws, write_draws
     from causalms.tables import read_table
 
-    shards = []
-    for part in parts:
-        beside = part.with_suffix(".queries.json")
-        if not beside.is_file():
-            raise InputError(f"{part}: its record {beside.name} is missing; keep both files of a query together")
-        try:
-            records = json.loads(beside.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(f"{beside}: cannot be read ({error}); run the shard again") from error
-        shards.append((str(part), read_table(part), records))
-    merged = merge_draws(shards)
+    merged = merge_draws([(str(part), read_table(part), _records(part)) for part in parts])
     write_draws(merged, out)
     people = merged["participant_id"].nunique()
     click.echo(f"{out}: {people} patients of {len(parts)} shards; wrote also {out.with_suffix('.queries.json').name}")

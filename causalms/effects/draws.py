@@ -9,11 +9,13 @@ import numpy as np
 import pandas as pd
 
 from causalms.effects.estimands import Measure, measure_named
+from causalms.effects.tallied import Moments, moments_of_tallies
 from causalms.errors import InputError, RefusalError
 from causalms.stats import Array
 from causalms.tables import (
     DRAWS_KEYS,
     MODEL_ERROR,
+    TALLY,
     WEEKS_PER_YEAR,
     ModelError,
     arm_order,
@@ -58,6 +60,8 @@ class SimulatedOutcomes:
         What that error was learned on, in words.
     distances : DataFrame, optional
         How far every patient lies from those the model learned from (:func:`causalms.tables.patient_distances`), N rows.
+    moments : Moments, optional
+        Of draws that are not held: ``values`` are their means, G = D = 1.
     """
 
     values: Array
@@ -69,6 +73,13 @@ class SimulatedOutcomes:
     model_error: Array | None = None
     error_source: str = ""
     distances: pd.DataFrame | None = None
+    moments: Moments | None = None
+
+    @property
+    def drawn(self) -> tuple[int, int]:
+        """How many generators, and how many draws a patient and arm of each."""
+        generators, draws = self.values.shape[2:]
+        return (generators, draws) if self.moments is None else (1, self.moments.draws)
 
     @property
     def patient_means(self) -> Array:
@@ -86,7 +97,12 @@ class SimulatedOutcomes:
         patients = self.patients[chosen].reset_index(drop=True)
         error = None if self.model_error is None else self.model_error[chosen]
         distances = None if self.distances is None else self.distances[chosen]
-        return replace(self, values=self.values[chosen], patients=patients, model_error=error, distances=distances)
+        moments = self.moments
+        if moments is not None:
+            moments = Moments(moments.draws, moments.variance[chosen], moments.covariance[chosen])
+        return replace(
+            self, values=self.values[chosen], patients=patients, model_error=error, distances=distances, moments=moments
+        )
 
 
 def default_outcome(measure: Measure) -> str:
@@ -97,6 +113,7 @@ def default_outcome(measure: Measure) -> str:
 def is_draws_table(table: pd.DataFrame) -> bool:
     """True for a draws table, sampled or expected, also of another simulator."""
     own = "query" in table and "arm_randomised" in table and ("draw" in table or "expected_net2_lesions" in table)
+    own |= TALLY in table
     return own or is_foreign(table)
 
 
@@ -139,8 +156,10 @@ def simulated_outcomes(
             raise InputError(
                 f"{source}: no column {name!r}; give a draws table (columns found: {', '.join(map(str, draws.columns[:12]))})"
             )
-    sampled = "draw" in draws
-    name = outcome if sampled else _EXPECTED.get((chosen.kind, outcome), "")
+    sampled, tallied = "draw" in draws or TALLY in draws, TALLY in draws
+    if tallied and outcome != "net2_lesions":
+        raise InputError(f"{source}: holds tallies of lesion counts only, none of {outcome!r}; name `outcome=net2_lesions`")
+    name = TALLY if tallied else outcome if sampled else _EXPECTED.get((chosen.kind, outcome), "")
     if name not in draws:
         raise InputError(
             f"{source}: no column for a {chosen.name} of {outcome!r}; columns are {', '.join(map(str, draws.columns))}"
@@ -153,19 +172,34 @@ def simulated_outcomes(
     keys = table[["query", "visit_week"]].drop_duplicates()
     for query, at in sorted({(str(query), float(at)) for query, at in keys.itertuples(index=False)}):
         part = table[(table["query"].astype(str) == query) & (table["visit_week"] == at)]
-        complete = _complete(part, name, chosen, str(reference), query, at, sampled, source)
+        if tallied:
+            complete = _of_tallies(part, chosen, str(reference), query, at, source)
+        else:
+            complete = _complete(part, name, chosen, str(reference), query, at, sampled, source)
         yield _with_model_error(complete, part, chosen, outcome, source)
 
 
-def _complete(
-    part: pd.DataFrame, name: str, measure: Measure, reference: str, query: str, week: float, sampled: bool, source: str
-) -> SimulatedOutcomes:
+def _arms_of(part: pd.DataFrame, reference: str, week: float, source: str) -> tuple[list[str], tuple[str, ...]]:
+    """Arms as they were found, and with the reference first."""
     arms_found = list(arm_order(part["arm"].unique()))
     if reference not in arms_found:
         raise InputError(f"{source}: no draws under arm {reference!r} at week {name_of(week)}; arms are {', '.join(arms_found)}")
     if len(arms_found) < 2:
         raise RefusalError(f"{source}: draws under one arm only ({reference}); query at least two arms")
-    arms = arm_order(arms_found, reference)
+    return arms_found, arm_order(arms_found, reference)
+
+
+def _of_tallies(part: pd.DataFrame, measure: Measure, reference: str, query: str, week: float, source: str) -> SimulatedOutcomes:
+    _, arms = _arms_of(part, reference, week, source)
+    factor = float(_scaled(np.ones(1), measure, week, False, source)[0])
+    people, means, moments = moments_of_tallies(part, arms, measure.kind == "risk", factor, source)
+    return SimulatedOutcomes(means[:, :, None, None], arms, people, week, query, True, moments=moments)
+
+
+def _complete(
+    part: pd.DataFrame, name: str, measure: Measure, reference: str, query: str, week: float, sampled: bool, source: str
+) -> SimulatedOutcomes:
+    arms_found, arms = _arms_of(part, reference, week, source)
     values = pd.to_numeric(part[name], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
     if not np.isfinite(values).all() or (values < 0).any():
         row = int(np.flatnonzero(~np.isfinite(values) | (values < 0))[0])
@@ -304,8 +338,12 @@ def patient_effects(draws: pd.DataFrame, *, arm: str, reference: str, week: floa
         if arm not in outcomes.arms:
             raise InputError(f"draws: no arm {arm!r}; arms are {', '.join(outcomes.arms)}")
         means, error = outcomes.patient_means, outcomes.model_error
-        members, each = outcomes.values.shape[2:]
-        drawn = outcomes.values.var(axis=3, ddof=1).mean(axis=2) / (members * each) if each > 1 else np.full(means.shape, np.nan)
+        members, each = outcomes.drawn
+        drawn = np.full(means.shape, np.nan)
+        if each > 1:
+            held = outcomes.moments
+            within = outcomes.values.var(axis=3, ddof=1).mean(axis=2) if held is None else held.variance
+            drawn = within / (members * each)
         drawn = drawn if outcomes.sampled else np.zeros(means.shape)
         table = outcomes.patients.assign(query=outcomes.query, visit_week=outcomes.week)
         with np.errstate(divide="ignore", invalid="ignore"):  # a patient without a drawn lesion has no log ratio

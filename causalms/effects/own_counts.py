@@ -8,7 +8,17 @@ import numpy as np
 import pandas as pd
 
 from causalms.stats import OwnCounts, own_counts_test
-from causalms.tables import arm_order, as_frame, first_model_errors, net2_column, one_week, p_value_text, participant_key
+from causalms.tables import (
+    TALLY,
+    arm_order,
+    as_frame,
+    first_model_errors,
+    net2_column,
+    one_week,
+    p_value_text,
+    participant_key,
+    tally_of,
+)
 
 
 def counts_against_draws(draws: Any, participants: Any, week: float | None = None, source: str = "draws") -> OwnCounts | None:
@@ -40,7 +50,7 @@ def counts_against_draws(draws: Any, participants: Any, week: float | None = Non
     ([1.0, 1.0], 1.0)
     """
     table, people = as_frame(draws), as_frame(participants)
-    if "arm_randomised" not in table or not ({"dispersion", "draw"} & set(table)):
+    if "arm_randomised" not in table or not ({"dispersion", "draw", TALLY} & set(table)):
         return None
     rows = table[(table["query"] == "interventional") & (table["arm"].astype(str) == table["arm_randomised"].astype(str))]
     if rows.empty:
@@ -66,10 +76,16 @@ def counts_against_draws(draws: Any, participants: Any, week: float | None = Non
 
 def _law(rows: pd.DataFrame, patient: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance of each patient's count; of sampled draws with the Monte-Carlo error of the mean."""
-    if "draw" not in rows:
+    if "draw" not in rows and TALLY not in rows:
         mean, alpha = np.empty(count), np.empty(count)
         mean[patient], alpha[patient] = rows["expected_net2_lesions"].to_numpy(float), rows["dispersion"].to_numpy(float)
         return mean, mean + alpha * mean**2
+    if TALLY in rows:
+        counts, numbers = tally_of(rows[TALLY])
+        own, spread, draws = np.empty(count), np.empty(count), numbers.sum(axis=1)
+        own[patient] = (counts * numbers).sum(axis=1) / draws
+        spread[patient] = (numbers * (counts - own[patient][:, None]) ** 2).sum(axis=1) / np.maximum(draws - 1, 1)
+        return own, spread * (1 + 1 / draws[np.argsort(patient)])
     values = rows["net2_lesions"].to_numpy(float)
     draws = np.bincount(patient, minlength=count)
     mean = np.bincount(patient, values, minlength=count) / draws

@@ -55,7 +55,9 @@ class Errors:
         return float((self.generators - 1) * (self.total**2 / self.generator) ** 2)
 
 
-def mean_variances(effect: Array, weights: Array | None = None, *, sampled: bool = True) -> tuple[float, float]:
+def mean_variances(
+    effect: Array, weights: Array | None = None, *, sampled: bool = True, held: tuple[int, Array] | None = None
+) -> tuple[float, float]:
     r"""Variances of the mean of an outcome or a paired difference over patients: of patients, and Monte Carlo.
 
     With patient means :math:`\bar e_i` over D draws and G generators: Monte Carlo :math:`\sum_i w_i^2 s_i^2/(GD)`, with
@@ -69,6 +71,8 @@ def mean_variances(effect: Array, weights: Array | None = None, *, sampled: bool
         Adding up to 1.
     sampled : bool
         Expected outcomes have no Monte-Carlo error; that of a single draw is missing and stays part of the patients'.
+    held : (int, array (N,)), optional
+        Number and variance of each patient's draws, where ``effect`` holds their means.
 
     Examples
     --------
@@ -80,7 +84,9 @@ def mean_variances(effect: Array, weights: Array | None = None, *, sampled: bool
     means = effect.mean(axis=(1, 2))
     together = float((w**2) @ (means - w @ means) ** 2) * count / (count - 1) if count > 1 else np.nan
     monte_carlo = 0.0 if not sampled else np.nan
-    if sampled and draws > 1:
+    if held is not None:
+        monte_carlo = float((w**2) @ held[1]) / held[0] if held[0] > 1 else np.nan
+    elif sampled and draws > 1:
         monte_carlo = float((w**2) @ effect.var(axis=2, ddof=1).mean(axis=1)) / (generators * draws)
     known = 0.0 if np.isnan(monte_carlo) else monte_carlo
     return (np.nan if np.isnan(together) else max(together - known, 0.0)), monte_carlo
@@ -109,7 +115,12 @@ def contrast_errors(
     gradient = slopes * np.array([-1.0, 1.0])
     effect = np.einsum("a,iagd->igd", gradient, pair)  # first order in each draw, paired by patient and draw
     generators = effect.shape[1]
-    patient, monte_carlo = mean_variances(effect, w, sampled=outcomes.sampled)
+    held = None
+    if (moments := outcomes.moments) is not None:
+        own, zero = moments.variance[:, arm], moments.variance[:, 0]
+        both = 2 * gradient[0] * gradient[1] * moments.covariance[:, arm]
+        held = (moments.draws, gradient[1] ** 2 * own + gradient[0] ** 2 * zero + both)
+    patient, monte_carlo = mean_variances(effect, w, sampled=outcomes.sampled, held=held)
     known = 0.0 if np.isnan(monte_carlo) else monte_carlo
     between = np.nan
     if generators > 1:
@@ -311,7 +322,7 @@ def _estimand(part: SimulatedOutcomes, arm: int, measure: Measure, outcome: str,
 
 
 def _estimator(part: SimulatedOutcomes) -> str:
-    generators, draws = part.values.shape[2:]
+    generators, draws = part.drawn
     what = f"{draws} draws a patient and arm" if part.sampled else "expected outcomes, no draws"
     return f"g-computation over patients ({what}{f', {generators} generators' if generators > 1 else ''})"
 

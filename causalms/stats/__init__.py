@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from causalms.stats.balancing import entropy_balance
 from causalms.stats.batched import Batch, BatchFit, fit_batch
-from causalms.stats.count_laws import CountLaw, DrawsLaw, NegativeBinomialLaw, interval_positions
+from causalms.stats.count_laws import CountLaw, DrawsLaw, NegativeBinomialLaw, TalliedLaw, interval_positions
 from causalms.stats.dispersion import FULL_WEIGHT, adjusted_alphas
 from causalms.stats.firth import fit_firth, penalised_likelihood
 from causalms.stats.gee import STRUCTURES, GeeFit, fit_gee
@@ -65,6 +65,7 @@ __all__ = [
     "NegativeBinomialLaw",
     "NormalMixture",
     "OwnCounts",
+    "TalliedLaw",
     "Update",
     "ZeroModel",
     "acceleration",

@@ -297,6 +297,87 @@ class DrawsLaw:
         return DrawsLaw(self.draws[rows])
 
 
+@dataclass(frozen=True)
+class TalliedLaw:
+    """The law of draws that are known by how often each count came: what :class:`DrawsLaw` says of them, without holding them.
+
+    Parameters
+    ----------
+    counts, numbers : array (n, M)
+        Counts, and how many of each patient's draws had them; the same number of draws for every patient.
+
+    Examples
+    --------
+    >>> law = TalliedLaw(np.array([[0, 1, 4]]), np.array([[1, 2, 1]]))
+    >>> law.mean.tolist(), law.cdf([1]).tolist(), law.interval(0.5)[1].tolist()
+    ([1.5], [0.75], [4])
+    """
+
+    counts: Counts
+    numbers: Counts
+
+    def __post_init__(self) -> None:
+        order = np.argsort(self.counts, axis=1, kind="stable")
+        for name in ("counts", "numbers"):
+            object.__setattr__(self, name, np.take_along_axis(getattr(self, name), order, axis=1))
+
+    @property
+    def n(self) -> int:
+        """Number of patients."""
+        return len(self.counts)
+
+    @property
+    def draws(self) -> int:
+        """Draws a patient."""
+        return int(self.numbers[0].sum())
+
+    @property
+    def mean(self) -> Array:
+        """Means of the draws."""
+        return np.asarray((self.counts * self.numbers).sum(axis=1) / self.draws)
+
+    @property
+    def variance(self) -> Array:
+        """Variances of the draws, unbiased."""
+        return np.asarray((self.numbers * (self.counts - self.mean[:, None]) ** 2).sum(axis=1) / (self.draws - 1))
+
+    @property
+    def activity(self) -> Array:
+        """Shares of draws with at least one lesion."""
+        return np.asarray((self.numbers * (self.counts > 0)).sum(axis=1) / self.draws)
+
+    def cdf(self, counts: object) -> Array:
+        """Share of draws <= counts; counts (n,)."""
+        return np.asarray((self.numbers * (self.counts <= np.asarray(counts)[:, None])).sum(axis=1) / self.draws)
+
+    def pmf(self, counts: object) -> Array:
+        """Share of draws equal to counts; counts (n,)."""
+        return np.asarray((self.numbers * (self.counts == np.asarray(counts)[:, None])).sum(axis=1) / self.draws)
+
+    def at(self, position: int) -> Counts:
+        """The draw at a position, from 0, when they are sorted."""
+        reached = np.cumsum(self.numbers, axis=1) > position
+        return np.take_along_axis(self.counts, reached.argmax(axis=1)[:, None], axis=1)[:, 0]
+
+    def quantile(self, probability: float) -> Counts:
+        """Smallest draw whose empirical distribution function reaches ``probability``."""
+        return self.at(max(int(np.ceil(probability * self.draws - 1e-9)), 1) - 1)
+
+    def interval(self, level: float) -> tuple[Counts, Counts]:
+        """Central interval by order statistics, as of :class:`DrawsLaw`."""
+        first, last = interval_positions(self.draws, level)
+        return self.at(first), self.at(last)
+
+    def take(self, rows: NDArray[np.intp]) -> TalliedLaw:
+        """The law of some of the patients."""
+        return TalliedLaw(self.counts[rows], self.numbers[rows])
+
+    def with_observed(self, observed: Counts) -> TalliedLaw:
+        """The pool of draws and observation, one draw more."""
+        one = np.ones((self.n, 1), np.int64)
+        return TalliedLaw(np.column_stack([self.counts, observed]), np.column_stack([self.numbers, one]))
+
+
 def interval_positions(draws: int, level: float) -> tuple[int, int]:
     """Positions (from 0) of the sorted draws that are the ends of a central interval of content at least ``level``.
 

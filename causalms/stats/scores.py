@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalms.errors import UsageError
-from causalms.stats.count_laws import CountLaw, DrawsLaw, NegativeBinomialLaw
+from causalms.stats.count_laws import CountLaw, DrawsLaw, NegativeBinomialLaw, TalliedLaw
 from causalms.stats.glm import Array
 
 #: Scores by the name under which they are asked for.
@@ -67,10 +67,24 @@ def score(name: str, law: CountLaw, observed: object) -> Array:
         pool = np.sort(np.column_stack([law.draws, y]), axis=1)
         position = (pool < y[:, None]).sum(axis=1)
         return np.asarray(pool_scores(name, pool)[np.arange(law.n), position])
+    if isinstance(law, TalliedLaw) and name in ("crps", "brier"):
+        return _tallied_score(name, law, y)
     if not isinstance(law, NegativeBinomialLaw):
         raise UsageError(f"a law of kind {type(law).__name__} has no scores; give a NegativeBinomialLaw or a DrawsLaw")
     columns = y if y.ndim > 1 else y[:, None]
     return (_crps(law, columns) if name == "crps" else _plain_score(name, law, columns)).reshape(y.shape)
+
+
+def _tallied_score(name: str, law: TalliedLaw, y: NDArray[np.int64]) -> Array:
+    """The fair CRPS and Brier score of draws that are known by their tallies."""
+    draws, numbers = law.draws, law.numbers
+    if name == "brier":
+        share = law.activity
+        return np.asarray((share - (y > 0)) ** 2 - share * (1 - share) / (draws - 1))
+    to_observed = (numbers * np.abs(law.counts - y[:, None])).sum(axis=1) / draws
+    upto, total = np.cumsum(numbers, axis=1), np.cumsum(numbers * law.counts, axis=1)
+    apart = law.counts * upto - total + (total[:, -1:] - total) - law.counts * (draws - upto)  # sum over draws of |x - x_j|
+    return np.asarray(to_observed - (numbers * apart).sum(axis=1) / (2.0 * draws * (draws - 1)))
 
 
 def _plain_score(name: str, law: NegativeBinomialLaw, y: NDArray[np.int64]) -> Array:

@@ -42,6 +42,7 @@ from causalms.tables.schema import (
     validate,
 )
 from causalms.tables.spreadsheets import mark_formulas
+from causalms.tables.stored_draws import TALLY, is_stored_draws, partition_draws, tallied_draws, tally_of
 from causalms.tables.text_files import EXACT_NUMBERS
 from causalms.tables.unlike import COMPARED, distances_of_cells, limit_of, outside_notes, patient_distances
 
@@ -58,6 +59,7 @@ __all__ = [
     "PARTICIPANTS_COLUMNS",
     "REGIONS",
     "RESULTS_COLUMNS",
+    "TALLY",
     "WEEKS_PER_YEAR",
     "ContrastPopulation",
     "FittedFormula",
@@ -77,6 +79,7 @@ __all__ = [
     "grouping",
     "is_foreign",
     "is_ratio",
+    "is_stored_draws",
     "left_out_words",
     "limit_of",
     "mark_formulas",
@@ -91,6 +94,7 @@ __all__ = [
     "outside_notes",
     "p_value_text",
     "participant_key",
+    "partition_draws",
     "patient_distances",
     "patient_order",
     "percent_in_full",
@@ -107,6 +111,8 @@ __all__ = [
     "shown",
     "shown_digits",
     "significant",
+    "tallied_draws",
+    "tally_of",
     "total_text",
     "validate",
     "visit_words",

@@ -10,6 +10,7 @@ import pandas as pd
 from causalms.errors import InputError
 from causalms.tables.keys import name_of, names_of, participant_key
 from causalms.tables.schema import DRAWS_KEYS
+from causalms.tables.stored_draws import TALLY
 
 #: What a simulator's draws must hold; ``count`` may be called ``net2_lesions``.
 _NEEDED = ("participant_id", "arm", "draw", "count")
@@ -58,8 +59,9 @@ def completed_draws(
     """
     if "expected_net2_lesions" in draws or {*DRAWS_KEYS, "draw"} <= set(draws.columns):
         return draws
-    named = draws if "net2_lesions" in draws else draws.rename(columns={"count": "net2_lesions"})
-    if missing := [name for name in _NEEDED if (name if name != "count" else "net2_lesions") not in named]:
+    named = draws if {"net2_lesions", TALLY} & set(draws) else draws.rename(columns={"count": "net2_lesions"})
+    needed = () if TALLY in named else _NEEDED
+    if missing := [name for name in needed if (name if name != "count" else "net2_lesions") not in named]:
         words = f"no column{'s' * (len(missing) > 1)} {', '.join(map(repr, missing))}"
         raise InputError(f"{source}: {words}; draws need participant_id, arm, draw and count")
     people = None if participants is None or not {"participant_id", "arm"} <= set(participants.columns) else participants

@@ -17,6 +17,7 @@ from causalms.tables.dataset_json import SUFFIXES as DATASET_JSON
 from causalms.tables.dataset_json import dataset_json, read_dataset_json
 from causalms.tables.sas_files import read_transport
 from causalms.tables.spreadsheets import mark_formulas, quoting, unmark_formulas
+from causalms.tables.stored_draws import is_stored_draws, tallied_draws
 from causalms.tables.text_files import TextFormat, read_text
 
 #: Kinds of text tables and the separator that each has where none is named.
@@ -37,7 +38,8 @@ def read_table(
     r"""Read a table by its suffix: text (.csv, .tsv, .txt, each also .gz), .parquet, .xpt, .sas7bdat, .xlsx, .dta, .sav, .json.
 
     Cells are settled by one rule in every format: blank is missing; marks such as ``.``, ``NA`` and ``ND`` are missing among
-    numbers, and names among words; numbers with a leading zero are codes. What was decided is said in a warning
+    numbers, and names among words; numbers with a leading zero are codes. A folder of draws
+    (:func:`partition_draws`) is read as its tallies. What was decided is said in a warning
     (:class:`causalms.errors.DataNote`). A pipe, ``/dev/stdin`` or ``-`` is read as text.
 
     Parameters
@@ -73,6 +75,8 @@ def read_table(
         file = Path("/dev/stdin")
     if not file.exists():
         raise InputError(f"{file}: no such file; check the path")
+    if is_stored_draws(file):
+        return tallied_draws(file)
     if file.is_dir():
         raise InputError(f"{file}: a folder; give the table in it")
     kind = file.with_suffix("").suffix.lower() if file.suffix.lower() == ".gz" else file.suffix.lower()
