@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +68,29 @@ def write_sidecars(anat: Path, generator: Generator, arms: Sequence[str], week: 
         else:
             sidecar |= {"Description": "Probability that a voxel lies in a new or enlarging T2 lesion"}
         _write(file.with_name(file.name.replace(".nii.gz", ".json")), sidecar)
+
+
+def describe_registered(folder: Path, name: str, columns: Sequence[str], sources: Mapping[str, str]) -> None:
+    """README, sidecars and words on the columns of registered scans; ``sources`` has the raw file of each image."""
+    from causalms.trials import TEMPLATE
+
+    readme = (
+        f"# {name}: scans in MNI152 space\n\nNot for clinical use. Written by causalms register: images of 1 mm without skull,\n"
+        "transforms from the scanner to the template, lesion masks in derivatives/lesions. Look at quality.html before use.\n"
+    )
+    (folder / "README.md").write_text(readme, encoding="utf-8")
+    for file in sorted(folder.glob("sub-*/**/anat/*_desc-brain_*.nii.gz")):
+        sidecar = {
+            "Description": "Image brought to the template and resampled to 1 mm, zero outside the brain",
+            "SkullStripped": True,
+            "SpatialReference": TEMPLATE,
+            "Sources": [f"bids:raw:{sources[file.name]}"],
+        }
+        _write(file.with_name(file.name.replace(".nii.gz", ".json")), sidecar)
+    file = folder / "participants.json"
+    words = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    said = "As in the source data set"
+    _write(file, {"Description": said, **{column: {"Description": said} for column in columns if column not in words}, **words})
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from causalms.cli.bids_output import BIDS_VERSION, source_of
+from causalms.cli.bids_output import BIDS_VERSION, describe_registered, source_of
 from causalms.cli.cohort import write_skipped
 from causalms.cli.inputs import ScanOptions, grouped, scan_options
 from causalms.cli.main import say_note
@@ -24,7 +24,7 @@ from causalms.tables import fixed
 if TYPE_CHECKING:
     import pandas as pd
 
-    from causalms.trials import Trial
+    from causalms.trials import Layout, Trial
 
 _SUMMARY, PAGE = "quality.json", "quality.html"
 _HOW_TO_JUDGE = (
@@ -138,12 +138,26 @@ def _kept(
         with whole_folder(kept) as folder:
             summary = register_patient(layout, participant_id, folder, ExternalFiles(**asdict(elsewhere)), deformable)
             _picture(folder, participant_id)
+            summary["sources"] = _sources(folder, layout, participant_id)
             (folder / _SUMMARY).write_text(json.dumps(summary), encoding="utf-8")
     except (InputError, RefusalError) as error:
         if not skip_bad:
             raise
         return Skipped(participant_id, str(error))
     return kept
+
+
+def _sources(folder: Path, layout: Layout, participant_id: str) -> dict[str, str]:
+    """The raw file that each registered image came from, by its name."""
+    from causalms.trials import MODALITIES
+
+    raw = {name: file for name in MODALITIES if (file := layout.image_file(participant_id, name)) is not None}
+    found = {}
+    for file in folder.glob(f"{participant_id}/**/*_desc-brain_*.nii.gz"):
+        kind = file.name.rpartition("_")[2].partition(".")[0]
+        own = raw["ceT1w" if "_ce-" in file.name else kind]
+        found[file.name] = own.relative_to(layout.root).as_posix()
+    return found
 
 
 def _picture(folder: Path, participant_id: str) -> None:
@@ -174,6 +188,7 @@ def _put_together(kept: list[Path], out: Path, trial: Path, name: str) -> pd.Dat
     from causalms.report import Report
 
     rows = [json.loads((part / _SUMMARY).read_text(encoding="utf-8")) for part in kept]
+    sources = {name: source for row in rows for name, source in row.pop("sources").items()}
     table = pd.DataFrame(rows)
     with whole_folder(out) as folder:
         for part in kept:
@@ -183,7 +198,8 @@ def _put_together(kept: list[Path], out: Path, trial: Path, name: str) -> pd.Dat
         described |= {"GeneratedBy": [made], **source_of(trial)}
         (folder / "dataset_description.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
         (folder / ".bidsignore").write_text(f"{PAGE}\n**/figures\n**/*_xfm.*\n", encoding="utf-8")
-        _copy_tables(trial, folder, [str(row["participant_id"]) for row in rows])
+        columns = _copy_tables(trial, folder, [str(row["participant_id"]) for row in rows])
+        describe_registered(folder, name, columns, sources)
         report = Report(f"{name}: registration to MNI152", _HOW_TO_JUDGE)
         report.add_section("Patients", _COLUMNS)
         report.add_table(_shown(table), "Registered patients")
@@ -203,8 +219,8 @@ def _shown(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _copy_tables(trial: Path, folder: Path, participants: list[str]) -> None:
-    """The participants table, less who is not there, with its dictionary, and the sessions tables."""
+def _copy_tables(trial: Path, folder: Path, participants: list[str]) -> list[str]:
+    """The participants table, less who is not there, with its dictionary, and the sessions tables; the table's columns."""
     import pandas as pd
 
     table = pd.read_csv(trial / "participants.tsv", sep="\t", dtype=str, keep_default_na=False)
@@ -214,3 +230,4 @@ def _copy_tables(trial: Path, folder: Path, participants: list[str]) -> None:
     for file in [trial / "participants.json", *(trial / name / f"{name}_sessions.tsv" for name in participants)]:
         if file.is_file():
             shutil.copyfile(file, folder / file.relative_to(trial))
+    return [str(column) for column in table.columns]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -24,6 +26,8 @@ def moved_study(simulated: Path, tmp_path: Path) -> tuple[Path, str]:
         shutil.copytree(simulated / base / name / "ses-w00", study / base / name / "ses-w00")
     for table in ("participants.tsv", "participants.json", "dataset_description.json"):
         shutil.copy(simulated / table, study / table)
+    described = json.loads((study / "dataset_description.json").read_text()) | {"Authors": ["A. Author"]}
+    (study / "dataset_description.json").write_text(json.dumps(described))
     for file in study.rglob("*.nii.gz"):
         if file.name.endswith(("FLAIR.nii.gz", "T2w.nii.gz", "gadolinium_T1w.nii.gz")):
             file.unlink()
@@ -44,6 +48,7 @@ def test_a_scan_elsewhere_is_registered_and_forecast_at_home(run: Run, moved_stu
     page = (tmp_path / "registered/quality.html").read_text()
     assert name in page
     assert "data:image/png" in page
+    _is_valid_bids(tmp_path / "registered", study, name)
     home = json.loads(next((tmp_path / "registered").rglob("*_from-orig_*_xfm.json")).read_text())
     assert np.allclose(home["NativeAffine"], nib.load(next((study / name).rglob("*_T1w.nii.gz"))).affine, atol=1e-4)
     assert not (tmp_path / "registered.parts").exists()
@@ -54,3 +59,14 @@ def test_a_scan_elsewhere_is_registered_and_forecast_at_home(run: Run, moved_stu
     assert np.allclose(own.affine, brain.affine, atol=1e-4)
     risk = own.get_fdata()
     assert risk[np.asarray(brain.dataobj) > 0].sum() > 0.98 * risk.sum()
+
+
+def _is_valid_bids(folder: Path, study: Path, name: str) -> None:
+    sidecar = json.loads(next((folder / name).rglob("*_T1w.json")).read_text())
+    (source,) = sidecar["Sources"]
+    assert (study / source.removeprefix("bids:raw:")).is_file()
+    assert sidecar["SpatialReference"] == "MNI152NLin2009aSym"
+    validator = Path(sys.executable).with_name("bids-validator-deno")
+    if validator.exists():
+        done = subprocess.run([validator, folder, "--json"], capture_output=True, text=True)
+        assert json.loads(done.stdout)["issues"]["issues"] == []
