@@ -28,6 +28,7 @@ from causalms.effects.simulated import contrast_errors
 from causalms.generator.forecast import prediction_interval
 from causalms.generator.seen import ERROR_COLUMNS, error_columns
 from causalms.generator.train.held_out import HeldOut
+from causalms.generator.train.level_calibration import fit_levels
 from causalms.stats import ErrorModel, HeldOutCounts, fit_error_model, update_error_model
 from causalms.subgroups.interaction import correlated_interaction_test
 from causalms.tables import write_table
@@ -122,7 +123,7 @@ class Readout:
 
 
 def learned(people: Population, arm: np.ndarray, counts: np.ndarray, ridge: float = 20.0) -> Readout:
-    """Ridge negative-binomial regression with the phantom's size, by Newton's method."""
+    """Ridge negative-binomial regression with the phantom's size, by Newton's method; then training's levels and slope."""
     x = np.column_stack([people.columns, people.signals])
     mean, sd = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-6)
     arms = people.log_rate.shape[1]
@@ -137,7 +138,8 @@ def learned(people: Population, arm: np.ndarray, counts: np.ndarray, ridge: floa
         beta = beta + step * min(1.0, 2.0 / np.abs(step).max())
         if np.abs(step).max() < 1e-8:
             break
-    return Readout(beta, mean, sd, arms)
+    shift, slope = fit_levels(counts, X[:, arms:] @ beta[arms:], beta[arm], arm, arms)
+    return Readout(np.concatenate([beta[:arms] + shift, slope * beta[arms:]]), mean, sd, arms)
 
 
 def trained(population: Population, patients: int, rng: np.random.Generator) -> tuple[Readout, ErrorModel]:
@@ -159,12 +161,10 @@ def trained(population: Population, patients: int, rng: np.random.Generator) -> 
         np.unique(people.trial[~kept] % 4, return_inverse=True)[1],
     )
     error = fit_error_model(data, tuple(f"arm {number}" for number in range(arms)), ERROR_COLUMNS)
-    shift = np.array([(error.terms(log_expected, data.columns, number) @ error.mean).mean() for number in range(arms)])
-    beta, mean = readout.beta.copy(), error.mean.copy()
+    shift = error.level_corrections(log_expected, data.columns)
+    beta = readout.beta.copy()
     beta[:arms] += shift
-    mean[error.at["arm"]] -= shift
-    error = replace(error, mean=mean, centre=error.centre + float(shift.mean()), volume_sd=np.zeros(arms))
-    return replace(readout, beta=beta), error.about_zero()
+    return replace(readout, beta=beta), replace(error.with_levels(shift), volume_sd=np.zeros(arms)).about_zero()
 
 
 def judged(

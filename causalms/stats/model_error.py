@@ -127,6 +127,46 @@ def terms(log_expected: Array, columns: Array, arm: np.ndarray, centre: float) -
     return X
 
 
+def lesion_weights(log_expected: Array) -> Array:
+    r"""Weights (n,) of patients by their share of the expected counts (n, arms), :math:`w_i \propto \sum_a m_i(a)/\sum_j m_j(a)`.
+
+    Examples
+    --------
+    >>> lesion_weights(np.log([[1.0, 2.0], [3.0, 6.0]])).round(2).tolist()
+    [0.25, 0.75]
+    """
+    expected = np.exp(log_expected - log_expected.max(axis=0))
+    return np.asarray((expected / expected.sum(axis=0)).mean(axis=1))
+
+
+def about_mean_lesion(log_expected: Array, z: Array, centre: float) -> Array:
+    """Matrix (p, p) from parameters centred at the mean lesion to those of :func:`terms`; the identity without a patient.
+
+    Slopes, columns and widths are centred at their means weighted by expected counts: then the ratio of two arms' summed counts
+    depends, to first order, on the levels of the arms alone, and the priors of the other terms say nothing of it.
+
+    Parameters
+    ----------
+    log_expected : array (n, arms)
+    z : array (n, q)
+        Standardised columns.
+    centre : float
+        That :func:`terms` is centred at.
+    """
+    arms, q = log_expected.shape[1], z.shape[1]
+    at = blocks(arms, q)
+    moved = np.eye(at["trial"].stop)
+    if not len(z):
+        return moved
+    weights, average = lesion_weights(log_expected), log_expected.mean(axis=1)
+    slope, columns, width = weights @ average - centre, weights @ z, weights @ (log_expected - average[:, None])
+    moved[at["level"], at["slope"]], moved[at["level"], at["column"]] = -slope, -columns
+    moved[at["arm"], at["arm_slope"]] = -slope * np.eye(arms)
+    moved[at["arm"], at["arm_column"]] = -np.kron(np.eye(arms), columns)
+    moved[at["arm"], at["width"]], moved[at["arm"], at["arm_width"]] = -width[:, None], -np.diag(width)
+    return moved
+
+
 @dataclass(frozen=True)
 class ErrorModel:
     """Posterior of the error model: the error that every simulated number of a generator carries.
@@ -182,6 +222,22 @@ class ErrorModel:
         The second moment ``covariance + mean mean'`` of the parameters, with mean 0.
         """
         return replace(self, mean=np.zeros_like(self.mean), covariance=self.covariance + np.outer(self.mean, self.mean))
+
+    def level_corrections(self, log_expected: Array, columns: Array) -> Array:
+        """What the posterior mean adds to the log mean of every arm (arms,), at the mean lesion of patients as in ``terms``."""
+        if not len(log_expected):
+            return np.zeros(len(self.arms))
+        weights = lesion_weights(log_expected)
+        return np.array([weights @ (self.terms(log_expected, columns, a) @ self.mean) for a in range(len(self.arms))])
+
+    def with_levels(self, shift: Array) -> ErrorModel:
+        """The error that is left where a generator adds ``shift`` (arms,) to its own log expected counts."""
+        at, common = self.at, float(shift.mean())
+        moved = np.eye(len(self.mean))
+        moved[at["arm"], at["width"]], moved[at["arm"], at["arm_width"]] = (common - shift)[:, None], np.diag(common - shift)
+        mean = moved @ self.mean
+        mean[at["arm"]] -= shift
+        return replace(self, mean=mean, covariance=moved @ self.covariance @ moved.T, centre=self.centre + common)
 
     @cached_property
     def _root(self) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 
 from causalms.errors import ConvergenceError, InputError
 from causalms.stats.glm import Array
-from causalms.stats.model_error import ColumnSummary, ErrorModel, blocks, terms
+from causalms.stats.model_error import ColumnSummary, ErrorModel, about_mean_lesion, blocks, terms
 
 _MOST_STEPS = 200
 _LARGEST_LOG_MEAN = 12.0
@@ -31,6 +31,9 @@ class Priors:
         Of what all arms share: :math:`b_0`, :math:`s_0`, :math:`w_0`.
     arm_scale, arm_slope_scale, column_scale, trial_scale : float
         Half-normal priors of the unknown standard deviations of :math:`b_a, s_a, g_0, t_j`.
+    arm_cross_fitted : float
+        Of :math:`b_a`, known, where predictions are cross-fitted: all folds together have the levels of their own counts, so that
+        :math:`b_a` is near 0 whatever the error of the levels, and a scale learned from it would be too small.
     arm_column, arm_width : float
         Of :math:`g_a` and :math:`w_a`, known: a learned common scale of :math:`g_a` hides the modification of one arm by one
         column.
@@ -42,6 +45,7 @@ class Priors:
     slope: float = 0.25
     width: float = 0.25
     arm_scale: float = 0.2
+    arm_cross_fitted: float = 1.0
     arm_slope_scale: float = 0.1
     column_scale: float = 0.1
     trial_scale: float = 0.1
@@ -88,7 +92,7 @@ class HeldOutCounts:
 class Likelihood:
     r"""Likelihood of held-out counts in the parameters of the error model, and its mode under a normal prior."""
 
-    def __init__(self, data: HeldOutCounts, z: Array, centre: float) -> None:
+    def __init__(self, data: HeldOutCounts, z: Array, centre: float, moved: Array | None = None) -> None:
         from scipy.sparse import csr_array
 
         n, arms = data.log_expected.shape
@@ -96,6 +100,8 @@ class Likelihood:
         self.data, self.at = data, blocks(arms, z.shape[1], trials)
         kept = self.at["trial"].start
         self.X = terms(data.log_expected, z, data.arm, centre)[:, :kept]
+        if moved is not None:
+            self.X = self.X @ moved
         self.of_trial = csr_array((np.ones(n), (np.arange(n), data.trial)), shape=(n, trials))
         self.offset = data.log_expected[np.arange(n), data.arm] + data.log_exposure
         self.p = kept + trials
@@ -181,18 +187,23 @@ class _Posterior:
     The joint mode of scales and standardised effects is no estimate of a scale: the more effects share one, the larger it is.
     """
 
-    def __init__(self, data: HeldOutCounts, z: Array, centre: float, priors: Priors) -> None:
-        self.likelihood = Likelihood(data, z, centre)
+    def __init__(self, data: HeldOutCounts, z: Array, centre: float, priors: Priors, *, cross_fitted: bool) -> None:
+        self.moved = about_mean_lesion(data.log_expected, z, centre)
+        self.likelihood = Likelihood(data, z, centre, self.moved)
         self.at, self.p = self.likelihood.at, self.likelihood.p
         self.known = np.zeros(self.p)
         for block in _KNOWN:
             self.known[self.at[block]] = getattr(priors, block) ** -2
-        self.half_normal = np.array([getattr(priors, name) for name in _SCALED.values()])
+        self.scaled = dict(_SCALED)
+        if cross_fitted:
+            del self.scaled["arm"]
+            self.known[self.at["arm"]] = priors.arm_cross_fitted**-2
+        self.half_normal = np.array([getattr(priors, name) for name in self.scaled.values()])
 
     def precision(self, log_scales: Array) -> Array:
         """Prior precisions (p,) of the parameters, the scales given."""
         precision = self.known.copy()
-        for block, log_scale in zip(_SCALED, log_scales, strict=True):
+        for block, log_scale in zip(self.scaled, log_scales, strict=True):
             precision[self.at[block]] = np.exp(-2 * log_scale)
         return precision
 
@@ -317,16 +328,17 @@ def fit_error_model(
     """
     summary = ColumnSummary.of(data.columns, names)
     centre = float(data.log_expected.mean()) if len(data.counts) else 0.0
-    posterior = _Posterior(data, summary.standardised(data.columns), centre, priors)
+    posterior = _Posterior(data, summary.standardised(data.columns), centre, priors, cross_fitted=how == "cross-fitted")
     scales = _Scales.of(posterior)
     mean, covariance = scales.moments()
     kept = slice(0, posterior.at["trial"].start)
+    moved = posterior.moved
     return ErrorModel(
         tuple(arms),
-        mean[kept],
-        covariance[kept, kept],
+        moved @ mean[kept],
+        moved @ covariance[kept, kept] @ moved.T,
         np.asarray(data.sizes, float),
-        float(np.sqrt(np.mean(np.exp(2 * scales.points[:, list(_SCALED).index("trial")])))),
+        float(np.sqrt(np.mean(np.exp(2 * scales.points[:, list(posterior.scaled).index("trial")])))),
         centre,
         summary,
         len(data.counts),

@@ -1,8 +1,8 @@
 r"""The error model after a trial of one's own: the stored posterior as prior, widened by what trials differ in.
 
 The parameters of the own trial are :math:`\theta = \theta_0 + \delta`, :math:`\theta_0` with the stored posterior and
-:math:`\delta \sim N(0, \mathrm{diag}(d^2))`; the posterior given the own counts is Laplace's.  Where the observed arm effects
-contradict the stored error model it is dropped, and wide priors take its place.
+:math:`\delta \sim N(0, \mathrm{diag}(d^2))`, centred at the mean lesion of the own patients; the posterior given the own counts
+is Laplace's.  Where the observed arm effects contradict the stored error model it is dropped, and wide priors take its place.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from causalms.stats.glm import Array
-from causalms.stats.model_error import ErrorModel
+from causalms.stats.model_error import ErrorModel, about_mean_lesion
 from causalms.stats.model_error_fit import HeldOutCounts, Likelihood
 from causalms.stats.own_counts import OwnCounts, own_counts_test
 
@@ -95,8 +95,10 @@ def update_error_model(stored: ErrorModel, own: HeldOutCounts, *, known: bool = 
     for block, sd in (NOTHING_KNOWN if dropped else BETWEEN_TRIALS).items():
         spread[stored.at[block]] = sd**2
     mean = np.zeros_like(stored.mean) if dropped else stored.mean
-    covariance = np.diag(spread) + (0.0 if dropped else stored.covariance)
-    likelihood = Likelihood(own, stored.summary.standardised(own.columns), stored.centre)
+    z = stored.summary.standardised(own.columns)
+    moved = about_mean_lesion(own.log_expected, z, stored.centre)
+    covariance = (moved * spread) @ moved.T + (0.0 if dropped else stored.covariance)
+    likelihood = Likelihood(own, z, stored.centre)
     trials = likelihood.p - len(mean)
     precision = np.zeros((likelihood.p, likelihood.p))
     precision[: len(mean), : len(mean)] = np.linalg.inv(covariance)

@@ -10,7 +10,7 @@ import pytest
 
 from causalms.errors import InputError
 from causalms.stats import ErrorModel, HeldOutCounts, fit_error_model
-from causalms.stats.model_error import blocks, terms
+from causalms.stats.model_error import about_mean_lesion, blocks, terms
 from causalms.stats.model_error_fit import Likelihood, Priors
 
 ARMS = ("placebo", "old", "new")
@@ -136,3 +136,55 @@ def test_written_and_read_again_it_is_the_same(fitted: ErrorModel):
         ErrorModel.read({**model.arrays(), "mean": np.zeros(2)}, words)
     with pytest.raises(InputError, match="error model: incomplete or unreadable"):
         ErrorModel.read(model.arrays(), {})
+
+
+def ratio_direction(model: ErrorModel, log_expected: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Derivative (p,) of the log ratio of the summed counts of arms 2 and 0."""
+    weights = np.exp(log_expected) / np.exp(log_expected).sum(axis=0)
+    last, first = (weights[:, arm] @ model.terms(log_expected, columns, arm) for arm in (2, 0))
+    return np.asarray(last - first)
+
+
+def test_about_the_mean_lesion_a_population_ratio_depends_on_the_levels_of_its_arms():
+    """One ratio for everybody: the weights of all arms are the same, and only b_2 - b_0 is left."""
+    data, _ = patients(8, n=200)
+    log_expected = np.log([9.0, 5.0, 1.0]) + data.log_expected[:, [0]]
+    model = fit_error_model(replace(data, log_expected=log_expected), ARMS, ("age", "edss"))
+    moved = about_mean_lesion(log_expected, model.summary.standardised(data.columns), model.centre)
+    expected = np.zeros(len(model.mean))
+    expected[model.at["arm"]] = (-1, 0, 1)
+    assert ratio_direction(model, log_expected, data.columns) @ moved == pytest.approx(expected, abs=1e-10)
+
+
+def test_levels_that_were_moved_leave_the_same_law():
+    data, _ = patients(9, n=100)
+    model, shift = fit_error_model(data, ARMS, ("age", "edss")), np.array([0.3, -0.2, 0.1])
+    moved = model.with_levels(shift)
+    before = model.log_ratios(data.log_expected, data.columns, model.mean[None])[0]
+    assert moved.log_ratios(data.log_expected + shift, data.columns, moved.mean[None])[0] + shift == pytest.approx(before)
+    sds = [np.linalg.norm(m.loadings(d, data.columns, 2), axis=1) for m, d in
+           ((model, data.log_expected), (moved, data.log_expected + shift))]  # fmt: skip
+    assert sds[1] == pytest.approx(sds[0])
+
+
+def test_cross_fitted_levels_err_as_their_own_counts_do():
+    """Levels of every fold are the means of the others, nothing else is learned: the ratio errs as two means do.
+
+    12 generators, 400 patients an arm, counts of size 1/2 and mean 4: sd of the log ratio sqrt(2 (2 + 1/4) / 400) = .106.  Learned
+    from residuals that folds make small, a scale of the levels gave an error of .06.
+    """
+    rng, n, arm = np.random.default_rng(12), 1200, np.repeat([0, 1, 2], 400)
+    held, errors, trial = [], [], np.zeros(n, int)
+    for _ in range(12):
+        counts = rng.poisson(4.0 * rng.gamma(SIZE, 1 / SIZE, n)).astype(float)
+        fold, columns = rng.permutation(n) % 5, rng.normal(size=(n, 2))
+        others = [[np.log(counts[(fold != f) & (arm == a)].mean()) for a in range(3)] for f in range(5)]
+        log_expected = np.array(others)[fold]
+        data = HeldOutCounts(counts, arm, log_expected, columns, np.full(3, SIZE), trial)
+        model = fit_error_model(data, ARMS, ("age", "edss"), "cross-fitted")
+        direction = ratio_direction(model, log_expected, columns)
+        errors.append(np.sqrt(direction @ model.covariance @ direction))
+        final = np.log([counts[arm == a].mean() for a in range(3)]) + model.level_corrections(log_expected, columns)
+        held.append(abs(final[2] - final[0]) < 1.96 * errors[-1])
+    assert np.mean(errors) == pytest.approx(0.106, rel=0.25)
+    assert np.mean(held) >= 0.76  # three binomial errors below .95

@@ -151,21 +151,18 @@ def volume_error(unseen: HeldOut, mean_volume_ml: np.ndarray) -> tuple[np.ndarra
 def fold_means(network: Network, unseen: HeldOut, model: ErrorModel) -> tuple[ErrorModel, dict[str, float]]:
     """Move the network's levels and sizes to the posterior means; the error that is left, and the factors by arm.
 
-    The level of an arm moves by the mean correction of all held-out patients.  Corrections that differ between patients stay in
-    the error: they are too uncertain for a patient's own forecast.
+    The level of an arm moves by its correction at the mean lesion of the held-out patients.  Corrections that differ between
+    patients stay in the error: they are too uncertain for a patient's own forecast.
     """
-    mean, factors, columns = model.mean.copy(), {}, error_columns(unseen.covariates)
-    log_expected = unseen.log_expected_at(float(network.risk.last_week))
-    for arm, name in enumerate(model.arms):
-        shift = float((model.terms(log_expected, columns, arm) @ model.mean).mean()) if len(unseen) else 0.0
-        network.risk.effect[arm] += shift
-        mean[model.at["arm"]][arm] -= shift
-        factors[name] = float(np.exp(shift))
-    network.risk.log_size_arm.add_(torch.from_numpy(mean[model.at["log_size"]]).to(network.risk.log_size_arm))
-    sizes = model.sizes * np.exp(mean[model.at["log_size"]])
-    mean[model.at["log_size"]] = 0.0
-    centre = model.centre + float(np.mean(np.log(list(factors.values()))))
-    return replace(model, mean=mean, sizes=sizes, centre=centre).about_zero(), factors
+    columns, log_expected = error_columns(unseen.covariates), unseen.log_expected_at(float(network.risk.last_week))
+    shift = model.level_corrections(log_expected, columns)
+    network.risk.effect.add_(torch.from_numpy(shift).to(network.risk.effect))
+    left = model.with_levels(shift)
+    log_size = left.mean[left.at["log_size"]].copy()
+    network.risk.log_size_arm.add_(torch.from_numpy(log_size).to(network.risk.log_size_arm))
+    left.mean[left.at["log_size"]] = 0.0
+    factors = dict(zip(model.arms, np.exp(shift).tolist(), strict=True))
+    return replace(left, sizes=model.sizes * np.exp(log_size)).about_zero(), factors
 
 
 def network_sizes(network: Network, arms: int) -> tuple[np.ndarray, np.ndarray]:
