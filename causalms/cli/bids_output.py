@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from causalms.generator import Generator
 
 BIDS_VERSION = "1.10.0"
+#: Where patients lie, if one lies outside what the model learned from.
+OUTSIDE = "outside.png"
 #: Tables and pictures that BIDS has no names for.
-_IGNORED = ("forecast.csv", "forecast.json", "notes.txt", "figures")
+_IGNORED = ("forecast.csv", "forecast.json", "notes.txt", OUTSIDE, "figures")
 
 
 def source_of(trial: Path) -> dict[str, Any]:

@@ -60,7 +60,8 @@ def command(
     Not for clinical use. Images are resampled to the model's grid and maps back to the patient's own grid; the output
     says so. A forecast is of rung 2: what the patient would have if the arm were set, given the baseline.
 
-    OUT is a BIDS derivative; each map has a sidecar with model, seed, arm and week. Finished patients are kept in OUT.parts until
+    OUT is a BIDS derivative; each map has a sidecar with model, seed, arm and week; outside.png shows where patients lie, if one
+    lies outside what the model learned from. Finished patients are kept in OUT.parts until
     the end, so that a run that was stopped goes on where it was. With --skip-bad, patients whose files cannot be used stand in
     OUT.skipped.csv with the reason (exit code 3).
 

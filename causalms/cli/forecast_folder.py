@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from causalms.cli.bids_output import describe_dataset, write_sidecars
+from causalms.cli.bids_output import OUTSIDE, describe_dataset, write_sidecars
 from causalms.cli.cohort import write_skipped
 from causalms.errors import InputError, RefusalError
 from causalms.files import whole_file, whole_folder
@@ -204,7 +204,12 @@ def merge_folders(parts: Sequence[Path], out: Path) -> int:
 def _finish(
     folder: Path, table: pd.DataFrame, notes: Sequence[str], record: dict[str, Any], name: str, source: dict[str, Any]
 ) -> None:
+    from causalms.report import figures
+
     write_table(table, folder / TABLE)
+    distances = [name for name in table if str(name).startswith("distance_")]
+    if (table[distances] > 1).any(axis=None) and (drawn := figures.counterfactual_pages(table)) is not None:
+        figures.save_figure(drawn[0][0][0], folder / OUTSIDE, dpi=130)
     lines = ["Not for clinical use.", *dict.fromkeys(notes)]
     (folder / NOTES).write_text("\n".join(lines) + "\n", encoding="utf-8")
     with whole_file(folder / RECORD) as beside:

@@ -35,6 +35,7 @@ _BESIDE = (
     ".bounds.pdf",
     ".confounding.csv",
     ".confounding.pdf",
+    ".outside.pdf",
     ".skipped.csv",
 )
 
@@ -192,6 +193,7 @@ def command(source: Path, model: str, out: Path, options: _Options, cohort: Coho
 
     The table carries the model's own error (column model_error), which `causalms effects`, `subgroups` and `agree` add to the
     errors of patients and of Monte Carlo; a model that does not know its own error gives neither interval nor p-value there.
+    Where more patients than chance lie outside what the model learned from, OUT.outside.pdf shows where.
     --recalibrate adds to it what the observed arms of DIR say, and says where they contradict the model.
 
     With --skip-bad, patients whose files cannot be used stand in OUT.skipped.csv with the reason (exit code 3). --shard 3/8
@@ -266,19 +268,22 @@ class _Run:
     def answer(self) -> tuple[pd.DataFrame, dict[str, Any]]:
         """The draws table, and by suffix what is written beside it."""
         from causalms.effects import given_model
+        from causalms.tables import outside_notes, patient_distances
 
         table, beside = self._rung_three() if self.options.given_factual else self._rung_two()
         if self.options.given_model and ".results.csv" in beside:
             beside[".results.csv"] = given_model(beside[".results.csv"])
         if self.options.bounds_over_rho:
             beside |= self._bounds_over_rho()
+        notes = [] if self.running.shard else outside_notes(patient_distances(table))
+        if any("extrapolated" in note for note in notes):
+            beside[".outside.pdf"] = table
         return table, beside
 
     def _rung_two(self) -> tuple[pd.DataFrame, dict[str, Any]]:
         import pandas as pd
 
         from causalms.causal import contrasts_with_reference, recalibrated
-        from causalms.report import figures
 
         options = self.options
         table = self.model.ask(self.trial, self.query, self.participants, self.running)
@@ -288,13 +293,10 @@ class _Run:
             return table, {}
         if options.reference is None:
             return table, {}
-        people = self.trial.participants
-        results = contrasts_with_reference(table, people, options.reference, assignment=options.assignment)
+        results = contrasts_with_reference(table, self.trial.participants, options.reference, assignment=options.assignment)
         beside: dict[str, Any] = {".results.csv": results}
         if causes := results.attrs.pop("confounding"):
-            drawn = figures.counterfactual_pages(pd.DataFrame(causes))
-            assert drawn is not None
-            beside |= {".confounding.csv": pd.DataFrame(causes), ".confounding.pdf": [page for page, _ in drawn[0]]}
+            beside |= dict.fromkeys((".confounding.csv", ".confounding.pdf"), pd.DataFrame(causes))
         return table, beside
 
     def _rung_three(self) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -321,7 +323,6 @@ class _Run:
         import pandas as pd
 
         from causalms.causal import rho_sweep
-        from causalms.report import figures
 
         options, week = self.options, max(self.options.visits)
         assert options.reference is not None
@@ -332,10 +333,7 @@ class _Run:
             )
             for arm in options.others
         ]
-        return {
-            ".bounds.csv": pd.concat(tables, ignore_index=True),
-            ".bounds.pdf": [figures.bounds_page(table) for table in tables],
-        }
+        return dict.fromkeys((".bounds.csv", ".bounds.pdf"), pd.concat(tables, ignore_index=True))
 
 
 def _finished_patients(parts: Path) -> int:
@@ -366,9 +364,14 @@ def _deliver(table: pd.DataFrame, beside: dict[str, Any], out: Path, parts: Path
             shutil.copyfile(file, copy)
 
 
-def _write_pages(pages: list[Figure], place: Path) -> None:
+def _write_pages(pages: list[Figure] | pd.DataFrame, place: Path) -> None:
+    """Write figures, or those that a report draws of a table."""
     from matplotlib.backends.backend_pdf import PdfPages
 
+    from causalms.report import figures
+
+    if not isinstance(pages, list):
+        pages = [page for page, _ in (figures.counterfactual_pages(pages) or ([], None))[0]]
     with PdfPages(place, metadata={"CreationDate": None}) as pdf:
         for page in pages:
             pdf.savefig(page)

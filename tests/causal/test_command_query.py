@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,6 +18,7 @@ import pytest
 from causalms.causal import CausalModel, NegativeBinomialMechanism
 from causalms.causal import sampling as answers
 from causalms.errors import InputError
+from causalms.tables import ModelError
 from causalms.trials.folder import FolderSource
 from causalms.trials.layout import Layout
 
@@ -39,6 +41,24 @@ def test_query_writes_the_table_and_its_record(file, tmp_path, run):
     assert set(json.loads((tmp_path / "draws.queries.json").read_text())) == set(found["query_id"])
     assert "rung 2 (interventional), 60 patients" in printed
     assert not (tmp_path / "draws.parquet.parts").exists()
+
+
+def test_patients_unlike_those_learned_from_have_a_figure_beside_the_table(file, tmp_path, run, monkeypatch):
+    ask, far = CausalModel.ask, {"columns": 1.4}
+
+    def unlike(*args):
+        table = ask(*args)
+        errors = [ModelError.read(text) for text in table["model_error"]]
+        texts = [replace(error, distances=far, seen=400).text() for error in errors]
+        return table.assign(model_error=texts)
+
+    options = ["--do", "placebo", "--do", "ocrelizumab", "--expected", "--model", "counts", "--out"]
+    assert run("query", file, *options, tmp_path / "alike.csv")[0] == 0
+    monkeypatch.setattr(CausalModel, "ask", unlike)
+    code, printed, error = run("query", file, *options, tmp_path / "far.csv")
+    assert code == 0, error
+    assert "60 of 60 patients (100%) lie outside the baseline columns" in printed
+    assert sorted(path.name for path in tmp_path.glob("*.pdf")) == ["far.outside.pdf"]
 
 
 def test_query_of_several_weeks_and_a_policy(file, tmp_path, run):

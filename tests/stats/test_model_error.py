@@ -170,8 +170,8 @@ def test_levels_that_were_moved_leave_the_same_law():
 def test_cross_fitted_levels_err_as_their_own_counts_do():
     """Levels of every fold are the means of the others, nothing else is learned: the ratio errs as two means do.
 
-    12 generators, 400 patients an arm, counts of size 1/2 and mean 4: sd of the log ratio sqrt(2 (2 + 1/4) / 400) = .106.  Learned
-    from residuals that folds make small, a scale of the levels gave an error of .06.
+    12 generators, 400 patients an arm, counts of size .5 and mean 4: sd of the log ratio sqrt(2 (2 + .25) / 400) = .106.  A scale
+    of the levels, learned from residuals that folds make small, gave less.
     """
     rng, n, arm = np.random.default_rng(12), 1200, np.repeat([0, 1, 2], 400)
     held, errors, trial = [], [], np.zeros(n, int)
