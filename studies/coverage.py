@@ -336,7 +336,7 @@ def summary(rows: list[Any]) -> pd.DataFrame:
 @click.option("--parts", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--generators", default=40, show_default=True)
 @click.option("--patients", default=2131, show_default=True, help="That each generator is learned from.")
-@click.option("--size", "sizes", multiple=True, type=int, default=(240, 600, 1500), show_default=True, help="Of new trials.")
+@click.option("--size", "sizes", multiple=True, type=int, default=(240, 1500), show_default=True, help="Of new trials.")
 @click.option("--folds", default=5, show_default=True, help="Of cross-fitting; 0: a fifth held out.")
 @seed_option(14)
 def main(out: Path, parts: Path, generators: int, patients: int, sizes: tuple[int, ...], folds: int, seed: int) -> None:
