@@ -1,80 +1,180 @@
-"""How many patients does the generator need?  R2 and CRPS of the risk head against the size of its training trial.
+"""How many patients does the generator need?  R2 and CRPS of its counts against the number of patients that it learns from.
 
-python -m studies.learning_curve --out results/learning_curve
+Counts of the first stage, beside two others that have the same fit: columns alone, and columns with the two image markers that the
+phantom's rates depend on, which no real trial knows.  Patients are read a trial at a time, and what was read is kept.
+
+python -m studies.learning_curve --parts parts --out studies/results/learning_curve
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import torch
+from joblib import Parallel, delayed
+from tqdm import tqdm
 
 import causalms as cms
-from causalms.generator import Generator, config, train_generator
+from causalms.files import whole_file
+from causalms.generator import config
+from causalms.generator.configurations import COVARIATES
+from causalms.generator.inputs import anatomy_of, stack
+from causalms.generator.network import MODIFIERS, Network
+from causalms.generator.train.data import training_set
+from causalms.generator.train.first_stage import FirstStageData, fit_first_stage
+from causalms.generator.train.patients import TrainingPatient
+from causalms.lesions import LesionRule
+from causalms.phantom import load_design
+from causalms.phantom.covariates import draw_baseline
+from causalms.phantom.design import IMAGE_MARKERS
+from causalms.phantom.roster import BASELINE, generator
 from causalms.stats import NegativeBinomialLaw, score
 from causalms.tables import write_table
-from studies.common import out_option, seed_option, workers_option
+from studies.common import out_option, workers_option
 
 WEEK = 96
+#: Seeds of the training trials, of 2,131 patients each, and of the 500 patients that are scored under every arm.
+TRAINING, TEST, LARGE = (4001, 4002, 4003), 4242, (4001, 4002, 4003, 4004)
+SIZES = (100, 300, 500, 1000, 2131)
+READS = ("columns", "first stage", "oracle markers")
+Arrays = dict[str, np.ndarray]
+
+
+def part_of(design: str, seed: int, patients: int, parts: Path) -> Path:
+    """File of one trial's columns, signals, markers, counts and true rates, made if it is not there."""
+    place = parts / f"{design}-{seed}-{patients}.npz"
+    if place.is_file():
+        return place
+    torch.set_num_threads(1)
+    trial = cms.simulate_trial(design, patients=patients, seed=seed, grid="4mm")
+    arrays = arrays_of(trial, training_set(trial, LesionRule.default()), seed)
+    with whole_file(place) as beside, open(beside, "wb") as opened:
+        np.savez_compressed(opened, **arrays)
+    return place
+
+
+@torch.no_grad()
+def arrays_of(trial: cms.Trial, people: list[TrainingPatient], seed: int) -> Arrays:
+    """What the first stage reads of a simulated trial, and what is true of it."""
+    model, anatomy, signals = config("small")[0], anatomy_of(trial.space), []
+    network = Network(model, 1, float(WEEK))
+    for start in range(0, len(people), 8):
+        images, masks, _ = stack([p.arrays for p in people[start : start + 8]], torch.device("cpu"))
+        signals.append(network.signals(images, masks, anatomy).double().numpy())
+    names = [p.arrays.participant_id for p in people]
+    roster = {one.participant_id: one for one in trial.truth.roster}
+    drawn = [draw_baseline(roster[n].trial.baseline, generator(seed, BASELINE, roster[n].index)) for n in names]
+    table = trial.truth.table.query("visit_week == @WEEK").set_index(["participant_id", "arm"])
+    arms = load_design(trial.truth.design.name).arms
+    rate, true = (table[c].unstack().loc[names, list(arms)].to_numpy() for c in ("log_rate", "true_lesions"))
+    return {
+        "columns": np.array([p.arrays.covariates for p in people], float),
+        "signals": np.concatenate(signals),
+        "markers": np.array([[getattr(one, name) for name in IMAGE_MARKERS] for one in drawn]),
+        "arm": np.array([arms.index(p.arm) for p in people]),
+        "counts": np.array([p.last.lesions for p in people], float),
+        "log_share": np.log([p.last.week / WEEK for p in people]),
+        "log_rate": rate,
+        "potential": true,
+    }
+
+
+def data_of(arrays: Arrays, like: Arrays, read: str) -> FirstStageData:
+    """Rows of the first stage, standardised as the training patients ``like`` are."""
+    images = {"columns": (), "first stage": ("signals",), "oracle markers": ("markers",)}[read]
+    parts = []
+    for name in ("columns", *images):
+        mean, sd = np.nanmean(like[name], axis=0), np.nanstd(like[name], axis=0)
+        parts.append(np.nan_to_num((arrays[name] - mean) / np.where(sd < 1e-4, 1.0, sd)).clip(-4, 4))
+    columns, features = parts[0], parts[1] if images else np.zeros((len(parts[0]), 0))
+    modifiers = columns[:, [COVARIATES.index(name) for name in MODIFIERS]]
+    return FirstStageData(arrays["counts"], arrays["arm"], columns, features, modifiers, arrays["log_share"])
+
+
+def scores(train: Arrays, test: Arrays, read: str, seed: int) -> dict[str, Any]:
+    """Within-arm R2 of the log expected count and the CRPS of every potential outcome, with 95% patient-bootstrap intervals."""
+    arms, n = test["log_rate"].shape[1], len(test["counts"])
+    fit = fit_first_stage(data_of(train, train, read), arms)
+    rows = data_of({**test, "log_share": np.zeros(n)}, train, read)
+    log_mean = np.column_stack([fit.log_mean(replace(rows, arm=np.full(n, arm))) for arm in range(arms)])
+    counts = test["potential"].astype(np.int64)
+    law = NegativeBinomialLaw(np.exp(log_mean).ravel(), np.full(log_mean.size, fit.size))
+    crps = score("crps", law, counts.ravel()).reshape(n, arms).mean(axis=1)
+    residual = log_mean - log_mean.mean(0) - test["log_rate"] + test["log_rate"].mean(0)
+    squares, spread = (residual**2).mean(axis=1), ((test["log_rate"] - test["log_rate"].mean(0)) ** 2).mean(axis=1)
+    draws = np.random.default_rng(seed).integers(n, size=(500, n))
+    lower, upper = np.quantile(1 - squares[draws].mean(1) / spread[draws].mean(1), [0.025, 0.975])
+    ends = np.quantile(crps[draws].mean(1), [0.025, 0.975])
+    own = 1 - squares.mean() / spread.mean()
+    return {"r2": own, "r2_lower": lower, "r2_upper": upper, "crps": crps.mean(), "crps_lower": ends[0], "crps_upper": ends[1]}
+
+
+def curve(design: str, training: list[Arrays], large: Arrays | None, test: Arrays) -> list[dict[str, Any]]:
+    """One row a size, training trial and set of inputs; the largest size once."""
+    rows = []
+    for size in SIZES:
+        for number, whole in enumerate(training):
+            train = {name: values[:size] for name, values in whole.items()}
+            rows += [
+                {"design": design, "reads": r, "patients": size, "training_seed": number, **scores(train, test, r, TEST)}
+                for r in READS
+            ]
+    if large is not None:
+        size = len(large["counts"])
+        rows += [
+            {"design": design, "reads": r, "patients": size, "training_seed": 0, **scores(large, test, r, TEST)} for r in READS
+        ]
+    return rows
 
 
 @click.command()
 @out_option
-@click.option("--sizes", default="100,300,1000,2000", show_default=True)
-@click.option("--held-out", default=500, show_default=True, help="Patients scored, in all their potential arms.")
-@seed_option(4242)
+@click.option("--parts", type=click.Path(path_type=Path), required=True, help="Folder of what was read; a killed run goes on.")
+@click.option(
+    "--large", default=5607, show_default=True, help="Patients of a fourth trial, which with the others makes the largest size."
+)
 @workers_option()
-def main(out: Path, sizes: str, held_out: int, seed: int, workers: int) -> None:
-    """Write learning_curve.csv and its figure; trained models are kept in OUT and reused."""
-    trial = cms.simulate_trial("pooled", patients=held_out, seed=seed, workers=workers)
-    truth = trial.truth.table.query("visit_week == @WEEK").set_index(["participant_id", "arm"])
-    model, recipe = config("small")
-    rows = []
-    for size in [int(text) for text in sizes.split(",")] + [0]:
-        file = out / f"{size}.safetensors"
-        if size and not file.is_file():
-            short = replace(recipe, risk_steps=int(np.clip(1.5 * size, 250, 2000)), denoiser_steps=0, mixed_precision=True)
-            own = cms.simulate_trial("pooled", patients=size, seed=2026, workers=workers)
-            train_generator(own, file, model, short, seed=0, device="cpu", workers=workers)
-        generator = Generator.load(file if size else "reference")
-        rows.append({"patients": size or generator.header["patients"], **accuracy(generator, trial, truth, seed)})
-        print(rows[-1], flush=True)
-    table = pd.DataFrame(rows).sort_values("patients").assign(held_out=held_out, seed=seed)
-    write_table(table, out / "learning_curve.csv")
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), constrained_layout=True)
-    for axis, name in zip(axes, ("r2", "crps"), strict=True):
-        errors = np.abs(table[[f"{name}_lower", f"{name}_upper"]].to_numpy().T - table[name].to_numpy())
-        axis.errorbar(table["patients"], table[name], errors, marker="o", capsize=3)
-        axis.set(xscale="log", xlabel="patients in the training trial", ylabel={"r2": "R2 of the log rate", "crps": "CRPS"}[name])
-    figure.savefig(out / "learning_curve.png", dpi=90)
-
-
-def accuracy(generator: Generator, trial: cms.Trial, truth: pd.DataFrame, seed: int) -> dict[str, float]:
-    """Within-arm R2 of the log expected count and the CRPS of every potential outcome, with 95% patient-bootstrap intervals."""
-    people = list(trial.participants["participant_id"])
-    accuracies = [
-        [generator.expect(scan, arm, WEEK) for arm in generator.arms] for scan in (generator.encode(trial, p) for p in people)
+def main(out: Path, parts: Path, large: int, workers: int) -> None:
+    """Write learning_curve.csv (every training trial), summary.csv (their mean and range) and the figure."""
+    parts.mkdir(parents=True, exist_ok=True)
+    jobs = [("pooled", TEST, 500), *(("pooled", s, 2131) for s in TRAINING), ("pooled", LARGE[-1], large)]
+    jobs += [("harmful", TEST, 500), *(("harmful", s, 1000) for s in TRAINING)]
+    made = Parallel(n_jobs=workers, return_as="generator")(delayed(part_of)(*job, parts) for job in jobs)
+    read = [
+        dict(np.load(place, allow_pickle=False))
+        for place in tqdm(made, total=len(jobs), desc="trials", unit="trial", disable=None)
     ]
-    mean = np.array([[e.lesions for e in row] for row in accuracies])
-    size = np.array([[1 / e.dispersion for e in row] for row in accuracies])
-    rate, count = (truth[c].unstack().loc[people, list(generator.arms)].to_numpy() for c in ("log_rate", "true_lesions"))
-    crps = score("crps", NegativeBinomialLaw(mean.ravel(), size.ravel()), count.ravel().astype(int)).reshape(mean.shape)
-    draws = np.random.default_rng(seed).integers(len(people), size=(500, len(people)))
+    together = {name: np.concatenate([one[name] for one in read[1:5]]) for name in read[0]}
+    rows = curve("pooled", read[1:4], together, read[0]) + curve("harmful", read[6:9], None, read[5])
+    table = pd.DataFrame(rows).drop_duplicates(["design", "reads", "patients", "training_seed"])
+    write_table(table, out / "learning_curve.csv")
+    by = table.groupby(["design", "reads", "patients"], sort=False)
+    summary = by.agg(
+        trials=("r2", "size"), r2=("r2", "mean"), r2_least=("r2", "min"), r2_most=("r2", "max"), crps=("crps", "mean")
+    ).reset_index()
+    write_table(summary, out / "summary.csv")
+    print(summary.to_string(index=False))
+    draw(table, out / "learning_curve.png")
 
-    def r2(chosen: np.ndarray) -> float:
-        true, own = rate[chosen], np.log(mean[chosen])
-        residual = own - own.mean(0) - true + true.mean(0)
-        return float(1 - (residual**2).mean() / true.var(0).mean())
 
-    interval = np.quantile([r2(d) for d in draws], [0.025, 0.975])
-    scores = np.quantile(crps.mean(1)[draws].mean(1), [0.025, 0.975])
-    everyone = r2(np.arange(len(people)))
-    names = ("r2", "r2_lower", "r2_upper", "crps", "crps_lower", "crps_upper")
-    return dict(zip(names, (everyone, *map(float, interval), float(crps.mean()), *map(float, scores)), strict=True))
+def draw(table: pd.DataFrame, out: Path) -> None:
+    """R2 against the number of patients, a point a training trial, one panel a design."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), sharey=True, constrained_layout=True)
+    for axis, (design, part) in zip(axes, table.groupby("design", sort=False), strict=True):
+        for read, own in part.groupby("reads", sort=False):
+            mean = own.groupby("patients")["r2"].mean()
+            (line,) = axis.plot(mean.index, mean, label=read)
+            axis.plot(own["patients"], own["r2"], ".", color=line.get_color())
+        axis.set(xscale="log", xlabel="patients in the training trial", title=design, ylim=(0, 1))
+    axes[0].set_ylabel("R2 of the log rate, unseen patients")
+    axes[0].legend()
+    figure.savefig(out, dpi=90)
 
 
 if __name__ == "__main__":

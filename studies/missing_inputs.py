@@ -24,7 +24,7 @@ from tqdm import tqdm
 import causalms as cms
 from causalms.files import whole_file
 from causalms.generator import Generator
-from causalms.generator.inputs import PatientArrays, patient_arrays, template_planes
+from causalms.generator.inputs import PatientArrays, anatomy_of, patient_arrays
 from causalms.generator.train.data import training_set
 from causalms.generator.train.lacking import MASKS, PATTERNS, expected_without, fit_patterns
 from causalms.stats import LackingInputs
@@ -51,9 +51,8 @@ def chunk_of(model: str, seed: int, parts: Path) -> Path:
     generator = Generator.load(model)
     trial = cms.simulate_trial("pooled", patients=CHUNK, seed=seed, grid=generator.config.grid)
     people = training_set(trial, generator.rule)
-    planes, regions = template_planes(trial.space)
     arrays = {
-        "without": expected_without(generator.network, people, len(generator.arms), planes, regions, trial.space),
+        "without": expected_without(generator.network, people, len(generator.arms), anatomy_of(trial.space)),
         "counts": np.array([float(p.last.lesions) for p in people]),
         "arm": np.array([generator.arms.index(p.arm) for p in people]),
         "log_exposure": np.log(np.array([float(p.last.week) for p in people]) / generator.weeks[1]),

@@ -17,7 +17,7 @@ from tqdm import tqdm
 import causalms as cms
 from causalms.files import whole_file
 from causalms.generator import Generator
-from causalms.generator.inputs import template_planes
+from causalms.generator.inputs import anatomy_of
 from causalms.generator.seen import error_columns
 from causalms.generator.train.data import training_set
 from causalms.generator.train.held_out import HeldOut, fit_to_held_out, held_out, seen_of
@@ -34,9 +34,8 @@ def chunk_arrays(model: str, design: str, trial_seed: int, patients: int) -> dic
     torch.set_num_threads(1)
     generator = Generator.load(model)
     trial = cms.simulate_trial(design, patients=patients, seed=trial_seed, grid=generator.config.grid)
-    planes, regions = template_planes(trial.space)
     people = training_set(trial, generator.rule)
-    unseen = held_out(generator.network, people, generator.arms, planes, regions, trial.space)
+    unseen = held_out(generator.network, people, generator.arms, anatomy_of(trial.space), trial.space)
     truth = trial.truth.rates(max(trial.weeks)).loc[unseen.participant_id, list(generator.arms)]
     return {
         **{field.name: getattr(unseen, field.name) for field in fields(HeldOut)},

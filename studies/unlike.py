@@ -20,8 +20,8 @@ from scipy import ndimage
 from tqdm import tqdm
 
 import causalms as cms
-from causalms.generator.inputs import PatientArrays, patient_arrays, pooled_signals, robust_scale, template_planes
-from causalms.generator.seen import Seen, features_of, observed_signals, scanner_features
+from causalms.generator.inputs import PatientArrays, anatomy_of, observed_signals, patient_arrays, pooled_signals, robust_scale
+from causalms.generator.seen import Seen, features_of, scanner_features
 from causalms.generator.train.held_out import HeldOut, seen_of
 from causalms.tables import write_table
 from causalms.tables.unlike import RARE, chance_of_outside, farther_than_usual
@@ -95,11 +95,10 @@ def on_scanner(patient: PatientArrays, change: Callable[[Array, np.random.Genera
 
 def features_of_images(patients: list[PatientArrays], space: Space) -> dict[str, Array]:
     """The compared features of patients whose images are at hand."""
-    planes, regions = template_planes(space)
-    signals = []
+    anatomy, signals = anatomy_of(space), []
     for patient in patients:
         images, masks = (torch.from_numpy(values[None]).float() for values in (patient.images, patient.masks))
-        pooled = pooled_signals(images, masks, planes, regions, space.voxel_volume_mm3 / 1000)
+        pooled = pooled_signals(images, masks, anatomy)
         signals.append(observed_signals(images, pooled).numpy()[0])
     scanner = np.array([scanner_features(patient, space) for patient in patients], float)
     return features_of(np.array([patient.covariates for patient in patients]), np.array(signals), scanner)

@@ -31,13 +31,16 @@ class ModelConfig:
     channels : int
         Width of the scan encoder and of the denoiser at full resolution.
     hidden : int
-        Width of the fully connected rate head.
+        Width of the state that checkpoints from before the first stage learned with the encoder.
     denoiser_layers : int
         3x3x3 convolutions of the local denoiser; its field of view is ``2 * layers + 1`` voxels of 4 mm.
     sigma_min, sigma_max : float
         Range of the noise level (masks are coded -1 / +1).
     steps : int
         Default number of sampler steps.
+    first_stage : bool
+        Whether counts are those of a penalised regression on columns and image features, fitted before all steps; false for
+        checkpoints from before it, which can be read and no longer trained.
     """
 
     name: str
@@ -48,6 +51,7 @@ class ModelConfig:
     sigma_min: float = 0.2
     sigma_max: float = 8.0
     steps: int = 12
+    first_stage: bool = False
 
     def __post_init__(self) -> None:
         sizes = (self.channels, self.hidden, self.denoiser_layers, self.steps)
@@ -61,7 +65,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Recipe of one training run; two stages, the risk head first and the local denoiser second.
+    """Recipe of the steps of one training run: where lesions come first, the local denoiser second.
 
     Parameters
     ----------
@@ -78,9 +82,9 @@ class TrainingConfig:
     modality_dropout : float
         Probability that one modality of a patient is masked in a training step.
     validation_share : float
-        Share of patients kept for early stopping.
-    held_out_share : float
-        Share of patients, in proportion in every arm, that the network never sees: its error model is fitted to them.
+        Share of patients from whom no step learns: they choose the best entry of the log.
+    folds : int
+        Parts of the patients, each predicted by a first stage fitted to the other parts: the error model learns from that.
     calibration_patients : int
         Patients of the simulation that matches sampled to expected counts after training.
     mixed_precision : bool
@@ -99,7 +103,7 @@ class TrainingConfig:
     init : str
         Checkpoint that training starts from (``reference`` ships); empty starts anew.
     tune : {"all", "readout"}
-        What is trained after ``init``: everything, or what reads the count out of a scan encoded as before.
+        What is trained after ``init``: everything, or just counts and times, the places and shapes of lesions kept as they are.
     skip_bad : bool
         Whether patients whose files cannot be used are left out and listed in the checkpoint's header.
     """
@@ -112,7 +116,7 @@ class TrainingConfig:
     weight_decay: float = 0.02
     modality_dropout: float = 0.05
     validation_share: float = 0.1
-    held_out_share: float = 0.2
+    folds: int = 10
     calibration_patients: int = 100
     mixed_precision: bool = False
     flip: float = 0.0
@@ -130,7 +134,8 @@ class TrainingConfig:
         ranges = {
             **dict.fromkeys(("risk_steps", "denoiser_steps", "calibration_patients", "patience"), (0, 1e9)),
             **dict.fromkeys(("batch_patients", "batch_masks"), (1, 4096)),
-            **dict.fromkeys(("modality_dropout", "validation_share", "held_out_share", "flip"), (0, 0.95)),
+            "folds": (2, 100),
+            **dict.fromkeys(("modality_dropout", "validation_share", "flip"), (0, 0.95)),
             **dict.fromkeys(("weight_decay", "affine", "bias_field", "noise", "contrast"), (0, 20)),
             "learning_rate": (1e-9, 1),
             "ema": (0, 0.999999),
@@ -146,12 +151,12 @@ class TrainingConfig:
 
 CONFIGS: dict[str, tuple[ModelConfig, TrainingConfig]] = {
     "tiny": (
-        ModelConfig("tiny", "4mm", channels=16, hidden=16, denoiser_layers=2, steps=8),
+        ModelConfig("tiny", "4mm", denoiser_layers=2, steps=8, first_stage=True),
         TrainingConfig(risk_steps=40, denoiser_steps=60, batch_patients=4, calibration_patients=8),
     ),
-    "small": (ModelConfig("small", "4mm"), TrainingConfig()),
+    "small": (ModelConfig("small", "4mm", first_stage=True), TrainingConfig()),
     "base": (
-        ModelConfig("base", "3mm", channels=32, hidden=64, denoiser_layers=4, steps=16),
+        ModelConfig("base", "3mm", channels=32, denoiser_layers=4, steps=16, first_stage=True),
         TrainingConfig(risk_steps=20000, denoiser_steps=10000),
     ),
 }

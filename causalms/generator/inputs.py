@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -119,24 +119,46 @@ def robust_scale(image: np.ndarray, brain: np.ndarray) -> np.ndarray:
     return np.where(brain, scaled, 0).astype(np.float16)
 
 
+class Anatomy(NamedTuple):
+    """What the network knows of the template on a grid.
+
+    Attributes
+    ----------
+    planes : tensor (4, X, Y, Z)
+        Nearness of the ventricles (``exp(-distance / 10 mm)``), white matter, nearness of the cortex, height.
+    regions : tensor (4, X, Y, Z)
+        One-hot anatomical regions.
+    voxel_ml : float
+        Volume of a voxel.
+    """
+
+    planes: Tensor
+    regions: Tensor
+    voxel_ml: float
+
+    def to(self, device: torch.device) -> Anatomy:
+        """The same on a device."""
+        return Anatomy(self.planes.to(device), self.regions.to(device), self.voxel_ml)
+
+
 @lru_cache(maxsize=8)
-def template_planes(space: Space) -> tuple[Tensor, Tensor]:
-    """Four anatomical planes (near ventricles, white matter, near cortex, height) and four one-hot regions, (4, X, Y, Z)."""
+def anatomy_of(space: Space) -> Anatomy:
+    """The template's anatomy on a grid."""
     shape, anatomy = space.shape, template_anatomy(space)
     near_ventricles = np.exp(-np.asarray(anatomy.distance_to_ventricles_mm) / 10)
     near_cortex = np.exp(-np.asarray(anatomy.distance_to_cortex_mm) / 5)
     height = np.broadcast_to(np.linspace(-1, 1, shape[2]), shape)
     planes = np.stack([near_ventricles, np.asarray(anatomy.white), near_cortex, height]).astype(np.float32)
     regions = np.stack([np.asarray(anatomy.regions) == label for label in (1, 2, 3, 4)]).astype(np.float32)
-    return torch.from_numpy(planes), torch.from_numpy(regions)
+    return Anatomy(torch.from_numpy(planes), torch.from_numpy(regions), space.voxel_volume_mm3 / 1000)
 
 
 def volumes(images: Tensor, masks: Tensor, planes: Tensor) -> Tensor:
     """The sixteen input volumes, (B, 16, X, Y, Z), from images (B, 4, ...), masks (B, 3, ...) and planes (4, ...)."""
     brain, lesions, enhancing = masks[:, :1], masks[:, 1:2], masks[:, 2:3]
     enhancement = (images[:, 3:4] - images[:, 0:1]) * brain
-    near, far = _blurred_twice(lesions)
-    _, around_enhancing = _blurred_twice(enhancing)
+    near, far = blurred_twice(lesions)
+    _, around_enhancing = blurred_twice(enhancing)
     anatomy = planes.unsqueeze(0).expand(images.shape[0], -1, -1, -1, -1)
     stack = [images, enhancement, brain, lesions, enhancing, 4 * near, 10 * far, 10 * around_enhancing, anatomy]
     joined = torch.cat(stack, dim=1)
@@ -144,29 +166,46 @@ def volumes(images: Tensor, masks: Tensor, planes: Tensor) -> Tensor:
     return torch.cat([joined, blank], dim=1).contiguous(memory_format=torch.channels_last_3d)
 
 
-def pooled_signals(images: Tensor, masks: Tensor, planes: Tensor, regions: Tensor, voxel_volume_ml: float) -> Tensor:
+def pooled_signals(images: Tensor, masks: Tensor, anatomy: Anatomy) -> Tensor:
     """Mean signal of five images in seven regions and seven log volumes, (B, :data:`POOLED`).
 
     A pool that is empty in a patient (no enhancing lesion, say) gives 0, the brain median.
     """
+    planes, regions, voxel_ml = anatomy
     brain, lesions, enhancing = masks[:, :1], masks[:, 1:2], masks[:, 2:3]
     enhancement = (images[:, 3:4] - images[:, 0:1]) * brain
     signals = torch.cat([images, enhancement], dim=1)
     normal = brain * (1 - lesions)
     anatomical = regions.unsqueeze(0) * (planes[1] > 0.5) * normal
-    rim = _blurred_twice(lesions)[0] * normal
+    rim = blurred_twice(lesions)[0] * normal
     pools = torch.cat([anatomical, lesions, rim, enhancing], dim=1)
     weight = pools.flatten(2)
     means = torch.einsum("bsv,bpv->bsp", signals.flatten(2), weight) / weight.sum(-1).clamp(min=1e-3).unsqueeze(1)
     means = torch.where(weight.sum(-1).unsqueeze(1) > 0, means, torch.zeros_like(means))
     by_region = (regions.unsqueeze(0) * lesions).flatten(2).sum(-1)
     sizes = torch.cat([by_region, lesions.flatten(1).sum(1, keepdim=True), enhancing.flatten(1).sum(1, keepdim=True)], dim=1)
-    logs = torch.log1p(sizes * voxel_volume_ml * 10)
-    brain_size = torch.log(brain.flatten(1).sum(1, keepdim=True) * voxel_volume_ml)
+    logs = torch.log1p(sizes * voxel_ml * 10)
+    brain_size = torch.log(brain.flatten(1).sum(1, keepdim=True) * voxel_ml)
     return torch.cat([means.flatten(1), logs, brain_size], dim=1)
 
 
-def _blurred_twice(masks: Tensor) -> tuple[Tensor, Tensor]:
+def observed_signals(images: Tensor, pooled: Tensor) -> Tensor:
+    """Pooled signals (B, :data:`POOLED`) with NaN where a modality is missing, and its enhancement with it.
+
+    Parameters
+    ----------
+    images : tensor (B, 4, X, Y, Z)
+    pooled : tensor (B, :data:`POOLED`)
+        From :func:`pooled_signals`.
+    """
+    missing = images.flatten(2).abs().amax(-1) == 0
+    enhancement = missing[:, [0]] | missing[:, [3]]
+    absent = torch.cat([missing, enhancement], dim=1).repeat_interleave(POOLS, dim=1)
+    absent = F.pad(absent, (0, POOLED - absent.shape[1]))
+    return pooled.masked_fill(absent, torch.nan)
+
+
+def blurred_twice(masks: Tensor) -> tuple[Tensor, Tensor]:
     """A mask blurred by a cube of 12 mm, and that by one of 20, in the box around the lesions: elsewhere both are zero."""
     inside, unit = masks.amax(dim=(0, 1)), voxels_in_4_mm(masks.shape)
     box = []

@@ -16,22 +16,14 @@ from causalms.errors import InputError, RefusalError, UsageError
 from causalms.generator import noise as exogenous
 from causalms.generator import sampling as samplers
 from causalms.generator.checkpoint import load_tensors, read_checkpoint, write_checkpoint
-from causalms.generator.configurations import COVARIATES, ModelConfig, chosen_device
+from causalms.generator.configurations import ModelConfig, chosen_device
 from causalms.generator.error_of_counts import correction_of_lacking, error_of_expected_count
-from causalms.generator.inputs import (
-    POOLED,
-    PatientArrays,
-    covariate_vector,
-    patient_arrays,
-    pooled_signals,
-    template_planes,
-    volumes,
-)
-from causalms.generator.network import LazilyEncoded, Network, channels_last
+from causalms.generator.inputs import PatientArrays, anatomy_of, covariate_vector, patient_arrays
+from causalms.generator.network import Network, channels_last
 from causalms.generator.noise import DiffusionNoise
 from causalms.generator.outcomes import Abduction, ExpectedOutcome, Scan
 from causalms.generator.sampling import one_thread
-from causalms.generator.seen import Seen, error_columns, features_of, observed_signals, scanner_features
+from causalms.generator.seen import Seen, error_columns, features_of, scanner_features
 from causalms.lesions import LesionRule
 from causalms.stats import ErrorModel
 from causalms.tables import ModelError, name_of
@@ -124,7 +116,7 @@ class Generator:
             config = ModelConfig(**header["config"])
             arms, weeks = _arms_of(header["arms"]), (float(header["weeks"][0]), float(header["weeks"][1]))
             rule = LesionRule(**header["lesion_rule"])
-            network = Network(config, len(arms), len(COVARIATES), POOLED, weeks[1])
+            network = Network(config, len(arms), weeks[1])
         except (KeyError, TypeError, ValueError, IndexError, RuntimeError, UsageError) as error:
             raise InputError(
                 f"{file}: incomplete header ({error}); the checkpoint is of another version, train it again"
@@ -178,18 +170,11 @@ class Generator:
         images = torch.from_numpy(patient.images[None]).to(device).float()
         masks = torch.from_numpy(patient.masks[None]).to(device).float()
         covariates = torch.from_numpy(patient.covariates[None]).to(device)
-        planes, regions = (part.to(device) for part in template_planes(self.space))
-        pooled = pooled_signals(images, masks, planes, regions, self.space.voxel_volume_mm3 / 1000)
-        distances = self._distances(patient, observed_signals(images, pooled))
-        covariates, pooled = self.network.standardise(covariates, pooled)
-        volume = volumes(images, masks, planes)
-        low, state, rate = self.network.encoder.summary(volume, pooled, covariates, masks[:, :1])
-        shift, log_size = correction_of_lacking(self, state, rate, patient.missing)
-        encoded = LazilyEncoded(self.network.encoder, low, volume, state)
-        brain = masks[:, 0] > 0
-        return Scan(
-            patient.participant_id, encoded, rate + shift, brain, patient.missing, patient.covariates, distances, log_size
-        )
+        reading = self.network.read(images, masks, covariates, anatomy_of(self.space).to(device))
+        distances = self._distances(patient, reading.observed)
+        shift, log_size = correction_of_lacking(self, reading.state, reading.rate, patient.missing)
+        rate, brain = reading.rate + shift, masks[:, 0] > 0
+        return Scan(patient.participant_id, reading, rate, brain, patient.missing, patient.covariates, distances, log_size)
 
     def _distances(self, patient: PatientArrays, signals: Tensor) -> dict[str, float]:
         if self.seen is None:

@@ -3,65 +3,62 @@
 One contract, ``D(x, sigma, condition) -> P(voxel is lesion | x)``; the condition enters as an intensity map of lesion centres.
 
 (1) F = encoder(scan)                                        once a patient, for every arm, week, draw and step
-(2) log Lambda(a, w) = b(h) + effect_a + h.e_a + log G_a(w)  expected count of the default lesion rule
+(2) log Lambda(a, w) = b(x) + effect_a + h.e_a + log G_a(w)  expected count of the default lesion rule
 (3) p(v | a) = softmax_v(F_v . (c + c_a))                    where the next lesion's centre lies, over brain voxels
 (4) lambda_v = U Lambda p_v,  U ~ Gamma(k_a, 1/k_a)          frailty makes the count negative binomial of size k_a
 (5) r = K * lambda,  logit_0 = log(exp(r) - 1)               a voxel is covered by some lesion of a Boolean model
 (6) logit D = logit_0 + 2 x / sigma^2 + N(x, sigma, logit_0) prior, evidence of the voxel alone, what neighbours say
+
+In (2), ``b`` is linear in columns and image features ``x``, and ``h`` are the columns that may modify an arm's effect
+(:data:`MODIFIERS`); all are fitted by the first stage of training.  Checkpoints from before it (``first_stage`` false) add to
+``b`` what is linear in a state ``h`` learned with the encoder, and that state modifies effects.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from functools import cached_property
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from causalms.generator.configurations import ModelConfig, voxels_in_4_mm
+from causalms.generator.configurations import COVARIATES, ModelConfig, voxels_in_4_mm
+from causalms.generator.image_features import FEATURES, image_features
+from causalms.generator.inputs import POOLED, Anatomy, observed_signals, pooled_signals, volumes
 from causalms.trials import mni_space
 
-
-class Encoded(NamedTuple):
-    """What the encoder gives for a batch of scans: ``features`` (B, C, X, Y, Z) and ``state`` (B, H)."""
-
-    features: Tensor
-    state: Tensor
+#: Columns that may modify the effect of an arm.
+MODIFIERS = ("age", "gd_lesions")
 
 
 class Encoder(nn.Module):
-    """Scan encoder (equation 1): convolutions at half resolution, point-wise layers at full resolution, region pooling.
+    """Scan encoder (equation 1) and the patient's part of the log rate.
 
-    No normalisation layers: the amplitude of a tissue's signal is information.
+    Convolutions at half resolution and point-wise layers at full resolution, without normalisation layers: the amplitude of a
+    tissue's signal is information.
     """
 
-    def __init__(self, channels: int, hidden: int, pooled: int, covariates: int, unit: int = 1) -> None:
+    def __init__(self, config: ModelConfig, signals: int, covariates: int, unit: int = 1) -> None:
         super().__init__()
-        wide = 2 * channels
+        channels, wide = config.channels, 2 * config.channels
+        self.first_stage = config.first_stage
         self.point = nn.Conv3d(16, channels, 1)
         self.down = nn.Conv3d(16, wide, 3, stride=2, padding=1)
         self.mid = nn.Conv3d(wide, wide, 3, padding=unit, dilation=unit)
         self.deep = nn.Conv3d(wide, wide, 3, padding=unit, dilation=unit)
         self.up = nn.Conv3d(wide, channels, 1)
         self.out = nn.Conv3d(channels, channels, 1)
-        self.pool_dropout = nn.Dropout(0.1)
-        self.columns = nn.Linear(covariates + pooled, hidden)
-        self.learned = nn.Linear(wide, hidden)
-        self.linear_rate = nn.Linear(covariates + pooled, 1)
-        self.hidden_rate = nn.Linear(hidden, 1)
-        for layer in (self.linear_rate, self.hidden_rate):
+        self.linear_rate = nn.Linear(covariates + signals, 1)
+        rates = [self.linear_rate]
+        if not self.first_stage:
+            self.columns = nn.Linear(covariates + signals, config.hidden)
+            self.learned = nn.Linear(wide, config.hidden)
+            self.hidden_rate = nn.Linear(config.hidden, 1)
+            rates.append(self.hidden_rate)
+        for layer in rates:
             for parameter in layer.parameters():
                 nn.init.zeros_(parameter)
-
-    def forward(self, volume: Tensor, pooled: Tensor, covariates: Tensor, brain: Tensor) -> tuple[Encoded, Tensor]:
-        """Features, state and the log rate ``b(h)`` without its intercept.
-
-        ``volume`` (B, 16, X, Y, Z), ``pooled`` (B, P) and ``covariates`` (B, Q) standardised, ``brain`` (B, 1, X, Y, Z).
-        """
-        low, state, rate = self.summary(volume, pooled, covariates, brain)
-        return Encoded(self.places(low, volume), state), rate
 
     def places(self, low: Tensor, volume: Tensor) -> Tensor:
         """Features at full resolution, which say where lesions come."""
@@ -69,11 +66,6 @@ class Encoder(nn.Module):
         full = F.silu(self.point(volume) + up)
         features: Tensor = full + F.silu(self.out(full))
         return features
-
-    def summary(self, volume: Tensor, pooled: Tensor, covariates: Tensor, brain: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Half-resolution features, state and log rate: all that a count needs, without the features of places."""
-        low = self.coarse(volume)
-        return low, *self.state_and_rate(self.average(low, brain), pooled, covariates)
 
     def coarse(self, volume: Tensor) -> Tensor:
         """Features at half resolution."""
@@ -87,28 +79,68 @@ class Encoder(nn.Module):
         share = share / share.sum(dim=(2, 3, 4), keepdim=True)
         return (low * share).sum(dim=(2, 3, 4))
 
-    def state_and_rate(self, average: Tensor, pooled: Tensor, covariates: Tensor) -> tuple[Tensor, Tensor]:
-        """State and log rate from the averaged features, pooled signals and columns."""
-        columns = torch.cat([covariates, self.pool_dropout(pooled)], dim=1)
-        state = torch.tanh(self.columns(columns) + self.learned(average))
-        rate = self.linear_rate(columns) + self.hidden_rate(state)
-        return state, rate[:, 0]
+    def state_and_rate(self, covariates: Tensor, signals: Tensor, average: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
+        """What modifies effects (B, H) and the log rate (B,), from standardised columns and signals.
+
+        ``average`` gives the averaged features, where the state is learned from them.
+        """
+        columns = torch.cat([covariates, signals], dim=1)
+        if self.first_stage:
+            return covariates[:, [COVARIATES.index(name) for name in MODIFIERS]], self.linear_rate(columns)[:, 0]
+        state = torch.tanh(self.columns(columns) + self.learned(average()))
+        return state, (self.linear_rate(columns) + self.hidden_rate(state))[:, 0]
 
 
-class LazilyEncoded:
-    """What :class:`Encoded` holds, its features of places computed when they are first asked for: counts need none."""
+class Places:
+    """Features of a batch of scans, which say where lesions come; each is computed when it is first asked for."""
 
-    def __init__(self, encoder: Encoder, low: Tensor, volume: Tensor, state: Tensor) -> None:
-        self._encoder, self._low, self._volume, self.state = encoder, low, volume, state
-
-    def __iter__(self) -> Iterator[Tensor]:
-        return iter((self.features, self.state))
+    def __init__(self, encoder: Encoder, images: Tensor, masks: Tensor, planes: Tensor) -> None:
+        self._encoder, self._images, self._masks, self._planes = encoder, images, masks, planes
+        self._with_gradient = torch.is_grad_enabled()
 
     @cached_property
-    @torch.no_grad()
+    def volume(self) -> Tensor:
+        """Input volumes (B, 16, X, Y, Z)."""
+        return volumes(self._images, self._masks, self._planes)
+
+    @cached_property
+    def low(self) -> Tensor:
+        """Features at half resolution."""
+        with torch.set_grad_enabled(self._with_gradient):
+            return self._encoder.coarse(self.volume)
+
+    @cached_property
     def features(self) -> Tensor:
-        """Features at full resolution, (1, C, X, Y, Z)."""
-        return self._encoder.places(self._low, self._volume)
+        """Features at full resolution, (B, C, X, Y, Z)."""
+        with torch.set_grad_enabled(self._with_gradient):
+            return self._encoder.places(self.low, self.volume)
+
+
+class Reading(Places):
+    """What the network reads of a batch of patients: state and log rate at once, features of places when first asked for.
+
+    Attributes
+    ----------
+    signals, observed : tensor (B, P)
+        Image signals as the rate reads them, and with NaN wherever an image is missing.
+    state : tensor (B, H)
+    rate : tensor (B,)
+        The patient's part of the log rate.
+    """
+
+    def __init__(
+        self, network: Network, images: Tensor, masks: Tensor, covariates: Tensor, anatomy: Anatomy, signals: Tensor | None
+    ) -> None:
+        encoder = network.encoder
+        super().__init__(encoder, images, masks, anatomy.planes)
+        self.signals = network.signals(images, masks, anatomy) if signals is None else signals
+        self.observed = self.signals if encoder.first_stage else observed_signals(images, self.signals)
+        self.state, self.rate = network.state_and_rate(covariates, self)
+
+    @cached_property
+    def average(self) -> Tensor:
+        """Features averaged over the brain."""
+        return self._encoder.average(self.low, self._masks[:, :1])
 
 
 class RiskHead(nn.Module):
@@ -186,11 +218,12 @@ class Denoiser(nn.Module):
 class Network(nn.Module):
     """The three parts under one roof, with the standardisation of their inputs as buffers."""
 
-    def __init__(self, config: ModelConfig, arms: int, covariates: int, pooled: int, last_week: float) -> None:
+    def __init__(self, config: ModelConfig, arms: int, last_week: float) -> None:
         super().__init__()
         unit = voxels_in_4_mm(mni_space(config.grid).shape)
-        self.encoder = Encoder(config.channels, config.hidden, pooled, covariates, unit)
-        self.risk = RiskHead(config.channels, config.hidden, arms, last_week)
+        covariates, pooled = len(COVARIATES), len(FEATURES) if config.first_stage else POOLED
+        self.encoder = Encoder(config, pooled, covariates, unit)
+        self.risk = RiskHead(config.channels, len(MODIFIERS) if config.first_stage else config.hidden, arms, last_week)
         self.denoiser = Denoiser(config.channels, config.denoiser_layers, unit)
         self.covariate_mean: Tensor
         self.covariate_sd: Tensor
@@ -202,6 +235,24 @@ class Network(nn.Module):
         self.register_buffer("pooled_mean", torch.zeros(pooled))
         self.register_buffer("pooled_sd", torch.ones(pooled))
         self.register_buffer("count_calibration", torch.tensor([[0.0, 1.0, 0.0, -5.0, 5.0]]).repeat(3, 1))
+
+    def signals(self, images: Tensor, masks: Tensor, anatomy: Anatomy) -> Tensor:
+        """Image signals that the log rate reads, (B, P)."""
+        if self.encoder.first_stage:
+            return image_features(images, masks, anatomy)
+        return pooled_signals(images, masks, anatomy)
+
+    def state_and_rate(self, covariates: Tensor, reading: Reading) -> tuple[Tensor, Tensor]:
+        """State (B, H) and log rate (B,) of patients with these covariates, and the rest as it was read."""
+        columns, signals = self.standardise(covariates, reading.signals)
+        return self.encoder.state_and_rate(columns, signals, lambda: reading.average)
+
+    def read(self, images: Tensor, masks: Tensor, covariates: Tensor, anatomy: Anatomy, signals: Tensor | None = None) -> Reading:
+        """Read images (B, 4, X, Y, Z), masks (B, 3, X, Y, Z) and covariates (B, Q), not yet standardised.
+
+        ``signals`` (B, P): the image signals, where they are known already.
+        """
+        return Reading(self, images, masks, covariates, anatomy, signals)
 
     def standardise(self, covariates: Tensor, pooled: Tensor) -> tuple[Tensor, Tensor]:
         """Standardised columns; a missing value (NaN) becomes the mean, zero."""

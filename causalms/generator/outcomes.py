@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from causalms.generator.configurations import COVARIATES
-from causalms.generator.network import Encoded, LazilyEncoded
+from causalms.generator.network import Reading
 from causalms.generator.noise import DiffusionNoise
 
 
@@ -21,7 +21,7 @@ class Scan:
     """
 
     participant_id: str
-    encoded: Encoded | LazilyEncoded = field(repr=False)
+    encoded: Reading = field(repr=False)
     rate: Tensor = field(repr=False)
     brain: Tensor = field(repr=False)
     missing: tuple[str, ...] = ()

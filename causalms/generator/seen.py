@@ -11,12 +11,10 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from causalms.errors import InputError
 from causalms.generator.configurations import COVARIATES
-from causalms.generator.inputs import POOLED, POOLS, PatientArrays
+from causalms.generator.inputs import PatientArrays
 from causalms.stats import ColumnSummary
 from causalms.tables import limit_of
 from causalms.trials import MODALITIES, Space, template_anatomy
@@ -68,22 +66,6 @@ def scanner_features(patient: PatientArrays, space: Space) -> np.ndarray:
     return np.array([*features, *_of_the_brain(brain, template, space)], dtype=np.float32)
 
 
-def observed_signals(images: Tensor, pooled: Tensor) -> Tensor:
-    """Pooled signals (B, :data:`POOLED`) with NaN where a modality is missing, and its enhancement with it.
-
-    Parameters
-    ----------
-    images : tensor (B, 4, X, Y, Z)
-    pooled : tensor (B, :data:`POOLED`)
-        From :func:`causalms.generator.inputs.pooled_signals`.
-    """
-    missing = images.flatten(2).abs().amax(-1) == 0
-    enhancement = missing[:, [0]] | missing[:, [3]]
-    absent = torch.cat([missing, enhancement], dim=1).repeat_interleave(POOLS, dim=1)
-    absent = torch.nn.functional.pad(absent, (0, POOLED - absent.shape[1]))
-    return pooled.masked_fill(absent, torch.nan)
-
-
 def _of_the_brain(brain: np.ndarray, template: np.ndarray, space: Space) -> list[float]:
     voxels = np.argwhere(brain)
     if not len(voxels):
@@ -130,7 +112,8 @@ class Seen:
     @classmethod
     def of(cls, features: Mapping[str, np.ndarray]) -> Seen:
         """Summary of features (patients, q) by group."""
-        names = {"columns": ERROR_COLUMNS, "signals": tuple(f"signal_{k}" for k in range(POOLED)), "scanner": SCANNER}
+        numbered = tuple(f"signal_{k}" for k in range(features["signals"].shape[1]))
+        names = {"columns": ERROR_COLUMNS, "signals": numbered, "scanner": SCANNER}
         summaries = {group: ColumnSummary.of(values, names[group]) for group, values in features.items()}
         others = {group: _distances_of_others(values, names[group]) for group, values in features.items()}
         limits = {group: limit_of(distances) for group, distances in others.items()}

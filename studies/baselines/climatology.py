@@ -6,14 +6,29 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
+from scipy import ndimage, optimize, stats
 
 from causalms.errors import RefusalError
 from causalms.generator.inputs import PatientArrays
 from causalms.generator.outcomes import ExpectedOutcome
 from causalms.generator.train.patients import TrainingPatient
-from causalms.generator.train.scores import maximum_likelihood_size
 from causalms.trials import Space
+
+
+def maximum_likelihood_size(counts: np.ndarray, means: np.ndarray) -> float:
+    """Size of a negative binomial with given means, between 0.01 and 1,000.
+
+    Examples
+    --------
+    >>> round(maximum_likelihood_size(np.array([0, 0, 1, 7]), np.full(4, 2.0)), 2)
+    0.37
+    """
+
+    def loss(log_size: float) -> float:
+        size = np.exp(log_size)
+        return -float(stats.nbinom.logpmf(counts, size, size / (size + means)).sum())
+
+    return float(np.exp(optimize.minimize_scalar(loss, bounds=(np.log(0.01), np.log(1000)), method="bounded").x))
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from causalms.generator.outcomes import ExpectedOutcome
 from causalms.generator.train.patients import TrainingPatient
-from causalms.generator.train.risk import negative_binomial_log_likelihood
 from causalms.trials import Space
 from studies.baselines.image_forecaster import (
     COLUMNS,
@@ -38,6 +37,18 @@ CONFIG = {"widths": [16, 32, 64], "hidden": 64}
 BATCH_PATIENTS = 8
 #: Patients of the validation split that early stopping looks at.
 VALIDATION_PATIENTS = 400
+
+
+def negative_binomial_log_likelihood(count: Tensor, log_mean: Tensor, size: Tensor) -> Tensor:
+    """``log NB(n; m, k)`` with variance ``m + m^2 / k``, shape of ``count``."""
+    log_total = torch.logaddexp(torch.log(size), log_mean)
+    return (
+        torch.lgamma(count + size)
+        - torch.lgamma(size)
+        - torch.lgamma(count + 1)
+        + size * (torch.log(size) - log_total)
+        + count * (log_mean - log_total)
+    )
 
 
 class CountHead(nn.Module):

@@ -19,12 +19,10 @@ from torch import Tensor, nn
 from causalms.errors import InputError, RefusalError
 from causalms.generator.checkpoint import load_tensors, read_checkpoint, write_checkpoint
 from causalms.generator.configurations import COVARIATES
-from causalms.generator.inputs import POOLED, PatientArrays, pooled_signals, stack, template_planes, volumes
+from causalms.generator.inputs import POOLED, PatientArrays, anatomy_of, pooled_signals, stack, volumes
 from causalms.generator.model import supported_week
-from causalms.generator.network import Network
 from causalms.generator.outcomes import ExpectedOutcome
 from causalms.generator.train.patients import TrainingPatient, Visit
-from causalms.generator.train.risk import set_standardisation
 from causalms.trials import Space
 
 #: Participants' columns and pooled signals together.
@@ -53,10 +51,18 @@ class Standardisation(nn.Module):
         return torch.nan_to_num(torch.cat([columns, signals], dim=1)).clamp(-4, 4)
 
     def fit(self, patients: list[TrainingPatient], space: Space) -> None:
-        """Set the moments as the generator does."""
-        planes, regions = (part.to(self.covariate_mean.device) for part in template_planes(space))
-        # only the four buffers are touched, which this module shares with the generator's network
-        set_standardisation(cast(Network, self), patients, planes, regions, space.voxel_volume_mm3 / 1000)
+        """Set the moments to those of training patients."""
+        anatomy, columns, signals = anatomy_of(space).to(self.covariate_mean.device), [], []
+        for start in range(0, len(patients), 16):
+            images, masks, covariates = stack([p.arrays for p in patients[start : start + 16]], anatomy.planes.device)
+            columns.append(covariates)
+            signals.append(pooled_signals(images, masks, anatomy))
+        for name, parts in (("covariate", columns), ("pooled", signals)):
+            values = torch.cat(parts).double().cpu().numpy()
+            mean = np.nan_to_num(np.nanmean(values, axis=0))
+            sd = np.nan_to_num(np.nanstd(values, axis=0), nan=1.0)
+            getattr(self, f"{name}_mean").copy_(torch.from_numpy(mean))
+            getattr(self, f"{name}_sd").copy_(torch.from_numpy(np.where(sd < 1e-4, 1.0, sd)))
 
 
 @dataclass(frozen=True)
@@ -92,10 +98,10 @@ class ImageNetwork(nn.Module):
     def read(self, patients: list[PatientArrays], space: Space) -> ImageInputs:
         """Inputs of some patients on the network's device."""
         device = self.standardisation.covariate_mean.device
-        planes, regions = (part.to(device) for part in template_planes(space))
+        anatomy = anatomy_of(space).to(device)
         images, masks, covariates = stack(patients, device)
-        pooled = pooled_signals(images, masks, planes, regions, space.voxel_volume_mm3 / 1000)
-        return ImageInputs(volumes(images, masks, planes), self.standardisation(covariates, pooled), masks[:, :1])
+        pooled = pooled_signals(images, masks, anatomy)
+        return ImageInputs(volumes(images, masks, anatomy.planes), self.standardisation(covariates, pooled), masks[:, :1])
 
     def read_visits(
         self, batch: list[tuple[TrainingPatient, Visit]], arms: tuple[str, ...], space: Space

@@ -38,13 +38,12 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained model: a checkpoint in order, with numbers of no meaning."""
     from causalms.generator import Generator, config
-    from causalms.generator.inputs import COVARIATES, POOLED
     from causalms.generator.network import Network
     from causalms.lesions import LesionRule
 
     model, _ = config("tiny")
     arms = ("placebo", "ocrelizumab")
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
-    network = Network(model, len(arms), len(COVARIATES), POOLED, 96.0)
+    network = Network(model, len(arms), 96.0)
     Generator(network, model, arms, (24.0, 96.0), LesionRule()).save(path)
     return path

@@ -14,7 +14,7 @@ import torch
 
 from causalms.errors import UsageError
 from causalms.generator import Generator
-from causalms.generator.inputs import template_planes
+from causalms.generator.inputs import anatomy_of
 from causalms.generator.train import loop
 from causalms.generator.train.data import Material, training_set
 from causalms.generator.train.denoiser import denoiser_step, place_patients
@@ -50,10 +50,8 @@ def patients(trial: PhantomTrial) -> list[TrainingPatient]:
 
 @pytest.fixture(scope="module")
 def material(trial: PhantomTrial, patients: list[TrainingPatient]) -> Material:
-    planes, regions = template_planes(trial.space)
     arms = tuple(sorted({p.arm for p in patients}))
-    voxel_ml = trial.space.voxel_volume_mm3 / 1000
-    return Material(patients[1:], patients[:1], arms, (24.0, 96.0), planes, regions, voxel_ml, tuple(trial.space.shape))
+    return Material(patients, patients[1:], patients[:1], arms, (24.0, 96.0), anatomy_of(trial.space), tuple(trial.space.shape))
 
 
 def gradients(material: Material, stage: str, world: int) -> torch.Tensor:

@@ -18,11 +18,8 @@ from causalms.generator import Generator
 from causalms.generator.configurations import COVARIATES
 from causalms.generator.network import Network
 from causalms.generator.seen import SCANNER, Seen, error_columns, features_of
-from causalms.generator.train.data import held_out_rows, read_material
 from causalms.generator.train.held_out import HeldOut, fit_to_held_out, fold_means, volume_error
-from causalms.phantom import PhantomTrial
 from causalms.tables import outside_notes
-from tests.generator.conftest import SHORT
 
 
 def rewritten(path: Path, place: Path, change: str, value: torch.Tensor | None) -> Path:
@@ -40,24 +37,12 @@ def rewritten(path: Path, place: Path, change: str, value: torch.Tensor | None) 
     return place
 
 
-def test_held_out_patients_are_a_fifth_of_every_arm_and_of_no_other_set(trial: PhantomTrial) -> None:
-    arms = ["a"] * 100 + ["b"] * 50 + ["c"]
-    out = held_out_rows(arms, 0.2, seed=1)
-    assert [sum(arms[row] == arm for row in out) for arm in "abc"] == [20, 10, 0]
-    material = read_material(trial, SHORT, 0, 1, torch.device("cpu"))
-    seen = {patient.arrays.participant_id for patient in material.patients}
-    unseen = {patient.arrays.participant_id for patient in material.held_out}
-    assert unseen
-    assert not seen & unseen
-    assert seen | unseen == set(trial.participants["participant_id"])
-
-
 def test_a_trained_checkpoint_keeps_its_error_model(tiny: tuple[Generator, Path]) -> None:
     generator, path = tiny
     error = Generator.load(path).error_model
     assert error is not None
     assert generator.error_model is not None
-    assert error.words == "from 3 held-out patients"
+    assert error.words == "from 16 cross-fitted patients"
     assert error.arms == generator.arms
     assert np.array_equal(error.covariance, generator.error_model.covariance)
     assert set(generator.header["held_out_levels"]) == set(generator.arms)

@@ -11,7 +11,7 @@ import pytest
 from causalms.errors import InputError
 from causalms.generator import Generator
 from causalms.generator.error_of_counts import words_of_lacking
-from causalms.generator.inputs import PatientArrays, patient_arrays, template_planes
+from causalms.generator.inputs import PatientArrays, anatomy_of, patient_arrays
 from causalms.generator.train.data import training_set
 from causalms.generator.train.lacking import PATTERNS, expected_without, fit_patterns
 from causalms.phantom import PhantomTrial
@@ -93,9 +93,9 @@ def test_what_was_done_is_said(tiny: tuple[Generator, Path], corrected: Generato
 def test_inputs_are_taken_as_encoding_takes_missing_ones(
     tiny: tuple[Generator, Path], trial: PhantomTrial, blind: PatientArrays
 ) -> None:
-    model, (planes, regions) = tiny[0], template_planes(trial.space)
+    model = tiny[0]
     people = [p for p in training_set(trial, model.rule) if p.arrays.participant_id == blind.participant_id]
-    without = expected_without(model.network, people, len(model.arms), planes, regions, trial.space)
+    without = expected_without(model.network, people, len(model.arms), anatomy_of(trial.space))
     week, number = float(people[0].last.week), 1 + PATTERNS.index(("FLAIR",))
     expected = model.expect(model.encode_arrays(blind), "placebo", week).lesions
     assert np.exp(without[number, 0, model.arms.index("placebo")]) == pytest.approx(expected, rel=1e-4)

@@ -20,10 +20,11 @@ Tiny = tuple[Generator, Path]
 def test_scan_is_encoded_once_for_all_arms(tiny: Tiny, trial: PhantomTrial) -> None:
     generator = tiny[0]
     scan = generator.encode(trial, "sub-0001")
-    before = [part.clone() for part in scan.encoded]
+    before = [part.clone() for part in (scan.encoded.features, scan.encoded.state)]
     for arm in generator.arms:
         generator.expect(scan, arm, 48)
-    assert all(torch.equal(one, other) for one, other in zip(before, scan.encoded, strict=True))
+    after = (scan.encoded.features, scan.encoded.state)
+    assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
 
 
 def test_expectation_is_a_negative_binomial_law(tiny: Tiny, trial: PhantomTrial) -> None:

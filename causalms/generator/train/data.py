@@ -9,12 +9,11 @@ from pathlib import Path
 import cc3d
 import numpy as np
 from joblib import delayed
-from torch import Tensor
 from tqdm import tqdm
 
 from causalms.errors import InputError, RefusalError
 from causalms.generator.configurations import TrainingConfig
-from causalms.generator.inputs import patient_arrays, template_planes
+from causalms.generator.inputs import Anatomy, anatomy_of, patient_arrays
 from causalms.generator.train.cache import cache_file, keep, read_kept
 from causalms.generator.train.distributed import Processes
 from causalms.generator.train.patients import TrainingPatient, Visit
@@ -138,28 +137,21 @@ def fill_cache(trial: Trial, cache: Path, shard: Shard, workers: int = 1, skippe
 
 @dataclass(frozen=True)
 class Material:
-    """What both stages of training read: patients, arms as the trial has them, range of weeks, anatomy of the grid."""
+    """What training reads: patients, those of them that steps learn from, arms as the trial has them, range of weeks, anatomy."""
 
+    patients: list[TrainingPatient]
     training: list[TrainingPatient]
     validation: list[TrainingPatient]
     arms: tuple[str, ...]
     weeks: tuple[float, float]
-    planes: Tensor
-    regions: Tensor
-    voxel_ml: float
+    anatomy: Anatomy
     shape: tuple[int, ...]
-    held_out: tuple[TrainingPatient, ...] = ()
     skipped: tuple[Skipped, ...] = ()
-
-    @property
-    def patients(self) -> list[TrainingPatient]:
-        """Everyone that the network may see, for what is not learned by steps."""
-        return [*self.training, *self.validation]
 
     @property
     def digest(self) -> str:
         """SHA-256 of all that is learned from: a killed run goes on only with the same."""
-        digest = hashlib.sha256(repr((self.arms, self.weeks, self.voxel_ml, self.shape)).encode())
+        digest = hashlib.sha256(repr((self.arms, self.weeks, self.anatomy.voxel_ml, self.shape)).encode())
         for patient in self.patients:
             own = patient.arrays
             digest.update(
@@ -173,48 +165,26 @@ class Material:
 def read_material(
     trial: Trial, recipe: TrainingConfig, seed: int, workers: int, processes: Processes, cache: Path | None = None
 ) -> Material:
-    """Read a trial for training; patients are split into training, validation and held out by the seed alone.
+    """Read a trial for training; the seed alone says who is kept for the validation of steps.
 
     Of several processes with a cache each reads the scans of its own share, and the others' patients from the cache.
     """
     if processes.world > 1 and cache is not None and len(trial) >= processes.world:
         fill_cache(trial, cache, Shard(processes.rank + 1, processes.world), workers, [])
         processes.wait()
-    device = processes.device
     skipped: list[Skipped] | None = [] if recipe.skip_bad else None
-    everyone = training_set(trial, LesionRule.default(), workers, cache, skipped=skipped)
-    present = {p.arm for p in everyone}
-    weeks = [float(v.week) for p in everyone for v in p.visits]
-    out = held_out_rows([p.arm for p in everyone], recipe.held_out_share, seed)
-    patients = [p for row, p in enumerate(everyone) if row not in out]
+    patients = training_set(trial, LesionRule.default(), workers, cache, skipped=skipped)
+    present = {p.arm for p in patients}
+    weeks = [float(v.week) for p in patients for v in p.visits]
     order = np.random.default_rng([seed, 0, 9]).permutation(len(patients))
     kept_out = max(1, round(recipe.validation_share * len(patients)))
-    planes, regions = (part.to(device) for part in template_planes(trial.space))
     return Material(
+        patients=patients,
         training=[patients[i] for i in order[kept_out:]],
         validation=[patients[i] for i in order[:kept_out]],
         arms=tuple(arm for arm in trial.arms if arm in present),
         weeks=(min(weeks), max(weeks)),
-        planes=planes,
-        regions=regions,
-        voxel_ml=trial.space.voxel_volume_mm3 / 1000,
+        anatomy=anatomy_of(trial.space).to(processes.device),
         shape=tuple(trial.space.shape),
-        held_out=tuple(everyone[row] for row in sorted(out)),
         skipped=tuple(skipped or ()),
     )
-
-
-def held_out_rows(arms: list[str], share: float, seed: int) -> set[int]:
-    """Rows of patients that the network never sees: a share of every arm at random, and never all of one.
-
-    Examples
-    --------
-    >>> len(held_out_rows(["a"] * 50 + ["b"] * 50, 0.2, seed=0)), held_out_rows(["a", "b", "c", "d"], 0.5, seed=0)
-    (20, set())
-    """
-    order = np.random.default_rng([seed, 0, 17]).permutation(len(arms))
-    by_arm = sorted(order, key=lambda row: arms[row])
-    ends = np.floor(share * np.arange(len(arms) + 1) + 0.5)
-    chosen = [int(row) for place, row in enumerate(by_arm) if ends[place + 1] > ends[place]]
-    alone = {arm for arm in arms if arms.count(arm) - sum(arms[row] == arm for row in chosen) < 1}
-    return {row for row in chosen if arms[row] not in alone}

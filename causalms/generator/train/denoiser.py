@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from causalms.generator.configurations import ModelConfig, TrainingConfig
-from causalms.generator.inputs import pooled_signals, stack, volumes
+from causalms.generator.inputs import stack
 from causalms.generator.network import Network
 from causalms.generator.noise import training_sigmas
 from causalms.generator.train.data import Material
@@ -92,18 +92,16 @@ def denoiser_loss(network: Network, batch: MaskBatch, model: ModelConfig, genera
 def place_patients(network: Network, material: Material) -> list[PlacedPatient]:
     """The frozen risk head's place law and log means for every training patient's own arm and visits."""
     network.eval()
-    planes, placed = material.planes, []
+    anatomy, device, placed = material.anatomy, material.anatomy.planes.device, []
     for patient in tqdm(material.training, desc="placing lesions", unit="patient", disable=None):
-        images, masks, covariates = stack([patient.arrays], planes.device)
-        pooled = pooled_signals(images, masks, planes, material.regions, material.voxel_ml)
-        covariates, pooled = network.standardise(covariates, pooled)
-        encoded, rate = network.encoder(volumes(images, masks, planes), pooled, covariates, masks[:, :1])
-        arm = torch.tensor([material.arms.index(patient.arm)], device=planes.device)
-        log_place = network.risk.log_place(encoded.features, masks[:, 0] > 0, arm)[0].flatten()
+        images, masks, covariates = stack([patient.arrays], device)
+        reading = network.read(images, masks, covariates, anatomy)
+        arm = torch.tensor([material.arms.index(patient.arm)], device=device)
+        log_place = network.risk.log_place(reading.features, masks[:, 0] > 0, arm)[0].flatten()
         means = []
         for visit in patient.visits:
-            week = torch.tensor([float(visit.week)], device=planes.device)
-            means.append(float(network.risk.log_expected_count(rate, encoded.state, arm, week)[0]))
+            week = torch.tensor([float(visit.week)], device=device)
+            means.append(float(network.risk.log_expected_count(reading.rate, reading.state, arm, week)[0]))
         size = float(network.risk.size(arm)[0])
         placed.append(PlacedPatient(patient, log_place.clamp(min=-60000).half().cpu().numpy(), tuple(means), size))
     return placed
@@ -120,7 +118,7 @@ def denoiser_step(
 ) -> Callable[[int], Tensor]:
     """The loss of a step of the second stage, from (seed, step) alone; every process gets the part of its own masks."""
     law, share = drawing_law(placed), processes.share(recipe.batch_masks)
-    device = material.planes.device
+    device = material.anatomy.planes.device
 
     def step(number: int) -> Tensor:
         if not share.rows:  # more processes than masks of a batch

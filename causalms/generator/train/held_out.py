@@ -6,13 +6,12 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from causalms.generator.configurations import COVARIATES
-from causalms.generator.inputs import POOLED, pooled_signals, stack, volumes
+from causalms.generator.inputs import Anatomy, stack
 from causalms.generator.network import Network
-from causalms.generator.seen import ERROR_COLUMNS, SCANNER, Seen, error_columns, features_of, observed_signals, scanner_features
+from causalms.generator.seen import ERROR_COLUMNS, SCANNER, Seen, error_columns, features_of, scanner_features
 from causalms.generator.train.patients import TrainingPatient
 from causalms.stats import ErrorModel, HeldOutCounts, fit_error_model
 from causalms.trials import Space
@@ -75,23 +74,29 @@ class HeldOut:
 
 @torch.no_grad()
 def held_out(
-    network: Network, patients: list[TrainingPatient], arms: tuple[str, ...], planes: Tensor, regions: Tensor, space: Space
+    network: Network,
+    patients: list[TrainingPatient],
+    arms: tuple[str, ...],
+    anatomy: Anatomy,
+    space: Space,
+    signals: np.ndarray | None = None,
 ) -> HeldOut:
-    """Expected counts of patients under every arm at their own last visit, beside the count that was observed."""
+    """Expected counts of patients under every arm at their own last visit, beside the count that was observed.
+
+    ``signals`` (n, P): the patients' image signals, where they are known already.
+    """
     network.eval()
     log_expected = np.empty((len(patients), len(arms)))
-    signals = np.empty((len(patients), POOLED))
+    observed = np.empty((len(patients), len(network.pooled_mean)))
     for start in tqdm(range(0, len(patients), _BATCH), desc="expected counts", unit="batch", disable=None):
         part = patients[start : start + _BATCH]
-        images, masks, columns = stack([patient.arrays for patient in part], planes.device)
-        pooled = pooled_signals(images, masks, planes, regions, space.voxel_volume_mm3 / 1000)
-        signals[start : start + len(part)] = observed_signals(images, pooled).cpu().numpy()
-        columns, pooled = network.standardise(columns, pooled)
-        _, state, rate = network.encoder.summary(volumes(images, masks, planes), pooled, columns, masks[:, :1])
-        weeks = torch.tensor([float(patient.last.week) for patient in part], device=rate.device)
+        known = None if signals is None else torch.from_numpy(signals[start : start + len(part)]).to(anatomy.planes)
+        reading = network.read(*stack([patient.arrays for patient in part], anatomy.planes.device), anatomy, known)
+        observed[start : start + len(part)] = reading.observed.cpu().numpy()
+        weeks = torch.tensor([float(patient.last.week) for patient in part], device=reading.rate.device)
         for number in range(len(arms)):
             index = torch.full_like(weeks, number, dtype=torch.long)
-            log_mean = network.risk.log_expected_count(rate, state, index, weeks)
+            log_mean = network.risk.log_expected_count(reading.rate, reading.state, index, weeks)
             log_expected[start : start + len(part), number] = log_mean.double().cpu().numpy()
     return HeldOut(
         np.array([patient.arrays.participant_id for patient in patients]),
@@ -102,12 +107,12 @@ def held_out(
         np.array([arms.index(patient.arm) for patient in patients], dtype=int),
         np.array([float(patient.last.week) for patient in patients]),
         np.array([patient.arrays.covariates for patient in patients], dtype=float).reshape(-1, len(COVARIATES)),
-        signals,
+        observed,
         np.array([scanner_features(patient.arrays, space) for patient in patients], dtype=float).reshape(-1, len(SCANNER)),
     )
 
 
-def fit_to_held_out(unseen: HeldOut, arms: tuple[str, ...], network: Network) -> ErrorModel:
+def fit_to_held_out(unseen: HeldOut, arms: tuple[str, ...], network: Network, how: str = "held-out") -> ErrorModel:
     """The error model of a network from patients it has not seen.
 
     Parameters
@@ -116,13 +121,14 @@ def fit_to_held_out(unseen: HeldOut, arms: tuple[str, ...], network: Network) ->
     arms : tuple of str
     network : Network
         For its sizes, mean volumes of a lesion, and last week.
+    how : {"held-out", "cross-fitted"}
     """
     sizes, mean_volume_ml = network_sizes(network, len(arms))
     last = float(network.risk.last_week)
     trial = np.unique(unseen.trial, return_inverse=True)[1].reshape(-1)
     log_expected, exposure = unseen.log_expected_at(last), unseen.log_exposure(last)
     data = HeldOutCounts(unseen.counts, unseen.arm, log_expected, error_columns(unseen.covariates), sizes, trial, exposure)
-    model = fit_error_model(data, arms, ERROR_COLUMNS)
+    model = fit_error_model(data, arms, ERROR_COLUMNS, how)
     log_ratio, sd = volume_error(unseen, mean_volume_ml)
     return replace(model, volume_sd=np.hypot(log_ratio, sd))
 

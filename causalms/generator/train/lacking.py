@@ -10,11 +10,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from causalms.generator.configurations import COVARIATES
-from causalms.generator.inputs import pooled_signals, stack, volumes
+from causalms.generator.image_features import uses_image
+from causalms.generator.inputs import Anatomy, stack
 from causalms.generator.network import Network
 from causalms.generator.train.patients import TrainingPatient
 from causalms.stats import ErrorModel, Forecasts, LackingInputs, fit_lacking_inputs
-from causalms.trials import MODALITIES, Space
+from causalms.trials import MODALITIES
 
 #: Fewest patients that a correction is learned from, and most.
 FEWEST, MOST = 100, 800
@@ -48,9 +49,7 @@ def expected_without(
     network: Network,
     patients: Sequence[TrainingPatient],
     arms: int,
-    planes: Tensor,
-    regions: Tensor,
-    space: Space,
+    anatomy: Anatomy,
 ) -> np.ndarray:
     """Log expected counts (1 + patterns, patients, arms) at everybody's last visit: as they are, then without each pattern."""
     network.eval()
@@ -61,17 +60,22 @@ def expected_without(
         by_image.setdefault(tuple(name for name in (*MODALITIES, *MASKS) if name in pattern), []).append(number)
     for start in tqdm(range(0, len(patients), _BATCH), desc="without some inputs", unit="batch", disable=None):
         part = patients[start : start + _BATCH]
-        images, masks, columns = stack([patient.arrays for patient in part], planes.device)
-        weeks = torch.tensor([float(patient.last.week) for patient in part], device=planes.device)
+        images, masks, columns = stack([patient.arrays for patient in part], anatomy.planes.device)
+        weeks = torch.tensor([float(patient.last.week) for patient in part], device=anatomy.planes.device)
+        by_masks: dict[tuple[str, ...], Tensor] = {}
         for gone, numbers in by_image.items():
             left, traced = _image_without(images, masks, gone)
-            pooled = pooled_signals(left, traced, planes, regions, space.voxel_volume_mm3 / 1000)
-            average = network.encoder.average(network.encoder.coarse(volumes(left, traced, planes)), traced[:, :1])
+            signals = None
+            if network.encoder.first_stage:
+                traces = tuple(name for name in gone if name in MASKS)
+                if traces not in by_masks:
+                    by_masks[traces] = network.signals(images, traced, anatomy)
+                signals = by_masks[traces].masked_fill(uses_image(gone).to(anatomy.planes.device), torch.nan)
+            reading = network.read(left, traced, columns, anatomy, signals)
             for number in numbers:
                 known = columns.clone()
                 known[:, [COVARIATES.index(name) for name in patterns[number] if name in COVARIATES]] = torch.nan
-                standard, signals = network.standardise(known, pooled)
-                state, rate = network.encoder.state_and_rate(average, signals, standard)
+                state, rate = network.state_and_rate(known, reading)
                 for arm in range(arms):
                     index = torch.full_like(weeks, arm, dtype=torch.long)
                     log_mean = network.risk.log_expected_count(rate, state, index, weeks)

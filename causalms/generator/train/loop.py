@@ -1,4 +1,4 @@
-"""Training from a trial to a checkpoint: two stages of one loop, a budget, exact resume, several devices, a log."""
+"""Training from a trial to a checkpoint: a first stage of counts, two stages of one loop, a budget, exact resume, a log."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +18,21 @@ from tqdm import tqdm
 
 from causalms.errors import InputError, UsageError
 from causalms.generator.checkpoint import load_tensors
-from causalms.generator.configurations import COVARIATES, ModelConfig, TrainingConfig
-from causalms.generator.inputs import POOLED
+from causalms.generator.configurations import ModelConfig, TrainingConfig
 from causalms.generator.model import Generator
 from causalms.generator.network import Network, channels_last
-from causalms.generator.seen import Seen
 from causalms.generator.train.count_calibration import calibrate
+from causalms.generator.train.cross_fitting import Learned, own_error
 from causalms.generator.train.data import Material, read_material
 from causalms.generator.train.denoiser import denoiser_step, place_patients
 from causalms.generator.train.distributed import Processes, join
-from causalms.generator.train.held_out import HeldOut, fit_to_held_out, fold_means, held_out, seen_of
-from causalms.generator.train.lacking import FEWEST, MOST, expected_without, fit_patterns
-from causalms.generator.train.level_calibration import calibrate_levels
+from causalms.generator.train.first_stage import fit_first_stage, write_first_stage
 from causalms.generator.train.resume import Run, optimiser_of, refuse_other_settings, restore_run, save_run, start_from
-from causalms.generator.train.risk import RowDropout, risk_step, set_standardisation, start_values
+from causalms.generator.train.risk import risk_step, start_values
 from causalms.generator.train.scores import validation_scores
 from causalms.lesions import LesionRule
-from causalms.stats import ErrorModel, LackingInputs
 from causalms.tables import write_table
-from causalms.trials import Space, Trial, mni_space
+from causalms.trials import Trial, mni_space
 
 #: Seconds of a minute of budget that each stage gets: three fifths for the risk head, two fifths for the denoiser.
 _RISK_SECONDS, _DENOISER_SECONDS = 36, 24
@@ -115,6 +111,7 @@ def train_generator(
         refuse_other_settings(resume, settings)
     material = read_material(trial, recipe, seed, workers, processes, cache)
     network = new_network(model, material, seed)
+    learned = Learned.of(network, material)
     origin = {"initialised_from": start_from(network, model, material.arms, recipe)} if recipe.init else {}
     run = Run(network, optimiser_of(network, recipe))
     fingerprint = f"{material.digest} {settings}"
@@ -133,13 +130,17 @@ def train_generator(
         loss, entry = risk_step(network, material, recipe, seed, processes), max(10, recipe.risk_steps // 9)
         budget = None if budget_minutes is None else _RISK_SECONDS * budget_minutes
         _optimise(
-            run, Stage(loss, recipe.risk_steps, entry, budget, lambda: _validate(network, material)), recipe, save, processes
+            run,
+            Stage(loss, recipe.risk_steps, entry, budget, lambda: validation_scores(network, material)),
+            recipe,
+            save,
+            processes,
         )
         if processes.first:
             load_tensors(network, {**network.state_dict(), **run.best}, "best epoch")
-            run.levels = _levels(network, material)
+            write_first_stage(network, fit_first_stage(learned.data(network), len(material.arms)))
         processes.spread(network)
-        run = Run(network, optimiser_of(network, recipe), "denoiser", log=run.log, levels=run.levels)
+        run = Run(network, optimiser_of(network, recipe), "denoiser", log=run.log)
         save()
     if recipe.denoiser_steps and recipe.tune == "all":
         loss = denoiser_step(network, place_patients(network, material), model, material, recipe, seed, processes)
@@ -147,7 +148,7 @@ def train_generator(
         _optimise(run, Stage(loss, recipe.denoiser_steps, 250, budget), recipe, save, processes)
     if processes.first:
         log.show(run.log)
-        _finish(run, {"data": trial.name, **origin}, out, model, material, recipe, seed)
+        _finish(run, {"data": trial.name, **origin}, out, model, learned, recipe, seed)
         resume.unlink(missing_ok=True)
     processes.wait()
     return Generator.load(out)
@@ -212,8 +213,8 @@ def _logged(run: Run, loss: float, validate: Callable[[], dict[str, float]] | No
     if validate is not None:
         with run.averaged():
             entry |= validate()
-            if entry["count_crps"] < run.best_score:
-                run.best_score = entry["count_crps"]
+            if entry["place_log_score"] < run.best_score:
+                run.best_score = entry["place_log_score"]
                 run.best = {name: value.detach().clone() for name, value in run.network.state_dict().items()}
     run.log.append(entry)
     return {key: f"{value:.4g}" for key, value in entry.items() if isinstance(value, float)}
@@ -251,30 +252,28 @@ class _LiveLog:
 
 
 def new_network(model: ModelConfig, material: Material, seed: int) -> Network:
-    """A new network at the arms' observed rates, with inputs standardised and dropout keyed to the rows of a batch."""
+    """A new network, which knows nothing but how large a lesion is.
+
+    Raises
+    ------
+    UsageError
+        If the model has no first stage: it is of a checkpoint from before it.
+    """
+    if not model.first_stage:
+        raise UsageError(f"config {model.name!r} has no first stage of counts: such models are read and no longer trained")
     torch.manual_seed(seed)
-    network = Network(model, len(material.arms), len(COVARIATES), POOLED, material.weeks[1]).to(material.planes.device)
+    network = Network(model, len(material.arms), material.weeks[1]).to(material.anatomy.planes.device)
     channels_last(network)
-    network.encoder.pool_dropout = RowDropout(network.encoder.pool_dropout.p)
-    set_standardisation(network, material.training, material.planes, material.regions, material.voxel_ml)
-    start_values(network, material.training, material.arms)
+    start_values(network, material.patients, material.arms)
     return network
 
 
-def _validate(network: Network, material: Material) -> dict[str, float]:
-    return validation_scores(network, material.validation, material.arms, material.planes, material.regions, material.voxel_ml)
-
-
-def _levels(network: Network, material: Material) -> dict[str, float]:
-    return calibrate_levels(network, material.patients, material.arms, material.planes, material.regions, material.voxel_ml)
-
-
 def _finish(
-    run: Run, origin: dict[str, str], out: Path, model: ModelConfig, material: Material, recipe: TrainingConfig, seed: int
+    run: Run, origin: dict[str, str], out: Path, model: ModelConfig, learned: Learned, recipe: TrainingConfig, seed: int
 ) -> None:
-    """Learn the error from the patients held out, match sampled to expected counts, then write log and checkpoint."""
-    network = run.network.cpu()
-    error_model, held_out_levels, seen = _own_error(network, material, model)
+    """Learn the error by cross-fitting, match sampled to expected counts, then write log and checkpoint."""
+    network, material = run.network.cpu(), learned.material
+    error_model, seen, found = own_error(network, learned, mni_space(model.grid), recipe.folds, seed)
     header: dict[str, Any] = {
         "recipe": asdict(recipe),
         "seed": seed,
@@ -282,8 +281,7 @@ def _finish(
         **origin,
         "left_out": [asdict(one) for one in material.skipped],
         "torch": torch.__version__,
-        "level_calibration": run.levels,
-        "held_out_levels": held_out_levels,
+        **found,
     }
     rule = LesionRule.default()
     generator = Generator(network, model, material.arms, material.weeks, rule, header, error_model=error_model, seen=seen)
@@ -291,23 +289,3 @@ def _finish(
         some = [p.arrays for p in material.training[: recipe.calibration_patients]]
         generator.header["count_calibration"] = calibrate(generator, some, seed)
     generator.save(out)
-
-
-def _own_error(network: Network, material: Material, model: ModelConfig) -> tuple[ErrorModel, dict[str, float], Seen]:
-    """Error model and summary of the patients held out; the network's levels and sizes move to what they say."""
-    arms, planes, regions, space = material.arms, material.planes.cpu(), material.regions.cpu(), mni_space(model.grid)
-    unseen = held_out(network, list(material.held_out), arms, planes, regions, space)
-    error, levels = fold_means(network, unseen, fit_to_held_out(unseen, arms, network))
-    return replace(error, lacking=_lacking(network, material, unseen, error, space)), levels, seen_of(unseen)
-
-
-def _lacking(network: Network, material: Material, unseen: HeldOut, error: ErrorModel, space: Space) -> tuple[LackingInputs, ...]:
-    """Corrections for patients of whom inputs are missing; none from few held-out patients."""
-    every = slice(None, None, max(1, -(-len(material.held_out) // MOST)))
-    some = material.held_out[every]
-    if len(some) < FEWEST:
-        return ()
-    without = expected_without(network, some, len(material.arms), material.planes.cpu(), material.regions.cpu(), space)
-    exposure = unseen.log_exposure(float(network.risk.last_week))[every]
-    missing = [patient.arrays.missing for patient in some]
-    return fit_patterns(error, without, missing, unseen.counts[every], unseen.arm[every], exposure)

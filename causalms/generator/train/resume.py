@@ -75,21 +75,22 @@ class Run:
     @property
     def stale(self) -> int:
         """Entries of this stage since its best validation score."""
-        scores = [entry["count_crps"] for entry in self.log if entry["stage"] == self.stage and "count_crps" in entry]
+        scores = [entry["place_log_score"] for entry in self.log if entry["stage"] == self.stage and "place_log_score" in entry]
         return len(scores) - 1 - int(np.argmin(scores)) if scores else 0
 
 
 #: Sizes that decide the shapes of the weights.
-_SIZES = ("grid", "channels", "hidden", "denoiser_layers")
-#: Weights with one row an arm.
-_OF_ARMS = ("effect", "interaction", "time_power", "log_size_arm", "place_arm", "log_mean_volume")
+_SIZES = ("grid", "channels", "denoiser_layers")
+#: Weights of counts, which the first stage learns anew, and those with one row an arm.
+_COUNTS = ("encoder.linear_rate", "encoder.columns", "encoder.learned", "encoder.hidden_rate")
+_OF_ARMS = ("time_power", "place_arm", "log_mean_volume")
 
 
 def start_from(network: Network, model: ModelConfig, arms: tuple[str, ...], recipe: TrainingConfig) -> str:
     """Put the weights of the checkpoint ``recipe.init`` into a new network; its checksum.
 
-    Arms that both know have the checkpoint's weights, new arms its mean effect and what sets their own observed rate apart.  With
-    ``tune="readout"`` all but the risk head and the log rate's weights are frozen.
+    What is taken over says where lesions come, when, and of what shape and size; how many is learned anew by the first stage.
+    With ``tune="readout"`` the encoder and the denoiser are frozen.
 
     Raises
     ------
@@ -110,20 +111,15 @@ def start_from(network: Network, model: ModelConfig, arms: tuple[str, ...], reci
     for name, tensor in source.tensors.items():
         part, _, field_ = name.rpartition(".")
         if part == "risk" and field_ in _OF_ARMS:
-            rows = new[name]
             for row, arm in enumerate(arms):
                 if arm in known:
-                    rows[row] = tensor[known.index(arm)].to(rows)
-                elif field_ == "effect":
-                    rows[row] += tensor.float().mean().to(rows) - own[name].mean()
-        elif name != "count_calibration" and name in new:
+                    new[name][row] = tensor[known.index(arm)].to(new[name])
+        elif part.startswith(("encoder", "denoiser", "risk.place")) and part not in _COUNTS and name in new:
             new[name] = tensor.to(new[name])
-    power = torch.exp(new["risk.time_power"])
-    new["risk.effect"] += power * float(np.log(network.risk.last_week / float(source.header["weeks"][1])))
     load_tensors(network, new, recipe.init)
     if recipe.tune == "readout":
         for name, parameter in network.named_parameters():
-            parameter.requires_grad_(name.startswith(("risk.", "encoder.linear_rate.", "encoder.hidden_rate.")))
+            parameter.requires_grad_(name.startswith("risk."))
     return source.checksum
 
 

@@ -13,8 +13,6 @@ from scipy import stats
 
 from causalms.errors import InputError, RefusalError
 from causalms.generator import Generator, config
-from causalms.generator.configurations import COVARIATES
-from causalms.generator.inputs import POOLED
 from causalms.generator.network import Network
 from causalms.generator.train.data import training_set
 from causalms.generator.train.denoiser import drawing_law
@@ -47,12 +45,12 @@ def patients(trial: PhantomTrial) -> list[TrainingPatient]:
 
 @pytest.fixture(scope="module")
 def generator(patients: list[TrainingPatient], tmp_path_factory: pytest.TempPathFactory) -> Generator:
-    """An untrained generator that knows the arms' rates: nothing here asks it to be good."""
+    """An untrained generator: nothing here asks it to be good."""
     model, _ = config("tiny")
     arms = tuple(arm for arm in ARMS if arm in {patient.arm for patient in patients})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = Network(model, len(arms), len(COVARIATES), POOLED, 96.0)
+        network = Network(model, len(arms), 96.0)
     start_values(network, patients, arms)
     path = tmp_path_factory.mktemp("model") / "untrained.safetensors"
     Generator(network, model, arms, (24.0, 96.0), LesionRule.default()).save(path)

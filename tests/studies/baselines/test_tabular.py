@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from scipy import stats
 
 from causalms.errors import RefusalError
 from causalms.generator import Generator
 from causalms.generator.train.data import training_set
 from causalms.generator.train.patients import TrainingPatient, Visit
-from causalms.generator.train.scores import maximum_likelihood_size
 from causalms.lesions import LesionRule
 from causalms.phantom import PhantomTrial
 from studies.baselines import (
@@ -22,6 +23,8 @@ from studies.baselines import (
     judge_masks,
     judge_places,
 )
+from studies.baselines.climatology import maximum_likelihood_size
+from studies.baselines.count_network import negative_binomial_log_likelihood
 from studies.common import ARMS
 
 
@@ -133,3 +136,9 @@ def test_own_generator_answers_the_protocol(tiny: tuple[Generator, object], pati
     mask = model.sample(scan, "placebo", 96, 0, 1)
     assert mask.dtype == bool
     assert np.array_equal(mask, model.sample(scan, "placebo", 96, 0, 1))
+
+
+def test_negative_binomial_likelihood_matches_scipy() -> None:
+    count, mean, size = np.array([0.0, 3.0, 40.0]), np.array([0.5, 2.0, 17.0]), np.array([0.5, 0.3, 5.0])
+    log_likelihood = negative_binomial_log_likelihood(torch.tensor(count), torch.log(torch.tensor(mean)), torch.tensor(size))
+    assert np.allclose(log_likelihood.numpy(), stats.nbinom.logpmf(count, size, size / (size + mean)), rtol=1e-9)

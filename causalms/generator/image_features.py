@@ -1,0 +1,123 @@
+"""Image features that the count readout reads beside the pooled signals: a generic list, written down before any score was seen.
+
+Every feature is named in :data:`FEATURES`.  Signals are T1w, T2w, FLAIR, ceT1w and the enhancement ceT1w - T1w, each with brain
+median 0 and interquartile range 1.  A feature is NaN where its image or mask is missing, or where no voxel shows it; the network
+then reads the mean of its training patients.
+
+- ``white_matter_<signal>_<shell>``: mean of normal-appearing white matter in a shell of distance from the ventricles, less
+  that of the outermost shell, beside a bias field of second order (least squares with both).
+- ``white_matter_<signal>_sd`` and ``_skewness``: of what that regression leaves.
+- ``lesion_<signal>_level``, ``_sd``, ``_low``, ``_high``: mean, standard deviation, 10% and 90% quantiles in T2 lesions, less the
+  bias field and the mean of normal-appearing white matter.
+- ``brain_<signal>_low``, ``_high``: 5% and 95% quantiles in the brain.
+- ``lesion_volume_<shell>``, ``lesion_volume_cortex``: log(1 + volume / 0.1 mL) of T2 lesions in a shell, and near the cortex.
+- ``lesion_compactness``: mean share of a lesion voxel's 27 neighbours that are lesion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from math import nan
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from causalms.generator.inputs import Anatomy, blurred_twice
+
+SIGNALS = ("T1w", "T2w", "FLAIR", "ceT1w", "enhancement")
+#: Outer ends (mm from the ventricles) of the shells; the last shell is what lies farther out.
+SHELL_ENDS = (5.0, 10.0, 15.0, 25.0)
+_COUNT = len(SHELL_ENDS) + 1
+_SHELLS = tuple(f"to_{end:.0f}mm" for end in SHELL_ENDS)
+_BRAIN_SIGNALS = SIGNALS[:4]
+FEATURES = (
+    *(f"white_matter_{signal}_{part}" for signal in SIGNALS for part in (*_SHELLS, "sd", "skewness")),
+    *(f"lesion_{signal}_{part}" for signal in SIGNALS for part in ("level", "sd", "low", "high")),
+    *(f"brain_{signal}_{part}" for signal in _BRAIN_SIGNALS for part in ("low", "high")),
+    *(f"lesion_volume_{shell}" for shell in (*_SHELLS, "beyond", "cortex")),
+    "lesion_compactness",
+)
+#: Fewest voxels that a regression, and a summary of lesions, is made from.
+_FEWEST_WHITE, _FEWEST_LESION = 200, 5
+
+
+def image_features(images: Tensor, masks: Tensor, anatomy: Anatomy) -> Tensor:
+    """Features (B, ``len(FEATURES)``) of patients, from images (B, 4, X, Y, Z) and masks (B, 3, X, Y, Z)."""
+    planes = anatomy.planes
+    near_lesion = blurred_twice(masks[:, 1:2])[0]
+    shells = _shells(planes[0])
+    design = torch.cat([one_hot(shells, _COUNT).to(images), _bias_shapes(planes.shape[1:], planes.device)], dim=-1)
+    rows = []
+    for own, (brain, lesions, _), near in zip(images, masks > 0, near_lesion[:, 0], strict=True):
+        white = brain & (planes[1] > 0.5) & (near == 0)
+        rows.append(
+            torch.cat(
+                [_signals_of(own, brain, white, lesions, design), _lesions_of(lesions, planes[2], near, shells, anatomy.voxel_ml)]
+            )
+        )
+    return torch.stack(rows)
+
+
+def uses_image(names: Collection[str]) -> Tensor:
+    """Which features (``len(FEATURES)``,) are read from one of these modalities."""
+    enhancement = ("enhancement",) if {"T1w", "ceT1w"} & set(names) else ()
+    return torch.tensor([any(f"_{name}_" in feature for name in (*names, *enhancement)) for feature in FEATURES])
+
+
+def _shells(near_ventricles: Tensor) -> Tensor:
+    """Number of the shell (X, Y, Z) that every voxel lies in; ``near_ventricles`` = exp(-distance / 10 mm)."""
+    ends = torch.exp(-torch.tensor(SHELL_ENDS, device=near_ventricles.device) / 10)
+    return (near_ventricles[..., None] < ends).sum(-1)
+
+
+def _bias_shapes(shape: torch.Size, device: torch.device) -> Tensor:
+    """The nine polynomials of first and second order in the coordinates, (X, Y, Z, 9)."""
+    x, y, z = torch.meshgrid(*(torch.linspace(-1, 1, n, device=device) for n in shape), indexing="ij")
+    return torch.stack([x, y, z, x * x, y * y, z * z, x * y, y * z, x * z], dim=-1)
+
+
+def _signals_of(images: Tensor, brain: Tensor, white: Tensor, lesions: Tensor, design: Tensor) -> Tensor:
+    """Features of one patient's signals: of white matter, of lesions, and of the brain."""
+    missing = images.flatten(1).abs().amax(1) == 0
+    absent = torch.cat([missing, (missing[0] | missing[3])[None]])[:, None]
+    signals = torch.cat([images, (images[3] - images[0])[None]])
+    of_white, of_lesions = _white_matter(signals[:, white], design[white], signals[:, lesions], design[lesions][:, _COUNT:])
+    of_brain = _quantiles(images[:, brain], (0.05, 0.95))
+    kept = (of_white.masked_fill(absent, nan), of_lesions.masked_fill(absent, nan), of_brain.masked_fill(absent[:4], nan))
+    return torch.cat([part.flatten() for part in kept])
+
+
+def _white_matter(white: Tensor, design: Tensor, lesion: Tensor, shapes: Tensor) -> tuple[Tensor, Tensor]:
+    """Shell contrasts, spread and skewness of white matter (S, 6), and level, spread and quantiles of lesions (S, 4)."""
+    of_white, of_lesions = white.new_full((len(SIGNALS), _COUNT + 1), nan), white.new_full((len(SIGNALS), 4), nan)
+    if white.shape[1] < _FEWEST_WHITE:
+        return of_white, of_lesions
+    gram = design.T @ design + 1e-3 * torch.eye(design.shape[1], device=design.device)
+    coefficients = torch.linalg.solve(gram, design.T @ white.T)
+    left = white - (design @ coefficients).T
+    sd = left.std(dim=1)
+    levels = coefficients[:_COUNT]
+    of_white[:, : _COUNT - 1] = (levels[:-1] - levels[-1]).T
+    of_white[:, -2], of_white[:, -1] = sd, (left**3).mean(1) / sd.clamp(min=1e-6) ** 3
+    if lesion.shape[1] >= _FEWEST_LESION:
+        average = (design[:, :_COUNT].mean(0) @ levels)[:, None]
+        above = lesion - average - (shapes @ coefficients[_COUNT:]).T
+        of_lesions[:, 0], of_lesions[:, 1] = above.mean(1), above.std(1)
+        of_lesions[:, 2:] = _quantiles(above, (0.1, 0.9))
+    return of_white, of_lesions
+
+
+def _quantiles(values: Tensor, shares: tuple[float, float]) -> Tensor:
+    """Two quantiles of every signal, (S, 2)."""
+    count = values.shape[1]
+    if not count:
+        return values.new_full((len(values), 2), nan)
+    return torch.stack([values.kthvalue(1 + round(share * (count - 1)), dim=1).values for share in shares], dim=1)
+
+
+def _lesions_of(lesions: Tensor, near_cortex: Tensor, near: Tensor, shells: Tensor, voxel_ml: float) -> Tensor:
+    """Volume of T2 lesions by shell and near the cortex, and their compactness."""
+    by_shell = torch.bincount(shells[lesions], minlength=_COUNT)
+    volumes = torch.cat([by_shell, (near_cortex[lesions] > 0.5).sum()[None]]) * voxel_ml
+    return torch.cat([torch.log1p(10 * volumes).to(near), near[lesions].mean()[None]])
