@@ -1,7 +1,7 @@
 """How many patients does the generator need?  R2 and CRPS of its counts against the number of patients that it learns from.
 
-Counts of the first stage, beside two others that have the same fit: columns alone, and columns with the two image markers that the
-phantom's rates depend on, which no real trial knows.  Patients are read a trial at a time, and what was read is kept.
+Counts of the first stage, beside two others that have the same fit: columns alone, and columns with the two image markers that
+the phantom's rates depend on, which no real trial knows.  Patients are read a trial at a time, and what was read is kept.
 
 python -m studies.learning_curve --parts parts --out studies/results/learning_curve
 """
@@ -40,7 +40,7 @@ from studies.common import out_option, workers_option
 
 WEEK = 96
 #: Seeds of the training trials, of 2,131 patients each, and of the 500 patients that are scored under every arm.
-TRAINING, TEST, LARGE = (4001, 4002, 4003), 4242, (4001, 4002, 4003, 4004)
+TRAINING, TEST = (4001, 4002, 4003), 4242
 SIZES = (100, 300, 500, 1000, 2131)
 READS = ("columns", "first stage", "oracle markers")
 Arrays = dict[str, np.ndarray]
@@ -136,22 +136,19 @@ def curve(design: str, training: list[Arrays], large: Arrays | None, test: Array
 @click.command()
 @out_option
 @click.option("--parts", type=click.Path(path_type=Path), required=True, help="Folder of what was read; a killed run goes on.")
-@click.option(
-    "--large", default=5607, show_default=True, help="Patients of a fourth trial, which with the others makes the largest size."
-)
 @workers_option()
-def main(out: Path, parts: Path, large: int, workers: int) -> None:
+def main(out: Path, parts: Path, workers: int) -> None:
     """Write learning_curve.csv (every training trial), summary.csv (their mean and range) and the figure."""
     parts.mkdir(parents=True, exist_ok=True)
-    jobs = [("pooled", TEST, 500), *(("pooled", s, 2131) for s in TRAINING), ("pooled", LARGE[-1], large)]
+    jobs = [("pooled", TEST, 500), *(("pooled", s, 2131) for s in TRAINING)]
     jobs += [("harmful", TEST, 500), *(("harmful", s, 1000) for s in TRAINING)]
     made = Parallel(n_jobs=workers, return_as="generator")(delayed(part_of)(*job, parts) for job in jobs)
     read = [
         dict(np.load(place, allow_pickle=False))
         for place in tqdm(made, total=len(jobs), desc="trials", unit="trial", disable=None)
     ]
-    together = {name: np.concatenate([one[name] for one in read[1:5]]) for name in read[0]}
-    rows = curve("pooled", read[1:4], together, read[0]) + curve("harmful", read[6:9], None, read[5])
+    together = {name: np.concatenate([one[name] for one in read[1:4]]) for name in read[0]}
+    rows = curve("pooled", read[1:4], together, read[0]) + curve("harmful", read[5:8], None, read[4])
     table = pd.DataFrame(rows).drop_duplicates(["design", "reads", "patients", "training_seed"])
     write_table(table, out / "learning_curve.csv")
     by = table.groupby(["design", "reads", "patients"], sort=False)

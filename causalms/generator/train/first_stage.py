@@ -6,7 +6,8 @@ With baseline columns ``x``, image features ``f``, modifiers ``m`` (age and Gd l
     beta ~ N(0, s_x^2),   phi ~ N(0, s_f^2),   gamma_a ~ N(0, s_m^2)
 
 all standardised; levels ``b_a`` have a wide prior.  The three standard deviations and the size ``k`` are those of the largest
-evidence, the parameters integrated out by Laplace's approximation (empirical Bayes; MacKay, 1992, Neural Computation 4:415-447).
+posterior density, the parameters integrated out by Laplace's approximation (empirical Bayes; MacKay, 1992, Neural Computation
+4:415-447) under weak log-normal priors of the standard deviations, which matter below a thousand patients.
 Convex in the parameters, it takes a second for thousands of patients, and so few counts are not spent on free weights.
 """
 
@@ -25,8 +26,11 @@ from causalms.stats import Array
 #: Prior standard deviation of a level about the overall rate.
 _LEVEL_SD = 2.0
 _LARGEST_LOG_MEAN = 12.0
-#: Logs of the standard deviations of columns, features and modifiers and of the size: where the search starts, and its bounds.
-_START = (-1.0, -2.0, -2.0, -0.7)
+#: Priors of the standard deviations of columns, features and modification: median, and standard deviation of the logarithm.  The
+#: medians let nine columns explain .6 of a patient's log rate together, 65 features .5, and leave arms alike for all.
+_MEDIANS, _LOG_SDS = (0.20, 0.06, 0.05), (0.7, 0.7, 1.0)
+#: Logs of these standard deviations and of the size: where the search starts, and its bounds.
+_START = (-1.6, -2.8, -3.0, -0.7)
 _BOUNDS = ((-5.0, 1.0), (-6.0, 0.0), (-6.0, 0.0), (-3.0, 3.0))
 
 
@@ -97,7 +101,7 @@ class FirstStage:
 
 
 class _Evidence:
-    """Log evidence of prior standard deviations and size, by Laplace's approximation; keeps its mode to start from."""
+    """How well prior standard deviations and a size explain the counts, by Laplace; keeps its mode to start from."""
 
     def __init__(self, data: FirstStageData, arms: int) -> None:
         self.counts = data.counts
@@ -143,11 +147,12 @@ class _Evidence:
         return float(total.sum() + (special.gammaln(y + size) - special.gammaln(size)).sum() - 0.5 * (precision * beta**2).sum())
 
     def cost(self, logs: Array) -> float:
-        """Minus the log evidence."""
+        """Minus the log posterior density of the log standard deviations and the log size, up to a constant."""
         precision, size = self.precision(logs), float(np.exp(logs[3]))
         beta, curvature = self.mode(precision, size)
         volume = 0.5 * (np.log(precision).sum() - np.linalg.slogdet(curvature)[1])
-        return -(self._log_posterior(beta, precision, size) + float(volume))
+        unlikely = 0.5 * float((((logs[:3] - np.log(_MEDIANS)) / _LOG_SDS) ** 2).sum())
+        return unlikely - self._log_posterior(beta, precision, size) - float(volume)
 
 
 def fit_first_stage(data: FirstStageData, arms: int, like: FirstStage | None = None) -> FirstStage:
@@ -173,7 +178,7 @@ def fit_first_stage(data: FirstStageData, arms: int, like: FirstStage | None = N
     >>> data = FirstStageData(rng.poisson(mean * rng.gamma(1, 1, 1000)), arm, x, f, x[:, :1], np.zeros(1000))
     >>> fit = fit_first_stage(data, 2)
     >>> float(np.diff(fit.level)[0].round(1)), fit.columns.round(1).tolist()
-    (-0.8, [0.5, -0.0])
+    (-0.9, [0.5, -0.0])
     """
     evidence = _Evidence(data, arms)
     if like is not None:
