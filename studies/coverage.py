@@ -28,10 +28,10 @@ from causalms.causal.law_error import JOINT, CountLaw, joint_bounds, joint_direc
 from causalms.effects import analyse_draws, measure_named
 from causalms.effects.draws import SimulatedOutcomes
 from causalms.effects.simulated import contrast_errors
+from causalms.errors import ConvergenceError
 from causalms.generator.forecast import prediction_interval
 from causalms.generator.seen import ERROR_COLUMNS, error_columns
 from causalms.generator.train.held_out import HeldOut
-from causalms.generator.train.level_calibration import fit_levels
 from causalms.stats import ErrorModel, HeldOutCounts, fit_error_model, update_error_model
 from causalms.subgroups.interaction import correlated_interaction_test
 from causalms.tables import write_table
@@ -128,6 +128,33 @@ class Readout:
         """Log expected counts (n, arms)."""
         x = (np.column_stack([people.columns, people.signals]) - self.mean) / self.sd
         return np.asarray(self.beta[: self.arms] + np.clip(x, -5, 5) @ self.beta[self.arms :, None])
+
+
+def fit_levels(
+    counts: np.ndarray,
+    log_patient: np.ndarray,
+    log_arm: np.ndarray,
+    arm: np.ndarray,
+    arms: int,
+    slope_precision: float = 200.0,
+) -> tuple[np.ndarray, float]:
+    """Shift of every arm and common slope ``b`` in ``log m = shift_arm + log_arm + b log_patient``, by Newton's method.
+
+    A Poisson quasi-likelihood, as the shipped checkpoint's recipe had it; the slope's prior precision about 1 is in patients'
+    counts.
+    """
+    design = np.column_stack([np.eye(arms)[arm], log_patient])
+    prior = np.append(np.full(arms, 1e-3), slope_precision)
+    centre = np.append(np.zeros(arms), 1.0)
+    beta = centre.copy()
+    for _ in range(100):
+        mean = np.exp(np.clip(log_arm + design @ beta, -20, 8))
+        gradient = design.T @ (counts - mean) - prior * (beta - centre)
+        step = np.linalg.solve(design.T @ (design * mean[:, None]) + np.diag(prior), gradient)
+        beta = beta + np.clip(step, -1, 1)
+        if np.abs(step).max() < 1e-9:
+            return beta[:arms], float(beta[arms])
+    raise ConvergenceError("the arms' levels did not converge")
 
 
 def learned(people: Population, arm: np.ndarray, counts: np.ndarray, ridge: float = 20.0) -> Readout:
