@@ -25,6 +25,7 @@ class _Options:
     week: float
     model: str
     scrambles: int
+    scanned: int
     seed: int
     workers: int
     device: str
@@ -55,6 +56,9 @@ class _Options:
     help="A checkpoint, 'reference', or 'counts' (a regression on the table of DIR, without images).",
 )
 @click.option("--scrambles", default=40, show_default=True, type=click.IntRange(min=1), help="How often arms are dealt out anew.")
+@click.option(
+    "--scanned", default=120, show_default=True, type=click.IntRange(min=20), help="Patients of whom scans are read again."
+)
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Key of all that is dealt and drawn.")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(min=1), help="Processes; the numbers stay the same.")
 @click.option(
@@ -84,7 +88,7 @@ def command(source: Path, out: Path | None, asked: _Options, scans: ScanOptions,
 
     model, trial = asked.model_and_trial(trial_of(source, scans), resample)
     running = Running(asked.workers, progress=True)
-    results = negative_controls(model, trial, asked.reference, asked.week, asked.scrambles, asked.seed, running)
+    results = negative_controls(model, trial, asked.reference, asked.week, asked.scrambles, asked.seed, running, asked.scanned)
     for name, rows in results.groupby("analysis", sort=False):
         click.echo(f"{name}")
         for row in rows.to_dict("records"):

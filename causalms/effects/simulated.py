@@ -7,6 +7,7 @@ draws; where the generator's is unknown there is neither interval nor p-value.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -287,7 +288,8 @@ def given_model(results: pd.DataFrame) -> pd.DataFrame:
         for name in ("lower", "upper"):
             end = getattr(interval, name)
             narrow.at[row, name] = float(np.clip(end, 0.0, 1.0)) if probability else end
-        narrow.at[row, "variance"] = f"{line['variance']}; interval {GIVEN_MODEL}"
+        carried = re.sub(r" \+ the model's own error \(.*?\), for trials like those", "", str(line["variance"]))
+        narrow.at[row, "variance"] = f"{carried}; interval {GIVEN_MODEL}"
     return narrow
 
 

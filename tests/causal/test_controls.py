@@ -93,7 +93,14 @@ def test_scans_of_others_add_nothing_and_their_own_do(big_table):
     assert found.loc[found["analysis"].str.contains("their own"), "lower"].iloc[0] > 1.2
 
 
+def test_a_null_says_what_it_would_have_found(honest):
+    row = honest[honest["analysis"].str.contains("before") & honest["p_value"].notna()].iloc[0]
+    assert f"finds a ratio of {np.exp(2.8 * row['se']):.2f} with power 80%" in row["estimand"]
+
+
 def test_controls_refuse_what_they_cannot_ask(table, truth):
+    with pytest.raises(UsageError, match="`scanned`: found 3, expected at least 20"):
+        negative_controls(CausalModel(truth), table, "placebo", scanned=3)
     with pytest.raises(UsageError, match="`scrambles`: found 0"):
         negative_controls(CausalModel(truth), table, "placebo", scrambles=0)
     with pytest.raises(InputError, match="no column 'net2_lesions_week24'; name a week"):
