@@ -151,11 +151,12 @@ def _patient(layout: Layout, participant_id: str, weeks: set[int], counted: set[
     problems += _lacking(layout, participant_id, images)
     brain: np.ndarray | None = None
     for kind in ("brain", "T2", "Gd"):
+        before = len(problems)
         path = _located(partial(layout.mask_file, participant_id, kind), problems)
         if path is not None:
             inside = _mask(layout, path, kind, 0, spaces, problems)
             brain = inside if kind == "brain" and inside is not None and spaces[path.name].same_as(_first(spaces)) else brain
-        elif kind == "T2" and layout.lesions is not None:
+        elif kind == "T2" and layout.lesions is not None and len(problems) == before:
             what = f"no lesion mask in {layout.lesions.given}; the model runs without it and is less sure"
             problems.append(
                 Problem(participant_id, what, "name the file after the participant and the baseline session", "warning")

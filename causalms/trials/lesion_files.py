@@ -79,7 +79,9 @@ class LesionFiles:
         if len(ranked) > 1 and ranked[0][0] == ranked[1][0]:
             one, other = ranked[0][1], ranked[1][1]
             pattern = str(one).replace(participant_id, "{participant}")
-            raise InputError(f"{one} and {other} both fit the lesion mask of {participant_id}; name one: `lesions={pattern}`")
+            raise InputError(
+                f"{one}: fits the lesion mask of {participant_id}, and so does {other}; name one with `lesions={pattern}`"
+            )
         return ranked[0][1] if ranked else None
 
     def inside(self, path: Path, values: np.ndarray) -> np.ndarray:
@@ -147,7 +149,7 @@ def _rank(path: Path) -> tuple[int, int]:
 
 def _lesion_labels(path: Path, labels: set[int]) -> set[int]:
     """Which labels of a segmentation are lesions."""
-    if len(labels & set(_FREESURFER_TISSUE)) >= 2:
+    if len(labels & set(_FREESURFER_TISSUE)) >= 2 and 1 not in labels:  # 1 to N: lesions numbered one by one
         return set(_FREESURFER_LESIONS)
     if "annotated" in path.name:
         return labels - {0}

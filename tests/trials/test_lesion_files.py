@@ -95,16 +95,22 @@ def test_a_folder_without_anybody_a_pattern_without_names_and_two_that_fit_are_r
         LesionFiles("lst/*.nii")
     for name in ("sub-01_lesions_a", "sub-01_lesions_b"):
         volume(tmp_path / "two" / f"{name}.nii.gz", LESION)
-    with pytest.raises(
-        InputError, match=r"a.nii.gz and .*b.nii.gz both fit the lesion mask of sub-01; name one: `lesions=.*{participant}"
-    ):
+    words = r"a.nii.gz: fits the lesion mask of sub-01, and so does .*b.nii.gz; name one with `lesions=.*{participant}"
+    with pytest.raises(InputError, match=words):
         LesionFiles(str(tmp_path / "two")).file("sub-01", None)
+    volume(tmp_path / "two" / "sub-02_lesions.nii.gz", (LESION > 0).astype(np.uint8))
+    problems = [str(problem) for problem in check_trial(folder, "1", tmp_path / "two")]
+    assert not any("no lesion mask" in problem for problem in problems)  # there are two, which is said
 
 
 @pytest.mark.parametrize(
     ("values", "words"),
     [
         (np.full((6, 6, 6), 0.3, dtype=np.float32), "holds probabilities (0.3), no lesion mask"),
+        (
+            (np.arange(216).reshape(6, 6, 6) % 50).astype(np.int16),
+            "holds the labels 0, 1, 2, 3, 4, 5, and nothing says",
+        ),  # numbered: not FreeSurfer's
         (LESION, "holds the labels 0, 1, 2, and nothing says which are lesions"),
     ],
 )
