@@ -42,6 +42,24 @@ def test_worker_that_is_killed_is_one_error_that_says_how_to_go_on() -> None:
     assert list(results_in_order((joblib.delayed(abs)(n) for n in (-1, -2)), 2, "")) == [1, 2]
 
 
+def _dies_once(number: int, mark: Path) -> int:
+    if number == 2 and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def test_calls_of_a_worker_that_is_killed_once_are_made_again(tmp_path: Path) -> None:
+    calls = (joblib.delayed(_dies_once)(n, tmp_path / "died") for n in range(9))
+    assert list(results_in_order(calls, 2, "")) == list(range(9))
+    assert (tmp_path / "died").exists()
+
+
+def test_an_error_of_a_call_ends_the_others_and_is_the_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="invalid literal"):
+        list(results_in_order((joblib.delayed(int)(text) for text in ("1", "x", "2", "3")), 2, ""))
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
 def test_workers_end_with_the_process_that_started_them(tmp_path: Path, number: signal.Signals) -> None:
     mark = uuid.uuid4().hex
