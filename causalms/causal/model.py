@@ -89,7 +89,9 @@ class CausalModel:
         return f"CausalModel({self.mechanism.name}, arms={', '.join(self.mechanism.arms)})"
 
     @classmethod
-    def load(cls, model: str | os.PathLike[str] = "reference", device: str = "cpu") -> CausalModel:
+    def load(
+        cls, model: str | os.PathLike[str] = "reference", device: str = "cpu", cache: str | os.PathLike[str] = ""
+    ) -> CausalModel:
         """Load a causal model whose mechanism is a trained generator.
 
         Parameters
@@ -98,10 +100,12 @@ class CausalModel:
             A checkpoint, or the one that ships with the package.
         device : {"cpu", "cuda", "auto"}
             Where it runs; a GPU rounds otherwise in the last digits.
+        cache : path, optional
+            Folder that keeps encoded scans: expected outcomes of patients seen before then need neither images nor encoder.
         """
         from causalms.causal.mechanisms.diffusion import DiffusionMechanism
 
-        return cls(DiffusionMechanism.load(model, device))
+        return cls(DiffusionMechanism.load(model, device, cache))
 
     @classmethod
     def fit_counts(cls, trial: Any, week: int | None = None, covariates: Mapping[str, str] | None = None) -> CausalModel:

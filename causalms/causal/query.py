@@ -130,6 +130,8 @@ class Query:
             raise RefusalError(
                 f"mechanism {name!r} samples with guidance {name_of(guidance)}, which biases every effect; set guidance to 1"
             )
+        if not self.expected and getattr(mechanism, "cache", None):
+            raise UsageError("`cache` keeps what expected outcomes need; ask for them (`expected`), or leave it out")
         if self.expected and "expect" not in can:
             raise RefusalError(f"mechanism {name!r} has no expect; sample instead (leave `expected` out)")
         if not self.expected and "push" not in can:

@@ -14,7 +14,7 @@ import click
 from causalms.cli.cohort import Cohort, cohort_options, resample_option, write_skipped
 from causalms.cli.inputs import ScanOptions, given_model_option, grouped, scan_options, text_options, trial_of
 from causalms.cli.main import say_note
-from causalms.cli.paths import InputPath, OutputPath, Verb
+from causalms.cli.paths import InputPath, OutputFolder, OutputPath, Verb
 from causalms.errors import CausalmsError, UsageError
 from causalms.shards import Skipped
 from causalms.tables import fixed, name_of
@@ -169,12 +169,17 @@ class _Options:
 @scan_options
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Key of the exogenous noise.")
 @click.option(
+    "--cache", type=OutputFolder(fill=True), help="With --expected: folder that keeps encoded scans, for later queries."
+)
+@click.option(
     "--out", required=True, type=OutputPath(beside=_BESIDE, after=(".parts",)), help="Table to write (.parquet, .csv or .tsv)."
 )
 @given_model_option
 @text_options
 @grouped(options=_Options, cohort=Cohort, scans=ScanOptions)
-def command(source: Path, model: str, out: Path, options: _Options, cohort: Cohort, scans: ScanOptions, resample: bool) -> int:
+def command(
+    source: Path, model: str, out: Path, options: _Options, cohort: Cohort, scans: ScanOptions, resample: bool, cache: Path | None
+) -> int:
     """Ask what each patient of the trial DIR would have had under another arm.
 
     Writes the draws table and, beside it, its record (OUT with the suffix .queries.json). A killed run that is asked again
@@ -196,11 +201,10 @@ def command(source: Path, model: str, out: Path, options: _Options, cohort: Coho
     Where more patients than chance lie outside what the model learned from, OUT.outside.pdf shows where.
     --recalibrate adds to it what the observed arms of DIR say, and says where they contradict the model.
 
-    With --skip-bad, patients whose files cannot be used stand in OUT.skipped.csv with the reason (exit code 3). --shard 3/8
-    answers the third of eight parts of the patients; `causalms merge` puts the parts together, to the bytes that one run gives.
+    With --skip-bad, patients whose files cannot be used stand in OUT.skipped.csv with the reason (exit code 3). `causalms merge`
+    puts the parts of --shard together, to the bytes that one run gives.
 
-    --model counts fits a negative-binomial regression to the participants table of DIR itself (a folder, or the table as
-    .csv, .tsv or .parquet): no images are read.
+    --model counts fits a negative-binomial regression to the participants table of DIR (a folder, or a table): no images.
 
     \b
     Example:
@@ -212,10 +216,10 @@ def command(source: Path, model: str, out: Path, options: _Options, cohort: Coho
 
     options.refuse_contradictions(cohort)
     query = options.query()
-    if resample and model == "counts":
-        raise UsageError("--resample is about scans, and this model reads none; leave it out")
+    if (resample or cache) and model == "counts":
+        raise UsageError(f"--{'resample' if resample else 'cache'} is about scans, and this model reads none; leave it out")
     trial = trial_of(source, scans)
-    causal_model = _model(model, trial, query, cohort.device)
+    causal_model = _model(model, trial, query, cohort.device, cache)
     if resample:
         from causalms.trials import resample_trial
 
@@ -223,7 +227,7 @@ def command(source: Path, model: str, out: Path, options: _Options, cohort: Coho
     for note in trial.notes:
         say_note(note)
     parts = out.with_name(out.name + ".parts")
-    running = Running(cohort.workers, progress=True, parts=parts, skip_bad=cohort.skip_bad, shard=cohort.shard)
+    running = Running(cohort.workers, progress=True, parts=None if cache else parts, skip_bad=cohort.skip_bad, shard=cohort.shard)
     run = _Run(causal_model, trial, query, options, cohort.participants or None, running)
     try:
         table, beside = run.answer()
@@ -237,7 +241,7 @@ def command(source: Path, model: str, out: Path, options: _Options, cohort: Coho
     return write_skipped([Skipped(**one) for one in table.attrs.get("skipped", [])], out.with_suffix(".skipped.csv"))
 
 
-def _model(model: str, trial: Any, query: Query, device: str) -> CausalModel:
+def _model(model: str, trial: Any, query: Query, device: str, cache: Path | None) -> CausalModel:
     """Load a model, or fit one of counts once it is known that it can answer."""
     from causalms.causal import CausalModel, NegativeBinomialMechanism
 
@@ -249,7 +253,7 @@ def _model(model: str, trial: Any, query: Query, device: str) -> CausalModel:
         for note in getattr(fitted.mechanism, "notes", ()):
             say_note(note)
         return fitted
-    causal_model = CausalModel.load(model, device)
+    causal_model = CausalModel.load(model, device, cache or "")
     query.refuse_if_unanswerable(causal_model.mechanism)
     return causal_model
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from causalms.generator.configurations import ModelConfig, TrainingConfig, config
 from causalms.generator.control_variate import controlled_means
 from causalms.generator.forecast import MapFolder, forecast_patient, label_of_arm
+from causalms.generator.kept_scans import kept_scan
 from causalms.generator.model import Generator
 from causalms.generator.noise import DiffusionNoise
 from causalms.generator.sampling import SAMPLERS, one_thread
@@ -24,6 +25,7 @@ __all__ = [
     "fill_cache",
     "first_process",
     "forecast_patient",
+    "kept_scan",
     "label_of_arm",
     "one_thread",
     "train_generator",

@@ -203,3 +203,22 @@ def test_scans_of_another_grid_are_refused_by_a_query_and_read_with_resample(
     assert "resampled from 80x96x80" in ended.printed
     counts = ("query", simulated, "--model", "counts", "--do", "placebo", "--resample", "--out", tmp_path / "c.csv")
     refused(run(*counts), 2, "--resample is about scans, and this model reads none")
+
+
+def test_kept_scans_answer_as_the_scans_do_until_one_changes(run: Run, simulated: Path, checkpoint: Path, tmp_path: Path) -> None:
+    trial, kept = tmp_path / "trial", tmp_path / "kept"
+    shutil.copytree(simulated, trial)
+    ask = ("query", trial, "--model", checkpoint, "--do", "placebo", "--expected", "--week", 48)
+    assert run(*ask, "--out", tmp_path / "plain.parquet").code == 0
+    for name in ("filled", "kept"):
+        assert run(*ask, "--cache", kept, "--out", tmp_path / f"{name}.parquet").code == 0
+        assert (tmp_path / f"{name}.parquet").read_bytes() == (tmp_path / "plain.parquet").read_bytes()
+    files = files_in(kept)
+    first = sorted(kept.iterdir())[0]
+    first.write_bytes(first.read_bytes()[:99])  # spoilt by the disk: encoded again
+    table = trial / "participants.tsv"
+    rows = pd.read_csv(table, sep="\t")
+    rows.assign(age=rows["age"].where(rows.index > 0, 51.5)).to_csv(table, sep="\t", index=False)
+    assert run(*ask, "--cache", kept, "--out", tmp_path / "changed.parquet").code == 0
+    assert len(files_in(kept)) > len(files)
+    refused(run(*ask[:-3], "--week", 48, "--cache", kept, "--out", tmp_path / "x.parquet"), 2, "expected")

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from causalms.causal.evidence import participant_row
 from causalms.causal.mechanism import Expected, MechanismBase, Noise, Outcome, Subject
 from causalms.errors import RefusalError
-from causalms.generator import DiffusionNoise, Generator
+from causalms.generator import DiffusionNoise, Generator, kept_scan
 from causalms.lesions import count_lesions
 from causalms.stats import ErrorModel
 from causalms.tables import REGIONS, ModelError
@@ -36,24 +37,29 @@ class DiffusionMechanism(MechanismBase):
     sampler : {"ode", "ancestral"}
     device : {"cpu", "cuda", "auto"}
         Where it runs in each process.
+    cache : str
+        Folder in which encoded scans are kept for expected outcomes; empty keeps none.
     """
 
     generator: Any = field(repr=False)
     source: str = ""
     sampler: str = "ode"
     device: str = "cpu"
+    cache: str = ""
     name: str = "diffusion"
     capabilities = frozenset({"push", "expect", "abduct", "mask", "deterministic-abduct"})
     couplings = frozenset({"monotone", "ancestral", "independent", "rho"})
 
     @classmethod
-    def load(cls, model: str | os.PathLike[str] = "reference", device: str = "cpu") -> DiffusionMechanism:
+    def load(
+        cls, model: str | os.PathLike[str] = "reference", device: str = "cpu", cache: str | os.PathLike[str] = ""
+    ) -> DiffusionMechanism:
         """Load a checkpoint, or ``reference``, the one that ships with the package, onto a device."""
-        return _loaded(str(model), "ode", device)
+        return _loaded(str(model), "ode", device, str(cache))
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.source:
-            return _loaded, (self.source, self.sampler, self.device)
+            return _loaded, (self.source, self.sampler, self.device, self.cache)
         return DiffusionMechanism, (self.generator, self.source, self.sampler)
 
     @property
@@ -93,7 +99,10 @@ class DiffusionMechanism(MechanismBase):
                 "give the trial's folder, or use a model of counts"
             )
         arm = row.get("arm")
-        scan = self.generator.encode(trial, participant_id)
+        if self.cache:
+            scan = kept_scan(self.generator, trial, participant_id, Path(self.cache))
+        else:
+            scan = self.generator.encode(trial, participant_id)
         return Subject(participant_id, str(row["trial"]), arm if isinstance(arm, str) else None, row, scan, scan.missing)
 
     def noise(self, subject: Subject, draw: int, seed: int) -> Noise:
@@ -159,8 +168,8 @@ class DiffusionMechanism(MechanismBase):
 
 
 @lru_cache(maxsize=4)
-def _loaded(source: str, sampler: str, device: str = "cpu") -> DiffusionMechanism:
-    return DiffusionMechanism(_generator(source, device), source, sampler, device)
+def _loaded(source: str, sampler: str, device: str = "cpu", cache: str = "") -> DiffusionMechanism:
+    return DiffusionMechanism(_generator(source, device), source, sampler, device, cache)
 
 
 @lru_cache(maxsize=2)
