@@ -10,13 +10,21 @@ from urllib.parse import quote
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from causalms.errors import UsageError
 from causalms.files import whole_file
 from causalms.generator.model import Generator
-from causalms.generator.network import Encoded
+from causalms.generator.network import Reading
 from causalms.generator.outcomes import Scan
 from causalms.trials import Trial
+
+
+class _Kept(Reading):
+    """A reading of which the state alone was kept."""
+
+    def __init__(self, state: Tensor) -> None:
+        self.state = state
 
 
 def kept_scan(generator: Generator, trial: Trial, participant_id: str, folder: Path) -> Scan:
@@ -55,7 +63,7 @@ def _read(file: Path, device: torch.device) -> Scan | None:
             participant_id, missing, distances, log_size = json.loads(kept.metadata()["words"])
             state, rate = kept.get_tensor("state").to(device), kept.get_tensor("rate").to(device)
             columns, nothing = kept.get_tensor("covariates").numpy(), torch.zeros(0, device=device)
-        return Scan(participant_id, Encoded(nothing, state), rate, nothing, tuple(missing), columns, distances, log_size)
+        return Scan(participant_id, _Kept(state), rate, nothing, tuple(missing), columns, distances, log_size)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError):
         return None
 
