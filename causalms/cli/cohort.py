@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 import pandas as pd
 
+from causalms.cli.paths import OutputFolder
 from causalms.errors import UsageError
 from causalms.shards import Shard, Skipped
 from causalms.tables import write_table
@@ -60,6 +61,13 @@ resample_option = click.option(
     "--resample",
     is_flag=True,
     help="Bring scans on another grid (1 mm, say) onto that of the model; else they are refused.",
+)
+
+
+cache_option = click.option(
+    "--cache",
+    type=OutputFolder(fill=True),
+    help="With --expected: folder that keeps what each scan says of the count, for later queries.",
 )
 
 

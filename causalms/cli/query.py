@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from causalms.cli.cohort import Cohort, cohort_options, resample_option, write_skipped
+from causalms.cli.cohort import Cohort, cache_option, cohort_options, resample_option, write_skipped
 from causalms.cli.inputs import ScanOptions, given_model_option, grouped, scan_options, text_options, trial_of
 from causalms.cli.main import say_note
-from causalms.cli.paths import InputPath, OutputFolder, OutputPath, Verb
+from causalms.cli.paths import InputPath, OutputPath, Verb
 from causalms.errors import CausalmsError, UsageError
 from causalms.shards import Skipped
 from causalms.tables import fixed, name_of
@@ -168,9 +168,7 @@ class _Options:
 @resample_option
 @scan_options
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Key of the exogenous noise.")
-@click.option(
-    "--cache", type=OutputFolder(fill=True), help="With --expected: folder that keeps encoded scans, for later queries."
-)
+@cache_option
 @click.option(
     "--out", required=True, type=OutputPath(beside=_BESIDE, after=(".parts",)), help="Table to write (.parquet, .csv or .tsv)."
 )
@@ -195,7 +193,6 @@ def command(
 
     --bounds-over-rho also writes OUT.bounds.csv and OUT.bounds.pdf: the probabilities while the coupling runs from mirrored
     (-1) over unrelated (0) to shared noise (1).
-
     The table carries the model's own error (column model_error), which `causalms effects`, `subgroups` and `agree` add to the
     errors of patients and of Monte Carlo; a model that does not know its own error gives neither interval nor p-value there.
     Where more patients than chance lie outside what the model learned from, OUT.outside.pdf shows where.
@@ -203,7 +200,6 @@ def command(
 
     With --skip-bad, patients whose files cannot be used stand in OUT.skipped.csv with the reason (exit code 3). `causalms merge`
     puts the parts of --shard together, to the bytes that one run gives.
-
     --model counts fits a negative-binomial regression to the participants table of DIR (a folder, or a table): no images.
 
     \b
