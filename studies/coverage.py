@@ -39,7 +39,7 @@ from studies.common import out_option, seed_option
 from studies.reference_error_model import together
 
 SIZE = 0.5
-OWN_TRIAL = 240
+OWN_TRIAL, OWN_TRIALS = 240, 8
 Z = stats.norm.ppf(0.975)
 #: Scenarios of new trials, by what differs from the patients that were learned from.
 SCENARIOS = ("in design", "older", "lower rate", "another law", "scanner", "hidden modification", "zero inflation")
@@ -324,14 +324,15 @@ def one_generator(population: Population, patients: int, sizes: tuple[int, ...],
     rows = []
     for scenario in SCENARIOS:
         true, weights, zeros = under(scenario, population, rng)
-        own = true.some(OWN_TRIAL, rng, weights)
-        arm = rng.integers(0, readout.arms, OWN_TRIAL)
-        data = HeldOutCounts(
-            own.counts(arm, rng, zeros), arm, readout.log_expected(own), own.columns, error.sizes, np.zeros(OWN_TRIAL, int)
-        )
-        update = update_error_model(error, data)
-        rows += [(scenario, OWN_TRIAL, "own trial", "error model dropped", update.dropped, np.nan)]
-        rows += [(scenario, OWN_TRIAL, "own trial", "level p below .02", update.test.level_p < 0.02, np.nan)]
+        for _ in range(OWN_TRIALS):
+            own = true.some(OWN_TRIAL, rng, weights)
+            arm = rng.integers(0, readout.arms, OWN_TRIAL)
+            data = HeldOutCounts(
+                own.counts(arm, rng, zeros), arm, readout.log_expected(own), own.columns, error.sizes, np.zeros(OWN_TRIAL, int)
+            )
+            update = update_error_model(error, data)
+            rows += [(scenario, OWN_TRIAL, "own trial", "error model dropped", update.dropped, np.nan)]
+            rows += [(scenario, OWN_TRIAL, "own trial", "level p below .02", update.test.level_p < 0.02, np.nan)]
         if scenario in COUNTED:
             counted = by_counts(true, weights, zeros, OWN_TRIAL, rng)
             rows += [(scenario, OWN_TRIAL, "own trial", *judgement) for judgement in counted]

@@ -319,7 +319,8 @@ def patient_effects(draws: pd.DataFrame, *, arm: str, reference: str, week: floa
     -------
     DataFrame
         One row a patient, query and week: ``difference`` (lesions under the reference less those under the arm) and
-        ``log_rate_ratio``, each with ``_se_generator`` (missing where the model's own error is unknown) and ``_se_monte_carlo``.
+        ``log_rate_ratio``, each with ``_se_generator`` (missing where the model's own error is unknown) and ``_se_monte_carlo``;
+        ``log_rate_ratio_shrunk``, the point estimate: drawn to the arm's mean by what errors explain of deviations from it.
 
     Examples
     --------
@@ -355,8 +356,23 @@ def patient_effects(draws: pd.DataFrame, *, arm: str, reference: str, week: floa
                 along = None if error is None else np.einsum("na,nae->ne", slopes, error)
                 table[f"{name}_se_generator"] = np.nan if along is None else np.linalg.norm(along, axis=1)
                 table[f"{name}_se_monte_carlo"] = np.sqrt((slopes**2 * drawn).sum(axis=1))
+            own, drawn_se = (table[f"log_rate_ratio{end}"].to_numpy(float) for end in ("", "_se_monte_carlo"))
+            table["log_rate_ratio_shrunk"] = np.nan if along is None else _shrunk(own, along, drawn_se)
         parts.append(table)
     return pd.concat(parts, ignore_index=True)
+
+
+def _shrunk(own: Array, along: Array, monte_carlo: Array) -> Array:
+    r"""Log ratios (n,) drawn to their mean by evidence.
+
+    The deviation of patient i, of error :math:`s_i` along the model's directions (n, E) and Monte Carlo, is multiplied by
+    :math:`\tau^2/(\tau^2 + s_i^2)`, :math:`\tau^2 = \max(0, \overline{\delta^2 - s^2})`.
+    """
+    known = np.isfinite(own)
+    deviation, apart = own - own[known].mean(), along - along[known].mean(axis=0)
+    variance = (apart**2).sum(axis=1) + np.nan_to_num(monte_carlo) ** 2
+    between = max(0.0, float((deviation[known] ** 2 - variance[known]).mean()))
+    return np.asarray(own - deviation * (variance / (between + variance + 1e-300)))
 
 
 def patient_means(

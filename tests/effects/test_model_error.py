@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from causalms.effects import analyse_draws, estimate, given_model, patient_effects
+from causalms.effects.draws import _shrunk
 from causalms.effects.transport import transport_weights, transported_effect
 from causalms.subgroups import simulated_forest
 from causalms.tables import MODEL_ERROR, ModelError
@@ -139,6 +140,15 @@ def test_a_patients_own_effect_has_the_error_of_its_directions():
     assert own["log_rate_ratio_se_generator"].to_numpy() == pytest.approx(np.hypot(0.1, 0.2))  # what both arms share cancels
     assert own["log_rate_ratio"].to_numpy() == pytest.approx(np.log(0.3))
     assert (own["difference_se_monte_carlo"] == 0).all()  # expected outcomes are not drawn
+    assert own["log_rate_ratio_shrunk"].to_numpy() == pytest.approx(np.log(0.3))
+
+
+def test_own_ratios_are_drawn_to_the_mean_where_the_models_error_explains_their_spread():
+    """Deviations of 1, errors of .5, mean 0: tau^2 = 1 - .25, which keeps three quarters; errors of 1 keep nothing."""
+    own, apart = np.array([-1.0, 1.0]), np.array([[-0.5], [0.5]])
+    assert _shrunk(own, apart, np.zeros(2)) == pytest.approx([-0.75, 0.75])
+    assert _shrunk(own, 2 * apart, np.zeros(2)) == pytest.approx(0.0)
+    assert _shrunk(own, apart + 9.0, np.zeros(2)) == pytest.approx([-0.75, 0.75])  # what all share moves their mean alone
 
 
 def test_the_command_prints_the_model_error_or_that_it_is_unknown(run: Run, tmp_path, monkeypatch):
