@@ -72,6 +72,7 @@ QUESTIONS: dict[str, tuple[Question, ...]] = {
         _question("forecast {} --draws 0 --arm placebo --out out/forecast --model bed/checkpoint.safetensors"),
         _question("query {} --expected --do placebo --out out/draws.csv --model bed/checkpoint.safetensors", judged="draws.csv"),
         _question("train {} --config tiny --out out/model.safetensors"),
+        _question("inject {} out/injected", judged="injected/lesions.csv"),
         _question("effects {} --reference placebo --outcome net2_lesions_week48 --out out/effects.csv"),
     ),
 }

@@ -59,6 +59,14 @@ BENEFIT_GROUPS = {
     "upper": [1.5, 4.0],
 }
 #: Name of the figure: how it is drawn and the columns it documents as needed.
+INJECTED = {
+    "analysis": ["alone", "alone", "count a patient", "count a patient"],
+    "where": ["own grid", "4 mm grid", "side by side", "side by side"],
+    "group": ["all", "all", "0% vanish", "50% vanish"],
+    "estimate": [0.9, 0.8, 6.0, 3.0],
+    "lower": [0.8, 0.7, 6.0, 2.5],
+    "upper": [1.0, 0.9, 6.0, 3.5],
+}
 TABLES: dict[str, tuple[Draw, dict[str, list[Any]]]] = {
     "agreement_scatter": (figures.agreement_scatter, AGREEMENT),
     "benchmark_bars": (partial(figures.benchmark_bars, value_label="CRPS"), {"name": ["a", "b"], "value": [1.0, 2.0]}),
@@ -78,6 +86,7 @@ TABLES: dict[str, tuple[Draw, dict[str, list[Any]]]] = {
     ),
     "coverage": (figures.coverage, {"level": [0.5, 0.9], "coverage": [0.55, 0.93]}),
     "effect_forest": (figures.effect_forest, CONTRASTS),
+    "injection": (figures.injection, INJECTED),
     "learning_curve": (
         figures.learning_curve,
         {"step": [0, 1], "value": [2.0, 1.0], "series": ["training", "training"]},
@@ -131,6 +140,7 @@ SAYS = {
     "count_distribution": ("placebo none 25%, mean 0.75",),
     "coverage": ("50% level 55.0%", "90% level 93.0%"),
     "effect_forest": ("0.500 (0.400 to 0.620, randomised)", "age >= 40", "transported"),
+    "injection": ("own grid 90%, 4 mm grid 80%", "Mean count: 6.0, 3.0"),
     "learning_curve": ("training from 2 to 1",),
     "mean_cumulative_functions": ("placebo 1.5 (1 to 2.3) at time 48",),
     "pit_curve": ("1 of 2 points lie outside the band",),
