@@ -136,13 +136,25 @@ def label_components(mask: np.ndarray, rule: LesionRule, voxel_volume_mm3: float
     """Labels of a mask's lesions (int32) and the number of voxels of each, in the order of the labels."""
     if np.ndim(mask) != 3:
         raise UsageError(f"a mask has three dimensions, this one has {np.ndim(mask)}; give one volume")
-    solid = np.ascontiguousarray(mask, dtype=bool)
-    labels = cc3d.connected_components(solid, connectivity=rule.connectivity, out_dtype=np.uint32).view(np.int32)
-    voxels = np.bincount(labels.ravel())
-    voxels[0] = 0
-    fewest = rule.min_voxels(voxel_volume_mm3)
-    kept = voxels >= fewest
+    labels, box = np.zeros(np.shape(mask), np.int32), _box(np.asarray(mask, dtype=bool))
+    solid = np.ascontiguousarray(np.asarray(mask, dtype=bool)[box])
+    if not solid.size:
+        return labels, np.zeros(0, np.int64)
+    own = cc3d.connected_components(solid, connectivity=rule.connectivity, out_dtype=np.uint32).view(np.int32).ravel()
+    inside = np.flatnonzero(solid)
+    voxels = np.bincount(own[inside])
+    kept = voxels >= rule.min_voxels(voxel_volume_mm3)
+    kept[0] = False
     if not kept[1:].all():
-        renumbered = np.where(kept, np.cumsum(kept), 0).astype(np.int32)
-        labels = renumbered[labels]
+        own[inside] = np.where(kept, np.cumsum(kept), 0).astype(np.int32)[own[inside]]
+    labels[box] = own.reshape(solid.shape)
     return labels, voxels[kept]
+
+
+def _box(mask: np.ndarray) -> tuple[slice, ...]:
+    """The box of the voxels that are set: labels run in the order of voxels, which is the same in it."""
+    ends = []
+    for axis in range(3):
+        hit = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
+        ends.append(slice(int(hit[0]), int(hit[-1]) + 1) if len(hit) else slice(0, 0))
+    return tuple(ends)
