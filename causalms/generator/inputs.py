@@ -86,9 +86,10 @@ def patient_arrays(trial: Trial, participant_id: str) -> PatientArrays:
         present = np.stack([image for image in by_modality.values() if image is not None])
         brain = (np.abs(present) > 1e-6).any(axis=0)
         missing.append("brain mask")
-    refuse_elsewhere(
-        trial.place(participant_id), [image for image in by_modality.values() if image is not None], brain, trial.space
-    )
+    if not getattr(trial.source, "made_in_place", False):
+        refuse_elsewhere(
+            trial.place(participant_id), [image for image in by_modality.values() if image is not None], brain, trial.space
+        )
     for name, image in by_modality.items():
         if image is not None and np.ptp(image[np.asarray(brain, dtype=bool)]) == 0:
             raise InputError(f"{trial.place(participant_id)}: {name} is the same in every voxel of the brain; export it again")

@@ -45,6 +45,9 @@ class PatientSource:
     space : Space
     """
 
+    #: Made in MNI152 space: nobody has to measure whether it lies there.
+    made_in_place = True
+
     def __init__(self, design: Design, roster: tuple[Enrolled, ...], seed: int, space: Space) -> None:
         self._design, self._seed, self._space = design, seed, space
         self._roster = {enrolled.participant_id: enrolled for enrolled in roster}

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from causalms.errors import RefusalError
 from causalms.generator.image_features import FEATURES, SHELL_ENDS, image_features, uses_image
-from causalms.generator.inputs import anatomy_of
+from causalms.generator.inputs import anatomy_of, patient_arrays
 from causalms.generator.train import loop
 from causalms.generator.train.cross_fitting import Learned, folds_of
 from causalms.generator.train.data import read_material
@@ -17,7 +18,7 @@ from causalms.generator.train.distributed import Processes
 from causalms.generator.train.first_stage import FirstStage, FirstStageData, fit_first_stage, write_first_stage
 from causalms.phantom import PhantomTrial
 from causalms.stats import fit_model
-from causalms.trials import mni_space
+from causalms.trials import mni_space, position
 from tests.generator.conftest import MODEL, SHORT
 
 
@@ -140,3 +141,12 @@ def test_the_network_says_what_the_first_stage_says(trial: PhantomTrial) -> None
     with torch.no_grad():
         log_mean = network.risk.log_expected_count(rate, state, index, weeks)
     assert log_mean.numpy() == pytest.approx(fit.log_mean(data), abs=1e-4)
+
+
+def test_a_simulated_trial_is_not_asked_whether_it_lies_in_place(trial: PhantomTrial, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 2,000 phantom patients one fits the template better 5.4 mm away; no training shall end for it."""
+    monkeypatch.setattr(position, "LARGEST_MOTION_MM", 0.0)
+    assert patient_arrays(trial, "sub-0001").participant_id == "sub-0001"
+    monkeypatch.setattr(type(trial.source), "made_in_place", False)
+    with pytest.raises(RefusalError, match=r"fits the template better \d\.\d mm away"):
+        patient_arrays(trial, "sub-0001")
