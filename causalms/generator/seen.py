@@ -1,6 +1,6 @@
 """Is a patient like those that the generator learned from?  Three distances: of columns, of image signals, of scanner and space.
 
-Each is a Mahalanobis distance from patients that training held out, with the limit that 99 of 100 of them keep within.
+Each is a Mahalanobis distance from patients the error model was learned from, with the limit that 99 of 100 of them keep within.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _white_matter(space: Space) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarra
 
 @dataclass(frozen=True)
 class Seen:
-    """Summary of the patients that training held out, by group of features, with the distance that 99 of 100 keep within.
+    """Summary of the patients the error model was learned from, by group of features, with what 99 of 100 keep within.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Forecasts without some of the inputs: taken from held-out patients in realistic patterns, and corrected by what happened."""
+"""Forecasts without some of the inputs: patients forecast by others, in realistic patterns, and corrected by what happened."""
 
 from __future__ import annotations
 
