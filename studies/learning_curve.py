@@ -118,7 +118,7 @@ def scores(train: Arrays, test: Arrays, read: str, seed: int) -> dict[str, Any]:
 def curve(design: str, training: list[Arrays], large: Arrays | None, test: Arrays) -> list[dict[str, Any]]:
     """One row a size, training trial and set of inputs; the largest size once."""
     rows = []
-    for size in SIZES:
+    for size in (n for n in SIZES if n <= len(training[0]["counts"])):
         for number, whole in enumerate(training):
             train = {name: values[:size] for name, values in whole.items()}
             rows += [
