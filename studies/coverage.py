@@ -3,10 +3,10 @@
 python -m studies.coverage --parts parts --out studies/results
 
 ``parts`` is the folder that studies.reference_error_model fills: phantom patients with images, columns and true rates.  A
-generator here is a ridge negative-binomial readout of columns and pooled image signals, learned from four fifths of a sample
-of patients; its error model is fitted to the other fifth, as ``causalms train`` does.  New trials draw other patients and their
-counts.  A checkpoint has one error, so that coverage over trials of a single one cannot come out at its level; over many
-generators it can.
+generator here is a ridge negative-binomial readout of columns and pooled image signals, learned from a sample of patients; its
+error model is cross-fitted, as that of ``causalms train`` is, or fitted to a fifth held out (``--folds 0``).  New trials draw
+other patients and their counts.  A checkpoint has one error, so that coverage over trials of a single one cannot come out at
+its level; over many generators it can.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class _Options:
     default="all",
     show_default=True,
     type=click.Choice(["all", "readout"]),
-    help="After --init: train everything (default), or only what reads the count out of the encoded scan.",
+    help="After --init: train everything (default), or only counts, times and what reads places.",
 )
 @click.option("--budget-minutes", type=click.FloatRange(min=0.05), help="Minutes of optimisation; the schedule is fitted to it.")
 @cohort_options(device="auto")

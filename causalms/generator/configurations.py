@@ -73,9 +73,9 @@ class TrainingConfig:
         Length of the two stages, unless ``budget_minutes`` ends them earlier.  Without denoiser steps the model gives
         expected counts and risk, and refuses to sample masks.
     batch_patients : int
-        Patients a step of the first stage.
+        Patients a step of the stage of places.
     batch_masks : int
-        Masks a step of the second stage.
+        Masks a step of the denoiser's stage.
     learning_rate : float
         Peak of the one-cycle schedule of AdamW.
     weight_decay : float
@@ -99,11 +99,12 @@ class TrainingConfig:
     ema : float
         Decay a step of the running average of the weights that is validated and kept; 0 keeps the weights themselves.
     patience : int
-        Entries of the log without a better validation score after which the first stage ends; 0 never ends it.
+        Entries of the log without a better validation score after which the stage of places ends; 0 never ends it.
     init : str
         Checkpoint that training starts from (``reference`` ships); empty starts anew.
     tune : {"all", "readout"}
-        What is trained after ``init``: everything, or just counts and times, the places and shapes of lesions kept as they are.
+        What is trained after ``init``: everything, or just counts, times and what reads places from the encoder's features; the
+        features and the shapes of lesions are kept as they are.
     skip_bad : bool
         Whether patients whose files cannot be used are left out and listed in the checkpoint's header.
     """

@@ -1,8 +1,8 @@
-"""Image features that the count readout reads beside the pooled signals: a generic list, written down before any score was seen.
+"""Image features that the first stage of counts reads: a generic list, written down before any score was seen.
 
 Every feature is named in :data:`FEATURES`.  Signals are T1w, T2w, FLAIR, ceT1w and the enhancement ceT1w - T1w, each with brain
 median 0 and interquartile range 1.  A feature is NaN where its image or mask is missing, or where no voxel shows it; the network
-then reads the mean of its training patients.
+then reads the mean of its training patients.  A T2 lesion mask without a voxel is taken for a missing one.
 
 - ``white_matter_<signal>_<shell>``: mean of normal-appearing white matter in a shell of distance from the ventricles, less
   that of the outermost shell, beside a bias field of second order (least squares with both).
@@ -11,7 +11,7 @@ then reads the mean of its training patients.
   bias field and the mean of normal-appearing white matter.
 - ``brain_<signal>_low``, ``_high``: 5% and 95% quantiles in the brain.
 - ``lesion_volume_<shell>``, ``lesion_volume_cortex``: log(1 + volume / 0.1 mL) of T2 lesions in a shell, and near the cortex.
-- ``lesion_compactness``: mean share of a lesion voxel's 27 neighbours that are lesion.
+- ``lesion_compactness``: mean share of the cube around a lesion voxel (9 to 12 mm wide, by grid) that is lesion.
 """
 
 from __future__ import annotations
@@ -120,4 +120,4 @@ def _lesions_of(lesions: Tensor, near_cortex: Tensor, near: Tensor, shells: Tens
     """Volume of T2 lesions by shell and near the cortex, and their compactness."""
     by_shell = torch.bincount(shells[lesions], minlength=_COUNT)
     volumes = torch.cat([by_shell, (near_cortex[lesions] > 0.5).sum()[None]]) * voxel_ml
-    return torch.cat([torch.log1p(10 * volumes).to(near), near[lesions].mean()[None]])
+    return torch.cat([torch.log1p(10 * volumes).to(near).masked_fill(~lesions.any(), nan), near[lesions].mean()[None]])

@@ -207,7 +207,7 @@ def observed_signals(images: Tensor, pooled: Tensor) -> Tensor:
 
 
 def blurred_twice(masks: Tensor) -> tuple[Tensor, Tensor]:
-    """A mask blurred by a cube of 12 mm, and that by one of 20, in the box around the lesions: elsewhere both are zero."""
+    """A mask blurred by a cube of 9 to 12 mm (by grid), and that by one of 15 to 20; zero beyond a box around the lesions."""
     inside, unit = masks.amax(dim=(0, 1)), voxels_in_4_mm(masks.shape)
     box = []
     for axis in range(3):

@@ -111,9 +111,12 @@ class Places:
 
     @cached_property
     def features(self) -> Tensor:
-        """Features at full resolution, (B, C, X, Y, Z)."""
+        """Features at full resolution, (B, C, X, Y, Z); without gradient, what they were made of is not kept."""
         with torch.set_grad_enabled(self._with_gradient):
-            return self._encoder.places(self.low, self.volume)
+            features = self._encoder.places(self.low, self.volume)
+        if not self._with_gradient:
+            del self.volume, self.low
+        return features
 
 
 class Reading(Places):

@@ -14,6 +14,7 @@ import pytest
 
 from causalms.causal import merge_draws
 from causalms.errors import InputError, UsageError
+from causalms.generator import Generator
 from causalms.shards import Shard, refuse_incomplete
 from tests.conftest import Run, files_in, refused
 
@@ -213,6 +214,11 @@ def test_kept_scans_answer_as_the_scans_do_until_one_changes(run: Run, simulated
     for name in ("filled", "kept"):
         assert run(*ask, "--cache", kept, "--out", tmp_path / f"{name}.parquet").code == 0
         assert (tmp_path / f"{name}.parquet").read_bytes() == (tmp_path / "plain.parquet").read_bytes()
+    files, model = files_in(kept), Generator.load(checkpoint)
+    model.error_model = None  # the network keeps its checksum, and what corrects a scan is another
+    assert model.save(tmp_path / "other.safetensors") == model.checksum
+    assert run(*ask[:3], tmp_path / "other.safetensors", *ask[4:], "--cache", kept, "--out", tmp_path / "o.parquet").code == 0
+    assert len(files_in(kept)) == 2 * len(files)
     files = files_in(kept)
     first = sorted(kept.iterdir())[0]
     first.write_bytes(first.read_bytes()[:99])  # spoilt by the disk: encoded again

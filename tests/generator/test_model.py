@@ -24,6 +24,7 @@ def test_scan_is_encoded_once_for_all_arms(tiny: Tiny, trial: PhantomTrial) -> N
     for arm in generator.arms:
         generator.expect(scan, arm, 48)
     after = (scan.encoded.features, scan.encoded.state)
+    assert not {"volume", "low"} & set(vars(scan.encoded))  # they would double what a scan holds
     assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
 
 

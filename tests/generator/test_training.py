@@ -93,10 +93,10 @@ def test_resume_of_another_seed_or_other_images_is_refused(
 
 @pytest.mark.parametrize(
     "entries",
-    [{"step": None}, {"step": -1}, {"stage": "other"}, {"levels": []}, {"log": [1]}, {"elapsed": "x"}, {"fingerprint": 7}],
+    [{"step": None}, {"step": -1}, {"stage": "other"}, {"log": [1]}, {"elapsed": "x"}, {"fingerprint": 7}],
 )
 def test_a_resume_file_of_wrong_entries_is_named_with_the_mend(tmp_path: Path, entries: dict[str, object]) -> None:
-    state = {"stage": "risk", "step": 1, "elapsed": 1.0, "log": [], "best_score": None, "levels": {}, "fingerprint": "x y"}
+    state = {"stage": "risk", "step": 1, "elapsed": 1.0, "log": [], "best_score": None, "fingerprint": "x y"}
     path = tmp_path / "model.resume.safetensors"
     write_checkpoint(path, {"network.a": torch.zeros(1)}, {"resume": state})
     resume.refuse_other_settings(path, "y")
@@ -135,6 +135,16 @@ def test_the_running_average_is_validated_and_the_weights_come_back() -> None:
     assert network.risk.effect.tolist() == [4.0, 4.0]
     run.log = [{"stage": "risk", "place_log_score": nats} for nats in (3.0, 2.0, 2.5, 2.4)]
     assert run.stale == 2
+
+
+def test_where_no_validation_patient_has_a_lesion_the_last_weights_are_kept() -> None:
+    network = Network(MODEL, 2, 96.0)
+    run = resume.Run(network, resume.optimiser_of(network, SHORT))
+    for step in (1.0, 2.0):
+        network.risk.place_arm.data.fill_(step)
+        loop._logged(run, 0.5, lambda: {"place_log_score": 0.0})
+    assert float(run.best["risk.place_arm"].mean()) == 2.0
+    assert run.stale == 0
 
 
 def test_augmentation_moves_lesions_with_the_scan() -> None:

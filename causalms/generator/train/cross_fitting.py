@@ -108,7 +108,7 @@ def own_error(network: Network, learned: Learned, space: Space, folds: int, seed
         some = np.concatenate(chosen)
         exposure = np.log([patients[row].last.week / network.risk.last_week for row in some])
         missing = [patients[row].arrays.missing for row in some]
-        together = np.concatenate(without, axis=1)
+        together = np.concatenate(without, axis=1) + np.log(list(levels.values()))  # as the network forecasts from now on
         error = replace(error, lacking=fit_patterns(error, together, missing, data.counts[some], data.arm[some], exposure))
     found = {"prior_sd": whole.prior_sd, "size": whole.size, **cross_fitted_scores(network, unseen)}
     return error, seen_of(unseen), {"first_stage": found, "held_out_levels": levels}

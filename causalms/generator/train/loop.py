@@ -213,7 +213,7 @@ def _logged(run: Run, loss: float, validate: Callable[[], dict[str, float]] | No
     if validate is not None:
         with run.averaged():
             entry |= validate()
-            if entry["place_log_score"] < run.best_score:
+            if entry["place_log_score"] <= run.best_score:  # equal where validation patients have no lesion: the last
                 run.best_score = entry["place_log_score"]
                 run.best = {name: value.detach().clone() for name, value in run.network.state_dict().items()}
     run.log.append(entry)

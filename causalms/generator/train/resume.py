@@ -25,7 +25,6 @@ _ENTRIES: dict[str, tuple[type, ...]] = {
     "elapsed": (float, int),
     "log": (list,),
     "best_score": (float, int, type(None)),
-    "levels": (dict,),
     "fingerprint": (str,),
 }
 
@@ -34,8 +33,8 @@ _ENTRIES: dict[str, tuple[type, ...]] = {
 class Run:
     """The moving parts of a training run; everything in it is saved and restored.
 
-    ``best`` holds the weights of the best validation score so far, ``levels`` what the level calibration found, ``average`` the
-    running average of the weights where the recipe asks for one.
+    ``best`` holds the weights of the best validation score so far, ``average`` the running average of the weights where the
+    recipe asks for one.
     """
 
     network: Network
@@ -46,7 +45,6 @@ class Run:
     log: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
     best_score: float = float("inf")
-    levels: dict[str, float] = field(default_factory=dict)
     average: dict[str, Tensor] = field(default_factory=dict)
 
     def follow(self, decay: float) -> None:
@@ -74,9 +72,9 @@ class Run:
 
     @property
     def stale(self) -> int:
-        """Entries of this stage since its best validation score."""
+        """Entries of this stage since its best validation score, the last of equal ones."""
         scores = [entry["place_log_score"] for entry in self.log if entry["stage"] == self.stage and "place_log_score" in entry]
-        return len(scores) - 1 - int(np.argmin(scores)) if scores else 0
+        return int(np.argmin(scores[::-1])) if scores else 0
 
 
 #: Sizes that decide the shapes of the weights.
@@ -90,7 +88,7 @@ def start_from(network: Network, model: ModelConfig, arms: tuple[str, ...], reci
     """Put the weights of the checkpoint ``recipe.init`` into a new network; its checksum.
 
     What is taken over says where lesions come, when, and of what shape and size; how many is learned anew by the first stage.
-    With ``tune="readout"`` the encoder and the denoiser are frozen.
+    With ``tune="readout"`` the encoder and the denoiser are frozen; times, and what reads places from the encoder, are not.
 
     Raises
     ------
@@ -124,7 +122,7 @@ def start_from(network: Network, model: ModelConfig, arms: tuple[str, ...], reci
 
 
 def optimiser_of(network: Network, recipe: TrainingConfig) -> torch.optim.AdamW:
-    """AdamW; the few scalars of the risk head (effects, sizes, time) move ten times as fast and are not decayed."""
+    """AdamW; the scalars of the risk head move ten times as fast and are not decayed (steps move times alone)."""
     few = {"intercept", "effect", "time_power", "log_size", "log_size_arm", "log_mean_volume"}
     named = dict(network.risk.named_parameters())
     scalars = [parameter for name, parameter in named.items() if name in few]
@@ -150,7 +148,6 @@ def save_run(run: Run, path: Path, fingerprint: str) -> None:
             "elapsed": run.elapsed,
             "log": run.log,
             "best_score": run.best_score if np.isfinite(run.best_score) else None,
-            "levels": run.levels,
             "fingerprint": fingerprint,
         }
     }
@@ -206,7 +203,6 @@ def restore_run(run: Run, path: Path, fingerprint: str, recipe: TrainingConfig) 
     run.best, run.average = part("best."), part("average.")
     run.stage, run.step, run.elapsed, run.log = state["stage"], state["step"], state["elapsed"], state["log"]
     run.best_score = float("inf") if state["best_score"] is None else state["best_score"]
-    run.levels = state["levels"]
     run.optimiser = optimiser_of(run.network, recipe)
     moments: dict[int, dict[str, Tensor]] = {}
     for name, value in part("optimiser.").items():
