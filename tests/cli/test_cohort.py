@@ -15,6 +15,8 @@ import pytest
 from causalms.causal import merge_draws
 from causalms.errors import InputError, UsageError
 from causalms.generator import Generator
+from causalms.generator.image_features import FEATURES
+from causalms.generator.seen import ERROR_COLUMNS, SCANNER, Seen
 from causalms.shards import Shard, refuse_incomplete
 from tests.conftest import Run, files_in, refused
 
@@ -215,7 +217,9 @@ def test_kept_scans_answer_as_the_scans_do_until_one_changes(run: Run, simulated
         assert run(*ask, "--cache", kept, "--out", tmp_path / f"{name}.parquet").code == 0
         assert (tmp_path / f"{name}.parquet").read_bytes() == (tmp_path / "plain.parquet").read_bytes()
     files, model = files_in(kept), Generator.load(checkpoint)
-    model.error_model = None  # the network keeps its checksum, and what corrects a scan is another
+    drawn = np.random.default_rng(0).normal(size=(30, len(ERROR_COLUMNS) + len(FEATURES) + len(SCANNER)))
+    groups = np.split(drawn, np.cumsum([len(ERROR_COLUMNS), len(FEATURES)]), axis=1)
+    model.seen = Seen.of(dict(zip(("columns", "signals", "scanner"), groups, strict=True)))  # the network keeps its checksum
     assert model.save(tmp_path / "other.safetensors") == model.checksum
     assert run(*ask[:3], tmp_path / "other.safetensors", *ask[4:], "--cache", kept, "--out", tmp_path / "o.parquet").code == 0
     assert len(files_in(kept)) == 2 * len(files)

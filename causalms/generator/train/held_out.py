@@ -40,7 +40,7 @@ class HeldOut:
     covariates : array (n, columns)
         As the network reads them (:data:`causalms.generator.configurations.COVARIATES`); NaN where missing.
     signals, scanner : array (n, features)
-        Pooled image signals, and features of scanner and position (:func:`causalms.generator.seen.scanner_features`).
+        Image signals, and features of scanner and position (:func:`causalms.generator.seen.scanner_features`).
     """
 
     participant_id: np.ndarray
