@@ -71,7 +71,7 @@ def test_workers_end_with_the_process_that_started_them(tmp_path: Path, number: 
         stderr=subprocess.DEVNULL,
     )
     assert parent.stdout is not None
-    assert parent.stdout.readline() == b"working\n"
+    assert parent.stdout.readline().startswith(b"working")  # two workers may write at once
     assert still_running(mark, patience=0) >= 3
     parent.send_signal(number)
     parent.wait()
