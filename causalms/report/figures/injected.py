@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from causalms.report.style import CYCLE, QUIET, describe, headline, house_style, new_figure, require_columns
+from causalms.tables import percentage
 
 
 @house_style
@@ -43,6 +44,6 @@ def injection(table: pd.DataFrame, title: str = "") -> Figure:
     panels[1].axhline(truth.iloc[0], color=QUIET, linewidth=0.8)
     headline(figure, title)
     alone = table[(table["analysis"] == "alone") & (table["group"] == "all")]
-    shares = ", ".join(f"{where} {share:.0%}" for where, share in zip(alone["where"], alone["estimate"], strict=True))
+    shares = ", ".join(f"{where} {percentage(share)}" for where, share in zip(alone["where"], alone["estimate"], strict=True))
     counts = ", ".join(f"{count:.1f}" for count in table.loc[table["analysis"] == "count a patient", "estimate"])
     return describe(figure, f"Known lesions counted alone: {shares}. Mean count: {counts}.")
