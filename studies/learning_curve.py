@@ -39,8 +39,9 @@ from causalms.tables import write_table
 from studies.common import out_option, workers_option
 
 WEEK = 96
-#: Seeds of the training trials, of 2,131 patients each, and of the 500 patients that are scored under every arm.
-TRAINING, TEST = (4001, 4002, 4003), 4242
+#: Seeds of the training trials, of 2,131 patients each, of the 500 patients scored under every arm, and of the trial that makes
+#: 12,000 patients of all.
+TRAINING, TEST, REST = (4001, 4002, 4003), 4242, (4004, 5607)
 SIZES = (100, 300, 500, 1000, 2131)
 READS = ("columns", "first stage", "oracle markers")
 Arrays = dict[str, np.ndarray]
@@ -140,15 +141,15 @@ def curve(design: str, training: list[Arrays], large: Arrays | None, test: Array
 def main(out: Path, parts: Path, workers: int) -> None:
     """Write learning_curve.csv (every training trial), summary.csv (their mean and range) and the figure."""
     parts.mkdir(parents=True, exist_ok=True)
-    jobs = [("pooled", TEST, 500), *(("pooled", s, 2131) for s in TRAINING)]
+    jobs = [("pooled", TEST, 500), *(("pooled", s, 2131) for s in TRAINING), ("pooled", *REST)]
     jobs += [("harmful", TEST, 500), *(("harmful", s, 1000) for s in TRAINING)]
     made = Parallel(n_jobs=workers, return_as="generator")(delayed(part_of)(*job, parts) for job in jobs)
     read = [
         dict(np.load(place, allow_pickle=False))
         for place in tqdm(made, total=len(jobs), desc="trials", unit="trial", disable=None)
     ]
-    together = {name: np.concatenate([one[name] for one in read[1:4]]) for name in read[0]}
-    rows = curve("pooled", read[1:4], together, read[0]) + curve("harmful", read[5:8], None, read[4])
+    together = {name: np.concatenate([one[name] for one in read[1:5]]) for name in read[0]}
+    rows = curve("pooled", read[1:4], together, read[0]) + curve("harmful", read[6:9], None, read[5])
     table = pd.DataFrame(rows).drop_duplicates(["design", "reads", "patients", "training_seed"])
     write_table(table, out / "learning_curve.csv")
     by = table.groupby(["design", "reads", "patients"], sort=False)
