@@ -137,9 +137,9 @@ def label_components(mask: np.ndarray, rule: LesionRule, voxel_volume_mm3: float
     if np.ndim(mask) != 3:
         raise UsageError(f"a mask has three dimensions, this one has {np.ndim(mask)}; give one volume")
     labels, box = np.zeros(np.shape(mask), np.int32), _box(np.asarray(mask, dtype=bool))
-    solid = np.ascontiguousarray(np.asarray(mask, dtype=bool)[box])
-    if not solid.size:
+    if not labels[box].size:
         return labels, np.zeros(0, np.int64)
+    solid = np.pad(np.asarray(mask, dtype=bool)[box], 1)  # cc3d 4.1.1 allots too few labels to [1, 0, 1] without a border
     own = cc3d.connected_components(solid, connectivity=rule.connectivity, out_dtype=np.uint32).view(np.int32).ravel()
     inside = np.flatnonzero(solid)
     voxels = np.bincount(own[inside])
@@ -147,7 +147,7 @@ def label_components(mask: np.ndarray, rule: LesionRule, voxel_volume_mm3: float
     kept[0] = False
     if not kept[1:].all():
         own[inside] = np.where(kept, np.cumsum(kept), 0).astype(np.int32)[own[inside]]
-    labels[box] = own.reshape(solid.shape)
+    labels[box] = own.reshape(solid.shape)[1:-1, 1:-1, 1:-1]
     return labels, voxels[kept]
 
 
