@@ -229,6 +229,7 @@ def record_of(query: Query, mechanism: Mechanism, participants: pd.DataFrame, tr
     from causalms import __version__
 
     digest = hashlib.sha256(pd.util.hash_pandas_object(participants.astype(str), index=False).to_numpy().tobytes()).hexdigest()
+    known = getattr(mechanism, "digest", None)  # of what lies beside the network, where there is something
     evidence = None
     if query.evidence_week is not None:
         seen = "NET2 mask" if "mask" in mechanism.capabilities else "NET2 count and volume"
@@ -248,6 +249,7 @@ def record_of(query: Query, mechanism: Mechanism, participants: pd.DataFrame, tr
             "seed": query.seed,
             "mechanism": mechanism.name,
             "model_checksum": mechanism.checksum,
+            **({} if known is None else {"model_digest": known}),
             "guidance": float(mechanism.description.get("guidance", 1.0)),
             "lesion_rule": mechanism.description.get("lesion_rule"),
             "model": dict(mechanism.description),

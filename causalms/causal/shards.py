@@ -14,7 +14,17 @@ from causalms.shards import Shard, refuse_incomplete
 #: What two records may differ in when they are of one query.
 _OF_A_SHARD = ("shard", "participants_answered", "participants_skipped", "participants_with_missing_inputs")
 #: What is named first where two queries differ.
-_NAMED_FIRST = ("seed", "model_checksum", "mechanism", "draws", "weeks", "intervention", "trial", "participants_digest")
+_NAMED_FIRST = (
+    "seed",
+    "model_checksum",
+    "model_digest",
+    "mechanism",
+    "draws",
+    "weeks",
+    "intervention",
+    "trial",
+    "participants_digest",
+)
 
 
 def merge_draws(parts: Sequence[tuple[str, pd.DataFrame, Mapping[str, Mapping[str, Any]]]]) -> pd.DataFrame:

@@ -86,13 +86,13 @@ def command(
     question = Question(
         forecast.model,
         generator.checksum,
+        generator.digest,
         forecast.arms or generator.arms,
         forecast.week,
         forecast.draws,
         forecast.masks,
         forecast.seed,
         cohort.device,
-        f"{scans.baseline} {scans.lesions}",
     )
     parts = out.with_name(f"{out.name}.parts") if parts is None else parts
     calls = (delayed(forecast_kept)(question, loaded, name, parts, cohort.skip_bad) for name in chosen)

@@ -9,7 +9,6 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -24,7 +23,6 @@ from causalms.tables import name_of, write_table
 if TYPE_CHECKING:
     import pandas as pd
 
-    from causalms.generator import Generator
     from causalms.trials import Trial
 
 RECORD = "forecast.json"
@@ -35,17 +33,17 @@ _KEPT_TABLE, _KEPT_NOTES = "forecast.parquet", "notes.json"
 
 @dataclass(frozen=True)
 class Question:
-    """What is forecast for every patient; the checksum is that of the model, ``read_as`` how the folder is read."""
+    """What is forecast for every patient; checksum and digest are those of the model (:attr:`Generator.digest`)."""
 
     model: str
     checksum: str
+    digest: str
     arms: tuple[str, ...]
     week: float
     draws: int
     masks: bool
     seed: int
     device: str = "cpu"
-    read_as: str = ""
 
     @property
     def key(self) -> str:
@@ -58,7 +56,7 @@ class Question:
         """What the folder's record says; ``participants`` are those of the whole cohort."""
         from causalms import __version__
 
-        kept = {key: value for key, value in asdict(self).items() if key not in ("model", "device", "read_as")}
+        kept = {key: value for key, value in asdict(self).items() if key not in ("model", "device")}
         digest = hashlib.sha256("\n".join(participants).encode()).hexdigest()[:16]
         return {
             **kept,
@@ -67,13 +65,6 @@ class Question:
             "participants_digest": digest,
             "version": __version__,
         }
-
-
-@lru_cache(maxsize=1)
-def _generator(model: str, device: str) -> Generator:
-    from causalms.generator import Generator
-
-    return Generator.load(model, device)
 
 
 def forecast_kept(question: Question, trial: Trial, participant_id: str, parts: Path, skip_bad: bool) -> Path | Skipped:
@@ -110,10 +101,10 @@ def forget(parts: Path, question: Question) -> None:
 
 def _forecast(question: Question, own: Trial, participant_id: str, folder: Path) -> None:
     """Maps, sidecars, picture, table and notes of one patient."""
-    from causalms.generator import MapFolder, forecast_patient
+    from causalms.generator import MapFolder, forecast_patient, loaded_once
     from causalms.report import figures
 
-    generator = _generator(question.model, question.device)
+    generator = loaded_once(question.model, question.device)
     session = folder / participant_id / f"ses-w{question.week:02.0f}"
     maps = MapFolder(session / "anat", question.masks)
     forecast = forecast_patient(

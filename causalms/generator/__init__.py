@@ -6,7 +6,7 @@ from causalms.generator.configurations import ModelConfig, TrainingConfig, confi
 from causalms.generator.control_variate import controlled_means
 from causalms.generator.forecast import MapFolder, forecast_patient, label_of_arm
 from causalms.generator.kept_scans import kept_scan
-from causalms.generator.model import Generator
+from causalms.generator.model import Generator, loaded_once
 from causalms.generator.noise import DiffusionNoise
 from causalms.generator.sampling import SAMPLERS, one_thread
 from causalms.generator.train.data import fill_cache
@@ -27,6 +27,7 @@ __all__ = [
     "forecast_patient",
     "kept_scan",
     "label_of_arm",
+    "loaded_once",
     "one_thread",
     "train_generator",
 ]

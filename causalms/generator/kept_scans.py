@@ -14,7 +14,6 @@ from torch import Tensor
 
 from causalms.errors import UsageError
 from causalms.files import whole_file
-from causalms.generator.checkpoint import checksum
 from causalms.generator.model import Generator
 from causalms.generator.network import Reading
 from causalms.generator.outcomes import Scan
@@ -46,9 +45,7 @@ def kept_scan(generator: Generator, trial: Trial, participant_id: str, folder: P
     if not (scans := "" if stamp is None else stamp(participant_id)):
         raise UsageError("`cache` is for trials in folders, on the model's own grid; leave it out")
     row = trial.participants.loc[(trial.participants["participant_id"] == participant_id).to_numpy()].iloc[0].to_dict()
-    made_from = repr(
-        (scans, row, trial.space.describe(), generator.checksum, _beside(generator), str(_device(generator)), __version__)
-    )
+    made_from = repr((scans, row, trial.space.describe(), generator.digest, str(_device(generator)), __version__))
     file = folder / f"{quote(participant_id, safe='')}.{hashlib.sha256(made_from.encode()).hexdigest()[:16]}.safetensors"
     if file.is_file() and (known := _read(file, _device(generator))) is not None:
         return known
@@ -58,13 +55,6 @@ def kept_scan(generator: Generator, trial: Trial, participant_id: str, folder: P
     with whole_file(file) as beside:
         save_file({name: value.cpu().contiguous() for name, value in arrays.items()}, beside, metadata={"words": words})
     return scan
-
-
-def _beside(generator: Generator) -> str:
-    """What corrects and compares a scan beside the network, which keeps its checksum where they are learned anew."""
-    parts = [part for part in (generator.error_model, generator.seen) if part is not None]
-    arrays = {f"{k}.{name}": torch.from_numpy(array) for k, part in enumerate(parts) for name, array in part.arrays().items()}
-    return checksum(arrays) + repr([part.words_and_numbers() for part in parts])
 
 
 def _read(file: Path, device: torch.device) -> Scan | None:

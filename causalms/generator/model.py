@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +17,7 @@ from torch import Tensor
 from causalms.errors import InputError, RefusalError, UsageError
 from causalms.generator import noise as exogenous
 from causalms.generator import sampling as samplers
-from causalms.generator.checkpoint import load_tensors, read_checkpoint, write_checkpoint
+from causalms.generator.checkpoint import checksum, load_tensors, read_checkpoint, write_checkpoint
 from causalms.generator.configurations import ModelConfig, chosen_device
 from causalms.generator.error_of_counts import correction_of_lacking, error_of_expected_count
 from causalms.generator.inputs import PatientArrays, anatomy_of, covariate_vector, patient_arrays
@@ -141,6 +143,14 @@ class Generator:
             "lesion_rule": asdict(self.rule),
         }
         return write_checkpoint(path, tensors, header, self.error_model, self.seen)
+
+    @property
+    def digest(self) -> str:
+        """Of all that its numbers depend on; the checksum is of the network alone."""
+        parts = [part for part in (self.error_model, self.seen) if part is not None]
+        arrays = {f"{k}.{name}": torch.from_numpy(array) for k, part in enumerate(parts) for name, array in part.arrays().items()}
+        said = (self.checksum, self.header, self.arms, self.weeks, self.rule, [part.words_and_numbers() for part in parts])
+        return hashlib.sha256(f"{checksum(arrays)} {said}".encode()).hexdigest()[:16]
 
     @property
     def parameters(self) -> int:
@@ -374,3 +384,14 @@ class Generator:
         noise = DiffusionNoise(z, field_, path, (scan.participant_id, draw, seed))
         replay = self.sample(scan, arm, week, noise, sampler)
         return Abduction(noise, float((replay != mask).sum()))
+
+
+def loaded_once(path: str, device: str = "cpu") -> Generator:
+    """The generator of a file, read once a process, and again where the file has changed."""
+    file = Path(path)
+    return _loaded(path, device, (file.stat().st_mtime_ns, file.stat().st_size) if file.is_file() else (0, 0))
+
+
+@lru_cache(maxsize=2)
+def _loaded(path: str, device: str, _: tuple[int, int]) -> Generator:
+    return Generator.load(path, device)

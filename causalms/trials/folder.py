@@ -61,12 +61,13 @@ class FolderSource:
         return str(next((file for file in files if file is not None), participant_id))
 
     def stamp(self, participant_id: str) -> str:
-        """Names, sizes and times of change of all files of a participant: another text where any of them was changed."""
+        """Baseline and files of a participant with sizes and times of change: another text where other things are read."""
         root = self.layout.root
         files = [file for base in (root, root / LESIONS) for file in (base / participant_id).rglob("*") if file.is_file()]
         if self.layout.lesions is not None and (own := self.layout.mask_file(participant_id, "T2")) is not None:
             files.append(own)
-        return "\n".join(f"{file} {(here := file.stat()).st_size} {here.st_mtime_ns}" for file in sorted(files))
+        read_as = f"baseline {self.layout.baseline[participant_id]}, lesions {self.layout.lesions}"
+        return read_as + "".join(f"\n{file} {(here := file.stat()).st_size} {here.st_mtime_ns}" for file in sorted(files))
 
     def mask(self, participant_id: str, kind: str, week: int) -> np.ndarray | None:
         """Mask on the patient's own grid, bool; None if there is none."""

@@ -34,6 +34,15 @@ def broken(simulated: Path, tmp_path: Path) -> tuple[Path, str]:
     return trial, bad.name
 
 
+def with_patients_seen(checkpoint: Path, path: Path) -> None:
+    """The same network, which keeps its checksum, with a summary of patients that it learned from."""
+    model = Generator.load(checkpoint)
+    drawn = np.random.default_rng(0).normal(size=(30, len(ERROR_COLUMNS) + len(FEATURES) + len(SCANNER)))
+    groups = np.split(drawn, np.cumsum([len(ERROR_COLUMNS), len(FEATURES)]), axis=1)
+    model.seen = Seen.of(dict(zip(("columns", "signals", "scanner"), groups, strict=True)))
+    assert model.save(path) == model.checksum
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
@@ -87,6 +96,25 @@ def test_a_forecast_that_stopped_goes_on_with_the_patients_that_are_left(
     everyone = sorted(path.name for path in trial.glob("sub-*"))
     assert asked == everyone[1:]
     assert not (tmp_path / "out.parts").exists()
+
+
+def test_a_model_that_changed_beside_its_network_answers_anew_and_does_not_go_on_with_old_numbers(
+    run: Run, broken: tuple[Path, str], checkpoint: Path, tmp_path: Path
+) -> None:
+    trial, bad = broken
+    model, out = tmp_path / "model.safetensors", tmp_path / "out"
+    shutil.copy(checkpoint, model)
+    ask = ("forecast", trial, "--model", model, *ASKED)
+    refused(run(*ask, "--out", out), 1, "1 finished patients are kept in")
+    query = ("query", trial, "--model", model, "--do", "placebo", "--expected", "--skip-bad")
+    assert run(*query, "--shard", "1/2", "--out", tmp_path / "1.parquet").code == 3
+    with_patients_seen(checkpoint, model)
+    assert run(*ask, "--skip-bad", "--out", out).code == 3
+    assert run(*ask, "--skip-bad", "--out", tmp_path / "fresh").code == 3
+    assert contents(out) == contents(tmp_path / "fresh")
+    assert run(*query, "--shard", "2/2", "--out", tmp_path / "2.parquet").code == 0
+    parts = (tmp_path / "1.parquet", tmp_path / "2.parquet")
+    refused(run("merge", *parts, "--out", tmp_path / "x.parquet"), 1, "model_digest is", "merge the shards of one query")
 
 
 def test_the_folder_of_forecasts_is_a_valid_bids_derivative(run: Run, simulated: Path, checkpoint: Path, tmp_path: Path) -> None:
@@ -216,11 +244,8 @@ def test_kept_scans_answer_as_the_scans_do_until_one_changes(run: Run, simulated
     for name in ("filled", "kept"):
         assert run(*ask, "--cache", kept, "--out", tmp_path / f"{name}.parquet").code == 0
         assert (tmp_path / f"{name}.parquet").read_bytes() == (tmp_path / "plain.parquet").read_bytes()
-    files, model = files_in(kept), Generator.load(checkpoint)
-    drawn = np.random.default_rng(0).normal(size=(30, len(ERROR_COLUMNS) + len(FEATURES) + len(SCANNER)))
-    groups = np.split(drawn, np.cumsum([len(ERROR_COLUMNS), len(FEATURES)]), axis=1)
-    model.seen = Seen.of(dict(zip(("columns", "signals", "scanner"), groups, strict=True)))  # the network keeps its checksum
-    assert model.save(tmp_path / "other.safetensors") == model.checksum
+    files = files_in(kept)
+    with_patients_seen(checkpoint, tmp_path / "other.safetensors")
     assert run(*ask[:3], tmp_path / "other.safetensors", *ask[4:], "--cache", kept, "--out", tmp_path / "o.parquet").code == 0
     assert len(files_in(kept)) == 2 * len(files)
     files = files_in(kept)

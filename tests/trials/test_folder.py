@@ -17,6 +17,8 @@ import pytest
 from causalms.errors import InputError, RefusalError
 from causalms.phantom import PhantomTrial, simulate_trial, write_simulated_trial
 from causalms.trials import Space, check_trial, load_trial, mni_space, resample_back, resample_trial, template_anatomy
+from causalms.trials.folder import FolderSource
+from causalms.trials.layout import Layout
 
 OPEN_MS = pytest.mark.skipif("CAUSALMS_OPEN_MS" not in os.environ, reason="CAUSALMS_OPEN_MS does not name the real scans")
 
@@ -129,6 +131,16 @@ def test_grids_that_differ_are_named_both(folder: Path) -> None:
     _says(folder, "sub-0001", "40x48x40", "39x48x40", "onto one grid")
     with pytest.raises(InputError, match=r"39x48x40.*onto one grid"):
         load_trial(folder).image("sub-0001", "T2w")
+
+
+def test_what_is_kept_of_a_patient_is_of_one_baseline(tmp_path: Path) -> None:
+    for session in ("ses-a", "ses-b"):
+        place = tmp_path / "sub-1" / session / "anat" / f"sub-1_{session}_T1w.nii.gz"
+        place.parent.mkdir(parents=True)
+        place.touch()
+    sources = [FolderSource(Layout(tmp_path, {"sub-1": session})) for session in ("ses-a", "ses-a", "ses-b")]
+    one, same, other = (source.stamp("sub-1") for source in sources)
+    assert one == same != other
 
 
 def test_not_a_number_in_an_image_is_refused(folder: Path) -> None:

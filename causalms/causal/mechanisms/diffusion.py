@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy.typing as npt
 from causalms.causal.evidence import participant_row
 from causalms.causal.mechanism import Expected, MechanismBase, Noise, Outcome, Subject
 from causalms.errors import RefusalError
-from causalms.generator import DiffusionNoise, Generator, kept_scan
+from causalms.generator import DiffusionNoise, kept_scan, loaded_once
 from causalms.lesions import count_lesions
 from causalms.stats import ErrorModel
 from causalms.tables import REGIONS, ModelError
@@ -76,6 +75,11 @@ class DiffusionMechanism(MechanismBase):
     def checksum(self) -> str:  # type: ignore[override]
         """Of the checkpoint."""
         return str(self.generator.checksum)
+
+    @property
+    def digest(self) -> str:
+        """Of the checkpoint with its error model and its summary of patients, which the checksum leaves out."""
+        return str(self.generator.digest)
 
     @property
     def description(self) -> dict[str, Any]:  # type: ignore[override]
@@ -167,11 +171,5 @@ class DiffusionMechanism(MechanismBase):
         return Noise(normals)
 
 
-@lru_cache(maxsize=4)
 def _loaded(source: str, sampler: str, device: str = "cpu", cache: str = "") -> DiffusionMechanism:
-    return DiffusionMechanism(_generator(source, device), source, sampler, device, cache)
-
-
-@lru_cache(maxsize=2)
-def _generator(source: str, device: str) -> Any:
-    return Generator.load(source, device)
+    return DiffusionMechanism(loaded_once(source, device), source, sampler, device, cache)
