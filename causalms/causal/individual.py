@@ -6,6 +6,7 @@ A bound is never part of a confidence interval: it has rows and columns of its o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -278,7 +279,13 @@ def _with_mean(row: ResultRow, values: np.ndarray, errors: np.ndarray, generator
     )
 
 
-def rung_three_results(model: CausalModel, trial: Any, twins: pd.DataFrame, running: Running = Running()) -> pd.DataFrame:
+def rung_three_results(
+    model: CausalModel,
+    trial: Any,
+    twins: pd.DataFrame,
+    running: Running = Running(),
+    participants: Sequence[str] | None = None,
+) -> pd.DataFrame:
     """All rung-3 rows of a counterfactual run: benefit and harm of every arm against every randomised arm, and the diagnostics.
 
     Parameters
@@ -288,7 +295,14 @@ def rung_three_results(model: CausalModel, trial: Any, twins: pd.DataFrame, runn
     twins : DataFrame
         From ``model.counterfactual`` on that trial, with its attrs.
     running : Running
-        For the marginals that the bounds need.
+        For the marginals that the bounds need; of a shard they are kept in its parts, and there are no rows.
+    participants : sequence of str, optional
+        Whom the run was asked about, where that are more than have twins: of these are the marginals.
+
+    Returns
+    -------
+    DataFrame
+        In the schema of the results table; empty for a shard.
     """
     trial = as_trial(trial)
     (record,) = twins.attrs["queries"].values()
@@ -299,7 +313,10 @@ def rung_three_results(model: CausalModel, trial: Any, twins: pd.DataFrame, runn
     week = float(record["evidence"]["week"])  # benefit compares with the fact, which was seen at this visit
     tables = []
     if week in worlds["visit_week"].unique():
-        marginals = _marginals(model, trial, twins, list(dict.fromkeys([*others, *owns])), week, running)
+        people = [str(p) for p in (twins["participant_id"].unique() if participants is None else participants)]
+        marginals = _marginals(model, trial, record, people, others, week, running)
+        if running.shard is not None:
+            return results_table([])
         for arm in others:
             for own in (o for o in owns if o != arm):
                 together = support(trial.participants, arm, own).words
@@ -312,12 +329,12 @@ def rung_three_results(model: CausalModel, trial: Any, twins: pd.DataFrame, runn
 
 
 def _marginals(
-    model: CausalModel, trial: Any, twins: pd.DataFrame, arms: list[str], week: float, running: Running
+    model: CausalModel, trial: Any, record: Any, people: list[str], others: list[str], week: float, running: Running
 ) -> pd.DataFrame:
-    """Laws by one evaluation where the mechanism can, else by draws."""
-    (record,) = twins.attrs["queries"].values()
-    people = [str(p) for p in twins["participant_id"].unique()]
-    running = replace(running, parts=None)
+    """Laws of these arms and of everybody's own: by one evaluation where the mechanism can, else by draws."""
+    table = trial.participants
+    owns = {str(arm) for arm in table.loc[table["participant_id"].isin(people), "arm"]} & set(model.mechanism.arms)
+    arms = list(dict.fromkeys([*others, *sorted(owns)]))
     if "expect" in model.mechanism.capabilities:
         return model.do(trial, arms, week, expected=True, participants=people, running=running)
     draws, seed = max(int(record["draws"]), 200), int(record["seed"]) + 1

@@ -6,7 +6,7 @@ import ctypes
 import hashlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -330,12 +330,21 @@ def _answered(
     participant_id: str,
     folder: Path | None,
 ) -> pd.DataFrame:
+    def rows() -> pd.DataFrame:
+        with on_one_thread():
+            table = patient_rows(mechanism, trial, randomisation, query, query_id, participant_id)
+        _return_free_memory_at_times()
+        return table
+
+    return kept_or_made(folder, trial, participant_id, rows)
+
+
+def kept_or_made(folder: Path | None, trial: Any, participant_id: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """A patient's table as it is kept in ``folder``, else made, and kept there whole."""
     part = None if folder is None else folder / _part_name(trial, participant_id)
     if part is not None and (known := _finished(part)) is not None:
         return known
-    with on_one_thread():
-        table = patient_rows(mechanism, trial, randomisation, query, query_id, participant_id)
-    _return_free_memory_at_times()
+    table = make()
     if part is not None:
         with whole_file(part) as beside:
             table.to_parquet(beside, index=False)

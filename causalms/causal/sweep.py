@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import joblib
@@ -12,10 +13,11 @@ import pandas as pd
 
 from causalms.causal.bounds import Law, activity_harm_bounds, benefit_bounds, harm_bounds
 from causalms.causal.evidence import as_trial, chosen_participants
+from causalms.causal.interventions import value
 from causalms.causal.mechanism import Mechanism, Subject
 from causalms.causal.model import CausalModel
-from causalms.causal.query import refuse_arms
-from causalms.causal.sampling import Running, on_one_thread
+from causalms.causal.query import Query, QueryRecord, record_of, refuse_arms
+from causalms.causal.sampling import Running, kept_or_made, on_one_thread
 from causalms.causal.worlds import Randomisation, Tie, Worlds
 from causalms.errors import RefusalError, UsageError
 
@@ -64,11 +66,16 @@ def rho_sweep(
         raise UsageError(f"`draws` is {draws} and `rhos` {list(rhos)}; give at least one draw and correlations from -1 to 1")
     randomisation = Randomisation.of(trial.participants, mechanism.arms)
     chosen = chosen_participants(trial, participants)
-    sweep = _Sweep(mechanism, randomisation, arm, reference, float(week), tuple(rhos), draws, seed)
+    folder = None
+    if running.parts is not None:
+        query = Query((value(arm), value(reference)), (float(week),), draws, seed, coupling="rho", rho=0.0)
+        of_all = record_of(query, mechanism, trial.participants, str(getattr(trial, "name", "trial"))).content
+        folder = Path(running.parts) / QueryRecord({**of_all, "rhos": list(rhos)}).query_id
+    sweep = _Sweep(mechanism, randomisation, arm, reference, float(week), tuple(rhos), draws, seed, folder)
     task = joblib.delayed(sweep.of_patient)
     patients = running.over([task(trial, p) for p in chosen], len(chosen), "sweep over rho")
-    probability = np.array([p for p, _ in patients])  # patients, rhos, measures
-    bounds = np.array([b for _, b in patients]).mean(0)  # measures, sides
+    probability = np.array([table[: len(rhos)] for table in patients])  # patients, rhos, measures
+    bounds = np.array([table[len(rhos) :].T for table in patients]).mean(0)  # measures, sides
     spread = np.sqrt((probability * (1 - probability)).sum(0) / draws) / len(chosen)
     rows = [
         (rho, measure, probability[:, r, m].mean(), spread[r, m], bounds[m, 0], bounds[m, 1], len(chosen))
@@ -91,9 +98,13 @@ class _Sweep:
     rhos: tuple[float, ...]
     draws: int
     seed: int
+    folder: Path | None = None
 
-    def of_patient(self, trial: Any, participant_id: str) -> tuple[np.ndarray, np.ndarray]:
-        """Probabilities (rhos, measures) and bounds (measures, sides) of one patient."""
+    def of_patient(self, trial: Any, participant_id: str) -> np.ndarray:
+        """Probabilities of one patient by rho and measure, and in two rows more the lower and the upper bounds."""
+        return kept_or_made(self.folder, trial, participant_id, lambda: self._made(trial, participant_id)).to_numpy()
+
+    def _made(self, trial: Any, participant_id: str) -> pd.DataFrame:
         with on_one_thread():
             subject = self.mechanism.prepare(trial, participant_id)
             zero = self._counts(subject, self.reference, 1.0)  # the world that keeps its own noise is the same for every rho
@@ -106,7 +117,8 @@ class _Sweep:
         benefit, harm = benefit_bounds(*laws), harm_bounds(*laws)
         onset = [float(x) for x in activity_harm_bounds(*(1 - float(law.at_most(0.0)) for law in laws))]
         probability = [[(one < zero).mean(), (one > zero).mean(), ((one > 0) & (zero == 0)).mean()] for one in ones]
-        return np.array(probability), np.array([[benefit.lower, benefit.upper], [harm.lower, harm.upper], onset])
+        bounds = [[benefit.lower, harm.lower, onset[0]], [benefit.upper, harm.upper, onset[1]]]
+        return pd.DataFrame([*probability, *bounds], columns=list(MEASURES), dtype=float)
 
     def _counts(self, subject: Subject, world: str, rho: float) -> np.ndarray:
         from causalms.causal.graph import sample_worlds

@@ -11,7 +11,7 @@ import click
 import pandas as pd
 
 from causalms.cli.paths import OutputFolder
-from causalms.errors import UsageError
+from causalms.errors import InputError, UsageError
 from causalms.shards import Shard, Skipped
 from causalms.tables import write_table
 
@@ -26,24 +26,39 @@ class Cohort:
 
     participants: tuple[str, ...]
     shard: Shard | None
-    workers: int
-    device: str
+    workers: int = 1
+    device: str = "cpu"
     skip_bad: bool = False
 
+    def chosen(self, everyone: Sequence[str]) -> list[str]:
+        """The patients named, or all; of them the part that the shard holds.
 
-def cohort_options(*, skip_bad: bool = True, device: str = "cpu") -> Callable[[_Verb], _Verb]:
-    """Options of a verb that goes through the patients of a folder."""
+        Raises
+        ------
+        InputError
+            If one is unknown.
+        """
+        if unknown := [name for name in self.participants if name not in set(everyone)]:
+            raise InputError(f"no participant {unknown[0]!r}; the participants table names them")
+        people = list(self.participants) or list(everyone)
+        return people if self.shard is None else self.shard.part(people)
+
+
+def cohort_options(*, skip_bad: bool = True, device: str = "cpu", scans: bool = True) -> Callable[[_Verb], _Verb]:
+    """Options of a verb that goes through the patients of a folder; without ``scans`` only who they are."""
     options = [
         click.option("--participant", "participants", multiple=True, metavar="ID",
                      help="Only this one; repeat for several.  [default: everyone]"),
         click.option("--shard", metavar="K/N", callback=_shard,
                      help="Only part K of N of the patients; 'causalms merge' puts the parts together."),
+    ]  # fmt: skip
+    options += [] if not scans else [
         click.option("--workers", default=1, show_default=True, type=click.IntRange(min=1),
                      help="Processes; the numbers stay the same."),
         click.option("--device", default=device, show_default=True, type=click.Choice(["auto", "cpu", "cuda"]),
                      help="Where the model runs; a GPU rounds otherwise in the last digits."),
     ]  # fmt: skip
-    if skip_bad:
+    if scans and skip_bad:
         options.append(
             click.option("--skip-bad", is_flag=True,
                          help=f"Leave out and list patients whose files cannot be used; exit code {SKIPPED_SOME}.")
@@ -55,6 +70,28 @@ def cohort_options(*, skip_bad: bool = True, device: str = "cpu") -> Callable[[_
         return verb
 
     return declare
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The options of :func:`kept_options`."""
+
+    parts: Path | None
+    keep_only: bool
+
+    def folder(self, out: Path) -> Path:
+        """Where finished patients are kept until ``out`` is written."""
+        return out.with_name(f"{out.name}.parts") if self.parts is None else self.parts
+
+
+def kept_options(verb: _Verb) -> _Verb:
+    """Options of a verb that keeps finished patients until the whole is written."""
+    verb = click.option(
+        "--keep-only", is_flag=True, help="Only answer and keep; the same command without it (and --shard) writes OUT of all."
+    )(verb)
+    return click.option("--parts", type=OutputFolder(fill=True), help="Where finished patients are kept.  [default: OUT.parts]")(
+        verb
+    )
 
 
 resample_option = click.option(

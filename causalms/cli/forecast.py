@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from causalms.cli.bids_output import source_of
-from causalms.cli.cohort import Cohort, cohort_options, write_skipped
+from causalms.cli.cohort import Cohort, Kept, cohort_options, kept_options, write_skipped
 from causalms.cli.forecast_folder import NOTES, Question, forecast_kept, forget, put_together
 from causalms.cli.inputs import ScanOptions, given_model_option, grouped, model_option, scan_options
 from causalms.cli.main import say_note
@@ -39,20 +39,18 @@ class _Forecast:
 @click.option("--week", default=48.0, show_default=True, help="Follow-up week.")
 @click.option("--draws", default=8, show_default=True, type=click.IntRange(min=0), help="Sampled masks an arm.")
 @click.option("--masks", is_flag=True, help="Write the sampled masks too (risk maps are always written).")
-@click.option("--parts", type=OutputFolder(fill=True), help="Where finished patients are kept.  [default: OUT.parts]")
-@click.option("--keep-only", is_flag=True, help="Only forecast and keep; the same command without it writes OUT of all.")
+@kept_options
 @scan_options
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
 @given_model_option
-@grouped(forecast=_Forecast, cohort=Cohort, scans=ScanOptions)
+@grouped(forecast=_Forecast, cohort=Cohort, scans=ScanOptions, kept_in=Kept)
 def command(
     trial: Path,
     out: Path,
     forecast: _Forecast,
     cohort: Cohort,
     scans: ScanOptions,
-    parts: Path | None,
-    keep_only: bool,
+    kept_in: Kept,
     given_model: bool,
 ) -> int:
     """Forecast new and enlarging T2 lesions of patients in DIR (a BIDS folder in MNI152 space) under each arm.
@@ -94,7 +92,7 @@ def command(
         forecast.seed,
         cohort.device,
     )
-    parts = out.with_name(f"{out.name}.parts") if parts is None else parts
+    parts = kept_in.folder(out)
     calls = (delayed(forecast_kept)(question, loaded, name, parts, cohort.skip_bad) for name in chosen)
     again = "finished patients are kept: the same command goes on where it stopped"
     try:
@@ -103,7 +101,7 @@ def command(
         skipped = [one for one in answers if isinstance(one, Skipped)]
         if not kept:
             raise InputError(f"no patient could be forecast; the first, {skipped[0].participant_id}: {skipped[0].reason}")
-        if keep_only:
+        if kept_in.keep_only:
             click.echo(f"{len(kept)} patients forecast and kept in {parts}; the same command without --keep-only writes {out}")
             return write_skipped(skipped, parts / "skipped.csv")
         record = question.record(everyone) | {"skipped": [asdict(one) for one in skipped]}

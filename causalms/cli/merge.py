@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from causalms.cli.calibrate import OF_A_PART, Judgement, Options
 from causalms.cli.cohort import write_skipped
 from causalms.cli.paths import InputPath, OutputFolder, OutputPath, Verb
 from causalms.errors import InputError, UsageError
@@ -33,7 +34,7 @@ class _Merged(OutputFolder):
 @click.argument("parts", metavar="PART...", nargs=-1, required=True, type=InputPath())
 @click.option("--out", required=True, type=_Merged(), help="Table, or new folder where the parts are folders of forecasts.")
 def command(parts: tuple[Path, ...], out: Path) -> int:
-    """Put together what runs with --shard wrote: tables of `query`, or folders of `forecast`.
+    """Put together what runs with --shard wrote: tables of `query`, folders of `forecast`, or parts of `calibrate`.
 
     Where --out has no ending, tables of draws (.parquet) become a folder of Parquet files by trial and arm, in a fixed memory:
     draws of any number, which `effects`, `agree` and `calibrate` read as they read a table.
@@ -74,6 +75,48 @@ def _partitioned(parts: tuple[Path, ...], out: Path) -> int:
     return 0
 
 
+def _judged(parts: tuple[Path, ...], out: Path) -> int:
+    """Judge what ``calibrate --shard`` wrote, after a look at whether it is all of it and of one judgement."""
+    import pandas as pd
+
+    from causalms.calibration import Sources
+    from causalms.shards import Shard, refuse_incomplete
+    from causalms.tables import read_table, write_table
+
+    read = sorted(((_part(part), part) for part in parts), key=lambda one: Shard.read(one[0]["shard"]).number)
+    (first, first_part), tables, seen = read[0], [], []
+    refuse_incomplete([(str(part), Shard.read(record["shard"])) for record, part in read])
+    for record, part in read:
+        if other := next((key for key in first if key not in _OF_A_SHARD and first[key] != record.get(key)), None):
+            of_first = f"in {first_part} {first[other]}; merge the parts of one judgement"
+            raise InputError(f"{part}: {other} is {record.get(other)}, {of_first}")
+        tables.append(read_table(part))
+        seen.append(read_table(part.with_suffix(OF_A_PART[1])))
+        if (found := (len(tables[-1]), len(seen[-1]))) != (wanted := (record["rows"], record["patients"])):
+            words = "{} rows of {} patients"
+            raise InputError(f"{part}: {words.format(*found)}, written were {words.format(*wanted)}; run its shard again")
+    judgement = Judgement(
+        pd.concat(tables, ignore_index=True), Sources(first["draws"], first["observed"]), Options.of_part(first)
+    )
+    assessment = judgement.assess(judgement.pair(pd.concat(seen, ignore_index=True)))
+    write_table(assessment.results, out)
+    click.echo(repr(assessment))
+    return 0
+
+
+#: What parts of one judgement may differ in.
+_OF_A_SHARD = ("shard", "patients", "rows", "draws")
+
+
+def _part(part: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(part.with_suffix(OF_A_PART[0]).read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{part}: no record of 'causalms calibrate --shard' beside it ({error}); keep its three files together"
+        ) from error
+
+
 def _records(part: Path) -> dict[str, Any]:
     """The record beside a table of a query."""
     beside = part.with_suffix(".queries.json")
@@ -87,6 +130,8 @@ def _records(part: Path) -> dict[str, Any]:
 
 
 def _tables(parts: tuple[Path, ...], out: Path) -> int:
+    if parts[0].with_suffix(OF_A_PART[0]).is_file():
+        return _judged(parts, out)
     from causalms.causal import merge_draws, write_draws
     from causalms.tables import read_table
 

@@ -6,22 +6,23 @@ import shutil
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from causalms.cli.cohort import Cohort, cache_option, cohort_options, resample_option, write_skipped
+from causalms.cli.cohort import Cohort, Kept, cache_option, cohort_options, kept_options, resample_option, write_skipped
 from causalms.cli.inputs import ScanOptions, given_model_option, grouped, scan_options, text_options, trial_of
 from causalms.cli.main import say_note
 from causalms.cli.paths import InputPath, OutputPath, Verb
+from causalms.cli.written import deliver, finished_patients
 from causalms.errors import CausalmsError, UsageError
-from causalms.shards import Skipped
+from causalms.shards import Shard, Skipped
 from causalms.tables import fixed, name_of
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
 
     from causalms.causal import CausalModel, Query, Running
 
@@ -62,7 +63,7 @@ class _Options:
     seed: int
     given_model: bool
 
-    def refuse_contradictions(self, cohort: Cohort) -> None:
+    def refuse_contradictions(self, cohort: Cohort, kept: Kept) -> None:
         """Reject contradictory options before reading files."""
         if self.given_factual and self.expected:
             raise UsageError("--expected is rung 2 and --given-factual rung 3; choose one")
@@ -76,10 +77,10 @@ class _Options:
             raise UsageError(
                 "--recalibrate and --reference: run 'causalms effects OUT --reference ARM' on the recalibrated table"
             )
-        if cohort.shard is not None and (self.reference or self.recalibrate or self.bounds_over_rho):
+        if cohort.shard and not kept.keep_only and (self.reference or self.recalibrate or self.bounds_over_rho):
             raise UsageError(
-                "--shard writes draws alone, and --reference, --recalibrate and --bounds-over-rho are about all patients; leave "
-                "them out, and run 'causalms effects' on what 'causalms merge' writes"
+                "--shard writes draws alone, and --reference, --recalibrate and --bounds-over-rho are about all patients; give "
+                "each shard --keep-only and one --parts DIR, and the same command without --shard and --keep-only writes all"
             )
         if self.given_model and self.reference is None and not self.given_factual:
             raise UsageError("--given-model is about intervals: add --reference ARM, or run 'causalms effects OUT' with it")
@@ -165,6 +166,7 @@ class _Options:
     help="A checkpoint, 'reference', or 'counts' (see below).",
 )
 @cohort_options()
+@kept_options
 @resample_option
 @scan_options
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Key of the exogenous noise.")
@@ -174,9 +176,17 @@ class _Options:
 )
 @given_model_option
 @text_options
-@grouped(options=_Options, cohort=Cohort, scans=ScanOptions)
+@grouped(options=_Options, cohort=Cohort, scans=ScanOptions, kept=Kept)
 def command(
-    source: Path, model: str, out: Path, options: _Options, cohort: Cohort, scans: ScanOptions, resample: bool, cache: Path | None
+    source: Path,
+    model: str,
+    out: Path,
+    options: _Options,
+    cohort: Cohort,
+    scans: ScanOptions,
+    resample: bool,
+    cache: Path | None,
+    kept: Kept,
 ) -> int:
     """Ask what each patient of the trial DIR would have had under another arm.
 
@@ -199,7 +209,8 @@ def command(
     --recalibrate adds to it what the observed arms of DIR say, and says where they contradict the model.
 
     With --skip-bad, patients whose files cannot be used stand in OUT.skipped.csv with the reason (exit code 3). `causalms merge`
-    puts the parts of --shard together, to the bytes that one run gives.
+    puts the parts of --shard together, to the bytes that one run gives; what is about all patients (--reference, bounds and
+    diagnostics of rung 3) comes of shards with --keep-only and one --parts, and the same command without --shard and --keep-only.
     --model counts fits a negative-binomial regression to the participants table of DIR (a folder, or a table): no images.
 
     \b
@@ -210,7 +221,7 @@ def command(
     """  # noqa: D301 - the backspace is the character that click looks for
     from causalms.causal import Running
 
-    options.refuse_contradictions(cohort)
+    options.refuse_contradictions(cohort, kept)
     query = options.query()
     if (resample or cache) and model == "counts":
         raise UsageError(f"--{'resample' if resample else 'cache'} is about scans, and this model reads none; leave it out")
@@ -222,17 +233,20 @@ def command(
         trial = resample_trial(trial, causal_model.mechanism.generator.space)  # type: ignore[attr-defined]
     for note in trial.notes:
         say_note(note)
-    parts = out.with_name(out.name + ".parts")
+    parts = kept.folder(out)
     running = Running(cohort.workers, progress=True, parts=None if cache else parts, skip_bad=cohort.skip_bad, shard=cohort.shard)
     run = _Run(causal_model, trial, query, options, cohort.participants or None, running)
     try:
+        if kept.keep_only:
+            return run.keep(parts, out)
         table, beside = run.answer()
-        _deliver(table, beside, out, parts)
+        deliver(table, beside, out, parts)
     except CausalmsError as error:
-        if kept := _finished_patients(parts):
-            error.args = (f"{error} ({kept} finished patients are kept in {parts}, where the same command goes on)",)
+        if finished := finished_patients(parts):
+            error.args = (f"{error} ({finished} finished patients are kept in {parts}, where the same command goes on)",)
         raise
-    shutil.rmtree(parts, ignore_errors=True)
+    if cohort.shard is None or kept.parts is None:
+        shutil.rmtree(parts, ignore_errors=True)
     _print(table, out, beside)
     return write_skipped([Skipped(**one) for one in table.attrs.get("skipped", [])], out.with_suffix(".skipped.csv"))
 
@@ -265,6 +279,26 @@ class _Run:
     participants: Sequence[str] | None
     running: Running
 
+    def keep(self, parts: Path, out: Path) -> int:
+        """Answer these patients and keep all that the whole run needs of them; the exit code."""
+        from causalms.causal import rung_three_results
+
+        table = self.model.ask(self.trial, self.query, self.participants, self.running, checked_patients=0)
+        if self.options.given_factual:
+            rung_three_results(
+                self.model, self.trial, table, replace(self.running, shard=self.running.shard or Shard(1, 1)), self._asked
+            )
+        if self.options.bounds_over_rho:
+            self._bounds_over_rho(table)
+        answered, whole = table["participant_id"].nunique(), "the same command without --keep-only and --shard"
+        click.echo(f"{answered} patients answered and kept in {parts}; {whole} writes {out}")
+        return write_skipped([Skipped(**one) for one in table.attrs.get("skipped", [])], out.with_suffix(".skipped.csv"))
+
+    @property
+    def _asked(self) -> list[str]:
+        """Whom the question is about, shard or not."""
+        return [str(name) for name in self.participants or self.trial.participants["participant_id"]]
+
     def answer(self) -> tuple[pd.DataFrame, dict[str, Any]]:
         """The draws table, and by suffix what is written beside it."""
         from causalms.effects import given_model
@@ -274,7 +308,7 @@ class _Run:
         if self.options.given_model and ".results.csv" in beside:
             beside[".results.csv"] = given_model(beside[".results.csv"])
         if self.options.bounds_over_rho:
-            beside |= self._bounds_over_rho()
+            beside |= self._bounds_over_rho(table)
         notes = [] if self.running.shard else outside_notes(patient_distances(table))
         if any("extrapolated" in note for note in notes):
             beside[".outside.pdf"] = table
@@ -310,71 +344,28 @@ class _Run:
         for doubt in doubts:
             click.echo(f"warning: {doubt.message}", err=True)
         if self.running.shard is not None:
-            click.echo("note: bounds and diagnostics are about all patients: not written for a shard")
+            click.echo("note: bounds and diagnostics are about all patients: not written for a shard; --keep-only leads to them")
             return table, {}
-        beside: dict[str, Any] = {".results.csv": rung_three_results(self.model, self.trial, table, self.running)}
+        rows = rung_three_results(self.model, self.trial, table, self.running, self._asked)
+        beside: dict[str, Any] = {".results.csv": rows}
         if checked > 0:
             verdicts = diagnostics_table(table)
             pages = [figures.diagnostics_page(verdicts, str(arm)) for arm in verdicts["arm"].unique()]
             beside |= {".diagnostics.csv": verdicts, ".diagnostics.pdf": pages}
         return table, beside
 
-    def _bounds_over_rho(self) -> dict[str, Any]:
+    def _bounds_over_rho(self, table: pd.DataFrame) -> dict[str, Any]:
+        """The sweep over the coupling of the patients of a table of answers."""
         import pandas as pd
 
         from causalms.causal import rho_sweep
 
         options, week = self.options, max(self.options.visits)
         assert options.reference is not None
-        running = replace(self.running, parts=None)
-        tables = [
-            rho_sweep(
-                self.model, self.trial, (arm, options.reference), week, draws=options.draws, seed=options.seed, running=running
-            )
-            for arm in options.others
-        ]
+        people = [str(name) for name in table["participant_id"].unique()]
+        sweep = partial(rho_sweep, draws=options.draws, seed=options.seed, participants=people, running=self.running)
+        tables = [sweep(self.model, self.trial, (arm, options.reference), week) for arm in options.others]
         return dict.fromkeys((".bounds.csv", ".bounds.pdf"), pd.concat(tables, ignore_index=True))
-
-
-def _finished_patients(parts: Path) -> int:
-    """How many patients are kept for the next run; what holds none is removed."""
-    kept = len([file for file in parts.glob("*/*.parquet") if file.parent.name != "finished"])
-    if not kept:
-        shutil.rmtree(parts, ignore_errors=True)
-    return kept
-
-
-def _deliver(table: pd.DataFrame, beside: dict[str, Any], out: Path, parts: Path) -> None:
-    """Write every file beside, then move them into place, the draws table last: nothing half-written even after a kill."""
-    from causalms.causal import write_draws
-    from causalms.files import whole_file
-    from causalms.tables import write_table
-
-    finished = parts / "finished"
-    shutil.rmtree(finished, ignore_errors=True)
-    write_draws(table, finished / out.name)
-    for suffix, content in beside.items():
-        place = finished / out.with_suffix(suffix).name
-        if suffix.endswith(".pdf"):
-            _write_pages(content, place)
-        else:
-            write_table(content, place)
-    for file in sorted(finished.iterdir(), key=lambda f: f.name == out.name):
-        with whole_file(out.with_name(file.name)) as copy:
-            shutil.copyfile(file, copy)
-
-
-def _write_pages(pages: list[Figure] | pd.DataFrame, place: Path) -> None:
-    """Write figures, or those that a report draws of a table."""
-    from matplotlib.backends.backend_pdf import PdfPages
-
-    from causalms.report import figures
-
-    if not isinstance(pages, list):
-        pages = [page for page, _ in (figures.counterfactual_pages(pages) or ([], None))[0]]
-    with PdfPages(place, metadata={"CreationDate": None}) as pdf:
-        for page in pages:
-            pdf.savefig(page)
 
 
 def _print(table: pd.DataFrame, out: Path, beside: dict[str, Any]) -> None:

@@ -1,11 +1,12 @@
-"""What ``causalms effects`` writes beside its page."""
+"""What ``causalms effects`` writes beside its page, and ``causalms query`` beside its draws."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from causalms.effects import Analysis, recomputation, reporting_event, results_data
 from causalms.errors import UsageError
@@ -14,6 +15,7 @@ from causalms.tables import write_table
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -57,3 +59,44 @@ def carried(analysis: Analysis, path: Path) -> str:
     with whole_file(path) as beside:
         beside.write_text(json.dumps(bundle), encoding="utf-8")
     return f"patients for `causalms report --recompute` written to {path}"
+
+
+def finished_patients(parts: Path) -> int:
+    """How many patients are kept for the next run; what holds none is removed."""
+    kept = len({file.name for file in parts.glob("*/*.parquet") if file.parent.name != "finished"})
+    if not kept:
+        shutil.rmtree(parts, ignore_errors=True)
+    return kept
+
+
+def deliver(table: pd.DataFrame, beside: dict[str, Any], out: Path, parts: Path) -> None:
+    """Write every file beside, then move them into place, the draws table last: nothing half-written even after a kill."""
+    from causalms.causal import write_draws
+    from causalms.files import whole_file
+    from causalms.tables import write_table
+
+    finished = parts / "finished"
+    shutil.rmtree(finished, ignore_errors=True)
+    write_draws(table, finished / out.name)
+    for suffix, content in beside.items():
+        place = finished / out.with_suffix(suffix).name
+        if suffix.endswith(".pdf"):
+            _write_pages(content, place)
+        else:
+            write_table(content, place)
+    for file in sorted(finished.iterdir(), key=lambda f: f.name == out.name):
+        with whole_file(out.with_name(file.name)) as copy:
+            shutil.copyfile(file, copy)
+
+
+def _write_pages(pages: list[Figure] | pd.DataFrame, place: Path) -> None:
+    """Write figures, or those that a report draws of a table."""
+    from matplotlib.backends.backend_pdf import PdfPages
+
+    from causalms.report import figures
+
+    if not isinstance(pages, list):
+        pages = [page for page, _ in (figures.counterfactual_pages(pages) or ([], None))[0]]
+    with PdfPages(place, metadata={"CreationDate": None}) as pdf:
+        for page in pages:
+            pdf.savefig(page)

@@ -3,6 +3,7 @@
 from causalms.trials.anatomy import template_anatomy
 from causalms.trials.bids import image_path, mask_path
 from causalms.trials.check import check_trial, summary_table
+from causalms.trials.derived import net2_counts
 from causalms.trials.folder import load_trial
 from causalms.trials.layout import Layout
 from causalms.trials.native import TEMPLATE, Deformation, NativeGrid, native_path, write_native
@@ -35,6 +36,7 @@ __all__ = [
     "measure_position",
     "mni_space",
     "native_path",
+    "net2_counts",
     "read_mask",
     "read_space",
     "read_volume",

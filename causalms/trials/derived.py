@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 
 from causalms.lesions import LesionCount, LesionRule, count_lesions
 from causalms.tables import net2_column
-from causalms.trials.space import Space
+from causalms.trials.anatomy import template_anatomy
+from causalms.trials.resample import resample_trial
+from causalms.trials.space import Space, mni_space
+from causalms.trials.trial import Trial
 
 #: Gives a mask on its own grid, or None.
 MaskReader = Callable[[str, str, int], tuple[np.ndarray, Space] | None]
@@ -62,3 +65,29 @@ def _count(mask_and_grid: tuple[np.ndarray, Space] | None) -> LesionCount | None
         return None
     mask, space = mask_and_grid
     return count_lesions(mask, space.voxel_volume_mm3, LesionRule.default())
+
+
+def net2_counts(trial: Trial, week: int, grid: Sequence[int] | None = None) -> pd.DataFrame:
+    """Observed NET2 outcomes of a visit counted from masks, as training and rung 3 count them.
+
+    Parameters
+    ----------
+    trial : Trial
+    week : int
+    grid : sequence of int, optional
+        Shape of the model's grid in MNI152 space, onto which the masks are brought; by default each on its own.
+
+    Returns
+    -------
+    DataFrame
+        One row a participant, columns as of draws (by region on a model's grid only); NaN without a mask.
+    """
+    regions = None
+    if grid is not None:
+        space = next(own for own in map(mni_space, ("4mm", "3mm", "2mm", "1mm")) if list(own.shape) == list(grid))
+        trial, regions = resample_trial(trial, space), template_anatomy(space).regions
+    rows: list[dict[str, float]] = []
+    for name in trial.participants["participant_id"]:
+        mask, own = trial.mask(name, "NET2", week), trial.space if grid is not None else trial.space_of(name)
+        rows.append({} if mask is None else count_lesions(mask, own.voxel_volume_mm3, LesionRule.default(), regions).columns())
+    return pd.DataFrame(rows, index=trial.participants.index)

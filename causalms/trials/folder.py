@@ -66,7 +66,7 @@ class FolderSource:
         files = [file for base in (root, root / LESIONS) for file in (base / participant_id).rglob("*") if file.is_file()]
         if self.layout.lesions is not None and (own := self.layout.mask_file(participant_id, "T2")) is not None:
             files.append(own)
-        read_as = f"baseline {self.layout.baseline[participant_id]}, lesions {self.layout.lesions}"
+        read_as = f"baseline {self.layout.baseline.get(participant_id)}, lesions {self.layout.lesions}"
         return read_as + "".join(f"\n{file} {(here := file.stat()).st_size} {here.st_mtime_ns}" for file in sorted(files))
 
     def mask(self, participant_id: str, kind: str, week: int) -> np.ndarray | None:

@@ -162,3 +162,43 @@ def test_a_misspelt_argument_names_the_near_one(trial) -> None:
     people, draws, _ = trial
     with pytest.raises(UsageError, match="did you mean 'repetitions'"):
         assess(pair(draws, people), repetition=19)
+
+
+@pytest.mark.parametrize("draws", ["draws.parquet", "expected.parquet"])
+def test_parts_of_a_calibration_are_judged_together_as_in_one_run(
+    files: Path, draws: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask = ["calibrate", files / draws, "--observed", files / "trial", "--by", "arm", "--repetitions", 19]
+    assert run(*ask, "--out", files / "one.csv") == 0
+    page = capsys.readouterr().out
+    parts = [files / f"{k}.parquet" for k in (1, 2, 3)]
+    for k, part in enumerate(parts, 1):
+        assert run(*ask, "--shard", f"{k}/3", "--out", part) == 0
+    capsys.readouterr()
+    assert run("merge", *parts, "--out", files / "merged.csv") == 0
+    assert capsys.readouterr().out == page
+    assert (files / "merged.csv").read_bytes() == (files / "one.csv").read_bytes()
+
+    def refused(code: int, *words: object) -> None:
+        assert run("merge", *words[:-1], "--out", files / "x.csv") == code
+        assert str(words[-1]) in capsys.readouterr().err
+
+    refused(2, *parts[:2], "shard 3/3 is missing")
+    refused(2, *parts, parts[0], "are both shard 1/3")
+    assert run(*ask[:-1], 9, "--shard", "2/3", "--out", files / "other.parquet") == 0
+    refused(1, parts[0], files / "other.parquet", parts[2], "repetitions is 9, in")
+    short = pd.read_parquet(parts[1])
+    short.iloc[:-1].to_parquet(parts[1])
+    refused(1, *parts, "written were")
+    (files / "3.calibration.json").unlink()
+    refused(1, *parts, "keep its three files together")
+    assert run(*ask, "--shard", "1/3", "--conformal", files / "sets.csv", "--out", files / "y.parquet") == 2
+
+
+def test_one_participant_is_judged_alone_and_an_unknown_one_refused(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = pd.read_csv(files / "trial" / "participants.tsv", sep="\t")["participant_id"].head(8).tolist()
+    ask = ["calibrate", files / "draws.parquet", "--observed", files / "trial", "--repetitions", 19]
+    assert run(*ask, *(word for name in names for word in ("--participant", name))) == 0
+    assert "8 patients at week 48" in capsys.readouterr().out
+    assert run(*ask, "--participant", "sub-nobody") == 1
+    assert "no participant 'sub-nobody'" in capsys.readouterr().err

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalms.causal import CausalModel, NegativeBinomialMechanism
+from causalms.causal import CausalModel, NegativeBinomialMechanism, sweep
 from causalms.causal import sampling as answers
 from causalms.errors import InputError
 from causalms.tables import ModelError
@@ -215,6 +215,30 @@ def test_a_counterfactual_run_writes_its_diagnostics_and_their_page(file, tmp_pa
     sweep = pd.read_csv(tmp_path / "twins.bounds.csv")
     assert sweep["rho"].min() == -1.0
     assert set(sweep["measure"]) == {"benefit", "harm", "activity harm"}
+
+
+def test_bounds_of_shards_are_those_of_one_run(file, table, tmp_path, run, monkeypatch):
+    """Shards keep their patients' twins, laws and sweeps in one folder; the command without them computes none of these again."""
+    asked = ["query", file, "--do", "ocrelizumab", "--given-factual", "--draws", 4, "--checked-patients", 5, "--model", "counts"]
+    asked += ["--reference", "placebo", "--bounds-over-rho"]
+    asked += [word for name in table["participant_id"].head(11) for word in ("--participant", name)]
+    assert run(*asked, "--out", tmp_path / "one" / "t.csv").code == 0
+    shared = ["--parts", tmp_path / "shared", "--out", tmp_path / "two" / "t.csv"]
+    code, _, error = run(*asked, "--shard", "1/2", *shared)
+    assert code == 2
+    assert "give each shard --keep-only and one --parts DIR" in error
+    for k in (1, 2):
+        code, printed, error = run(*asked, "--shard", f"{k}/2", "--keep-only", *shared)
+        assert code == 0, error
+        assert f"{4 + k} patients answered and kept in" in printed
+    for module, name in ((answers, "patient_rows"), (sweep._Sweep, "_made")):
+        monkeypatch.setattr(module, name, None)
+    code, printed, error = run(*asked, *shared)
+    assert code == 0, error
+    one, two = ({p.name: p.read_bytes() for p in (tmp_path / folder).iterdir()} for folder in ("one", "two"))
+    assert one == two
+    assert set(pd.read_csv(tmp_path / "two" / "t.bounds.csv")["n"]) == {11}
+    assert not (tmp_path / "shared").exists()
 
 
 def test_a_query_killed_for_real_goes_on_and_leaves_no_hidden_file(file, table, tmp_path, run, monkeypatch):

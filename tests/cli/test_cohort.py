@@ -17,6 +17,8 @@ from causalms.errors import InputError, UsageError
 from causalms.generator import Generator
 from causalms.generator.image_features import FEATURES
 from causalms.generator.seen import ERROR_COLUMNS, SCANNER, Seen
+from causalms.generator.train.data import training_set
+from causalms.lesions import LesionRule
 from causalms.shards import Shard, refuse_incomplete
 from tests.conftest import Run, files_in, refused
 
@@ -223,15 +225,20 @@ def test_scans_of_another_grid_are_refused_by_a_query_and_read_with_resample(
     fine = Space(tuple(2 * n for n in coarse.shape), coarse.affine @ halves)
     name = str(trial.participants["participant_id"].iloc[0])
     there = resample_trial(trial, fine)
-    writer = TrialWriter(tmp_path / "fine", fine, "fine", weeks=())
+    writer = TrialWriter(tmp_path / "fine", fine, "fine", weeks=(48,))
     images = {kind: there.image(name, kind) for kind in ("T1w", "FLAIR")}
-    writer.write_patient(name, images, {("brain", 0): there.mask(name, "brain"), ("T2", 0): there.mask(name, "T2")})
-    writer.finish(trial.participants.iloc[:1])
+    writer.write_patient(name, images, {key: there.mask(name, *key) for key in (("brain", 0), ("T2", 0), ("NET2", 48))})
+    writer.finish(trial.participants.iloc[:1].assign(arm="placebo", net2_lesions_week48=99.0))
     ask = ("query", tmp_path / "fine", "--model", checkpoint, "--do", "placebo", "--expected", "--out", tmp_path / "d.csv")
     refused(run(*ask), 1, "80x96x80", "40x48x40")
     ended = run(*ask, "--resample")
     assert ended.code == 0, ended.error
     assert "resampled from 80x96x80" in ended.printed
+    learned = training_set(resample_trial(load_trial(tmp_path / "fine"), coarse), LesionRule.default(), least=1)
+    judge = ("calibrate", tmp_path / "d.csv", "--observed", tmp_path / "fine", "--shard", "1/1", "--out", tmp_path / "p.parquet")
+    assert run(*judge, "--resample").code == 0
+    judged = pd.read_parquet(tmp_path / "p.observed.parquet")["net2_lesions_week48"]
+    assert judged.tolist() == [patient.last.lesions for patient in learned] != [99]
     counts = ("query", simulated, "--model", "counts", "--do", "placebo", "--resample", "--out", tmp_path / "c.csv")
     refused(run(*counts), 2, "--resample is about scans, and this model reads none")
 
