@@ -20,7 +20,8 @@ _KEY = ["trial", "population", "published_outcome", "timepoint_weeks"]
 
 
 @cache
-def _data(name: str) -> pd.DataFrame:
+def published_data(name: str) -> pd.DataFrame:
+    """A table of ``data`` as it was read; not to be changed in place."""
     with (files("causalms.agreement") / "data" / name).open() as handle:
         texts = {"active": "string", "value": "string"} if name == "baseline.csv" else None
         table: pd.DataFrame = pd.read_csv(handle, dtype=texts, **EXACT_NUMBERS)
@@ -35,7 +36,7 @@ def efficacy_ranks() -> dict[str, int]:
     >>> list(efficacy_ranks())[0]
     'placebo'
     """
-    arms = _data("arms.csv").sort_values("efficacy_rank", kind="stable").drop_duplicates("arm")
+    arms = published_data("arms.csv").sort_values("efficacy_rank", kind="stable").drop_duplicates("arm")
     return {str(arm): int(rank) for arm, rank in zip(arms["arm"], arms["efficacy_rank"], strict=True)}
 
 
@@ -66,7 +67,7 @@ def published_numbers() -> pd.DataFrame:
     >>> set(published_numbers()["verified"]) == {"yes", "no"}
     True
     """
-    return _data("trials.csv").copy()
+    return published_data("trials.csv").copy()
 
 
 def published_contrasts() -> pd.DataFrame:
@@ -98,9 +99,9 @@ def published_contrasts() -> pd.DataFrame:
 
 def _comparable() -> pd.DataFrame:
     """Rows of whole-trial populations, of arms and outcomes that the maps name, at a visit week."""
-    arms = _data("arms.csv").set_index("published_arm")["arm"]
-    outcomes = _data("outcomes.csv").set_index("published_outcome")
-    rows = _data("trials.csv").rename(columns={"arm": "published_arm", "outcome": "published_outcome"})
+    arms = published_data("arms.csv").set_index("published_arm")["arm"]
+    outcomes = published_data("outcomes.csv").set_index("published_outcome")
+    rows = published_data("trials.csv").rename(columns={"arm": "published_arm", "outcome": "published_outcome"})
     rows = rows[rows["subgroup"].isna() & rows["published_outcome"].isin(outcomes.index)].copy()
     rows["arm"], rows["reference"] = rows["published_arm"].map(arms), rows["comparator"].map(arms)
     rows["week"] = pd.to_numeric(rows["timepoint_weeks"], errors="coerce")
@@ -182,14 +183,14 @@ def published_baseline(trial: str) -> pd.DataFrame:
     >>> published_baseline("DEFINE")[["column", "mean"]].values.tolist()
     [['age', 38.5], ['sex', 0.74]]
     """
-    rows = _data("trials.csv")
+    rows = published_data("trials.csv")
     rows = rows[(rows["timepoint_weeks"] == "baseline") & (rows["verified"] == "yes") & (rows["arm"] == "all")]
     rows = rows[rows["population"].isin(["ITT", "CIS"])].rename(columns={"value": "number"})
     own = rows[rows["trial"] == trial]
     if own.empty:
         own = rows[[trial in _members(name) for name in rows["trial"]]]
     known = own.merge(
-        _data("baseline.csv"), left_on=["outcome", "statistic"], right_on=["published_outcome", "published_statistic"]
+        published_data("baseline.csv"), left_on=["outcome", "statistic"], right_on=["published_outcome", "published_statistic"]
     )
     known = known.assign(mean=known["number"] * known["scale"], value=known["value"].fillna(""))
     return known.drop_duplicates(["column", "value"])[["column", "value", "mean", "source_title"]].reset_index(drop=True)
