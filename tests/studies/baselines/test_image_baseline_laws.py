@@ -5,14 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 
-import cc3d
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from studies.baselines.lineage import ancestral_step, blurred_mask, log_snr, signal_and_noise, velocity
+from studies.baselines.lineage import ancestral_step, log_snr, signal_and_noise, velocity
 from studies.baselines.optimise import MovingAverage, Recipe, batch_at, optimise
 from studies.baselines.stochastic_segmentation import LogitLaw, monte_carlo_loss
 from studies.baselines.unet import ConditionedBlock, UNet
@@ -77,28 +75,6 @@ def test_ancestral_step_keeps_the_law_of_the_noised_mask() -> None:
     # standard errors 0.001 of the mean and 0.0008 of the standard deviation; four of each
     assert float(after.mean()) == pytest.approx(float(next_alpha * -0.6), abs=0.004)
     assert float(after.std()) == pytest.approx(float(next_sigma), abs=0.0035)
-
-
-def test_blurring_loses_a_quarter_of_small_lesions_and_never_adds_one() -> None:
-    rng = np.random.default_rng(0)
-    cube = 12
-    axes = np.meshgrid(*[np.arange(cube)] * 3, indexing="ij")
-    kept = []
-    for radius in rng.uniform(0.9, 3.0, size=300):
-        centre = 5.5 + rng.uniform(-0.5, 0.5, size=3)
-        ball = sum((axis - c) ** 2 for axis, c in zip(axes, centre, strict=True)) <= radius**2
-        kept.append(int(cc3d.connected_components(blurred_mask(ball) > 0, connectivity=26).max()))
-    # a fact of geometry for these 300 balls of radius 0.9-3 voxels; a ball or two may fall either way by rounding
-    assert np.mean(kept) == pytest.approx(0.73, abs=0.01)
-    assert max(kept) == 1
-
-
-def test_a_single_voxel_vanishes_under_the_blur_and_a_wide_ball_shrinks() -> None:
-    axes = np.meshgrid(*[np.arange(15)] * 3, indexing="ij")
-    squared = sum((axis - 7) ** 2 for axis in axes)
-    assert not (blurred_mask(squared == 0) > 0).any()
-    ball = squared <= 9
-    assert (ball.sum(), (blurred_mask(ball) > 0).sum()) == (123, 81)
 
 
 def test_a_new_block_passes_its_input_on_and_the_condition_modulates_a_trained_one() -> None:
