@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class _Options:
     """What is compared with what, and how it is judged."""
 
-    draws: str
+    draws: str | None
     observed: str | None
     participants: str | None
     published: bool
@@ -50,7 +50,7 @@ class _Options:
 
 
 @click.command(cls=Verb)
-@click.argument("draws", type=InputPath(str))
+@click.argument("draws", type=InputPath(str), required=False)
 @click.option("--observed", type=InputPath(str), help="BIDS folder or participants table with observed counts.")
 @click.option("--participants", type=InputPath(str), help="With --published alone: covariates of the simulated patients.")
 @click.option("--published", is_flag=True, help="Also against published contrasts, verified numbers only.")
@@ -71,21 +71,38 @@ class _Options:
     type=OutputPath((".png", ".svg", ".pdf"), what="figures are drawn"),
     help="Simulated against randomised effects (.png, .svg or .pdf).",
 )
+@click.option("--exam", type=InputPath(), help="Predicted effects of published arms, judged by the exam's rule; no DRAWS.")
+@click.option("--exam-form", type=OutputPath(), help="Write the exam's blank form: arms, and an empty column predicted.")
 @given_model_option
 @digits_option
 @text_options
 @grouped(compared=_Options)
-def command(compared: _Options, out: Path | None, table_out: Path | None, figure: Path | None) -> None:
+def command(
+    compared: _Options,
+    out: Path | None,
+    table_out: Path | None,
+    figure: Path | None,
+    exam: Path | None,
+    exam_form: Path | None,
+) -> None:
     """Agreement of the simulated effects in DRAWS with the randomised effects of the observed trials.
 
     --published also compares with published contrasts (verified numbers of the same outcome), the simulated patients weighted
     to the published baseline; with --participants in place of --observed nothing else is needed.
 
+    --exam judges any simulator's predictions of published arms (lesion count ratios): error, its difference to the mean of the
+    other arms, correlation, and the SHA-256 of the file, to be registered before. --exam-form writes the form to fill in.
+
     \b
     Example:
       causalms agree draws.parquet --observed trial/ --margin 1.25 --out agreement.csv --figure agreement.png
       causalms agree draws.parquet --published --participants trial/participants.tsv --out published.csv
+      causalms agree --exam-form form.csv
+      causalms agree --exam filled.csv --table arms.csv
     """  # noqa: D301
+    if exam is not None or exam_form is not None:
+        _examine(compared, exam, exam_form, out or figure, table_out)
+        return
     if figure is not None and compared.observed is None:
         raise UsageError(f"--figure {figure}: draws the randomised contrasts of --observed; give it or leave out --figure")
     agreements, results = _agreements(compared)
@@ -100,11 +117,28 @@ def command(compared: _Options, out: Path | None, table_out: Path | None, figure
         click.echo("  intervals and agreement given the model: its own error is left out")
 
 
+def _examine(options: _Options, exam: Path | None, form: Path | None, unused: Path | None, table_out: Path | None) -> None:
+    """Write the form of the exam, or judge what was handed in."""
+    from causalms.agreement import exam_form, judge_exam
+
+    if options.draws is not None or options.observed is not None or unused is not None or (exam is None) == (form is None):
+        raise UsageError("--exam FILE (with --table) and --exam-form FILE stand alone: no DRAWS, --observed, --out, --figure")
+    if form is not None:
+        write_table(exam_form(), form)
+        return
+    verdict = judge_exam(str(exam))
+    if table_out:
+        write_table(verdict.arms, table_out)
+    click.echo(repr(verdict))
+
+
 def _agreements(options: _Options) -> tuple[list[Agreement], list[pd.DataFrame]]:
     """Agreement with the observed trials, with the published ones, or both; and all tables of results."""
     from causalms.agreement import agree, agree_published, compare_arms
     from causalms.effects import taking_the_model_for_true
 
+    if options.draws is None:
+        raise UsageError("no DRAWS: give the table of simulated counts, or --exam FILE")
     people = options.people
     participants = read(table_at(people))
     draws = read_draws(str(table_at(options.draws)), participants, options.week)
