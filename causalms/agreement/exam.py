@@ -6,9 +6,11 @@ Arms are those of ``data/exam.csv``; their effects are looked up in ``data/trial
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -50,17 +52,20 @@ def exam_arms() -> pd.DataFrame:
     rows = rows[(rows["verified"] == "yes") & rows["subgroup"].isna()].fillna({"population": ""})
     rows = rows[~rows["population"].str.contains("sub-cohort|completers|extension|subset")]
     arms = published_data("exam.csv").copy()
-    found = [_ratio(rows, arm, (arm.outcome,), float(arm.week)) for arm in arms.itertuples()]
+    named = arms.to_dict("records")
+    found = [_ratio(rows, arm, (str(arm["outcome"]),), float(arm["week"])) for arm in named]
     arms["ratio"], arms["source_title"] = [ratio for ratio, _ in found], [source for _, source in found]
-    arms["relapse_ratio"] = [_ratio(rows, arm, ("ARR",))[0] for arm in arms.itertuples()]
-    arms["gd_ratio"] = [_ratio(rows, arm, _ENHANCING)[0] for arm in arms.itertuples()]
+    arms["relapse_ratio"] = [_ratio(rows, arm, ("ARR",))[0] for arm in named]
+    arms["gd_ratio"] = [_ratio(rows, arm, _ENHANCING)[0] for arm in named]
     return arms
 
 
-def _ratio(rows: pd.DataFrame, arm: object, outcomes: tuple[str, ...], week: float | None = None) -> tuple[float, str]:
+def _ratio(
+    rows: pd.DataFrame, arm: dict[Hashable, Any], outcomes: tuple[str, ...], week: float | None = None
+) -> tuple[float, str]:
     """The effect as published, else the ratio of two published arm values; missing where there is neither."""
-    trial, names = getattr(arm, "trial"), (getattr(arm, "arm"), getattr(arm, "comparator"))  # noqa: B009 - rows are untyped
-    own = rows[rows["trial"] == trial]
+    names = (arm["arm"], arm["comparator"])
+    own = rows[rows["trial"] == arm["trial"]]
     if week is not None:
         own = own[pd.to_numeric(own["timepoint_weeks"], errors="coerce") == week]
     for outcome in outcomes:

@@ -68,4 +68,4 @@ def test_agree_exam_writes_the_form_judges_it_and_names_what_is_wrong(run: Run, 
     refused(run("agree", "--exam", form), 1, "no column metric")
     write_table(pd.concat([table, table.head(1)]), form)
     refused(run("agree", "--exam", form), 1, "is there twice")
-    refused(run("agree", "--exam", form, "--exam-form", form), 2, "stand alone")
+    refused(run("agree", "--exam", form, "--exam-form", tmp_path / "x.csv"), 2, "stand alone")
