@@ -203,7 +203,7 @@ def _predicted(file: Path) -> pd.DataFrame:
     """The exam's arms with the predictions of a file beside them."""
     given = read_table(file)
     if lacking := [column for column in [*_KEY, "predicted"] if column not in given]:
-        raise InputError(f"{file}: no column {', '.join(lacking)}; write the form with `causalms agree --exam-form FORM.csv`")
+        raise InputError(f"{file}: no column {', '.join(lacking)}; start from the form (`exam_form`)")
     given = given[[*_KEY, "predicted"]].assign(predicted=pd.to_numeric(given["predicted"], errors="coerce"))
     if given.duplicated(_KEY).any():
         row = given[given.duplicated(_KEY)].iloc[0]
