@@ -17,6 +17,7 @@ import pandas as pd
 from scipy import stats
 
 import causalms as cms
+from causalms.benchmark import KnownOutcomes, judge
 from causalms.causal import Running
 from causalms.generator import Generator
 from causalms.lesions import LesionRule
@@ -24,7 +25,6 @@ from causalms.phantom import PhantomTrial
 from causalms.stats import NegativeBinomialLaw
 from causalms.tables import write_table
 from studies.common import ARMS, model_option, out_option, seed_option, workers_option
-from studies.known_truth.forecasts import KnownOutcomes, judge
 
 WEEK, WEEKS = 96, (24, 36, 48, 72, 96)  # 36 and 72 were never a visit
 SUBGROUPS = {

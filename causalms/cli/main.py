@@ -41,6 +41,7 @@ VERBS = {
     "subgroups": "Effects by subgroup, interactions, and who benefits.",
     "controls": "Negative controls: questions whose answer is known to be no effect.",
     "agree": "Simulated effects against randomised or published ones.",
+    "benchmark": "A model scored on the frozen phantom, beside others.",
     "report": "One HTML page from tables of results.",
     "validate": "Check this installation: R's digits, those of the release, examples, your own plan.",
 }
@@ -51,7 +52,7 @@ _EXTRA_OF_VERB = {
     "demo": "all",
     "register": "register",
     **dict.fromkeys(("train", "forecast", "query", "controls", "merge"), "model"),
-    **dict.fromkeys(("simulate", "check", "lesions", "inject"), "images"),
+    **dict.fromkeys(("simulate", "check", "lesions", "inject", "benchmark"), "images"),
 }
 
 

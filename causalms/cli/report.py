@@ -30,6 +30,11 @@ from causalms.errors import UsageError
     type=InputPath(),
     help="Patients and contrasts that `causalms effects --recompute` wrote: the page computes them again; may be repeated.",
 )
+@click.option(
+    "--short",
+    type=OutputPath((".pdf", ".docx"), what="the short version is written"),
+    help="Also the short version: two pages, .pdf or .docx.",
+)
 def command(
     out: Path,
     tables: tuple[Path, ...],
@@ -38,6 +43,7 @@ def command(
     plain: tuple[Path, ...],
     picture: tuple[str, ...],
     recompute: tuple[Path, ...],
+    short: Path | None,
 ) -> None:
     """Write one HTML report of RESULTS tables (.csv or .parquet, in the results schema); it opens offline and prints.
 
@@ -49,6 +55,7 @@ def command(
     \b
     Example:
       causalms report report.html effects.csv agreement.csv --title "Active drug against placebo"
+      causalms report report.html effects.csv --short report.pdf
       causalms report report.html effects.csv --recompute patients.json
       causalms report report.html calibration.csv --table places.csv --picture "map.png=Expected and observed lesions"
     """  # noqa: D301
@@ -64,6 +71,7 @@ def command(
         pictures=dict(_named(text) for text in picture),
         commands=[" ".join(words)],
         recompute=recompute,
+        short=short,
     )
     click.echo(f"{out}: {len(report.results)} results of {len(tables)} tables")
 

@@ -259,6 +259,14 @@ class Report:
             beside.write_text(page, encoding="utf-8")
         return Path(path)
 
+    def write_short(self, path: str | os.PathLike[str]) -> Path:
+        """Write the short version, two pages, as .pdf or .docx; return its path."""
+        from causalms.report.short import short_version, write_short
+
+        verdicts = judge(self._credibility.plan, self.results) if self._credibility else []
+        checks = f"{_tally(verdicts)['met']} of {len(verdicts)} acceptance checks met." if verdicts else ""
+        return write_short(short_version(self.title, self.results, checks), path, self._date.isoformat())
+
     def _page(self) -> str:
         results = self.results
         verdicts = judge(self._credibility.plan, results) if self._credibility else []

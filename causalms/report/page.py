@@ -16,6 +16,7 @@ from causalms.report.credibility import CredibilityPlan, read_credibility
 from causalms.report.document import Report
 from causalms.report.recomputation import RECOMPUTE, read_recomputation
 from causalms.report.rows import each_row, is_simulated
+from causalms.report.short import SUFFIXES as SHORT_SUFFIXES
 from causalms.tables import read_table, validate
 
 File = str | os.PathLike[str]
@@ -32,6 +33,7 @@ def write_report(
     pictures: Mapping[File, str] | None = None,
     commands: Sequence[str] = (),
     recompute: Sequence[File] | Mapping[str, Mapping[str, Any]] = (),
+    short: File | None = None,
 ) -> Report:
     """Write results tables as one HTML page that opens offline.
 
@@ -58,6 +60,8 @@ def write_report(
     recompute : sequence of paths, or mapping of name to dict
         What ``causalms effects --recompute`` wrote (:func:`causalms.effects.recomputation`): the page carries these
         patients, without identifiers, and computes their effects again at a button.
+    short : path-like, optional
+        Also write the short version, two pages, as .pdf or .docx.
 
     Returns
     -------
@@ -67,7 +71,7 @@ def write_report(
     Raises
     ------
     UsageError
-        If ``out`` does not end in .html.
+        If ``out`` does not end in .html, or ``short`` in .pdf or .docx.
     InputError
         If a file cannot be read, or is no results table; nothing is written.
 
@@ -84,6 +88,8 @@ def write_report(
     """
     if Path(out).suffix not in (".html", ".htm"):
         raise UsageError(f"{out}: a report ends in .html; name it so")
+    if short is not None and Path(short).suffix not in SHORT_SUFFIXES:
+        raise UsageError(f"{short}: the short version ends in {' or '.join(SHORT_SUFFIXES)}; name it so")
     plan = credibility if isinstance(credibility, CredibilityPlan) or credibility is None else read_credibility(credibility)
     pictures = pictures or {}
     read = _read(results)
@@ -120,6 +126,8 @@ def write_report(
         report.add_table(table, Path(name).name)
     for path, caption in pictures.items():
         report.add_image(path, caption, alt=caption)
+    if short is not None:
+        report.write_short(short)
     report.write(out)
     return report
 

@@ -69,3 +69,10 @@ def test_import_takes_less_than_a_second_and_loads_nothing_heavy() -> None:
     seconds, *heavy = _python(code).split()
     assert float(seconds) < 1
     assert heavy == []
+
+
+def test_the_shell_completes_verbs(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    for name, value in (("_CAUSALMS_COMPLETE", "bash_complete"), ("COMP_WORDS", "causalms cal"), ("COMP_CWORD", "1")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sys.argv", ["causalms"])
+    assert "calibrate" in run().printed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import docx
 import pandas as pd
 import pytest
 
@@ -66,3 +67,19 @@ def test_what_is_no_results_table_is_refused_and_nothing_is_written(
     with pytest.raises(error, match=words):
         write_report(results, tmp_path / out)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", [".pdf", ".docx"])
+def test_short_version_is_two_pages_with_the_answer(tmp_path: Path, suffix: str) -> None:
+    rows = [{**ROW, "arm": f"drug {k}"} for k in range(20)]
+    for name in ("a", "b"):
+        write_report({"effects": results_table(rows)}, tmp_path / "r.html", short=tmp_path / f"{name}{suffix}")
+    assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
+    if suffix == ".pdf":
+        assert (tmp_path / "a.pdf").read_bytes().count(b"/Type /Page ") == 2
+    else:
+        document = docx.Document(str(tmp_path / "a.docx"))
+        assert len(document.tables[0].rows) == 13
+        assert "8 further rows stand in the long version." in [paragraph.text for paragraph in document.paragraphs]
+    with pytest.raises(UsageError, match=r"ends in \.pdf or \.docx"):
+        write_report({"effects": results_table(rows)}, tmp_path / "r.html", short=tmp_path / "r.txt")

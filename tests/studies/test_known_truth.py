@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from causalms.benchmark import KnownOutcomes, expected_coverage, judge
 from causalms.errors import InputError
 from causalms.stats import DrawsLaw, NegativeBinomialLaw
-from studies.known_truth.forecasts import KnownOutcomes, expected_coverage, judge
 
 ARMS = ("placebo", "drug")
 SIZE = 0.6

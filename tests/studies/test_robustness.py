@@ -29,8 +29,8 @@ def test_every_kind_of_input_has_damages_and_questions() -> None:
 def test_a_thousand_inputs_reach_every_kind_and_every_verb() -> None:
     todo = cases(1000, tuple(SHARES))
     assert len(todo) == 1000
-    # sample-size reads no file; register takes half a minute a patient, and its refusals are tested beside it
-    assert {case.question.verb for case in todo} == set(VERBS) - {"sample-size", "register"}
+    # sample-size reads no file, benchmark a program; register takes half a minute a patient, its refusals are tested beside it
+    assert {case.question.verb for case in todo} == set(VERBS) - {"sample-size", "register", "benchmark"}
     assert {case.kind for case in todo} == set(SHARES)
     assert {case.form for case in todo if case.kind == "participants"} == set(FORMATS["participants"])
 

@@ -153,11 +153,9 @@ class _Forecast:
         if not isinstance(law, DrawsLaw):
             scores["the same, expected under the true law"] = expected_coverage(law, true_law, 0.9)
         arrays = (law.mean, log_mean, law.variance, law.activity, true_law.variance, true_law.activity)
-        return cls(
-            known,
-            *(array.reshape(shape) for array in arrays),
-            {label: values.reshape(shape) for label, values in scores.items()},
-        )
+        mean, log_means, variance, activity, true_variance, true_activity = (array.reshape(shape) for array in arrays)
+        shaped = {label: values.reshape(shape) for label, values in scores.items()}
+        return cls(known, mean, log_means, variance, activity, true_variance, true_activity, shaped)
 
     @property
     def by_arm(self) -> dict[str, Measure]:
@@ -187,7 +185,7 @@ class _Forecast:
 
     def rate_ratio(self, rows: Rows) -> Array:
         ratio = self.mean_ratio(rows)
-        return ratio / ratio[0]
+        return np.asarray(ratio / ratio[0])
 
     def r2(self, rows: Rows) -> Array:
         true, own = self.known.log_rate[rows], self.log_mean[rows]

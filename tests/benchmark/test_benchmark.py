@@ -1,0 +1,82 @@
+"""The benchmark: patients are the frozen ones, the truth scores perfectly, an outside file enters by the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from causalms.benchmark import ArmMeans, FrozenTrials, frozen, frozen_trials, leaderboard, score_entrant
+from causalms.errors import InputError
+from causalms.phantom import simulate_trial
+from causalms.stats import NegativeBinomialLaw
+from causalms.trials import Trial
+from tests.conftest import Run, refused
+
+EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "benchmark_entrant.py"
+
+
+@pytest.fixture(scope="module")
+def trials() -> FrozenTrials:
+    return FrozenTrials(simulate_trial("pooled", 60, 1), simulate_trial("pooled", 20, 2))
+
+
+class Oracle:
+    """Says what is true of the test trial."""
+
+    name = "oracle"
+
+    def __init__(self, trials: FrozenTrials) -> None:
+        self.truth = trials.test.truth
+
+    def fit(self, trial: Trial) -> None:
+        """Nothing to learn."""
+
+    def counts(self, trial: Trial, arms: tuple[str, ...], week: float) -> NegativeBinomialLaw:
+        rates = self.truth.rates(week).loc[list(trial.participants["participant_id"]), list(arms)]
+        return NegativeBinomialLaw(rates.to_numpy().ravel(), np.full(rates.size, self.truth.design.counts.size))
+
+    def masks(self, trial: Trial, participant_id: str, arm: str, week: float, draws: int, seed: int) -> np.ndarray:
+        assert "net2_lesions_week96" not in trial.participants
+        return np.stack([self.truth.potential_mask(participant_id, arm, week)] * draws)
+
+
+def test_the_truth_has_no_error_and_changes_masks_as_they_change(trials: FrozenTrials) -> None:
+    scores = score_entrant(Oracle(trials), trials).set_index("measure")["estimate"]
+    assert scores[["R2", "PEHE", "rate ratio / truth, worst arm"]].to_numpy() == pytest.approx([1, 0, 1], abs=1e-6)
+    assert scores[["counterfactual effectiveness", "counterfactual amplification"]].to_numpy() == pytest.approx([1, 0], abs=1e-6)
+    assert scores["sampled / seen lesions on placebo"] == 1
+    assert "location, nats a lesion" not in scores
+    worse = score_entrant(ArmMeans(), trials).set_index("measure")["estimate"]
+    assert worse["CRPS"] > scores["CRPS"]
+    assert worse["R2"] == pytest.approx(0, abs=1e-9)
+
+
+def test_patients_have_the_frozen_digest_and_others_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    # eight patients of the training seed; the trials themselves are verified whenever they are used
+    assert frozen.digest(simulate_trial(frozen.DESIGN, 8, 9001))[:16] == "16432b1e7deadcbe"
+    monkeypatch.setattr(frozen, "TRAINING", (8, 1))
+    with pytest.raises(InputError, match="training trial of the benchmark is not the frozen one"):
+        frozen_trials()
+
+
+def test_an_outside_file_of_under_60_lines_enters(
+    run: Run, trials: FrozenTrials, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert len(EXAMPLE.read_text().splitlines()) < 60
+    monkeypatch.setattr("causalms.benchmark.frozen_trials", lambda *sizes: trials)
+    ended = run("benchmark", EXAMPLE, "--out", tmp_path / "scores.csv")
+    assert ended.code == 0, ended.error
+    assert "statsmodels on three columns" in ended.printed
+    assert "location" in (tmp_path / "scores.csv").read_text()
+    (tmp_path / "empty.py").write_text("class Model:\n    name = 'none'\n")
+    refused(run("benchmark", tmp_path / "empty.py"), 1, "no class Model with fit, counts")
+    refused(run("benchmark", "nothing"), 2, "no such file")
+
+
+def test_the_leaderboard_is_printed_with_every_entrant(run: Run) -> None:
+    printed = run("benchmark").printed
+    board = leaderboard()
+    assert board["entrant"].nunique() >= 3
+    assert all(name in printed for name in board["entrant"].unique())
