@@ -1,12 +1,11 @@
 """Does the interval of a simulated number hold the truth?  Many generators, each learned from other patients, and new trials.
 
-python -m studies.coverage --parts parts --out studies/results
+python -m studies.coverage --parts parts --shipped-parts error_parts --out studies/results
 
-``parts`` is the folder that studies.reference_error_model fills: phantom patients with images, columns and true rates.  A
-generator here is a ridge negative-binomial readout of columns and pooled image signals, learned from a sample of patients; its
-error model is cross-fitted, as that of ``causalms train`` is, or fitted to a fifth held out (``--folds 0``).  New trials draw
-other patients and their counts.  A checkpoint has one error, so that coverage over trials of a single one cannot come out at
-its level; over many generators it can.
+A generator is the counts of ``causalms train`` (first stage and cross-fitted error model), learned from phantom patients with
+images (``--parts`` of studies.learning_curve); new trials draw patients that it has not met, and their counts.  Coverage over
+trials of one checkpoint, with its one error, cannot come out at its level; over many generators it can.  The shipped checkpoint
+is judged on ``--shipped-parts`` (studies.reference_error_model), its error model fitted to the other patients.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from typing import Any
 import click
 import numpy as np
 import pandas as pd
+from joblib import Parallel, delayed
 from scipy import stats
 from tqdm import tqdm
 
@@ -28,21 +28,26 @@ from causalms.causal.law_error import JOINT, CountLaw, joint_bounds, joint_direc
 from causalms.effects import analyse_draws, measure_named
 from causalms.effects.draws import SimulatedOutcomes
 from causalms.effects.simulated import contrast_errors
-from causalms.errors import ConvergenceError
+from causalms.generator import Generator
 from causalms.generator.forecast import prediction_interval
 from causalms.generator.seen import ERROR_COLUMNS, error_columns
-from causalms.generator.train.held_out import HeldOut
+from causalms.generator.train.cross_fitting import folds_of
+from causalms.generator.train.first_stage import FirstStage, fit_first_stage
+from causalms.generator.train.held_out import fit_to_held_out
 from causalms.stats import ErrorModel, HeldOutCounts, fit_error_model, update_error_model
 from causalms.subgroups.interaction import correlated_interaction_test
 from causalms.tables import write_table
-from studies.common import out_option, seed_option
+from studies.common import out_option, seed_option, workers_option
+from studies.learning_curve import REST, TRAINING, Arrays, data_of, part_of
 from studies.reference_error_model import together
 
 SIZE = 0.5
-OWN_TRIAL, OWN_TRIALS = 240, 8
+OWN_TRIAL, OWN_TRIALS, NINTHS = 240, 8, 9
 Z = stats.norm.ppf(0.975)
 #: Scenarios of new trials, by what differs from the patients that were learned from.
-SCENARIOS = ("in design", "older", "lower rate", "another law", "scanner", "hidden modification", "zero inflation")
+SCENARIOS = (
+    "in design", "older", "lower rate", "another law", "scanner", "hidden modification", "zero inflation", "trials differ",
+)  # fmt: skip
 #: Those in which ``--model counts`` is judged too (a regression on the trial meets no shift).
 COUNTED = ("in design",)
 _GD = ERROR_COLUMNS.index("any_gd")
@@ -51,21 +56,30 @@ _AGE = ERROR_COLUMNS.index("age")
 
 @dataclass(frozen=True)
 class Population:
-    """Phantom patients: columns (n, q), image signals (n, s), true log rates (n, arms) at the last week."""
+    """Phantom patients: columns (n, q), image signals (n, s), true log rates (n, arms) at the last week.
+
+    ``forecast`` (n, arms) is what a network expects of them, on the log scale, where the generator is one.
+    """
 
     columns: np.ndarray
     signals: np.ndarray
     log_rate: np.ndarray
-    trial: np.ndarray
+    forecast: np.ndarray | None = None
 
     @classmethod
-    def of(cls, unseen: HeldOut, log_rate: np.ndarray) -> Population:
-        """Of held-out phantom patients; what is missing stands at the mean."""
-        columns, signals = (
-            np.where(np.isfinite(values), values, np.nanmean(values, axis=0))
-            for values in (error_columns(unseen.covariates), unseen.signals)
-        )
-        return cls(columns, signals, log_rate, np.unique(unseen.trial, return_inverse=True)[1])
+    def of(cls, arrays: Arrays) -> Population:
+        """Of the arrays of phantom patients that studies.learning_curve keeps."""
+        return cls(arrays["columns"], arrays["signals"], arrays["log_rate"])
+
+    @property
+    def error_columns(self) -> np.ndarray:
+        """Columns of the error model (n, 8)."""
+        return np.asarray(error_columns(self.columns))
+
+    @property
+    def enhancing(self) -> np.ndarray:
+        """Whether a patient has enhancing lesions, 0 or 1; missing is no."""
+        return np.asarray(np.nan_to_num(self.error_columns[:, _GD]))
 
     def some(self, count: int, rng: np.random.Generator, weights: np.ndarray | None = None) -> Population:
         """Patients drawn with replacement."""
@@ -73,7 +87,8 @@ class Population:
 
     def where(self, rows: np.ndarray) -> Population:
         """Some of the patients."""
-        return Population(self.columns[rows], self.signals[rows], self.log_rate[rows], self.trial[rows])
+        forecast = None if self.forecast is None else self.forecast[rows]
+        return Population(self.columns[rows], self.signals[rows], self.log_rate[rows], forecast)
 
     def counts(self, arm: np.ndarray, rng: np.random.Generator, zeros: float = 0.0) -> np.ndarray:
         """Observed counts under the arms that were given; ``zeros`` of the patients have none, the others more."""
@@ -84,7 +99,8 @@ class Population:
 
 def tilted_to_older(population: Population) -> np.ndarray:
     """Weights (n,) that give a mean age of 50 years and enhancement in three quarters."""
-    x = np.column_stack([population.columns[:, _AGE] - 50, population.columns[:, _GD] - 0.75])
+    age = population.error_columns[:, _AGE]
+    x = np.column_stack([np.where(np.isfinite(age), age, np.nanmean(age)) - 50, population.enhancing - 0.75])
     tilt = np.zeros(2)
     for _ in range(60):
         weights = np.exp(np.clip(x @ tilt, -30, 30))
@@ -106,7 +122,9 @@ def under(scenario: str, population: Population, rng: np.random.Generator) -> tu
         shift[:, 4] += 1.2
         shift[:, 1] -= 0.5
     elif scenario == "hidden modification":
-        shift[:, 4] += 0.8 * (population.columns[:, _GD] - population.columns[:, _GD].mean())
+        shift[:, 4] += 0.8 * (population.enhancing - population.enhancing.mean())
+    elif scenario == "trials differ":  # every arm's level, as trials of one drug do
+        shift += 0.1 * rng.standard_normal(shift.shape[1])
     elif scenario == "zero inflation":
         zeros = 0.2
     elif scenario == "scanner":
@@ -116,92 +134,59 @@ def under(scenario: str, population: Population, rng: np.random.Generator) -> tu
 
 
 @dataclass(frozen=True)
-class Readout:
-    """A generator of counts: log expected count under every arm, linear in standardised columns and image signals."""
+class Plan:
+    """Patients that a generator is learned from, sizes of new trials, folds of cross-fitting, seed."""
 
-    beta: np.ndarray
-    mean: np.ndarray
-    sd: np.ndarray
+    patients: int
+    sizes: tuple[int, ...]
+    folds: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Counts:
+    """A generator of counts: a first stage of training, standardised as ``like``; or forecasts that patients carry with them."""
+
     arms: int
+    fit: FirstStage | None = None
+    like: Arrays | None = None
 
     def log_expected(self, people: Population) -> np.ndarray:
         """Log expected counts (n, arms)."""
-        x = (np.column_stack([people.columns, people.signals]) - self.mean) / self.sd
-        return np.asarray(self.beta[: self.arms] + np.clip(x, -5, 5) @ self.beta[self.arms :, None])
+        if self.fit is None or self.like is None:
+            return np.asarray(people.forecast)
+        n = len(people.columns)
+        rows = data_of(_arrays(people, np.zeros(n, int), np.zeros(n)), self.like, "first stage")
+        return np.column_stack([self.fit.log_mean(replace(rows, arm=np.full(n, arm))) for arm in range(self.arms)])
 
 
-def fit_levels(
-    counts: np.ndarray,
-    log_patient: np.ndarray,
-    log_arm: np.ndarray,
-    arm: np.ndarray,
-    arms: int,
-    slope_precision: float = 200.0,
-) -> tuple[np.ndarray, float]:
-    """Shift of every arm and common slope ``b`` in ``log m = shift_arm + log_arm + b log_patient``, by Newton's method.
-
-    A Poisson quasi-likelihood, as the shipped checkpoint's recipe had it; the slope's prior precision about 1 is in patients'
-    counts.
-    """
-    design = np.column_stack([np.eye(arms)[arm], log_patient])
-    prior = np.append(np.full(arms, 1e-3), slope_precision)
-    centre = np.append(np.zeros(arms), 1.0)
-    beta = centre.copy()
-    for _ in range(100):
-        mean = np.exp(np.clip(log_arm + design @ beta, -20, 8))
-        gradient = design.T @ (counts - mean) - prior * (beta - centre)
-        step = np.linalg.solve(design.T @ (design * mean[:, None]) + np.diag(prior), gradient)
-        beta = beta + np.clip(step, -1, 1)
-        if np.abs(step).max() < 1e-9:
-            return beta[:arms], float(beta[arms])
-    raise ConvergenceError("the arms' levels did not converge")
+def _arrays(people: Population, arm: np.ndarray, counts: np.ndarray) -> Arrays:
+    return {"columns": people.columns, "signals": people.signals, "arm": arm, "counts": counts, "log_share": np.zeros(len(arm))}
 
 
-def learned(people: Population, arm: np.ndarray, counts: np.ndarray, ridge: float = 20.0) -> Readout:
-    """Ridge negative-binomial regression with the phantom's size, by Newton's method; then training's levels and slope."""
-    x = np.column_stack([people.columns, people.signals])
-    mean, sd = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-6)
-    arms = people.log_rate.shape[1]
-    X = np.column_stack([np.eye(arms)[arm], np.clip((x - mean) / sd, -5, 5)])
-    penalty = np.concatenate([np.full(arms, 1e-3), np.full(x.shape[1], ridge)])
-    beta = np.concatenate([np.full(arms, np.log(counts.mean() + 0.1)), np.zeros(x.shape[1])])
-    for _ in range(50):
-        mu = np.exp(np.clip(X @ beta, -10, 8))
-        gradient = X.T @ ((counts - mu) * SIZE / (SIZE + mu)) - penalty * beta
-        weight = mu * SIZE * (SIZE + counts) / (SIZE + mu) ** 2
-        step = np.linalg.solve((X * weight[:, None]).T @ X + np.diag(penalty), gradient)
-        beta = beta + step * min(1.0, 2.0 / np.abs(step).max())
-        if np.abs(step).max() < 1e-8:
-            break
-    shift, slope = fit_levels(counts, X[:, arms:] @ beta[arms:], beta[arm], arm, arms)
-    return Readout(np.concatenate([beta[:arms] + shift, slope * beta[arms:]]), mean, sd, arms)
-
-
-def trained(population: Population, patients: int, rng: np.random.Generator, folds: int) -> tuple[Readout, ErrorModel]:
-    """A generator from new patients, its levels moved to what its error model says.
-
-    Cross-fitted in ``folds``, every patient forecast by a generator of the other folds; or, with 0, from four fifths of the
-    patients with its error model from the other fifth.
-    """
+def trained(population: Population, patients: int, rng: np.random.Generator, folds: int) -> tuple[Counts, ErrorModel]:
+    """Counts learned from patients of a population, and their cross-fitted error model, as ``causalms train`` learns both."""
     people = population.some(patients, rng)
     arms = population.log_rate.shape[1]
     arm = rng.integers(0, arms, patients)
-    counts, fold = people.counts(arm, rng), np.arange(patients) % (folds or 5)
+    own = _arrays(people, arm, people.counts(arm, rng))
+    data = data_of(own, own, "first stage")
+    whole = fit_first_stage(data, arms)
     log_expected = np.empty(people.log_rate.shape)
-    for number in range(folds or 1):
-        out = fold == number
-        readout = learned(people.where(~out), arm[~out], counts[~out])
-        log_expected[out] = readout.log_expected(people.where(out))
-    used = slice(None) if folds else np.flatnonzero(fold == 0)
-    trial = np.unique(people.trial[used] % 4, return_inverse=True)[1]
-    data = HeldOutCounts(counts[used], arm[used], log_expected[used], people.columns[used], np.full(arms, SIZE), trial)
-    names, how = tuple(f"arm {number}" for number in range(arms)), "cross-fitted" if folds else "held-out"
-    error = fit_error_model(data, names, ERROR_COLUMNS, how)
-    readout = learned(people, arm, counts) if folds else readout
-    shift = error.level_corrections(data.log_expected, data.columns)
-    beta = readout.beta.copy()
-    beta[:arms] += shift
-    return replace(readout, beta=beta), replace(error.with_levels(shift), volume_sd=np.zeros(arms)).about_zero()
+    for rows in folds_of(arm, folds, int(rng.integers(2**31))):
+        others = np.setdiff1d(np.arange(patients), rows)
+        part = Counts(arms, fit_first_stage(data.rows(others), arms, like=whole), own)
+        log_expected[rows] = part.log_expected(people.where(rows))
+    unseen = HeldOutCounts(
+        own["counts"], arm, log_expected, people.error_columns, np.full(arms, whole.size), rng.integers(0, 4, patients)
+    )
+    error = fit_error_model(unseen, tuple(f"arm {number}" for number in range(arms)), ERROR_COLUMNS, "cross-fitted")
+    shift = error.level_corrections(log_expected, unseen.columns)
+    left = error.with_levels(shift)
+    log_size = left.mean[left.at["log_size"]].copy()
+    left.mean[left.at["log_size"]] = 0.0
+    moved = replace(left, sizes=left.sizes * np.exp(log_size), volume_sd=np.zeros(arms)).about_zero()
+    return Counts(arms, replace(whole, level=whole.level + shift), own), moved
 
 
 def judged(
@@ -209,15 +194,15 @@ def judged(
 ) -> Iterator[tuple[str, bool, float]]:
     """What is estimated, whether its 95% interval holds the truth, and its standard error; the truth is the population's."""
     arms = log_expected.shape[1]
-    shift = np.stack([error.terms(log_expected, people.columns, a) @ error.mean for a in range(arms)], axis=1)
+    shift = np.stack([error.terms(log_expected, people.error_columns, a) @ error.mean for a in range(arms)], axis=1)
     means = np.exp(log_expected + shift)
-    loadings = np.stack([error.loadings(log_expected, people.columns, a) for a in range(arms)], axis=1)
+    loadings = np.stack([error.loadings(log_expected, people.error_columns, a) for a in range(arms)], axis=1)
     patients = pd.DataFrame({"trial": "T", "participant_id": np.arange(len(means)).astype(str), "arm_randomised": "arm 0"})
     outcomes = SimulatedOutcomes(
         means[:, :, None, None], error.arms, patients, 96.0, "interventional", False, means[:, :, None] * loadings
     )
     measure = measure_named("mean-ratio")
-    gd, true_gd = people.columns[:, _GD] > 0.5, true.columns[:, _GD] > 0.5
+    gd, true_gd = people.enhancing > 0.5, true.enhancing > 0.5
     w = np.full(len(true.log_rate), 1.0) if weights is None else weights
     rates = np.exp(true.log_rate)
 
@@ -256,9 +241,9 @@ def predicted(
     arm = rng.integers(0, log_expected.shape[1], some)
     counts = people.where(np.arange(some)).counts(arm, rng, zeros)
     for row in range(some):
-        one, columns = log_expected[row : row + 1], people.columns[row : row + 1]
+        one, columns = log_expected[row : row + 1], people.error_columns[row : row + 1]
         mean = np.exp(one[0, arm[row]] + float((error.terms(one, columns, arm[row]) @ error.mean)[0]))
-        size = SIZE * np.exp(error.mean[error.at["log_size"]][arm[row]])
+        size = error.sizes[arm[row]] * np.exp(error.mean[error.at["log_size"]][arm[row]])
         cell = error.cells(one, columns, int(arm[row]), np.array([mean]), size)[0]
         ends = prediction_interval(mean, 1 / size, cell)
         yield "count, 90%", ends["lower"] <= counts[row] <= ends["upper"], ends["upper"] - ends["lower"]
@@ -271,10 +256,10 @@ def bounded(
     pair, ends = (0, arm), [(name, side) for name in ("benefit", "active") for side in ("lower", "upper")]
     stated, true, along = [], [], []
     for row in range(some):
-        one, columns, laws, of_truth = log_expected[row : row + 1], people.columns[row : row + 1], [], []
+        one, columns, laws, of_truth = log_expected[row : row + 1], people.error_columns[row : row + 1], [], []
         for a in pair:
             mean = float(np.exp(one[0, a] + (error.terms(one, columns, a) @ error.mean)[0]))
-            size = SIZE * float(np.exp(error.mean[error.at["log_size"]][a]))
+            size = float(error.sizes[a] * np.exp(error.mean[error.at["log_size"]][a]))
             laws.append(CountLaw(mean, 1 / size, error.cells(one, columns, a, np.array([mean]), size)[0]))
             of_truth.append(_true_law(float(np.exp(people.log_rate[row, a])), zeros))
         known = {("p", "reference"): laws[0], ("p", "arm"): laws[1]}
@@ -302,7 +287,7 @@ def by_counts(true: Population, weights: np.ndarray | None, zeros: float, size: 
     people, arms = true.some(size, rng, weights), true.log_rate.shape[1]
     covariates = {"age": "linear", "edss": "linear", "relapses_prior_year": "linear", "gd_lesions": "log1p"}
     arm, names = rng.integers(0, arms, size), [f"arm {number}" for number in range(arms)]
-    table = pd.DataFrame(people.columns, columns=list(ERROR_COLUMNS))[list(covariates)]
+    table = pd.DataFrame(people.error_columns, columns=list(ERROR_COLUMNS))[list(covariates)]
     whole = {name: np.expm1(table[name]).round() for name in ("relapses_prior_year", "gd_lesions")}
     table = table.assign(
         **whole, participant_id=[f"p{number}" for number in range(size)], trial="T", arm=np.array(names)[arm],
@@ -317,65 +302,99 @@ def by_counts(true: Population, weights: np.ndarray | None, zeros: float, size: 
         yield "population ratio, --model counts", bool(row["lower"] < ratio < row["upper"]), row["se"]
 
 
-def one_generator(population: Population, patients: int, sizes: tuple[int, ...], folds: int, seed: int, number: int) -> list[Any]:
-    """All judgements of one generator: scenario, size of the trial, recalibrated or not, what, covered, width."""
-    rng = np.random.default_rng([seed, patients, number])
-    readout, error = trained(population, patients, rng, folds)
+def learned_counts(population: Population, new: Population, plan: Plan, number: int) -> list[Any]:
+    """All judgements of one generator learned from ``plan.patients`` of a population, about patients that it has not met."""
+    rng = np.random.default_rng([plan.seed, plan.patients, number])
+    counts, error = trained(population, plan.patients, rng, plan.folds)
+    return judgements(f"small, {plan.patients} patients", number, counts, error, new, plan.sizes, rng)
+
+
+def shipped_counts(parts: Path, plan: Plan, number: int) -> list[Any]:
+    """All judgements of the shipped checkpoint on a ninth of its new trials, its error model fitted to the others."""
+    generator = Generator.load("reference")
+    places = sorted(parts.glob("*.npz"))
+    own, others = places[number::NINTHS], [place for k, place in enumerate(places) if k % NINTHS != number]
+    error = fit_to_held_out(together(others)[0], generator.arms, generator.network).about_zero()
+    unseen, log_rate = together(own)
+    new = Population(unseen.covariates, unseen.signals, log_rate, unseen.log_expected_at(generator.weeks[1]))
+    arms, rng = len(generator.arms), np.random.default_rng([plan.seed, 0, number])
+    plain = replace(error, arms=tuple(f"arm {k}" for k in range(arms)), volume_sd=np.zeros(arms))
+    return judgements("shipped", number, Counts(arms), plain, new, plan.sizes, rng)
+
+
+def judgements(
+    name: str, number: int, counts: Counts, error: ErrorModel, new: Population, sizes: tuple[int, ...],
+    rng: np.random.Generator,
+) -> list[Any]:  # fmt: skip
+    """Rows: generator, its number, scenario, size of the trial, recalibrated or not, what, coverage and width in new trials."""
     rows = []
     for scenario in SCENARIOS:
-        true, weights, zeros = under(scenario, population, rng)
+        if scenario == "scanner" and counts.fit is None:
+            continue  # its forecasts were made of the images as they are
+        true, weights, zeros = under(scenario, new, rng)
         for _ in range(OWN_TRIALS):
             own = true.some(OWN_TRIAL, rng, weights)
-            arm = rng.integers(0, readout.arms, OWN_TRIAL)
-            data = HeldOutCounts(
-                own.counts(arm, rng, zeros), arm, readout.log_expected(own), own.columns, error.sizes, np.zeros(OWN_TRIAL, int)
-            )
+            arm = rng.integers(0, counts.arms, OWN_TRIAL)
+            observed = own.counts(arm, rng, zeros)
+            trial = np.zeros(OWN_TRIAL, int)
+            data = HeldOutCounts(observed, arm, counts.log_expected(own), own.error_columns, error.sizes, trial)
             update = update_error_model(error, data)
             rows += [(scenario, OWN_TRIAL, "own trial", "error model dropped", update.dropped, np.nan)]
             rows += [(scenario, OWN_TRIAL, "own trial", "level p below .02", update.test.level_p < 0.02, np.nan)]
-        if scenario in COUNTED:
+        if scenario in COUNTED and counts.fit is not None:
             counted = by_counts(true, weights, zeros, OWN_TRIAL, rng)
             rows += [(scenario, OWN_TRIAL, "own trial", *judgement) for judgement in counted]
         for size in sizes:
             people = true.some(size, rng, weights)
-            log_expected = readout.log_expected(people)
+            log_expected = counts.log_expected(people)
             for kind, model in (("as trained", error), ("recalibrated", update.error)):
-                judgements = [*judged(people, log_expected, model, true, weights)]
-                judgements += predicted(people, log_expected, model, zeros, rng)
+                found = [*judged(people, log_expected, model, true, weights)]
+                found += predicted(people, log_expected, model, zeros, rng)
                 if size == max(sizes):
-                    judgements += bounded(people, log_expected, model, zeros)
-                rows += [(scenario, size, kind, *judgement) for judgement in judgements]
+                    found += bounded(people, log_expected, model, zeros)
+                rows += [(scenario, size, kind, *judgement) for judgement in found]
     table = pd.DataFrame(rows, columns=["scenario", "patients", "model", "what", "covered", "width"])
     by = ["scenario", "patients", "model", "what"]
-    return [(number, *key, part["covered"].mean(), part["width"].median()) for key, part in table.groupby(by, sort=False)]
+    return [(name, number, *key, part["covered"].mean(), part["width"].median()) for key, part in table.groupby(by, sort=False)]
 
 
 def summary(rows: list[Any]) -> pd.DataFrame:
     """Coverage by cell, with the Monte-Carlo error between generators."""
-    names = ["generator", "scenario", "patients", "model", "what", "coverage", "width"]
-    table = pd.DataFrame(rows, columns=names)
-    groups = table.groupby(["scenario", "patients", "model", "what"], sort=False)
+    by = ["generator", "scenario", "patients", "model", "what"]
+    table = pd.DataFrame(rows, columns=["generator", "number", *by[1:], "coverage", "width"])
+    groups = table.groupby(by, sort=False)
     result = groups.agg(coverage=("coverage", "mean"), coverage_se=("coverage", "sem"), median_width=("width", "median"))
     return result.assign(generators=groups.size()).reset_index()
 
 
 @click.command()
 @out_option
-@click.option("--parts", type=click.Path(path_type=Path, exists=True), required=True)
+@click.option("--parts", type=click.Path(path_type=Path), required=True, help="Of studies.learning_curve.")
+@click.option("--shipped-parts", type=click.Path(path_type=Path, exists=True), help="Of studies.reference_error_model.")
 @click.option("--generators", default=40, show_default=True)
 @click.option("--patients", default=2131, show_default=True, help="That each generator is learned from.")
-@click.option("--size", "sizes", multiple=True, type=int, default=(240, 1500), show_default=True, help="Of new trials.")
-@click.option("--folds", default=5, show_default=True, help="Of cross-fitting; 0: a fifth held out.")
+@click.option("--size", "sizes", multiple=True, type=int, default=(240, 600, 1500), show_default=True, help="Of new trials.")
+@click.option("--folds", default=10, show_default=True, help="Of cross-fitting.")
+@workers_option()
 @seed_option(14)
-def main(out: Path, parts: Path, generators: int, patients: int, sizes: tuple[int, ...], folds: int, seed: int) -> None:
-    """Write coverage.csv: coverage by scenario, size of the trial and what is estimated, with its Monte-Carlo error."""
-    population = Population.of(*together(sorted(parts.glob("*.npz"))))
+def main(
+    out: Path, parts: Path, shipped_parts: Path | None, generators: int, patients: int, sizes: tuple[int, ...], folds: int,
+    workers: int, seed: int,
+) -> None:  # fmt: skip
+    """Write coverage.csv: coverage by generator, scenario, size of trial and what is estimated, with its Monte-Carlo error."""
+    plan = Plan(patients, sizes, folds, seed)
+    learned_from = [dict(np.load(part_of("pooled", at, 2131, parts), allow_pickle=False)) for at in TRAINING]
+    population = Population.of({name: np.concatenate([one[name] for one in learned_from]) for name in learned_from[0]})
+    new = Population.of(dict(np.load(part_of("pooled", *REST, parts), allow_pickle=False)))
+    jobs = [delayed(learned_counts)(population, new, plan, number) for number in range(generators)]
+    if shipped_parts is not None:
+        jobs += [delayed(shipped_counts)(shipped_parts, plan, number) for number in range(NINTHS)]
     rows: list[Any] = []
-    for number in tqdm(range(generators), desc="generators", unit="generator", disable=None):
-        rows += one_generator(population, patients, sizes, folds, seed, number)
-        table = summary(rows).assign(learned_from=patients, folds=folds, seed=seed)
-        write_table(table, out / "coverage.csv")  # a killed run leaves what it has
-    click.echo(table.round(3).to_string(index=False))
+    made = Parallel(n_jobs=workers, return_as="generator")(jobs)
+    for part in tqdm(made, total=len(jobs), desc="generators", unit="generator", disable=None):
+        rows += part
+        write_table(summary(rows).assign(seed=seed), out / "coverage.csv")  # a killed run leaves what it has
+    click.echo(summary(rows).round(3).to_string(index=False))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 python -m studies.unlike --parts parts --out studies/results
 
 ``parts`` is the folder that studies.reference_error_model fills.  Trials of the design are judged by the summary of the other
-trials.  Older patients are drawn from them by weights; other scanners are made by changing the images of new phantom patients.
+patients.  Older patients are drawn from them by weights; other scanners are made by changing the images of new phantom patients.
 """
 
 from __future__ import annotations
@@ -104,34 +104,36 @@ def features_of_images(patients: list[PatientArrays], space: Space) -> dict[str,
     return features_of(np.array([patient.covariates for patient in patients]), np.array(signals), scanner)
 
 
-def design_rows(places: list[Path]) -> list[dict[str, object]]:
-    """Every trial of the design, judged by the others."""
-    parts = [together([place])[0] for place in places]
-    rows = []
-    for number, part in enumerate(tqdm(parts, desc="trials", unit="trial", disable=None)):
-        seen = seen_of(HeldOut.together([other for k, other in enumerate(parts) if k != number]))
-        rows.append(alarms(seen, features(part)))
-    return [_row("the design itself", rows, len(parts[0]))]
+def design_rows(unseen: HeldOut, runs: int, seed: int) -> list[dict[str, object]]:
+    """Trials of 250 patients of the design, drawn at random, each judged by all others."""
+    rng, rows = np.random.default_rng([seed, 1]), []
+    for _ in tqdm(range(runs), desc="trials", unit="trial", disable=None):
+        order = rng.permutation(len(unseen))
+        own, others = order[:250], order[250:]
+        rows.append(alarms(Seen.of(features(unseen, others)), features(unseen, own)))
+    return [_row("the design itself", rows, 250)]
 
 
 def older_rows(unseen: HeldOut, log_rate: Array, runs: int, seed: int) -> list[dict[str, object]]:
     """Trials of 240 older, more active patients (mean age 50 years, three quarters enhancing)."""
-    seen, weights = seen_of(unseen), tilted_to_older(Population.of(unseen, log_rate))
+    seen, weights = seen_of(unseen), tilted_to_older(Population(unseen.covariates, unseen.signals, log_rate))
     rng = np.random.default_rng(seed)
     draws = [rng.choice(len(unseen), 240, p=weights) for _ in range(runs)]
     return [_row("older, more enhancement", [alarms(seen, features(unseen, rows)) for rows in draws], 240)]
 
 
 def scanner_rows(unseen: HeldOut, patients: int, seed: int) -> list[dict[str, object]]:
-    """One trial of new phantom patients on every other scanner."""
+    """Five trials of new phantom patients on every other scanner."""
     seen = seen_of(unseen)
-    trial = cms.simulate_trial("pooled", patients=patients, seed=seed)
-    people = [patient_arrays(trial, name) for name in trial.participants["participant_id"]]
-    rows = [_row("new patients, same scanner", [alarms(seen, features_of_images(people, trial.space))], patients)]
-    for name, change in SCANNERS.items():
-        changed = [on_scanner(patient, change, seed) for patient in people]
-        rows.append(_row(name, [alarms(seen, features_of_images(changed, trial.space))], patients))
-    return rows
+    found: dict[str, list[dict[str, tuple[float, bool]]]] = {name: [] for name in ("new patients, same scanner", *SCANNERS)}
+    for number in tqdm(range(5), desc="scanned trials", unit="trial", disable=None):
+        trial = cms.simulate_trial("pooled", patients=patients, seed=seed + number)
+        people = [patient_arrays(trial, name) for name in trial.participants["participant_id"]]
+        found["new patients, same scanner"].append(alarms(seen, features_of_images(people, trial.space)))
+        for name, change in SCANNERS.items():
+            changed = [on_scanner(patient, change, seed) for patient in people]
+            found[name].append(alarms(seen, features_of_images(changed, trial.space)))
+    return [_row(name, runs, patients) for name, runs in found.items()]
 
 
 def _row(scenario: str, runs: list[dict[str, tuple[float, bool]]], patients: int) -> dict[str, object]:
@@ -150,7 +152,7 @@ def main(out: Path, parts: Path, patients: int, seed: int) -> None:
     """Write unlike.csv: the share of patients outside and of trials with an alarm, by what is compared."""
     places = sorted(parts.glob("*.npz"))
     unseen, log_rate = together(places)
-    rows = design_rows(places) + older_rows(unseen, log_rate, 20, seed) + scanner_rows(unseen, patients, seed)
+    rows = design_rows(unseen, 300, seed) + older_rows(unseen, log_rate, 20, seed) + scanner_rows(unseen, patients, seed)
     table = pd.DataFrame(rows).assign(seed=seed)
     write_table(table, out / "unlike.csv")
     click.echo(table.round(3).to_string(index=False))

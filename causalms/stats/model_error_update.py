@@ -16,7 +16,8 @@ from causalms.stats.model_error import ErrorModel, about_mean_lesion
 from causalms.stats.model_error_fit import HeldOutCounts, Likelihood
 from causalms.stats.own_counts import OwnCounts, own_counts_test
 
-#: Standard deviations of what a trial differs in from those that the error model was learned from.
+#: Standard deviations of what a trial differs in from those that the error model was learned from.  That of an arm's level, .1,
+#: is between what two trials of one drug against one comparator differed in (docs/decisions/model_error.md).
 BETWEEN_TRIALS = {
     "level": 0.3,
     "arm": 0.1,
@@ -26,7 +27,7 @@ BETWEEN_TRIALS = {
     "arm_column": 0.1,
     "width": 0.1,
     "arm_width": 0.05,
-    "log_size": 0.2,
+    "log_size": 0.5,
 }
 #: Standard deviations where nothing of the stored error model is kept.
 NOTHING_KNOWN = {

@@ -1,15 +1,20 @@
 r"""Test whether the counts that a trial observed contradict the generator that simulated it.
 
-With :math:`O_a` the counts of arm a and :math:`E_a` what the generator expected of the same patients, were the generator's stated
-error true, :math:`s_a = O_a/E_a - 1` would have
+With :math:`y_i` the count of a patient of arm a, :math:`m_i` and :math:`v_i` the mean and variance that the generator states, and
+weights :math:`w_i = m_i / v_i` (the efficient score of a negative-binomial log mean, so that few large counts do not decide), the
+arm is off by
 
 .. math::
-    \mathrm{cov}(s)_{ab} = [a = b]\, \frac{\sum_{i \in a} v_i}{E_a^2} + \bar l_a' \bar l_b, \qquad
-    \bar l_a = \frac{\sum_{i \in a} m_i l_i}{E_a},
+    s_a = \frac{\sum_{i \in a} w_i y_i}{\sum_{i \in a} w_i m_i} - 1.
 
-:math:`v_i` the variance of a patient's count, :math:`l_i` the error of its log mean along independent standard normal directions.
-The level is tested by the generalised least squares mean of :math:`s`, the arm effects by what is left, on K - 1 degrees of
-freedom.
+Were the generator's stated error true,
+
+.. math::
+    \mathrm{cov}(s)_{ab} = [a = b]\, \frac{1}{\sum_{i \in a} w_i m_i} + \bar l_a' \bar l_b, \qquad
+    \bar l_a = \frac{\sum_{i \in a} w_i m_i l_i}{\sum_{i \in a} w_i m_i},
+
+:math:`l_i` the error of the log mean along independent standard normal directions.  The level is tested by the generalised least
+squares mean of :math:`s`, the arm effects by what is left, on K - 1 degrees of freedom.
 """
 
 from __future__ import annotations
@@ -32,7 +37,7 @@ class OwnCounts:
     Attributes
     ----------
     ratios : array (arms,)
-        Observed over expected counts of every arm with patients, in the order of ``arms``.
+        Sum of observed over sum of expected counts of every arm with patients, in the order of ``arms``.
     arms : tuple of int
     level_p, arms_p : float
         Probability of a level, and of arm effects, at least so far from the expected ones, were the generator's stated error
@@ -83,16 +88,17 @@ def own_counts_test(counts: Array, expected: Array, variance: Array, arm: np.nda
         raise InputError("no patient has both an observed and an expected count")
     arms = tuple(int(value) for value in np.unique(arm))
     own = (arm[:, None] == np.array(arms)).astype(float)
-    total = own.T @ expected
-    shifts = own.T @ counts / total - 1
-    mean_loadings = (own * expected[:, None]).T @ loadings / total[:, None]
-    covariance = np.diag(own.T @ variance / total**2) + mean_loadings @ mean_loadings.T
+    information = expected**2 / variance
+    total = own.T @ information
+    shifts = own.T @ (counts * expected / variance) / total - 1
+    mean_loadings = (own * information[:, None]).T @ loadings / total[:, None]
+    covariance = np.diag(1 / total) + mean_loadings @ mean_loadings.T
     weights = np.linalg.solve(covariance, np.ones(len(arms)))
     level = float(weights @ shifts / weights.sum())
     left = shifts - level
     statistic = float(left @ np.linalg.solve(covariance, left))
     return OwnCounts(
-        shifts + 1,
+        own.T @ counts / (own.T @ expected),
         arms,
         float(2 * norm.sf(abs(level) * np.sqrt(weights.sum()))),
         float(chi2.sf(statistic, len(arms) - 1)) if len(arms) > 1 else np.nan,
