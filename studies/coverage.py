@@ -48,8 +48,7 @@ Z = stats.norm.ppf(0.975)
 SCENARIOS = (
     "in design", "older", "lower rate", "another law", "scanner", "hidden modification", "zero inflation", "trials differ",
 )  # fmt: skip
-#: Those in which ``--model counts`` is judged too (a regression on the trial meets no shift).
-COUNTED = ("in design",)
+COUNTED = ("in design",)  # where ``--model counts`` is judged too
 _GD = ERROR_COLUMNS.index("any_gd")
 _AGE = ERROR_COLUMNS.index("age")
 

@@ -138,6 +138,7 @@ SIMULATED_ACROSS_TRIALS = Badge(
     "contrast is carried across trials by a model.",
 )
 NO_CONTRAST = Badge("no contrast", "plain", "One quantity, not a contrast of two arms.")
+CHECK = Badge("check", "plain", "A negative or positive control: a question whose answer is known. It claims nothing of an arm.")
 RUNGS = {
     2: Badge("rung 2", "plain", "An effect of an intervention on a population; a trial identifies it where it is randomised."),
     3: Badge(
@@ -194,11 +195,13 @@ def _words(row: Any) -> str:
 def origin_of(row: Any) -> Badge:
     """What lies behind a contrast of arms, one badge a row.
 
-    "randomised"; "transported" (observed arms of different trials); "simulated"; or "simulated across trials" where the row says
+    "check" (a control, :func:`causalms.causal.negative_controls`); "randomised"; "transported" (observed arms of different trials); "simulated"; or "simulated across trials" where the row says
     that no trial randomised the two arms together.
     """
     if not has_contrast(row):
         return NO_CONTRAST
+    if text(row.analysis).split(":")[0] in ("negative control", "positive control", "refutation"):
+        return CHECK
     if is_simulated(row):
         return SIMULATED_ACROSS_TRIALS if "randomised together in no trial" in _words(row) else SIMULATED
     return RANDOMISED if row.randomised else TRANSPORTED

@@ -11,6 +11,7 @@ import pytest
 
 from causalms.errors import InputError, UsageError
 from causalms.report import write_report
+from causalms.report.rows import result_rows
 from causalms.tables import results_table, write_table
 from tests.report.test_document import ROW, TRANSPORTED
 
@@ -83,3 +84,9 @@ def test_short_version_is_two_pages_with_the_answer(tmp_path: Path, suffix: str)
         assert "8 further rows stand in the long version." in [paragraph.text for paragraph in document.paragraphs]
     with pytest.raises(UsageError, match=r"ends in \.pdf or \.docx"):
         write_report({"effects": results_table(rows)}, tmp_path / "r.html", short=tmp_path / "r.txt")
+
+
+def test_a_control_is_a_check_and_never_a_transported_contrast():
+    row = {"analysis": "negative control: a copy of an arm", "arm": "copy of drug", "reference": "drug", "measure": "rate ratio",
+           "estimate": 1.0, "randomised": False, "rung": 2}  # fmt: skip
+    assert [badge.label for badge in result_rows(results_table([row]))[0].badges] == ["check", "rung 2"]
