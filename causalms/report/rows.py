@@ -195,8 +195,8 @@ def _words(row: Any) -> str:
 def origin_of(row: Any) -> Badge:
     """What lies behind a contrast of arms, one badge a row.
 
-    "check" (a control, :func:`causalms.causal.negative_controls`); "randomised"; "transported" (observed arms of different trials); "simulated"; or "simulated across trials" where the row says
-    that no trial randomised the two arms together.
+    "check" (a control, :func:`causalms.causal.negative_controls`); "randomised"; "transported" (observed arms of different
+    trials); "simulated"; or "simulated across trials" where the row says that no trial randomised the two arms together.
     """
     if not has_contrast(row):
         return NO_CONTRAST
