@@ -5,7 +5,7 @@ python -m studies.reference_error_model --parts parts --out reference.safetensor
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import click
@@ -81,7 +81,8 @@ def main(out: Path, model: str, design: str, patients: int, parts: Path, workers
     unseen, _ = together(list(tqdm(made, total=len(seeds), desc="trials", unit="trial", disable=None)))
     generator = Generator.load(model)
     fitted = fit_to_held_out(unseen, generator.arms, generator.network)
-    generator.error_model, generator.seen = fitted.about_zero(), seen_of(unseen)
+    lacking = generator.error_model.lacking if generator.error_model is not None else ()  # of studies.missing_inputs
+    generator.error_model, generator.seen = replace(fitted.about_zero(), lacking=lacking), seen_of(unseen)
     generator.save(out)
     log_expected = unseen.log_expected_at(generator.weeks[1])
     first = generator.error_model.loadings(log_expected, error_columns(unseen.covariates), 0).mean(axis=0)
