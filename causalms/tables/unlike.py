@@ -15,9 +15,9 @@ COMPARED = {"columns": "baseline columns", "signals": "image signals", "scanner"
 #: Share of the patients that training held out beyond the limit.
 BEYOND = 0.01
 #: So many outside that chance gives them less often than this are an alarm (for each of what is compared).
-RARE = 0.005
+RARE = 0.003
 #: A population is another one where its mean squared distance is so many standard errors and so many times the usual one.
-_CERTAIN, _LEAST_RATIO = 4.0, 1.1
+_CERTAIN, _LEAST_RATIO = 5.0, 1.1
 
 
 def patient_distances(draws: pd.DataFrame, source: str = "draws") -> pd.DataFrame:
@@ -66,7 +66,7 @@ def outside_notes(distances: pd.DataFrame) -> list[str]:
     r"""How many patients lie outside, in sentences; one that says so where it is more than chance, by what is compared.
 
     Of m patients that stand for those learned from, the j = max(1, .01 (m + 1)) farthest lie beyond the limit.  Of n others
-    like them the number beyond is beta-binomial, :math:`K \sim \mathrm{BB}(n, j, m + 1 - j)`; :math:`P(K \ge k) < .005` is an
+    like them the number beyond is beta-binomial, :math:`K \sim \mathrm{BB}(n, j, m + 1 - j)`; :math:`P(K \ge k) < .003` is an
     alarm.
 
     Parameters
@@ -112,7 +112,7 @@ def outside_notes(distances: pd.DataFrame) -> list[str]:
 def farther_than_usual(distances: np.ndarray, usual: tuple[float, float] | None) -> float | None:
     """Mean squared distance of some patients over that of patients like those learned from, where it is more than chance.
 
-    That is where the mean lies four of its standard errors above the usual one, and at least a tenth of it: patients of
+    That is where the mean lies five of its standard errors above the usual one, and at least a tenth of it: patients of
     one trial out of several differ a little from all.  None otherwise, or where the usual distance is unknown.
 
     Examples
