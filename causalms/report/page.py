@@ -146,7 +146,8 @@ def _digests(groups: Sequence[Sequence[File] | Mapping[str, Any] | Mapping[File,
 
 
 def _add_effects(report: Report, table: pd.DataFrame, name: str) -> None:
-    """Draw what a results table holds, then list its rows."""
+    """List the rows of a results table, the answer first, and draw what they hold."""
+    report.add_results(table, f"All rows of {name}")
     for rows in figures.benefit_comparisons(table):
         comparison = f"{rows['arm'].iloc[0]} against {rows['reference'].iloc[0]}, {rows['population'].iloc[0]}"
         report.add_figure(figures.benefit_curves(rows), f"Effect among the most promising patients: {comparison}")
@@ -156,4 +157,3 @@ def _add_effects(report: Report, table: pd.DataFrame, name: str) -> None:
     for measure, rows in contrasts.groupby("measure", sort=False):
         if len(rows) > 1 and "interaction" not in str(measure):
             report.add_figure(figures.effect_forest(rows), f"{str(measure).capitalize()}, {name}")
-    report.add_results(table, f"All rows of {name}")

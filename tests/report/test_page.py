@@ -34,7 +34,7 @@ def test_several_contrasts_of_a_measure_are_drawn_and_a_single_one_is_only_liste
     difference = {**ROW, "measure": "rate difference", "estimate": -1.0, "lower": -1.5, "upper": -0.5}
     report = write_report({"effects": results_table([ROW, TRANSPORTED, difference])}, tmp_path / "r.html")
     kinds = [block.kind for block in report._sections[0].blocks]
-    assert [kind.split()[0] for kind in kinds] == ["figure", "results"]
+    assert [kind.split()[0] for kind in kinds] == ["results", "figure"]
 
 
 def test_equal_input_gives_equal_pages(tmp_path: Path) -> None:
