@@ -79,7 +79,7 @@ class BaselineEntrant:
         return np.exp(self.model.log_place(self._encoded(trial, participant_id), arm))
 
     def _masks(self, trial: Trial, participant_id: str, arm: str, week: float, draws: int, seed: int) -> np.ndarray:
-        scan, few = self._encoded(trial, participant_id), {"steps": 32} if self.key == "lineage" else {}
+        scan, few = self._encoded(trial, participant_id), {"steps": 16} if self.key == "lineage" else {}
         return np.stack([self.model.sample(scan, arm, week, draw, seed, **few) for draw in range(draws)])
 
     def _encoded(self, trial: Trial, participant_id: str) -> Any:
@@ -106,7 +106,7 @@ class OwnEntrant(Checkpoint):
 @click.command()
 @out_option
 @click.option("--minutes", default=2.5, show_default=True, help="CPU minutes to train each image entrant.")
-@click.option("--slow", default=10, show_default=True, help="Test patients of the lineage diffusion, which is too slow for all.")
+@click.option("--slow", default=3, show_default=True, help="Test patients of the lineage diffusion, which is too slow for all.")
 @click.option("--only", default="", help="Score these alone, comma-separated.")
 def main(out: Path, minutes: float, slow: int, only: str) -> None:
     """Train and score the entrants, and write the leaderboard."""

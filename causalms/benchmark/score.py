@@ -183,6 +183,8 @@ def _counterfactual_masks(
             change = (mask.astype(float) - factual).ravel()
             parts += [true @ change, true @ true, change @ change]
         changes.append(parts)
+    if not changes:
+        return []
     products, sizes, own_sizes = np.array(changes).T
 
     def effectiveness(rows: np.ndarray) -> float:
