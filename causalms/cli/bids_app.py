@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from causalms import __version__
 from causalms.cli.inputs import grouped
 from causalms.cli.main import main
 from causalms.errors import UsageError
@@ -44,20 +45,59 @@ class _Patients:
         return [part for option, value in pairs if value is not None for part in (option, value)]
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+_LABELS, _POSITIONAL = ("--participant-label", "--participant_label"), 3
+
+
+class _BidsApp(click.Command):
+    """A command whose ``--participant-label 01 02 03`` takes several words, once its three arguments stand before it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Write the option before each of its words, as click wants it."""
+        words: list[str] = []
+        option, alone = "", 0
+        for number, word in enumerate(args):
+            if word.startswith("-"):
+                option = word
+            elif not option or (alone < _POSITIONAL and args[number - 1] != option):
+                alone += 1
+            elif option in _LABELS and args[number - 1] != option:
+                words.append(option)
+            words.append(word)
+        return super().parse_args(ctx, words)
+
+
+@click.command(cls=_BidsApp, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("bids_dir", type=click.Path(path_type=Path))
 @click.argument("output_dir", type=click.Path(path_type=Path))
 @click.argument("analysis_level", type=click.Choice(["participant", "group"]))
-@click.option("--participant-label", "--participant_label", "labels", multiple=True, help="With or without sub-; repeat.")
-@click.option("--session", help="Session of the baseline scans, with or without ses-.")
-@click.option("--n-cpus", "--nprocs", "cpus", default=1, show_default=True, type=click.IntRange(min=1), help="Processes.")
-@click.option("-w", "--work", type=click.Path(path_type=Path), help="Folder of each participant's forecasts until `group`.")
+@click.option("--participant-label", "--participant_label", "labels", multiple=True, help="One or several, with or without sub-.")
+@click.option("--session", "--session-label", "session", help="Session of the baseline scans, with or without ses-.")
+@click.option(
+    "--n-cpus",
+    "--n_cpus",
+    "--nprocs",
+    "--nthreads",
+    "cpus",
+    default=1,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Processes.",
+)
+@click.option(
+    "-w",
+    "--work",
+    "--work-dir",
+    "work",
+    type=click.Path(path_type=Path),
+    help="Folder of each participant's forecasts until `group`.",
+)
 @click.option("--arm", "arms", multiple=True, help="Repeat for several.  [default: every arm of the model]")
 @click.option("--week", default=48.0, show_default=True, help="Follow-up week.")
 @click.option("--draws", default=0, show_default=True, type=click.IntRange(min=0), help="Sampled masks an arm.")
 @click.option("--model", default="reference", show_default=True, help="A checkpoint, or the one that ships.")
 @click.option("--lesions", metavar="DIR|PATTERN", help="Baseline lesion masks that lie elsewhere.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+@click.version_option(__version__, prog_name="causalms-bids")
 @grouped(forecast=_Forecast, patients=_Patients)
 def app(
     bids_dir: Path, output_dir: Path, analysis_level: str, forecast: _Forecast, patients: _Patients, cpus: int, work: Path | None
@@ -69,7 +109,7 @@ def app(
 
     \b
     Example:
-      causalms-bids study forecasts participant --participant-label 01 --work work
+      causalms-bids study forecasts participant --participant-label 01 02 --work work
       causalms-bids study forecasts group --work work
     """  # noqa: D301
     kept = work if work is not None else output_dir.with_name(f"{output_dir.name}.parts")

@@ -42,7 +42,7 @@ _COLUMNS = (
 class _Elsewhere:
     """What was made elsewhere."""
 
-    xfm: str | None
+    xfm: tuple[str, ...]
     xfm_reference: str | None
     brain_mask: str | None
 
@@ -55,9 +55,11 @@ class _Elsewhere:
 )
 @click.option(
     "--xfm",
+    multiple=True,
     metavar="PATTERN",
     help="Transform of the reference image to MNI152 made elsewhere: ANTs or ITK (.mat, .txt, .h5, as antsRegistration "
-    "writes it with the template as fixed image) or FSL (flirt -omat), such as 'xfm/{participant}.mat'.",
+    "writes it with the template as fixed image), FreeSurfer (.lta) or FSL (flirt -omat), such as 'xfm/{participant}.mat'. "
+    "Repeat for a chain in the order of antsApplyTransforms: 1Warp.nii.gz, then 0GenericAffine.mat.",
 )
 @click.option("--xfm-reference", metavar="IMAGE", help="The template image of a matrix of FSL.")
 @click.option("--brain-mask", metavar="PATTERN", help="Brain masks in the world of the reference image.")
@@ -130,13 +132,15 @@ def _kept(
     from causalms.register import ExternalFiles, register_patient
 
     layout = trial.source.layout  # type: ignore[attr-defined]
-    stamp = f"{question} {__version__} {trial.source.stamp(participant_id)}"  # type: ignore[attr-defined]
+    external = ExternalFiles(**asdict(elsewhere))
+    given = external.stamp(participant_id, layout.baseline[participant_id])
+    stamp = f"{question} {__version__} {trial.source.stamp(participant_id)} {given}"  # type: ignore[attr-defined]
     kept = parts / f"{participant_id}.{hashlib.sha256(stamp.encode()).hexdigest()[:12]}"
     if kept.is_dir():
         return kept
     try:
         with whole_folder(kept) as folder:
-            summary = register_patient(layout, participant_id, folder, ExternalFiles(**asdict(elsewhere)), deformable)
+            summary = register_patient(layout, participant_id, folder, external, deformable)
             _picture(folder, participant_id)
             summary["sources"] = _sources(folder, layout, participant_id)
             (folder / _SUMMARY).write_text(json.dumps(summary), encoding="utf-8")

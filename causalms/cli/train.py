@@ -14,7 +14,7 @@ from causalms.cli.paths import InputPath, OutputFolder, OutputPath, Verb
 from causalms.errors import UsageError
 from causalms.shards import Skipped
 
-_BESIDE = (".training.csv", ".training.png", ".resume.safetensors", ".skipped.csv")
+_BESIDE = (".training.csv", ".training.png", ".resume.safetensors", ".finishing", ".skipped.csv")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,11 @@ class _Options:
     type=click.Choice(["all", "readout"]),
     help="After --init: train everything (default), or only counts, times and what reads places.",
 )
-@click.option("--budget-minutes", type=click.FloatRange(min=0.05), help="Minutes of optimisation; the schedule is fitted to it.")
+@click.option(
+    "--budget-minutes",
+    type=click.FloatRange(min=0.05),
+    help="Minutes from the first step to the checkpoint; the schedule is fitted to it.",
+)
 @cohort_options(device="auto")
 @resample_option
 @click.option("--cache", type=OutputFolder(fill=True), help="Folder that keeps patients as training reads them, for later runs.")
@@ -69,7 +73,8 @@ def command(
     nothing is trained: eight machines fill one cache, and the same command without --shard trains from it.
 
     Beside the checkpoint OUT.safetensors stand OUT.training.csv and OUT.training.png, the log. A run that was killed leaves
-    OUT.resume.safetensors; the same command goes on exactly where it stopped. Under torchrun several devices share every batch.
+    OUT.resume.safetensors (and, killed in the calibration after its steps, OUT.finishing); the same command goes on exactly where
+    it stopped. Under torchrun several devices share every batch.
 
     A .yaml file of --config holds `base: small` and, under `model:` and `training:`, any size and any part of the recipe:
     grids of 4 to 1 mm, steps, dropout, augmentation (flip, affine, bias_field, noise, contrast), ema, patience (early stop).

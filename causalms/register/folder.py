@@ -12,7 +12,7 @@ from causalms.errors import InputError, UsageError
 from causalms.lesions import LesionRule, count_lesions
 from causalms.register.patient import Registration, onto, register_images
 from causalms.register.scan import STANDARD_SPACE, Scan
-from causalms.register.transforms import read_transform, write_transform
+from causalms.register.transforms import read_transforms, write_transform
 from causalms.trials import (
     MODALITIES,
     TEMPLATE,
@@ -26,6 +26,7 @@ from causalms.trials import (
     read_mask,
     read_space,
     resample_lesions,
+    template_anatomy,
     write_image,
     write_mask,
     write_native,
@@ -38,17 +39,29 @@ class ExternalFiles:
 
     Parameters
     ----------
-    xfm : str, optional
-        Transform of the reference image to the template: :func:`causalms.register.read_transform`.
+    xfm : str or tuple of str, optional
+        Transform of the reference image to the template: :func:`causalms.register.read_transform`; several are a chain in the
+        order of ``antsApplyTransforms -t``, such as 1Warp.nii.gz and 0GenericAffine.mat.
     xfm_reference : str, optional
         The template image that a matrix of FSL leads to.
     brain_mask : str, optional
         Brain mask in the world of the reference image.
     """
 
-    xfm: str | None = None
+    xfm: str | tuple[str, ...] = ()
     xfm_reference: str | None = None
     brain_mask: str | None = None
+
+    @property
+    def transforms(self) -> tuple[str, ...]:
+        """The patterns of the chain of transforms."""
+        return (self.xfm,) if isinstance(self.xfm, str) else tuple(self.xfm)
+
+    def stamp(self, participant_id: str, session: str | None) -> str:
+        """Names, sizes and times of change of the files of a participant: another text where one of them was changed."""
+        patterns = [pattern for pattern in (*self.transforms, self.xfm_reference, self.brain_mask) if pattern]
+        files = [file for pattern in patterns if (file := _path(pattern, participant_id, session)).is_file()]
+        return "\n".join(f"{file} {(here := file.stat()).st_size} {here.st_mtime_ns}" for file in files)
 
 
 def register_patient(
@@ -91,12 +104,15 @@ def register_patient(
         )
     where = f"{participant_id}, {session}" if session else participant_id
     brain = _brain_mask(layout, participant_id, session, external)
-    transform = None
-    if external.xfm is not None:
+    transform, follows = None, None
+    if external.xfm:
         first = next(name for name in ("T1w", "FLAIR", "T2w", "ceT1w") if name in images)
         target = None if external.xfm_reference is None else read_space(_path(external.xfm_reference, participant_id, session))
-        transform = read_transform(_path(external.xfm, participant_id, session), images[first].space, target)
-    registration = register_images(where, images, brain, transform, deformable)
+        chain = [_path(pattern, participant_id, session) for pattern in external.transforms]
+        transform, follows = read_transforms(chain, images[first].space, target)
+    if follows is not None and deformable:
+        raise UsageError("`deformable` finds a deformation, and `xfm` holds one; leave one of them out")
+    registration = register_images(where, images, brain, transform, follows or deformable)
     _write_images(out, participant_id, session, images, registration)
     moved, notes = 0, []
     for kind in ("T2", "Gd"):
@@ -167,7 +183,7 @@ def _told(deformation: Deformation, brain: np.ndarray) -> dict[str, float]:
     """How far the deformation moves the brain (mm, root mean square), and its least ratio of volumes."""
     points = STANDARD_SPACE.world(np.argwhere(brain)[::50])
     apart = deformation.into_scan(points) - points
-    ratio = deformation.least_volume_ratio()
+    ratio = deformation.least_volume_ratio(template_anatomy(deformation.space).brain)
     return {"deformation_mm": float(np.sqrt((apart**2).sum(axis=1).mean())), "least_volume_ratio": ratio}
 
 

@@ -64,7 +64,7 @@ def register_images(
     images: Mapping[str, Scan],
     brain: Scan | None = None,
     transform: np.ndarray | None = None,
-    deformable: bool = False,
+    deformable: bool | Deformation = False,
 ) -> Registration:
     """Bring the images of one visit to the MNI152 template.
 
@@ -81,8 +81,9 @@ def register_images(
         Brain mask in the same world; by default what is not zero in images without a skull, else deepbet's.
     transform : array of shape (4, 4), optional
         World coordinates of the reference to those of the template, found elsewhere.
-    deformable : bool
-        Whether a smooth deformation follows the affine transform: for brains with wide ventricles.
+    deformable : bool or Deformation
+        Whether a smooth deformation follows the affine transform: for brains with wide ventricles; or the one that was found
+        elsewhere with ``transform``.
 
     Returns
     -------
@@ -103,9 +104,9 @@ def register_images(
         for name, other in images.items()
     }
     to_template = _onto_template(Scan(scan.values * inside.values, scan.space)) if transform is None else transform
-    deformation = (
-        _deformation(where, reference, Scan(scan.values * inside.values, scan.space), to_template) if deformable else None
-    )
+    deformation = deformable if isinstance(deformable, Deformation) else None
+    if deformable is True:
+        deformation = _deformation(where, reference, Scan(scan.values * inside.values, scan.space), to_template)
     brain_there = inside.moved(to_template).on(STANDARD_SPACE, deformation).values >= 0.5
     registered, matrices = {}, {}
     for name, other in images.items():

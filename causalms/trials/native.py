@@ -50,13 +50,14 @@ class Deformation:
         parts = [ndimage.map_coordinates(field[..., axis], at, order=1, mode="nearest") for axis in range(3)]
         return np.asarray(world + np.stack(parts, axis=1))
 
-    def least_volume_ratio(self) -> float:
-        """Least determinant of the Jacobian of x + ``from_template``; 0 or less where space folds."""
+    def least_volume_ratio(self, inside: np.ndarray | None = None) -> float:
+        """Least determinant of the Jacobian of x + ``from_template``, within a mask on the grid; 0 or less where space folds."""
         gradient = np.stack(
             [np.stack(np.gradient(self.from_template[..., axis], *self.space.voxel_sizes_mm), axis=-1) for axis in range(3)],
             axis=-2,
         )
-        return float(np.linalg.det(gradient + np.eye(3)).min())
+        ratio = np.linalg.det(gradient + np.eye(3))
+        return float((ratio if inside is None else ratio[inside]).min())
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,7 +27,7 @@ def test_participants_one_by_one_and_then_the_group_give_the_derivative(
         assert called(simulated, out, "participant", "--participant-label", label, *asked) == 0
     assert not out.exists()
     (work / "mine.txt").write_text("not of the app")
-    labels = ("--participant-label", first, "--participant-label", second)
+    labels = ("--n_cpus", 1, "--participant-label", first, second)
     assert called(simulated, out, "group", *labels, *asked) == 0
     plain = ("--arm", "placebo", "--draws", 0, "--model", checkpoint, "--participant", first, "--participant", second)
     assert run("forecast", simulated, "--out", tmp_path / "plain", *plain).code == 0

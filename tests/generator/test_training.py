@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from causalms.generator import Generator
 from causalms.generator.checkpoint import write_checkpoint
 from causalms.generator.configurations import config
 from causalms.generator.network import Network
-from causalms.generator.train import loop, resume
+from causalms.generator.train import cross_fitting, loop, resume
 from causalms.generator.train.augment import augment
 from causalms.generator.train.data import training_set
 from causalms.generator.train.distributed import Share
@@ -67,6 +68,46 @@ def test_model_without_denoiser_expects_counts_and_refuses_masks(trial: PhantomT
     assert model.expect(scan, "placebo", 96).lesions > 0
     with pytest.raises(RefusalError, match="trained for expected counts only"):
         model.sample(scan, "placebo", 96, model.noise(patient, 0, 0))
+
+
+def test_a_run_killed_in_its_calibration_goes_on_there(
+    trial: PhantomTrial, tiny: tuple[Generator, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, original, folds = tmp_path / "model.safetensors", cross_fitting.held_out, []
+
+    def killed_in_the_second_fold(*arguments: object) -> object:
+        folds.append(1)
+        if len(folds) == 2:
+            raise KeyboardInterrupt
+        return original(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(cross_fitting, "held_out", killed_in_the_second_fold)
+    with pytest.raises(KeyboardInterrupt):
+        loop.train_generator(trial, path, MODEL, SHORT, seed=0)
+    assert len(list(path.with_suffix(".finishing").iterdir())) == 1
+    monkeypatch.setattr(loop, "_optimise", None)  # no step is taken again
+    resumed = loop.train_generator(trial, path, MODEL, SHORT, seed=0)
+    assert len(folds) == SHORT.folds + 1  # the first fold was kept
+    assert resumed.checksum == tiny[0].checksum
+    assert resumed.digest == tiny[0].digest  # error model and summary too
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["model.safetensors", "model.training.csv"]
+
+
+def test_the_calibration_is_inside_the_budget(
+    trial: PhantomTrial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Eight patients are said to take a second: 16 take two of a minute, and the stages have what is left."""
+    given: list[float | None] = []
+    monkeypatch.setattr(loop, "_optimise", lambda run, stage, *rest: given.append(stage.budget_seconds))
+    monkeypatch.setattr(loop, "held_out", lambda network, few, *rest: time.sleep(1))
+    monkeypatch.setattr(loop, "_finish", lambda *rest: None)
+    monkeypatch.setattr(loop.Generator, "load", lambda path: None)
+    recipe = replace(SHORT, calibration_patients=0)
+    loop.train_generator(trial, tmp_path / "model.safetensors", MODEL, recipe, seed=0, budget_minutes=1)
+    risk, denoiser = (value for value in given if value is not None)
+    assert risk / denoiser == pytest.approx(1.5)
+    assert 45 < risk + denoiser < 58.1  # 60 less two seconds and the first stage's time
+    assert "of 1 minutes are kept for error model and calibration" in capsys.readouterr().err
 
 
 def test_resume_of_another_seed_or_other_images_is_refused(

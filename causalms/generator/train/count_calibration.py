@@ -8,6 +8,8 @@ intensities, and inverted when sampling.
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from tqdm import tqdm
@@ -17,10 +19,14 @@ from causalms.generator.inputs import PatientArrays
 from causalms.generator.model import Generator
 from causalms.generator.noise import frailty_from_normal, stream
 from causalms.generator.sampling import SAMPLERS, Sampler
+from causalms.generator.train.resume import Kept
+
+#: Masks a patient and sampler, and patients whose counts are kept together.
+REPEATS, _PATIENTS_KEPT = 3, 16
 
 
 def simulate_counts(
-    generator: Generator, patients: list[PatientArrays], sampler: Sampler, seed: int, repeats: int = 3
+    generator: Generator, patients: list[PatientArrays], sampler: Sampler, seed: int, repeats: int = REPEATS
 ) -> tuple[np.ndarray, np.ndarray]:
     """Sampled counts at known intensities, (patients * repeats,) each; frailties follow the model's own law."""
     wanted, counts = [], []
@@ -76,12 +82,20 @@ def fit_curve(intensity: np.ndarray, counts: np.ndarray, iterations: int = 200) 
     return [float(v) for v in (*beta, fitted[0], fitted[1])]
 
 
-def calibrate(generator: Generator, patients: list[PatientArrays], seed: int) -> dict[str, list[float]]:
-    """Fit and store the curve of every sampler; returns them by name."""
+def calibrate(generator: Generator, patients: list[PatientArrays], seed: int, kept: Kept) -> dict[str, list[float]]:
+    """Fit and store the curve of every sampler; returns them by name. Counts are kept in ``kept``, patients by patients."""
+
+    def counts(sampler: Sampler, start: int) -> dict[str, np.ndarray]:
+        wanted, found = simulate_counts(generator, patients[start : start + _PATIENTS_KEPT], sampler, seed)
+        return {"wanted": wanted, "found": found}
+
     curves: dict[str, list[float]] = {}
     for row, sampler in enumerate(SAMPLERS):
         generator.network.count_calibration[row] = torch.tensor([0.0, 1.0, 0.0, -5.0, 5.0])
-        curve = fit_curve(*simulate_counts(generator, patients, sampler, seed))
+        starts = range(0, len(patients), _PATIENTS_KEPT)
+        parts = [kept.part(f"{sampler}{start}", partial(counts, sampler, start)) for start in starts]
+        wanted, found = (np.concatenate([part[name] for part in parts]) for name in ("wanted", "found"))
+        curve = fit_curve(wanted, found)
         generator.network.count_calibration[row] = torch.tensor(curve)
         curves[sampler] = curve
     return curves

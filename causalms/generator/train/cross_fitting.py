@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from causalms.generator.train.data import Material
 from causalms.generator.train.first_stage import FirstStageData, fit_first_stage, write_first_stage
 from causalms.generator.train.held_out import HeldOut, fit_to_held_out, fold_means, held_out, network_sizes, seen_of
 from causalms.generator.train.lacking import FEWEST, MOST, expected_without, fit_patterns
+from causalms.generator.train.resume import Kept
 from causalms.stats import Array, ErrorModel, NegativeBinomialLaw, score
 from causalms.trials import Space
 
@@ -83,24 +85,36 @@ def folds_of(arm: np.ndarray, folds: int, seed: int) -> list[np.ndarray]:
     return [np.sort(by_arm[number::folds]) for number in range(min(folds, len(arm)))]
 
 
-def own_error(network: Network, learned: Learned, space: Space, folds: int, seed: int) -> tuple[ErrorModel, Seen, dict[str, Any]]:
+def own_error(
+    network: Network, learned: Learned, space: Space, folds: int, seed: int, kept: Kept
+) -> tuple[ErrorModel, Seen, dict[str, Any]]:
     """Error model and summary of a network's patients, and what the checkpoint says of its first stage.
 
     Every patient is predicted by a first stage that was fitted to the other folds, its prior that of all patients.  The network
-    ends with the first stage of all patients, levels and sizes moved to what the cross-fitted predictions say.
+    ends with the first stage of all patients, levels and sizes moved to what the cross-fitted predictions say. Finished folds are
+    kept in ``kept``.
     """
     material, data = learned.material, learned.data(network)
-    arms, patients, anatomy = material.arms, material.patients, material.anatomy.to(torch.device("cpu"))
+    arms, patients, anatomy = material.arms, material.patients, material.anatomy
     whole = fit_first_stage(data, len(arms))
     every = max(1, -(-len(patients) // MOST))
     parts, without, chosen = [], [], []
-    for rows in folds_of(data.arm, folds, seed):
+
+    def fold(rows: np.ndarray) -> dict[str, np.ndarray]:
         others = np.setdiff1d(np.arange(len(patients)), rows)
         write_first_stage(network, fit_first_stage(data.rows(others), len(arms), like=whole))
-        parts.append(held_out(network, [patients[row] for row in rows], arms, anatomy, space, learned.signals[rows]))
-        if len(patients) >= FEWEST * every:
+        found = vars(held_out(network, [patients[row] for row in rows], arms, anatomy, space, learned.signals[rows]))
+        if len(patients) < FEWEST * every:
+            return found
+        some = [patients[row] for row in rows[::every]]
+        return found | {"without": expected_without(network, some, len(arms), anatomy)}
+
+    for number, rows in enumerate(folds_of(data.arm, folds, seed)):
+        found_there = kept.part(f"fold{number}", partial(fold, rows))
+        if "without" in found_there:
             chosen.append(rows[::every])
-            without.append(expected_without(network, [patients[row] for row in chosen[-1]], len(arms), anatomy))
+            without.append(found_there.pop("without"))
+        parts.append(HeldOut(**found_there))
     write_first_stage(network, whole)
     unseen = HeldOut.together(parts)
     error, levels = fold_means(network, unseen, fit_to_held_out(unseen, arms, network, "cross-fitted"))

@@ -21,21 +21,24 @@ from causalms.generator.checkpoint import load_tensors
 from causalms.generator.configurations import ModelConfig, TrainingConfig
 from causalms.generator.model import Generator
 from causalms.generator.network import Network, channels_last
-from causalms.generator.train.count_calibration import calibrate
+from causalms.generator.sampling import SAMPLERS
+from causalms.generator.train.count_calibration import REPEATS, calibrate, simulate_counts
 from causalms.generator.train.cross_fitting import Learned, own_error
 from causalms.generator.train.data import Material, read_material
 from causalms.generator.train.denoiser import denoiser_step, place_patients
 from causalms.generator.train.distributed import Processes, join
 from causalms.generator.train.first_stage import fit_first_stage, write_first_stage
-from causalms.generator.train.resume import Run, optimiser_of, refuse_other_settings, restore_run, save_run, start_from
+from causalms.generator.train.held_out import held_out
+from causalms.generator.train.lacking import FEWEST, MOST, expected_without
+from causalms.generator.train.resume import Kept, Run, optimiser_of, refuse_other_settings, restore_run, save_run, start_from
 from causalms.generator.train.risk import risk_step, start_values
 from causalms.generator.train.scores import validation_scores
 from causalms.lesions import LesionRule
 from causalms.tables import write_table
 from causalms.trials import Trial, mni_space
 
-#: Seconds of a minute of budget that each stage gets: three fifths for the risk head, two fifths for the denoiser.
-_RISK_SECONDS, _DENOISER_SECONDS = 36, 24
+#: Shares of the budget for steps: three fifths for the risk head, two fifths for the denoiser.
+_RISK, _DENOISER = 0.6, 0.4
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,8 @@ def train_generator(
     recipe : TrainingConfig
     seed : int
     budget_minutes : float, optional
-        Wall-clock minutes of optimisation; both stages are shortened to fit it (three fifths for the risk head).
+        Wall-clock minutes from the first step to the checkpoint: what error model and calibration will take is measured on a
+        few patients and kept for them, and both stages are shortened to fit the rest (three fifths for the risk head).
     device : {"auto", "cpu", "cuda"}
     workers : int
         Processes that read patients.
@@ -126,9 +130,10 @@ def train_generator(
             log.show(run.log)
             save_run(run, resume, fingerprint)
 
+    seconds = _seconds_for_steps(network, learned, model, recipe, budget_minutes, processes)
     if run.stage == "risk":
         loss, entry = risk_step(network, material, recipe, seed, processes), max(10, recipe.risk_steps // 9)
-        budget = None if budget_minutes is None else _RISK_SECONDS * budget_minutes
+        budget = None if seconds is None else _RISK * seconds
         _optimise(
             run,
             Stage(loss, recipe.risk_steps, entry, budget, lambda: validation_scores(network, material)),
@@ -136,22 +141,73 @@ def train_generator(
             save,
             processes,
         )
-        if processes.first:
-            load_tensors(network, {**network.state_dict(), **run.best}, "best epoch")
-            write_first_stage(network, fit_first_stage(learned.data(network), len(material.arms)))
-        processes.spread(network)
+        _end_with_first_stage(run, learned, processes)
         run = Run(network, optimiser_of(network, recipe), "denoiser", log=run.log)
         save()
-    if recipe.denoiser_steps and recipe.tune == "all":
+    if run.stage == "denoiser" and recipe.denoiser_steps and recipe.tune == "all":
         loss = denoiser_step(network, place_patients(network, material), model, material, recipe, seed, processes)
-        budget = None if budget_minutes is None else _DENOISER_SECONDS * budget_minutes
+        budget = None if seconds is None else _DENOISER * seconds
         _optimise(run, Stage(loss, recipe.denoiser_steps, 250, budget), recipe, save, processes)
+    run.stage = "finishing"
     if processes.first:
-        log.show(run.log)
-        _finish(run, {"data": trial.name, **origin}, out, model, learned, recipe, seed)
+        save()
+        kept = Kept.of(out, fingerprint, run.network)
+        _finish(run, {"data": trial.name, **origin}, out, model, learned, recipe, seed, kept)
         resume.unlink(missing_ok=True)
+        kept.forget()
     processes.wait()
     return Generator.load(out)
+
+
+def _end_with_first_stage(run: Run, learned: Learned, processes: Processes) -> None:
+    """Give every process the weights of the best entry, with the first stage of counts anew."""
+    if processes.first:
+        load_tensors(run.network, {**run.network.state_dict(), **run.best}, "best epoch")
+        write_first_stage(run.network, fit_first_stage(learned.data(run.network), len(learned.material.arms)))
+    processes.spread(run.network)
+
+
+def _seconds_for_steps(
+    network: Network,
+    learned: Learned,
+    model: ModelConfig,
+    recipe: TrainingConfig,
+    budget_minutes: float | None,
+    processes: Processes,
+) -> float | None:
+    """What the budget leaves for steps when error model and calibration are done: at least half of it; None without a budget.
+
+    Their time is that of a few patients, times how many there will be.
+    """
+    if budget_minutes is None:
+        return None
+    material, few = learned.material, learned.material.patients[:8]
+    patients, times = len(material.patients), [time.monotonic()]
+    fit_first_stage(learned.data(network), len(material.arms))
+    times.append(time.monotonic())
+    held_out(network, few, material.arms, material.anatomy, mni_space(model.grid), learned.signals[: len(few)])
+    times.append(time.monotonic())
+    if patients >= FEWEST:
+        expected_without(network, few, len(material.arms), material.anatomy)
+    times.append(time.monotonic())
+    masks = len(SAMPLERS) * REPEATS * min(recipe.calibration_patients, len(material.training)) if recipe.denoiser_steps else 0
+    if masks:
+        generator = Generator(network, model, material.arms, material.weeks, LesionRule.default())
+        for sampler in SAMPLERS:
+            simulate_counts(generator, [few[0].arrays], sampler, seed=0, repeats=1)
+    times.append(time.monotonic())
+    fit, own, without, sampled = np.diff(times)
+    fits = fit * (1 + recipe.folds / 2)  # those of the folds take over the prior of the first
+    after = fits + own * patients / len(few) + without * min(patients, MOST) / len(few) + sampled * masks / len(SAMPLERS)
+    whole = 60 * budget_minutes
+    words = f"{after / 60:.1f} of {budget_minutes:g} minutes are kept for error model and calibration"
+    if after > whole / 2:
+        words = (
+            f"error model and calibration take about {after / 60:.1f} minutes, more than half of the budget: it will be passed"
+        )
+    if processes.first:
+        print(f"training: {words}", file=sys.stderr, flush=True)
+    return processes.agree(max(whole - after, whole / 2))
 
 
 def _optimise(run: Run, stage: Stage, recipe: TrainingConfig, save: Callable[[], None], processes: Processes) -> None:
@@ -269,11 +325,18 @@ def new_network(model: ModelConfig, material: Material, seed: int) -> Network:
 
 
 def _finish(
-    run: Run, origin: dict[str, str], out: Path, model: ModelConfig, learned: Learned, recipe: TrainingConfig, seed: int
+    run: Run,
+    origin: dict[str, str],
+    out: Path,
+    model: ModelConfig,
+    learned: Learned,
+    recipe: TrainingConfig,
+    seed: int,
+    kept: Kept,
 ) -> None:
-    """Learn the error by cross-fitting, match sampled to expected counts, then write log and checkpoint."""
-    network, material = run.network.cpu(), learned.material
-    error_model, seen, found = own_error(network, learned, mni_space(model.grid), recipe.folds, seed)
+    """Learn the error by cross-fitting, match sampled to expected counts, on the device of the steps; write the checkpoint."""
+    network, material = run.network, learned.material
+    error_model, seen, found = own_error(network, learned, mni_space(model.grid), recipe.folds, seed, kept)
     header: dict[str, Any] = {
         "recipe": asdict(recipe),
         "seed": seed,
@@ -287,5 +350,5 @@ def _finish(
     generator = Generator(network, model, material.arms, material.weeks, rule, header, error_model=error_model, seen=seen)
     if recipe.denoiser_steps:
         some = [p.arrays for p in material.training[: recipe.calibration_patients]]
-        generator.header["count_calibration"] = calibrate(generator, some, seed)
+        generator.header["count_calibration"] = calibrate(generator, some, seed, kept)
     generator.save(out)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from causalms.errors import InputError, UsageError
-from causalms.generator.checkpoint import load_tensors, read_checkpoint, write_checkpoint
+from causalms.files import whole_file
+from causalms.generator.checkpoint import checksum, load_tensors, read_checkpoint, write_checkpoint
 from causalms.generator.configurations import ModelConfig, TrainingConfig
 from causalms.generator.network import Network
 
@@ -75,6 +79,40 @@ class Run:
         """Entries of this stage since its best validation score, the last of equal ones."""
         scores = [entry["place_log_score"] for entry in self.log if entry["stage"] == self.stage and "place_log_score" in entry]
         return int(np.argmin(scores[::-1])) if scores else 0
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Finished parts of what follows the steps, kept in a folder until the checkpoint is written; nowhere without a folder.
+
+    ``key`` tells of which run and weights they are.
+    """
+
+    folder: Path | None = None
+    key: str = ""
+
+    @classmethod
+    def of(cls, out: Path, fingerprint: str, network: Network) -> Kept:
+        """Beside a checkpoint that is to be written."""
+        made_from = f"{fingerprint} {checksum(network.state_dict())}"
+        return cls(out.with_suffix(".finishing"), hashlib.sha256(made_from.encode()).hexdigest()[:12])
+
+    def part(self, name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """Arrays of a part that is kept, else made, and kept whole."""
+        file = None if self.folder is None else self.folder / f"{name}.{self.key}.npz"
+        if file is not None and file.is_file():
+            with suppress(OSError, ValueError, KeyError, BadZipFile), np.load(file, allow_pickle=False) as known:
+                return dict(known)
+        arrays = make()
+        if file is not None:
+            with whole_file(file) as beside, beside.open("wb") as target:
+                np.savez(target, **arrays)  # type: ignore[arg-type]
+        return arrays
+
+    def forget(self) -> None:
+        """Remove what was kept."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 #: Sizes that decide the shapes of the weights.
@@ -171,7 +209,7 @@ def _state(path: Path, header: Mapping[str, Any]) -> dict[str, Any]:
         raise InputError(f"{path}: holds no interrupted run; remove it to start anew")
     wrong = [name for name, types in _ENTRIES.items() if not isinstance(state[name], types)]
     wrong += [name for name in ("step", "elapsed") if name not in wrong and not 0 <= state[name] < float("inf")]
-    wrong += [] if "stage" in wrong or state["stage"] in ("risk", "denoiser") else ["stage"]
+    wrong += [] if "stage" in wrong or state["stage"] in ("risk", "denoiser", "finishing") else ["stage"]
     if wrong or not all(isinstance(entry, dict) for entry in state["log"]):
         raise InputError(f"{path}: entry {(wrong or ['log'])[0]!r} of no interrupted run; remove the file to start anew")
     return state
