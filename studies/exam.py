@@ -17,6 +17,7 @@ from pathlib import Path
 import click
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from causalms.agreement import exam_arms, exam_form, judge_exam
 from causalms.errors import InputError
@@ -53,6 +54,27 @@ def predictions(inputs: tuple[str, ...] = INPUTS) -> pd.DataFrame:
     return exam_form().assign(predicted=np.round(values, 4))
 
 
+def relapse_predictions() -> pd.DataFrame:
+    """Risk ratio of relapse over 24 months of each drug, from lesion effects against placebo and the other drugs' risk ratios.
+
+    Only drugs with a judged arm against placebo; a drug's lesion effect is the mean of its arms' log ratios.  ``null`` is the
+    mean of the other drugs' log risk ratios.
+    """
+    arms = exam_arms()
+    arms = arms[(arms["metric"] == "new or enlarging T2") & (arms["comparator"] == "placebo")]
+    lesions = np.log(arms["ratio"].astype(float)).groupby(arms["drug"]).mean()
+    published = pd.read_csv(OUT / "cochrane.csv").set_index("drug")["risk_ratio"]
+    drugs = [drug for drug in lesions.index if drug in published.index]
+    x, y = lesions[drugs].to_numpy(), np.log(published[drugs].to_numpy())
+    rows = []
+    for held, drug in enumerate(drugs):
+        others = np.arange(len(drugs)) != held
+        slope, level = np.polyfit(x[others], y[others], 1)
+        predicted, null = np.exp(level + slope * x[held]), np.exp(y[others].mean())
+        rows.append({"drug": drug, "lesion_ratio": np.exp(x[held]), "predicted": predicted, "null": null})
+    return pd.DataFrame(rows).round(4)
+
+
 @click.group()
 def main() -> None:
     """The exam on published arms, in two steps."""
@@ -65,6 +87,25 @@ def predict() -> None:
     digest = hashlib.sha256((OUT / "predictions.csv").read_bytes()).hexdigest()
     (OUT / "predictions.sha256").write_text(f"{digest}  predictions.csv\n")
     click.echo(digest)
+
+
+@main.command()
+def relapses() -> None:
+    """The second exam: network risk ratios of relapse, written, hashed, then compared."""
+    table = relapse_predictions()
+    write_table(table, OUT / "relapse_predictions.csv")
+    click.echo(hashlib.sha256((OUT / "relapse_predictions.csv").read_bytes()).hexdigest())
+    published = pd.read_csv(OUT / "cochrane.csv").set_index("drug").loc[table["drug"]].reset_index()
+    log = {name: np.log(table[name].to_numpy()) - np.log(published["risk_ratio"].to_numpy()) for name in ("predicted", "null")}
+    gap = np.abs(log["predicted"]) - np.abs(log["null"])
+    half = float(stats.t.ppf(0.975, len(gap) - 1) * gap.std(ddof=1) / np.sqrt(len(gap)))
+    judged = table.assign(published=published["risk_ratio"], lower=published["lower"], upper=published["upper"])
+    write_table(judged, OUT / "relapses.csv")
+    correlation = float(np.corrcoef(np.log(table["predicted"]), np.log(published["risk_ratio"]))[0, 1])
+    row = {"error": np.abs(log["predicted"]).mean(), "null_error": np.abs(log["null"]).mean(), "difference": gap.mean()}
+    row |= {"lower": gap.mean() - half, "upper": gap.mean() + half, "correlation": correlation, "drugs": len(gap)}
+    write_table(pd.DataFrame([row]), OUT / "relapse_scores.csv")
+    click.echo(f"{judged.to_string(index=False)}\n{row}")
 
 
 @main.command()

@@ -5,6 +5,7 @@ Patients are the rows and arms the columns of every array; intervals are percent
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -111,7 +112,8 @@ def judge(law: CountLaw, known: KnownOutcomes, repetitions: int = 500, seed: int
     rows = []
     for functions, labels in ((forecast.by_arm, known.arms), (forecast.overall, ("",))):
         for measure, function in functions.items():
-            with np.errstate(invalid="ignore", divide="ignore"):
+            with np.errstate(invalid="ignore", divide="ignore"), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "All-NaN slice")  # a measure that no sample has, such as a ratio to nothing
                 estimate = function(np.arange(patients))
                 ends = np.nanquantile([function(sample) for sample in samples], [0.025, 0.975], axis=0)
             rows += [(measure, label, *values, patients) for label, *values in zip(labels, estimate, *ends, strict=True)]

@@ -85,7 +85,8 @@ def score_entrant(
     whole = scores[scores["arm"] == ""].set_index("measure")
     rows = [{"measure": name, **whole.loc[source].drop("arm")} for name, source in _FROM_COUNTS.items() if source in whole.index]
     ratios = scores[(scores["measure"] == "rate ratio / truth") & (scores["arm"] != arms[0])]
-    worst = ratios.loc[np.log(ratios["estimate"].clip(1e-3)).abs().idxmax()]
+    # where no lesion is forecast on the reference arm there is no ratio, and that is the worst
+    worst = ratios.loc[np.log(ratios["estimate"].clip(1e-3)).abs().fillna(np.inf).idxmax()]
     rows.append({"measure": "rate ratio / truth, worst arm", **worst.drop(["arm", "measure"])})
     if hasattr(entrant, "expected_map"):
         progress("places")

@@ -10,7 +10,7 @@ import pytest
 from causalms.benchmark import ArmMeans, FrozenTrials, frozen, frozen_trials, leaderboard, score_entrant
 from causalms.errors import InputError
 from causalms.phantom import simulate_trial
-from causalms.stats import NegativeBinomialLaw
+from causalms.stats import DrawsLaw, NegativeBinomialLaw
 from causalms.trials import Trial
 from tests.conftest import Run, refused
 
@@ -51,6 +51,19 @@ def test_the_truth_has_no_error_and_changes_masks_as_they_change(trials: FrozenT
     worse = score_entrant(ArmMeans(), trials).set_index("measure")["estimate"]
     assert worse["CRPS"] > scores["CRPS"]
     assert worse["R2"] == pytest.approx(0, abs=1e-9)
+
+
+class Silent(ArmMeans):
+    """Forecasts no lesion for anybody."""
+
+    def counts(self, trial: Trial, arms: tuple[str, ...], week: float) -> DrawsLaw:
+        return DrawsLaw(np.zeros((len(trial) * len(arms), 4)))
+
+
+def test_a_model_without_lesions_is_scored_and_has_no_ratio(trials: FrozenTrials) -> None:
+    scores = score_entrant(Silent(), trials).set_index("measure")["estimate"]
+    assert np.isnan(scores["rate ratio / truth, worst arm"])
+    assert scores["activity AUC"] == 0.5
 
 
 def test_patients_have_the_frozen_digest_and_others_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
