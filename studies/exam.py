@@ -2,6 +2,7 @@ r"""Predicted effects of published arms, a drug left out: written and hashed fir
 
 python -m studies.exam predict      # writes results/exam/predictions.csv and its SHA-256
 python -m studies.exam judge        # refuses predictions whose hash is another
+python -m studies.exam relapses     # the second exam: risk ratios of relapse from effects on lesions
 
 For input x, the log ratio of relapse rates or of counts of enhancing lesions in the arm's own trial, a line
 :math:`\log r = a + b x` is fitted by least squares to the judged arms of all other drugs.  The prediction is the mean
@@ -62,7 +63,7 @@ def relapse_predictions() -> pd.DataFrame:
     """
     arms = exam_arms()
     arms = arms[(arms["metric"] == "new or enlarging T2") & (arms["comparator"] == "placebo")]
-    lesions = np.log(arms["ratio"].astype(float)).groupby(arms["drug"]).mean()
+    lesions = arms.assign(log_ratio=np.log(arms["ratio"].to_numpy(float))).groupby("drug")["log_ratio"].mean()
     published = pd.read_csv(OUT / "cochrane.csv").set_index("drug")["risk_ratio"]
     drugs = [drug for drug in lesions.index if drug in published.index]
     x, y = lesions[drugs].to_numpy(), np.log(published[drugs].to_numpy())

@@ -11,7 +11,7 @@ import pytest
 
 from causalms.agreement import exam_arms, exam_form, judge_exam
 from causalms.tables import write_table
-from studies.exam import OUT, predictions
+from studies.exam import OUT, predictions, relapse_predictions
 from tests.conftest import Run, refused
 
 
@@ -30,6 +30,12 @@ def test_registered_predictions_are_those_hashed_and_use_no_arm_of_the_drug_left
     changed.loc[own, "ratio"] = 0.01
     monkeypatch.setattr("studies.exam.exam_arms", lambda: changed)
     assert np.allclose(predictions()["predicted"][own], pd.read_csv(file)["predicted"][own], atol=1e-4)
+
+
+def test_registered_risk_ratios_of_relapse_are_those_hashed() -> None:
+    file = OUT / "relapse_predictions.csv"
+    assert hashlib.sha256(file.read_bytes()).hexdigest().startswith("5a74288ed1b12e2e")
+    assert np.allclose(relapse_predictions()["predicted"], pd.read_csv(file)["predicted"], atol=1e-4)
 
 
 def test_true_effects_pass_and_the_mean_of_the_other_arms_is_the_null(tmp_path: Path) -> None:
