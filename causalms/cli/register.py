@@ -228,8 +228,8 @@ def _copy_tables(trial: Path, folder: Path, participants: list[str]) -> list[str
     import pandas as pd
 
     table = pd.read_csv(trial / "participants.tsv", sep="\t", dtype=str, keep_default_na=False)
-    names = table["participant_id"].str.strip()
-    there = names.isin(participants) | ("sub-" + names).isin(participants)
+    names = "sub-" + table["participant_id"].str.strip().str.replace("^sub-", "", case=False, regex=True)
+    there = names.isin(participants)
     table[there].to_csv(folder / "participants.tsv", sep="\t", index=False, lineterminator="\n")
     for file in [trial / "participants.json", *(trial / name / f"{name}_sessions.tsv" for name in participants)]:
         if file.is_file():

@@ -92,7 +92,7 @@ def patient_arrays(trial: Trial, participant_id: str) -> PatientArrays:
         )
     for name, image in by_modality.items():
         if image is not None and np.ptp(image[np.asarray(brain, dtype=bool)]) == 0:
-            raise InputError(f"{trial.place(participant_id)}: {name} is the same in every voxel of the brain; export it again")
+            raise InputError(f"{participant_id}: {name} is the same in every voxel of the brain; export it again")
     shape = trial.space.shape
     images = np.zeros((len(MODALITIES), *shape), dtype=np.float16)
     for index, name in enumerate(MODALITIES):

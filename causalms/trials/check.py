@@ -18,7 +18,7 @@ from causalms.trials.dictionary import outcome_week
 from causalms.trials.layout import Layout
 from causalms.trials.lesion_files import LesionFiles
 from causalms.trials.nifti import finite, read_volume
-from causalms.trials.participants import read_raw_participants
+from causalms.trials.participants import full_name, read_raw_participants
 from causalms.trials.position import measure_position
 from causalms.trials.sessions import choose_baselines
 from causalms.trials.space import Space
@@ -27,7 +27,6 @@ from causalms.trials.table_problems import (
     Rank,
     as_problem,
     folder_problems,
-    full_name,
     has_folder,
     table_problems,
     week_problems,
@@ -169,6 +168,9 @@ def _patient(layout: Layout, participant_id: str, weeks: set[int], counted: set[
             missing = mask_path(participant_id, "NET2", session_of_week(week)).as_posix()
             what = f"is missing although column {net2_column(week)!r} has the count of {participant_id}"
             problems.append(Problem(missing, what, "add the mask; without it the count alone is used", "warning"))
+    for path, values in scans.items():
+        if np.ptp(values[brain] if brain is not None and brain.shape == values.shape else values) == 0:
+            problems.append(Problem(str(path), "is the same in every voxel of the brain", "export it again"))
     if scans and len({spaces[path.name] for path in scans}) == 1:
         problems += _position(scans, brain, spaces)
     return [*problems, *_within(participant_id, spaces)]

@@ -65,7 +65,8 @@ def read_participants(root: Path) -> tuple[pd.DataFrame, list[str]]:
     file = root / "participants.tsv"
     table = read_raw_participants(root)
     notes: list[str] = table.attrs.pop("respelt")
-    identify(table, file)
+    if respelt_ids := identify(table, file):
+        notes.append(f"{respelt_ids} of participant_id hold blanks or capitals and are read without")
     if "sex" in table:
         respelt = respell_sex(table["sex"])
         changed = int((respelt.notna() & (respelt != table["sex"])).sum())
@@ -97,17 +98,30 @@ def read_participants(root: Path) -> tuple[pd.DataFrame, list[str]]:
         raise
 
 
-def identify(table: pd.DataFrame, file: Path) -> None:
-    """Refuse a missing or repeated participant id; put ``sub-`` before ids that lack it."""
+def full_name(participant_id: object) -> str:
+    """An id with its ``sub-`` and without blanks around it.
+
+    Examples
+    --------
+    >>> [full_name(name) for name in ("01", "sub-01", "SUB-01 ")]
+    ['sub-01', 'sub-01', 'sub-01']
+    """
+    name = str(participant_id).strip()
+    return f"sub-{name[4:] if name[:4].lower() == 'sub-' else name}"
+
+
+def identify(table: pd.DataFrame, file: Path) -> int:
+    """Refuse a missing or repeated participant id; how many were spelt otherwise than without ``sub-``."""
     ids = table["participant_id"]
     if ids.isna().any():
         raise InputError(f"{file}: row {int(ids.isna().argmax()) + 1} has no participant_id; fill it in")
-    table["participant_id"] = ids.where(ids.str.startswith("sub-"), "sub-" + ids)
+    table["participant_id"] = ids.map(full_name)
     twice = table["participant_id"].duplicated()
     if twice.any():
         row = int(twice.argmax())
         name = table["participant_id"].iloc[row]
         raise InputError(f"{file}: row {row + 1}: participant {name!r} stands twice; keep one row a participant")
+    return int((~ids.isin(table["participant_id"]) & ~("sub-" + ids).isin(table["participant_id"])).sum())
 
 
 def respell_sex(sex: pd.Series) -> pd.Series:

@@ -16,7 +16,7 @@ from causalms.errors import InputError
 from causalms.tables import LARGEST_VALUES, PARTICIPANTS_COLUMNS, validate
 from causalms.trials.bids import LESIONS, week_of_session
 from causalms.trials.dictionary import outcome_week
-from causalms.trials.participants import near_columns, respell_sex
+from causalms.trials.participants import full_name, near_columns, respell_sex
 from causalms.trials.units import unit_hint
 
 Rank = Literal["error", "warning"]
@@ -94,11 +94,6 @@ def _identity(table: pd.DataFrame, file: str) -> Iterator[Problem]:
         first = int(np.flatnonzero(named == named.iloc[row])[0]) + 1
         what = f"row {row + 1}, column 'participant_id': participant {ids.iloc[row]!r} stands twice (also in row {first})"
         yield Problem(file, what, "keep one row a participant")
-
-
-def full_name(participant_id: object) -> str:
-    """An id with its ``sub-``."""
-    return str(participant_id) if str(participant_id).startswith("sub-") else f"sub-{participant_id}"
 
 
 def _cells(values: pd.Series, column: str, file: str) -> Iterator[Problem]:

@@ -101,6 +101,8 @@ def _start(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             content = file.read(1 << 16)
+        if not content:
+            raise InputError(f"{path}: the file is empty; copy or export it again")
         if not COMPRESSED[kind]:
             return content[:_START]
         if content[:2] != b"\x1f\x8b":

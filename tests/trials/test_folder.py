@@ -99,7 +99,12 @@ def test_every_problem_is_listed_at_once(folder: Path) -> None:
     table.loc[5, "age"] = -3
     table = pd.concat([table, table.iloc[[0]]])
     table.to_csv(folder / "participants.tsv", sep="\t", index=False, na_rep="n/a")
+    flat = nib.load(_image(folder, "sub-0006"))
+    nib.save(nib.Nifti1Image(np.full(flat.shape, 7, np.int16), flat.affine), _image(folder, "sub-0006"))
+    _image(folder, "sub-0007").write_bytes(b"")
     _says(folder, "sub-0001_ses-w00_FLAIR.nii.gz", "gzip")
+    _says(folder, "sub-0006_ses-w00_FLAIR.nii.gz: is the same in every voxel of the brain", "export it again")
+    _says(folder, "sub-0007_ses-w00_FLAIR.nii.gz: the file is empty", "copy or export it again")
     _says(folder, "sub-0003", "a mask holds only 0 and 1, found also 2")
     _says(folder, "sub-0004", "the mask is empty")
     _says(folder, "arm 'aspirin' has one patient", "correct it if it is misspelt")

@@ -75,3 +75,15 @@ def test_a_disease_longer_than_the_life_is_named():
     table = pd.DataFrame({"participant_id": ["1", "2"], "age": [53.0, 40.0], "disease_duration": [60.0, 4.0], "arm": "a"})
     found = [problem.what for problem in table_problems(table, "participants.tsv")]
     assert found == ["row 1, column 'disease_duration': found 60 years at age 53"]
+
+
+def test_blanks_and_capitals_of_identifiers_are_read_without_and_said(tmp_path):
+    root = written(tmp_path, ["participant_id", "age"], ["SUB-007 ", "53"])
+    table, notes = read_participants(root)
+    assert table["participant_id"].tolist() == ["sub-007"]
+    assert "1 of participant_id hold blanks or capitals and are read without" in notes
+    with (root / "participants.tsv").open("a") as file:
+        file.write("007\t54\n")
+    with pytest.raises(InputError, match="row 2: participant 'sub-007' stands twice"):
+        read_participants(root)
+    assert any("stands twice (also in row 1)" in problem.what for problem in table_problems(read_raw_participants(root), "p.tsv"))
