@@ -134,7 +134,7 @@ def main(out: Path, minutes: float, slow: int, only: str) -> None:
     tables = [pd.read_csv(file) for name in entrants if (file := out / f"{name}.csv").is_file()]
     board = pd.concat(tables, ignore_index=True)
     numbers = ["estimate", "lower", "upper"]
-    board[numbers] = board[numbers].map(lambda value: float(f"{value:.5g}"))
+    board[numbers] = board[numbers].map(lambda value: float(f"{round(value, 9):.5g}"))
     write_table(board, BOARD)
     write_table(side_by_side(board), RESULTS / "side_by_side.csv")
 
