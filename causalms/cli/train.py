@@ -14,7 +14,7 @@ from causalms.cli.paths import InputPath, OutputFolder, OutputPath, Verb
 from causalms.errors import UsageError
 from causalms.shards import Skipped
 
-_BESIDE = (".training.csv", ".training.png", ".resume.safetensors", ".finishing", ".skipped.csv")
+_BESIDE = (".training.csv", ".training.png", ".resume.safetensors", ".skipped.csv")
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class _Options:
 @click.option(
     "--out",
     required=True,
-    type=OutputPath((".safetensors",), _BESIDE, what="checkpoints are written"),
+    type=OutputPath((".safetensors",), _BESIDE, (".finishing",), what="checkpoints are written"),
     help="Checkpoint to write (.safetensors).",
 )
 @click.option(

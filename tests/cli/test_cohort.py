@@ -264,3 +264,9 @@ def test_kept_scans_answer_as_the_scans_do_until_one_changes(run: Run, simulated
     assert run(*ask, "--cache", kept, "--out", tmp_path / "changed.parquet").code == 0
     assert len(files_in(kept)) > len(files)
     refused(run(*ask[:-3], "--week", 48, "--cache", kept, "--out", tmp_path / "x.parquet"), 2, "expected")
+
+
+def test_what_a_killed_training_kept_does_not_stand_in_its_own_way(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors.finishing").mkdir()
+    (tmp_path / "trial").mkdir()
+    refused(run("train", tmp_path / "trial", "--out", tmp_path / "model.safetensors"), 1, "participants.tsv: no such file")

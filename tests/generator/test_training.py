@@ -84,7 +84,7 @@ def test_a_run_killed_in_its_calibration_goes_on_there(
     monkeypatch.setattr(cross_fitting, "held_out", killed_in_the_second_fold)
     with pytest.raises(KeyboardInterrupt):
         loop.train_generator(trial, path, MODEL, SHORT, seed=0)
-    assert len(list(path.with_suffix(".finishing").iterdir())) == 1
+    assert len(list(path.with_name("model.safetensors.finishing").iterdir())) == 1
     monkeypatch.setattr(loop, "_optimise", None)  # no step is taken again
     resumed = loop.train_generator(trial, path, MODEL, SHORT, seed=0)
     assert len(folds) == SHORT.folds + 1  # the first fold was kept

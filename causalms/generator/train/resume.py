@@ -95,7 +95,7 @@ class Kept:
     def of(cls, out: Path, fingerprint: str, network: Network) -> Kept:
         """Beside a checkpoint that is to be written."""
         made_from = f"{fingerprint} {checksum(network.state_dict())}"
-        return cls(out.with_suffix(".finishing"), hashlib.sha256(made_from.encode()).hexdigest()[:12])
+        return cls(out.with_name(f"{out.name}.finishing"), hashlib.sha256(made_from.encode()).hexdigest()[:12])
 
     def part(self, name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """Arrays of a part that is kept, else made, and kept whole."""
