@@ -102,7 +102,8 @@ class _Sweep:
 
     def of_patient(self, trial: Any, participant_id: str) -> np.ndarray:
         """Probabilities of one patient by rho and measure, and in two rows more the lower and the upper bounds."""
-        return kept_or_made(self.folder, trial, participant_id, lambda: self._made(trial, participant_id)).to_numpy()
+        rows = kept_or_made(self.folder, trial, participant_id, lambda: self._made(trial, participant_id))
+        return pd.DataFrame(rows).to_numpy()
 
     def _made(self, trial: Any, participant_id: str) -> pd.DataFrame:
         with on_one_thread():

@@ -19,7 +19,9 @@ from causalms.cli.paths import InputPath, OutputFolder, Verb
     help="A design that ships with causalms, or your own FILE.yaml.",
 )
 @click.option("--patients", default=300, show_default=True, type=click.IntRange(min=1), help="Divided as the design says.")
-@click.option("--grid", default="4mm", show_default=True, type=click.Choice(["4mm", "3mm", "2mm"]), help="Edge of a voxel.")
+@click.option(
+    "--grid", default="4mm", show_default=True, type=click.Choice(["4mm", "3mm", "2mm", "1mm"]), help="Edge of a voxel."
+)
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(min=0))
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(min=1), help="Processes; the bytes stay the same.")
 def command(out: Path, design: str, patients: int, grid: str, seed: int, workers: int) -> None:

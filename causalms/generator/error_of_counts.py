@@ -19,16 +19,24 @@ if TYPE_CHECKING:
     from causalms.generator.outcomes import Scan
 
 
+@torch.no_grad()
+def log_means(generator: Generator, scan: Scan, week: float) -> Tensor:
+    """Log expected counts (arms,) of a patient at a week: computed once, for every arm is asked about in turn."""
+    if (known := scan.log_means.get(week)) is None:
+        everywhere = torch.arange(len(generator.arms), device=scan.rate.device)
+        weeks = torch.full((len(generator.arms),), week, device=scan.rate.device)
+        rate, state = scan.rate.expand(len(everywhere)), scan.encoded.state.expand(len(everywhere), -1)
+        known = scan.log_means[week] = generator.network.risk.log_expected_count(rate, state, everywhere, weeks)
+    return known
+
+
 def error_of_expected_count(generator: Generator, scan: Scan, arm: int, week: float) -> ModelError | None:
     """The error of a patient's count under one arm at one week; None where the generator has no error model."""
     if generator.error_model is None:
         return None
-    everywhere = torch.arange(len(generator.arms), device=scan.rate.device)
-    weeks = torch.full((len(generator.arms),), week, device=scan.rate.device)
-    rate, state = scan.rate.expand(len(everywhere)), scan.encoded.state.expand(len(everywhere), -1)
-    risk = generator.network.risk
-    log_mean = risk.log_expected_count(rate, state, everywhere, weeks).double().cpu().numpy()
-    size = float(risk.size(everywhere[arm : arm + 1])[0]) * float(np.exp(scan.log_size))
+    log_mean = log_means(generator, scan, week).double().cpu().numpy()
+    own = torch.tensor([arm], device=scan.rate.device)
+    size = float(generator.network.risk.size(own)[0]) * float(np.exp(scan.log_size))
     last = log_mean + np.log(generator.weeks[1] / week)
     columns = error_columns(scan.covariates[None].astype(float))
     error = generator.error_model.cells(last[None], columns, arm, np.exp(log_mean[[arm]]), size)[0]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import torch
@@ -27,8 +29,8 @@ class _Kept(Reading):
         self.state = state
 
 
-def kept_scan(generator: Generator, trial: Trial, participant_id: str, folder: Path) -> Scan:
-    """A patient encoded for expected counts, from ``folder`` where it is kept, else encoded and kept there.
+def kept_scan(generator: Generator, trial: Trial, row: Mapping[str, Any], folder: Path) -> Scan:
+    """The patient of a row, encoded for expected counts, from ``folder`` where it is kept, else encoded and kept there.
 
     The name of a file tells the checkpoint (network, error model, summary of patients), the patient's files, row and grid, and
     the version: where any of them changed, the patient is encoded again.  A kept scan holds no features of places, so that
@@ -41,10 +43,9 @@ def kept_scan(generator: Generator, trial: Trial, participant_id: str, folder: P
     """
     from causalms import __version__
 
-    stamp = getattr(trial.source, "stamp", None)
+    participant_id, stamp = str(row["participant_id"]), getattr(trial.source, "stamp", None)
     if not (scans := "" if stamp is None else stamp(participant_id)):
         raise UsageError("`cache` is for trials in folders, on the model's own grid; leave it out")
-    row = trial.participants.loc[(trial.participants["participant_id"] == participant_id).to_numpy()].iloc[0].to_dict()
     made_from = repr((scans, row, trial.space.describe(), generator.digest, str(_device(generator)), __version__))
     file = folder / f"{quote(participant_id, safe='')}.{hashlib.sha256(made_from.encode()).hexdigest()[:16]}.safetensors"
     if file.is_file() and (known := _read(file, _device(generator))) is not None:

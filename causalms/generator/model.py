@@ -19,7 +19,7 @@ from causalms.generator import noise as exogenous
 from causalms.generator import sampling as samplers
 from causalms.generator.checkpoint import checksum, load_tensors, read_checkpoint, write_checkpoint
 from causalms.generator.configurations import ModelConfig, chosen_device
-from causalms.generator.error_of_counts import correction_of_lacking, error_of_expected_count
+from causalms.generator.error_of_counts import correction_of_lacking, error_of_expected_count, log_means
 from causalms.generator.inputs import PatientArrays, anatomy_of, covariate_vector, patient_arrays
 from causalms.generator.network import Network, channels_last
 from causalms.generator.noise import DiffusionNoise
@@ -246,8 +246,7 @@ class Generator:
         would promise more than the expected volume (the kernel of equation 5 is the denoiser's prior, not a fit to volumes).
         """
         index = torch.tensor([self.arm_index(arm)], device=scan.rate.device)
-        weeks = torch.tensor([self.check_week(week)], device=scan.rate.device)
-        mean = float(torch.exp(self.network.risk.log_expected_count(scan.rate, scan.encoded.state, index, weeks))[0])
+        mean = float(torch.exp(log_means(self, scan, self.check_week(week))[index[0]]))
         size = self._size(scan, index)
         volume = mean * float(torch.exp(self.network.risk.log_mean_volume[index[0]]))
         risk_map = None

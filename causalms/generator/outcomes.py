@@ -17,7 +17,8 @@ class Scan:
     """One encoded patient: made once, used for every arm, week and draw.
 
     ``distances`` say how far the patient lies from those the model learned from (1: what 99 of 100 of them keep within);
-    ``rate`` holds the correction for inputs that are missing, ``log_size`` what it adds to the log negative-binomial size.
+    ``rate`` holds the correction for inputs that are missing, ``log_size`` what it adds to the log negative-binomial size;
+    ``log_means`` keeps, by week, what the generator that encoded it says of every arm.
     """
 
     participant_id: str
@@ -28,6 +29,7 @@ class Scan:
     covariates: np.ndarray = field(default_factory=lambda: np.full(len(COVARIATES), np.nan), repr=False)
     distances: dict[str, float] = field(default_factory=dict)
     log_size: float = 0.0
+    log_means: dict[float, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from causalms.errors import UsageError
-from causalms.lesions.rule import LesionRule, label_components
+from causalms.lesions.rule import Components, LesionRule, components_of
 from causalms.tables import REGIONS
 
 
@@ -85,24 +85,22 @@ def count_lesions(
     >>> count_lesions(mask, voxel_volume_mm3=64.0)
     LesionCount(lesions=2, volume_ml=0.192, by_region=())
     """
-    labels, voxels = label_components(mask, rule or LesionRule.default(), voxel_volume_mm3)
+    found = components_of(mask, rule or LesionRule.default(), voxel_volume_mm3)
+    voxels = found.voxels
     volume_ml = float(voxels.sum() * voxel_volume_mm3 / 1000)
     if regions is None:
         return LesionCount(len(voxels), volume_ml)
-    of_lesion = region_of_lesions(labels, len(voxels), regions, affine)
+    of_lesion = region_of_lesions(found, regions, affine)
     by_region = np.bincount(of_lesion, minlength=len(REGIONS) + 1)[1:]
     return LesionCount(len(voxels), volume_ml, tuple(int(n) for n in by_region))
 
 
-def region_of_lesions(labels: np.ndarray, lesions: int, regions: np.ndarray, affine: np.ndarray | None = None) -> np.ndarray:
+def region_of_lesions(found: Components, regions: np.ndarray, affine: np.ndarray | None = None) -> np.ndarray:
     """Region label (1-4) of every lesion, by the rule stated in :func:`count_lesions`.
 
     Parameters
     ----------
-    labels : array of int, shape (X, Y, Z)
-        Lesions numbered from 1.
-    lesions : int
-        How many there are.
+    found : Components
     regions : array of shape (X, Y, Z)
     affine : array of shape (4, 4), optional
 
@@ -110,18 +108,16 @@ def region_of_lesions(labels: np.ndarray, lesions: int, regions: np.ndarray, aff
     -------
     array of int, shape (lesions,)
     """
-    if labels.shape != np.shape(regions):
-        raise UsageError(f"the mask has shape {labels.shape}, the regions {np.shape(regions)}; give both on one grid")
-    kinds = len(REGIONS) + 1
-    inside = np.flatnonzero(labels)
-    lesion_of_voxel = labels.ravel()[inside]
-    region_of_voxel = np.ascontiguousarray(regions).ravel()[inside].astype(np.int64)
+    if found.shape != np.shape(regions):
+        raise UsageError(f"the mask has shape {found.shape}, the regions {np.shape(regions)}; give both on one grid")
+    kinds, lesions, lesion_of_voxel = len(REGIONS) + 1, len(found.voxels), found.lesion
+    region_of_voxel = np.asarray(regions)[found.index].astype(np.int64)
     if lesions and region_of_voxel.size and not (region_of_voxel.min() >= 0 and region_of_voxel.max() < kinds):
         raise UsageError(f"the anatomy map holds label {region_of_voxel.max()}; labels are 0 (unknown) and 1-{kinds - 1}")
     votes = np.bincount(lesion_of_voxel * kinds + region_of_voxel, minlength=(lesions + 1) * kinds).reshape(-1, kinds)[1:, 1:]
     region = np.asarray(votes.argmax(axis=1) + 1)
     for lesion in np.flatnonzero(votes.sum(axis=1) == 0):
-        voxels = np.stack(np.unravel_index(inside[lesion_of_voxel == lesion + 1], labels.shape), axis=1)
+        voxels = np.stack(found.index, axis=1)[lesion_of_voxel == lesion + 1]
         region[lesion] = _nearest_region(voxels, regions, np.eye(4) if affine is None else affine)
     return np.asarray(region)
 

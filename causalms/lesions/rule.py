@@ -132,29 +132,64 @@ def voxel_volume_of(affine: float | np.ndarray) -> float:
     return float(round(abs(np.linalg.det(np.asarray(affine, dtype=float)[:3, :3])), 9))
 
 
-def label_components(mask: np.ndarray, rule: LesionRule, voxel_volume_mm3: float) -> tuple[np.ndarray, np.ndarray]:
-    """Labels of a mask's lesions (int32) and the number of voxels of each, in the order of the labels."""
+@dataclass(frozen=True)
+class Components:
+    """The voxels of a mask's lesions, in the order of the array: all that is not lesion is left out.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Of the mask.
+    index : int arrays (voxels,), one an axis
+    lesion : int32 array (voxels,)
+        Which lesion each voxel belongs to, from 1.
+    voxels : int array (lesions,)
+        How many voxels each lesion has.
+    """
+
+    shape: tuple[int, ...]
+    index: tuple[np.ndarray, ...]
+    lesion: np.ndarray
+    voxels: np.ndarray
+
+
+def components_of(mask: np.ndarray, rule: LesionRule, voxel_volume_mm3: float) -> Components:
+    """The lesions of a mask, looked for in the box around what is set."""
     if np.ndim(mask) != 3:
         raise UsageError(f"a mask has three dimensions, this one has {np.ndim(mask)}; give one volume")
-    labels, box = np.zeros(np.shape(mask), np.int32), _box(np.asarray(mask, dtype=bool))
-    if not labels[box].size:
-        return labels, np.zeros(0, np.int64)
-    solid = np.pad(np.asarray(mask, dtype=bool)[box], 1)  # cc3d 4.1.1 allots too few labels to [1, 0, 1] without a border
-    own = cc3d.connected_components(solid, connectivity=rule.connectivity, out_dtype=np.uint32).view(np.int32).ravel()
+    whole = np.asarray(mask, dtype=bool)
+    box = _box(whole)
+    solid = np.pad(whole[box], 1)  # cc3d 4.1.1 allots too few labels to [1, 0, 1] without a border
     inside = np.flatnonzero(solid)
-    voxels = np.bincount(own[inside])
+    own = np.zeros(0, np.int32)
+    if inside.size:
+        numbered = cc3d.connected_components(solid, connectivity=rule.connectivity, out_dtype=np.uint32)
+        own = numbered.view(np.int32).ravel()[inside]
+    voxels = np.bincount(own, minlength=1)
     kept = voxels >= rule.min_voxels(voxel_volume_mm3)
     kept[0] = False
     if not kept[1:].all():
-        own[inside] = np.where(kept, np.cumsum(kept), 0).astype(np.int32)[own[inside]]
-    labels[box] = own.reshape(solid.shape)[1:-1, 1:-1, 1:-1]
-    return labels, voxels[kept]
+        own = np.where(kept, np.cumsum(kept), 0).astype(np.int32)[own]
+        inside, own = inside[own > 0], own[own > 0]
+    index = tuple(at + (part.start - 1) for at, part in zip(np.unravel_index(inside, solid.shape), box, strict=True))
+    return Components(whole.shape, index, own, voxels[kept])
+
+
+def label_components(mask: np.ndarray, rule: LesionRule, voxel_volume_mm3: float) -> tuple[np.ndarray, np.ndarray]:
+    """Labels of a mask's lesions (int32) and the number of voxels of each, in the order of the labels."""
+    found = components_of(mask, rule, voxel_volume_mm3)
+    labels = np.zeros(found.shape, np.int32)
+    labels[found.index] = found.lesion
+    return labels, found.voxels
 
 
 def _box(mask: np.ndarray) -> tuple[slice, ...]:
     """The box of the voxels that are set: labels run in the order of voxels, which is the same in it."""
-    ends = []
-    for axis in range(3):
-        hit = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-        ends.append(slice(int(hit[0]), int(hit[-1]) + 1) if len(hit) else slice(0, 0))
-    return tuple(ends)
+    first = _ends(mask, (1, 2))
+    shadow = np.asarray(mask[first].any(axis=0))
+    return first, _ends(shadow, (1,)), _ends(shadow, (0,))
+
+
+def _ends(mask: np.ndarray, others: tuple[int, ...]) -> slice:
+    where = np.flatnonzero(mask.any(axis=others))
+    return slice(int(where[0]), int(where[-1]) + 1) if len(where) else slice(0, 0)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from causalms.lesions.count import region_of_lesions
-from causalms.lesions.rule import LesionRule, label_components, voxel_volume_of
+from causalms.lesions.rule import Components, LesionRule, components_of, voxel_volume_of
 from causalms.tables import REGIONS
 
 LESION_COLUMNS = ("label", "voxels", "volume_mm3", "x_mm", "y_mm", "z_mm", "region")
@@ -54,12 +54,12 @@ def lesion_table(
     """
     matrix = np.asarray(affine, dtype=float)
     volume_mm3 = voxel_volume_of(matrix)
-    labels, voxels = label_components(mask, rule or LesionRule.default(), volume_mm3)
-    count = len(voxels)
-    centre = _centres(labels, voxels) @ matrix[:3, :3].T + matrix[:3, 3]
+    found = components_of(mask, rule or LesionRule.default(), volume_mm3)
+    voxels, count = found.voxels, len(found.voxels)
+    centre = _centres(found) @ matrix[:3, :3].T + matrix[:3, 3]
     region: list[str | None] = [None] * count
     if regions is not None:
-        region = [REGIONS[label - 1] for label in region_of_lesions(labels, count, regions, matrix)]
+        region = [REGIONS[label - 1] for label in region_of_lesions(found, regions, matrix)]
     return pd.DataFrame(
         {
             "label": np.arange(1, count + 1),
@@ -108,10 +108,8 @@ def mask_summary(lesions: pd.DataFrame, by_region: bool = False) -> dict[str, fl
     return summary
 
 
-def _centres(labels: np.ndarray, voxels: np.ndarray) -> np.ndarray:
+def _centres(found: Components) -> np.ndarray:
     """Mean voxel index of every lesion, shape (lesions, 3)."""
-    inside = np.flatnonzero(labels)
-    lesion = labels.ravel()[inside]
-    index = np.unravel_index(inside, labels.shape)
-    sums = [np.bincount(lesion, weights=axis, minlength=len(voxels) + 1)[1:] for axis in index]
-    return np.asarray(np.stack(sums, axis=1) / np.asarray(voxels, dtype=float)[:, None])
+    count = len(found.voxels)
+    sums = [np.bincount(found.lesion, weights=axis, minlength=count + 1)[1:] for axis in found.index]
+    return np.asarray(np.stack(sums, axis=1) / np.asarray(found.voxels, dtype=float)[:, None])

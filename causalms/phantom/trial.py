@@ -95,7 +95,7 @@ def simulate_trial(
     patients : int
         Divided over trials and arms in proportion to their sizes in the design.
     seed : int
-    grid : {"4mm", "3mm", "2mm"}
+    grid : {"4mm", "3mm", "2mm", "1mm"}
     workers : int
         Processes; the trial is the same for any number.
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import sha256
 from typing import Any
 
@@ -72,6 +72,7 @@ class ColumnSummary:
         return np.asarray(np.einsum("nq,nq->n", z, np.linalg.solve(self.correlation, z.T).T))
 
 
+@lru_cache(maxsize=64)
 def blocks(arms: int, columns: int, trials: int = 0) -> dict[str, slice]:
     """Where each term stands in the vector of parameters; trials last, in the fit only.
 

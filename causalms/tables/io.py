@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from collections.abc import Sequence
@@ -160,7 +161,7 @@ def write_table(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
         raise UsageError(f"{file}: tables are written as .csv, .tsv, .parquet, .json or .ndjson; choose one of these suffixes")
     with whole_file(file) as beside:
         if file.suffix == ".parquet":
-            table.to_parquet(beside, index=False)
+            _write_parquet(table, beside)
         elif file.suffix in DATASET_JSON:
             beside.write_text(dataset_json(table, file), encoding="utf-8")
         else:
@@ -168,6 +169,19 @@ def write_table(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
             marked = mark_formulas(table)
             marked.to_csv(beside, index=False, sep=separator, na_rep=missing, quoting=quoting(marked))
     return file
+
+
+def _write_parquet(table: pd.DataFrame, path: Path) -> None:
+    """Write what ``DataFrame.to_parquet`` writes, but to the same bytes however the rows were put together.
+
+    A column joined of pieces is kept in pieces, where else pages of the file would end.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    whole = pa.Table.from_pandas(table, preserve_index=False).combine_chunks()
+    attributes = {"PANDAS_ATTRS": json.dumps(table.attrs)} if table.attrs else {}
+    pq.write_table(whole.replace_schema_metadata({**whole.schema.metadata, **attributes}), path)
 
 
 def as_frame(table: Any) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -67,6 +68,12 @@ def sessions(root: Path, participant_id: str) -> frozenset[str]:
         if base.is_dir():
             sessions |= {entry.name for entry in base.iterdir() if entry.name.startswith("ses-") and entry.is_dir()}
     return frozenset(sessions)
+
+
+def files_below(folder: Path) -> list[str]:
+    """Every file in a folder and the folders in it; none if there is no such folder."""
+    files = (os.path.join(place, name) for place, _, names in os.walk(folder) for name in names)
+    return [file for file in files if os.path.isfile(file)]
 
 
 def find(root: Path, expected: Path) -> Path | None:

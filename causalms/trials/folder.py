@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from causalms.errors import InputError, named_arguments
-from causalms.trials.bids import LESIONS, image_path, sessions, week_of_session
+from causalms.trials.bids import LESIONS, files_below, image_path, sessions, week_of_session
 from causalms.trials.derived import fill_from_masks
 from causalms.trials.dictionary import outcome_week
 from causalms.trials.layout import Layout
@@ -63,11 +63,11 @@ class FolderSource:
     def stamp(self, participant_id: str) -> str:
         """Baseline and files of a participant with sizes and times of change: another text where other things are read."""
         root = self.layout.root
-        files = [file for base in (root, root / LESIONS) for file in (base / participant_id).rglob("*") if file.is_file()]
+        files = [file for base in (root, root / LESIONS) for file in files_below(base / participant_id)]
         if self.layout.lesions is not None and (own := self.layout.mask_file(participant_id, "T2")) is not None:
-            files.append(own)
+            files.append(os.fspath(own))
         read_as = f"baseline {self.layout.baseline.get(participant_id)}, lesions {self.layout.lesions}"
-        return read_as + "".join(f"\n{file} {(here := file.stat()).st_size} {here.st_mtime_ns}" for file in sorted(files))
+        return read_as + "".join(f"\n{file} {(here := os.stat(file)).st_size} {here.st_mtime_ns}" for file in sorted(files))
 
     def mask(self, participant_id: str, kind: str, week: int) -> np.ndarray | None:
         """Mask on the patient's own grid, bool; None if there is none."""

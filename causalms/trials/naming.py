@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 from causalms.errors import InputError
@@ -30,7 +32,7 @@ def names_in(folder: Path) -> list[str]:
     """Names of the volumes of a folder, sorted; none if there is no such folder."""
     if not folder.is_dir():
         return []
-    return sorted(entry.name for entry in folder.iterdir() if ending(entry) in COMPRESSED)
+    return sorted(name for name in os.listdir(folder) if ending(name) in COMPRESSED)
 
 
 def choose(folder: Path, wanted: str) -> Path | None:
@@ -112,7 +114,7 @@ def without_person(name: str) -> str:
     >>> without_person("sub-01_ses-1_run-2_PDw.nii.gz")
     'PDw'
     """
-    return re.sub(r"(sub|ses|run)-[^_]*_", "", name)[: -len(ending(Path(name)))]
+    return re.sub(r"(sub|ses|run)-[^_]*_", "", name)[: -len(ending(name))]
 
 
 def _rank(name: str, wanted: str) -> tuple[bool, bool, bool, int] | None:
@@ -130,7 +132,7 @@ def _rank(name: str, wanted: str) -> tuple[bool, bool, bool, int] | None:
     )
 
 
-def _mistaken(entities: dict[str, str], wanted: dict[str, str]) -> bool:
+def _mistaken(entities: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
     """Whether the entities say that this is another image than the one that is wanted."""
     if _with_agent(entities) != ("ce" in wanted):
         return True
@@ -142,13 +144,14 @@ def _mistaken(entities: dict[str, str], wanted: dict[str, str]) -> bool:
     return bool(other) or not space.startswith("mni") or not described or entities.get("part", "mag") != "mag"
 
 
-def _with_agent(entities: dict[str, str]) -> bool:
+def _with_agent(entities: Mapping[str, str]) -> bool:
     """Whether the image was taken after a contrast agent: ``ce-`` says so, or where it is not there ``acq-`` or ``rec-``."""
     if "ce" in entities:
         return entities["ce"].lower() not in _NO_AGENT
     return any(_AGENT.search(entities.get(key, "")) for key in ("acq", "rec"))
 
 
-def _entities(name: str) -> tuple[str, dict[str, str]]:
-    *entities, suffix = name[: -len(ending(Path(name)))].split("_")
+@lru_cache(maxsize=4096)
+def _entities(name: str) -> tuple[str, Mapping[str, str]]:
+    *entities, suffix = name[: -len(ending(name))].split("_")
     return suffix, dict(entity.partition("-")[::2] for entity in entities)

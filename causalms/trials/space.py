@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -90,14 +91,19 @@ class Space:
 
     def describe(self) -> str:
         """The grid in words, for messages."""
-        count = "x".join(str(n) for n in self.shape)
-        size = "x".join(f"{round(length, 3):g}" for length in self.voxel_sizes_mm)
-        first = ", ".join(f"{value:.1f}" for value in self.affine[:3, 3])
-        return f"{count} voxels of {size} mm, axes {self.axes}, first voxel at ({first}) mm"
+        return _described(self)
 
     def world(self, voxels: np.ndarray) -> np.ndarray:
         """World coordinates (mm), shape (N, 3), of voxel indices, shape (N, 3)."""
         return np.asarray(np.asarray(voxels, dtype=float) @ self.affine[:3, :3].T + self.affine[:3, 3])
+
+
+@lru_cache(maxsize=64)
+def _described(space: Space) -> str:
+    count = "x".join(str(n) for n in space.shape)
+    size = "x".join(f"{round(length, 3):g}" for length in space.voxel_sizes_mm)
+    first = ", ".join(f"{value:.1f}" for value in space.affine[:3, 3])
+    return f"{count} voxels of {size} mm, axes {space.axes}, first voxel at ({first}) mm"
 
 
 def mni_space(grid: str) -> Space:

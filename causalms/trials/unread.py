@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from causalms.errors import InputError
-from causalms.trials.bids import LESIONS, image_path, mask_path
+from causalms.trials.bids import LESIONS, files_below, image_path, mask_path
 from causalms.trials.layout import Layout
 from causalms.trials.naming import guessed_agent, meant, names_in, unread, without_person
 from causalms.trials.trial import MASKS, MODALITIES
@@ -29,10 +29,11 @@ def unread_notes(layout: Layout, participant_ids: Sequence[str]) -> list[str]:
         masks = [mask_path(participant_id, kind, session) for kind in MASKS if kind != "T2" or layout.lesions is None]
         for wanted in (paths, masks):
             folder = layout.root / wanted[0].parent
-            others, strangers = unread(names_in(folder), [path.name for path in wanted])
-            passed_over.update(_with_choice(others, strangers, names_in(folder)))
+            there = names_in(folder)
+            others, strangers = unread(there, [path.name for path in wanted])
+            passed_over.update(_with_choice(others, strangers, there))
             unknown.update(map(_with_advice, strangers))
-            guessed.update(without_person(name) for name in names_in(folder) if guessed_agent(name))
+            guessed.update(without_person(name) for name in there if guessed_agent(name))
         elsewhere.update(_elsewhere(layout, participant_id, [layout.root / part[0].parent for part in (paths, masks)]))
     kinds = (
         ("a file that fits better was", passed_over),
@@ -122,10 +123,10 @@ def _elsewhere(layout: Layout, participant_id: str, looked_in: list[Path]) -> It
     """Volumes of the baseline that stand in other folders than ``anat``; those of other sessions are no baseline."""
     session = layout.baseline[participant_id]
     for base in (layout.root / participant_id, layout.root / LESIONS / participant_id):
-        for path in sorted(base.rglob("*")) if base.is_dir() else ():
+        for path in map(Path, sorted(file for file in files_below(base) if ending(file) in COMPRESSED)):
             own = path.relative_to(base).parts
             later = own[0].startswith("ses-") and own[0] != session
-            if ending(path) in COMPRESSED and not later and path.parent not in looked_in:
+            if not later and path.parent not in looked_in:
                 where = "/".join(part for part in own[:-1] if not part.startswith("ses-")) or "no folder"
                 yield f"{without_person(path.name)} in {where}"
 

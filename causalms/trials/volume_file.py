@@ -7,6 +7,7 @@ compressed zeros).  Both are told from the first bytes, before anything of that 
 from __future__ import annotations
 
 import math
+import os
 import zlib
 from pathlib import Path
 from typing import BinaryIO
@@ -80,7 +81,7 @@ def damaged(path: Path, what: str, error: Exception) -> InputError:
     return InputError(f"{path}: {what} ({reason}); copy or export the file again")
 
 
-def ending(path: Path) -> str:
+def ending(path: Path | str) -> str:
     """The ending that tells the kind of a volume's file, in small letters.
 
     Examples
@@ -88,8 +89,8 @@ def ending(path: Path) -> str:
     >>> ending(Path("sub-01_FLAIR.NII.gz")), ending(Path("aseg.mgz")), ending(Path("scan.nrrd"))
     ('.nii.gz', '.mgz', '.nrrd')
     """
-    name = path.name.lower()
-    return next((known for known in COMPRESSED if name.endswith(known)), path.suffix.lower())
+    name = os.path.basename(path).lower()
+    return next((known for known in COMPRESSED if name.endswith(known)), os.path.splitext(name)[1])
 
 
 def _start(path: Path) -> bytes:

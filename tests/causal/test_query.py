@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalms.causal import CausalModel, MechanismBase, Query, Running, Twin, distribution, policy, value, write_draws
+from causalms.causal import CausalModel, Expected, MechanismBase, Query, Running, Twin, distribution, policy, value, write_draws
 from causalms.causal import sampling as answering
 from causalms.errors import InputError, RefusalError, UsageError
 from causalms.tables import validate
@@ -210,3 +210,24 @@ def test_a_mechanism_of_a_users_own_inherits_every_query(table):
 def test_fit_counts_takes_the_last_week_that_the_table_has(table):
     early = table.assign(net2_lesions_week24=1.0, net2_lesions_week96=np.nan)
     assert CausalModel.fit_counts(early).mechanism == CausalModel.fit_counts(early, week=48).mechanism
+
+
+def test_expected_rows_of_patients_kept_one_by_one_are_those_of_one_table(table, tmp_path):
+    class Half(MechanismBase):
+        """The same law for everybody; the third patient lacks an input."""
+
+        name, arms, capabilities = "half", ("placebo",), frozenset({"expect"})
+
+        def prepare(self, trial, participant_id):
+            subject = super().prepare(trial, participant_id)
+            return dataclasses.replace(subject, missing=("age",) if participant_id == "sub-0002" else ())
+
+        def expect(self, subject, arm, week):
+            return Expected(2.0 * week, 0.5, 0.75, 1.0)
+
+    model, few = CausalModel(Half()), table.head(4)
+    whole = model.do(few, arm="placebo", week=[24, 48], expected=True)
+    kept = model.do(few, arm="placebo", week=[24, 48], expected=True, running=Running(parts=tmp_path))
+    pd.testing.assert_frame_equal(whole, kept, check_exact=True)
+    assert whole["missing_inputs"].isna().sum() == 6
+    assert whole["expected_net2_lesions"].tolist() == [48.0, 96.0] * 4

@@ -28,6 +28,17 @@ def test_scan_is_encoded_once_for_all_arms(tiny: Tiny, trial: PhantomTrial) -> N
     assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
 
 
+def test_a_patient_has_the_same_bits_alone_and_in_a_batch(tiny: Tiny) -> None:
+    encoder = tiny[0].network.encoder
+    volumes = torch.randn(3, 16, 40, 48, 40, generator=torch.Generator().manual_seed(1))
+    volumes = volumes.contiguous(memory_format=torch.channels_last_3d)
+    with torch.no_grad():
+        together = encoder.coarse(volumes)
+        assert all(torch.equal(together[k], encoder.coarse(volumes[k : k + 1])[0]) for k in range(3))
+    alone = encoder.coarse(volumes[:1])  # with gradients torch chooses its own convolution
+    torch.testing.assert_close(alone[0], together[0], rtol=1e-5, atol=1e-5)
+
+
 def test_expectation_is_a_negative_binomial_law(tiny: Tiny, trial: PhantomTrial) -> None:
     generator = tiny[0]
     expected = generator.expect(generator.encode(trial, "sub-0002"), "placebo", 96, risk=True)

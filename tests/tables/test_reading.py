@@ -13,7 +13,7 @@ import pyreadstat
 import pytest
 
 from causalms.errors import DataNote, InputError, UsageError
-from causalms.tables import as_frame, read_table, refuse_lookalikes, refuse_words_among_numbers, validate
+from causalms.tables import as_frame, read_table, refuse_lookalikes, refuse_words_among_numbers, validate, write_table
 
 
 def people(n=60):
@@ -284,3 +284,13 @@ def test_empty_cells_at_the_end_of_rows_and_quoted_separators_are_no_longer_rows
 def test_a_comma_that_may_part_thousands_or_decimals_is_shown_both_ways() -> None:
     with pytest.raises(InputError, match=r"write 1000, or 1\.000 if the comma is a decimal one"):
         refuse_words_among_numbers(pd.Series(["40", "41", "1,000"], name="age"), "t.csv")
+
+
+def test_bytes_of_a_parquet_file_do_not_tell_how_its_rows_were_joined(tmp_path):
+    texts = [f"patient {k} " * 200 for k in range(900)]
+    whole = pd.DataFrame({"model_error": texts, "x": range(900)})
+    joined = pd.concat([whole[:301], whole[301:302], whole[302:]], ignore_index=True)
+    first, second = (write_table(table, tmp_path / f"{k}.parquet").read_bytes() for k, table in enumerate((whole, joined)))
+    assert first == second
+    whole.attrs["queries"] = {"q": {"seed": 1}}
+    assert pd.read_parquet(write_table(whole, tmp_path / "again.parquet")).attrs == whole.attrs

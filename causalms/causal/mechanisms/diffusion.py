@@ -104,7 +104,7 @@ class DiffusionMechanism(MechanismBase):
             )
         arm = row.get("arm")
         if self.cache:
-            scan = kept_scan(self.generator, trial, participant_id, Path(self.cache))
+            scan = kept_scan(self.generator, trial, row, Path(self.cache))
         else:
             scan = self.generator.encode(trial, participant_id)
         return Subject(participant_id, str(row["trial"]), arm if isinstance(arm, str) else None, row, scan, scan.missing)
