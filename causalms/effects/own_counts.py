@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from causalms.stats import OwnCounts, own_counts_test
+from causalms.stats import OwnCounts, keyed_generator, own_counts_test
 from causalms.tables import (
     TALLY,
     arm_order,
@@ -62,35 +63,58 @@ def counts_against_draws(draws: Any, participants: Any, week: float | None = Non
     counts = pd.Series(people[column].to_numpy(float), index=participant_key(people["participant_id"]))
     keys = participant_key(rows["participant_id"])
     rows = rows[keys.isin(counts.index[counts.notna()]).to_numpy()]
-    patient, names = pd.factorize(participant_key(rows["participant_id"]))
+    patient, names = pd.factorize(participant_key(rows["participant_id"]), sort=True)
     errors = first_model_errors(rows, patient, len(names), source) if len(names) else None
     if errors is None:
         return None
-    expected, variance = _law(rows, patient, len(names))
+    expected, variance, weights = _law(rows, patient, names)
     arms = arm_order(rows["arm"].unique())
     arm = np.empty(len(names), int)
     arm[patient] = [arms.index(name) for name in rows["arm"].astype(str)]
     loadings = np.array([error.log_mean for error in errors])
-    return own_counts_test(counts.loc[names].to_numpy(float), expected, variance, arm, loadings)
+    observed = counts.loc[names].to_numpy(float)
+    return own_counts_test(observed, expected, variance, arm, loadings, weights) if expected.any() else None
 
 
-def _law(rows: pd.DataFrame, patient: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance of each patient's count; of sampled draws with the Monte-Carlo error of the mean."""
+def _law(rows: pd.DataFrame, patient: np.ndarray, names: pd.Index) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Mean and variance of each patient's count, and the weights of the test.
+
+    Of draws, half of a patient's give the mean and its Monte-Carlo error, the other half the weight: it does not depend on the
+    mean's luck.  Which draws are which goes by the patient's name, so that draws and their tallies give the same digits.
+    """
+    count = len(names)
     if "draw" not in rows and TALLY not in rows:
         mean, alpha = np.empty(count), np.empty(count)
         mean[patient], alpha[patient] = rows["expected_net2_lesions"].to_numpy(float), rows["dispersion"].to_numpy(float)
-        return mean, mean + alpha * mean**2
+        return mean, mean + alpha * mean**2, None
+    means, spread, draws = np.empty((count, 2)), np.empty(count), np.empty(count)
+    for one, (values, numbers) in enumerate(_tallies(rows, patient, count)):
+        rng = keyed_generator("own counts", str(names[one]))
+        half = rng.multivariate_hypergeometric(numbers, -(-numbers.sum() // 2), method="marginals")
+        other = numbers - half if numbers.sum() > 1 else half
+        means[one] = half @ values / half.sum(), other @ values / other.sum()
+        draws[one] = half.sum()
+        centred = values - numbers @ values / numbers.sum()
+        spread[one] = numbers @ centred**2 / max(numbers.sum() - 1, 1)
+    mean = means[:, 0]
+    dispersion = max(float((spread - mean).sum()), 0.0) / max(float((mean**2).sum()), 1e-9)
+    weights = 1 / (1 + dispersion * means[:, 1]) if draws.min() > 1 else np.ones(count)
+    return mean, (mean + dispersion * mean**2) * (1 + 1 / draws), weights
+
+
+def _tallies(rows: pd.DataFrame, patient: np.ndarray, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Of every patient the counts that were drawn, in rising order, and how often each was."""
     if TALLY in rows:
         counts, numbers = tally_of(rows[TALLY])
-        own, spread, draws = np.empty(count), np.empty(count), numbers.sum(axis=1)
-        own[patient] = (counts * numbers).sum(axis=1) / draws
-        spread[patient] = (numbers * (counts - own[patient][:, None]) ** 2).sum(axis=1) / np.maximum(draws - 1, 1)
-        return own, spread * (1 + 1 / draws[np.argsort(patient)])
-    values = rows["net2_lesions"].to_numpy(float)
-    draws = np.bincount(patient, minlength=count)
-    mean = np.bincount(patient, values, minlength=count) / draws
-    spread = np.bincount(patient, (values - mean[patient]) ** 2, minlength=count) / np.maximum(draws - 1, 1)
-    return mean, spread * (1 + 1 / draws)
+        for row in np.argsort(patient):
+            rising = np.argsort(counts[row])
+            known = rising[numbers[row][rising] > 0]
+            yield counts[row][known].astype(float), numbers[row][known]
+        return
+    values, order = rows["net2_lesions"].to_numpy(float), np.argsort(patient, kind="stable")
+    for own in np.split(values[order], np.cumsum(np.bincount(patient, minlength=count))[:-1]):
+        counts, numbers = np.unique(own, return_counts=True)
+        yield counts, numbers.astype(np.int64)
 
 
 def own_counts_words(test: OwnCounts | None) -> list[str]:

@@ -1,8 +1,8 @@
 r"""Test whether the counts that a trial observed contradict the generator that simulated it.
 
 With :math:`y_i` the count of a patient of arm a, :math:`m_i` and :math:`v_i` the mean and variance that the generator states, and
-weights :math:`w_i = m_i / v_i` (the efficient score of a negative-binomial log mean, so that few large counts do not decide), the
-arm is off by
+weights :math:`w_i`, by default :math:`m_i / v_i` (the efficient score of a negative-binomial log mean, so that few large counts
+do not decide), the arm is off by
 
 .. math::
     s_a = \frac{\sum_{i \in a} w_i y_i}{\sum_{i \in a} w_i m_i} - 1.
@@ -10,7 +10,7 @@ arm is off by
 Were the generator's stated error true,
 
 .. math::
-    \mathrm{cov}(s)_{ab} = [a = b]\, \frac{1}{\sum_{i \in a} w_i m_i} + \bar l_a' \bar l_b, \qquad
+    \mathrm{cov}(s)_{ab} = [a = b]\, \frac{\sum_{i \in a} w_i^2 v_i}{(\sum_{i \in a} w_i m_i)^2} + \bar l_a' \bar l_b, \qquad
     \bar l_a = \frac{\sum_{i \in a} w_i m_i l_i}{\sum_{i \in a} w_i m_i},
 
 :math:`l_i` the error of the log mean along independent standard normal directions.  The level is tested by the generalised least
@@ -37,7 +37,7 @@ class OwnCounts:
     Attributes
     ----------
     ratios : array (arms,)
-        Sum of observed over sum of expected counts of every arm with patients, in the order of ``arms``.
+        Sum of observed over sum of expected counts of every arm with expected ones, in the order of ``arms``.
     arms : tuple of int
     level_p, arms_p : float
         Probability of a level, and of arm effects, at least so far from the expected ones, were the generator's stated error
@@ -57,7 +57,9 @@ class OwnCounts:
         return bool(self.arms_p < CONTRADICTION)
 
 
-def own_counts_test(counts: Array, expected: Array, variance: Array, arm: np.ndarray, loadings: Array) -> OwnCounts:
+def own_counts_test(
+    counts: Array, expected: Array, variance: Array, arm: np.ndarray, loadings: Array, weights: Array | None = None
+) -> OwnCounts:
     """Test of observed counts against a generator with its stated error.
 
     Parameters
@@ -67,11 +69,14 @@ def own_counts_test(counts: Array, expected: Array, variance: Array, arm: np.nda
     arm : int array (n,)
     loadings : array (n, directions)
         Error of each log mean along independent standard normal directions.
+    weights : array (n,), optional
+        By default mean over variance.  Means that were estimated from draws need weights that do not depend on those draws:
+        a patient whose draws happen to be few would weigh more, and his count seem too high.
 
     Raises
     ------
     InputError
-        If there is no patient.
+        If there is no patient, or no lesion is expected of any.
 
     Examples
     --------
@@ -86,21 +91,25 @@ def own_counts_test(counts: Array, expected: Array, variance: Array, arm: np.nda
 
     if not len(counts):
         raise InputError("no patient has both an observed and an expected count")
-    arms = tuple(int(value) for value in np.unique(arm))
+    if weights is None:
+        weights = np.divide(expected, variance, out=np.ones(len(expected)), where=variance > 0)
+    hoped = np.bincount(arm, expected)
+    arms = tuple(int(value) for value in np.unique(arm) if hoped[value] > 0)
+    if not arms:
+        raise InputError("no lesion is expected of any patient with an observed count")
     own = (arm[:, None] == np.array(arms)).astype(float)
-    information = expected**2 / variance
-    total = own.T @ information
-    shifts = own.T @ (counts * expected / variance) / total - 1
-    mean_loadings = (own * information[:, None]).T @ loadings / total[:, None]
-    covariance = np.diag(1 / total) + mean_loadings @ mean_loadings.T
-    weights = np.linalg.solve(covariance, np.ones(len(arms)))
-    level = float(weights @ shifts / weights.sum())
+    total = own.T @ (weights * expected)
+    shifts = own.T @ (weights * counts) / total - 1
+    mean_loadings = (own * (weights * expected)[:, None]).T @ loadings / total[:, None]
+    covariance = np.diag(own.T @ (weights**2 * variance) / total**2) + mean_loadings @ mean_loadings.T
+    of_level = np.linalg.solve(covariance, np.ones(len(arms)))
+    level = float(of_level @ shifts / of_level.sum())
     left = shifts - level
     statistic = float(left @ np.linalg.solve(covariance, left))
     return OwnCounts(
         own.T @ counts / (own.T @ expected),
         arms,
-        float(2 * norm.sf(abs(level) * np.sqrt(weights.sum()))),
+        float(2 * norm.sf(abs(level) * np.sqrt(of_level.sum()))),
         float(chi2.sf(statistic, len(arms) - 1)) if len(arms) > 1 else np.nan,
         len(counts),
     )
