@@ -15,7 +15,7 @@ from torch import Tensor
 
 from causalms.errors import InputError
 from causalms.generator.configurations import COVARIATES, voxels_in_4_mm
-from causalms.trials import MODALITIES, Space, Trial, refuse_elsewhere, template_anatomy
+from causalms.trials import MODALITIES, ResampledSource, Space, Trial, refuse_elsewhere, template_anatomy
 
 #: Region pools: four anatomical regions, T2 lesions, their surroundings, enhancing lesions.
 POOLS = 7
@@ -83,13 +83,12 @@ def patient_arrays(trial: Trial, participant_id: str) -> PatientArrays:
         raise InputError(f"{participant_id}: no baseline image of {', '.join(MODALITIES)}; add at least one of them")
     brain = trial.mask(participant_id, "brain")
     if brain is None:
-        present = np.stack([image for image in by_modality.values() if image is not None])
-        brain = (np.abs(present) > 1e-6).any(axis=0)
+        brain = (np.abs(np.stack([image for image in by_modality.values() if image is not None])) > 1e-6).any(axis=0)
         missing.append("brain mask")
     if not getattr(trial.source, "made_in_place", False):
-        refuse_elsewhere(
-            trial.place(participant_id), [image for image in by_modality.values() if image is not None], brain, trial.space
-        )
+        present = [image for image in by_modality.values() if image is not None]
+        resampled = isinstance(trial.source, ResampledSource)
+        refuse_elsewhere(trial.place(participant_id), present, brain, trial.space, resampled)
     for name, image in by_modality.items():
         if image is not None and np.ptp(image[np.asarray(brain, dtype=bool)]) == 0:
             raise InputError(f"{participant_id}: {name} is the same in every voxel of the brain; export it again")

@@ -9,7 +9,7 @@ from causalms.trials.layout import Layout
 from causalms.trials.native import TEMPLATE, Deformation, NativeGrid, native_path, write_native
 from causalms.trials.nifti import read_mask, read_space, read_volume, write_image, write_map, write_mask
 from causalms.trials.position import Position, measure_position, refuse_elsewhere
-from causalms.trials.resample import resample_back, resample_image, resample_lesions, resample_trial
+from causalms.trials.resample import ResampledSource, resample_back, resample_image, resample_lesions, resample_trial
 from causalms.trials.space import Space, mni_space
 from causalms.trials.table_problems import Problem
 from causalms.trials.trial import MASKS, MODALITIES, Trial
@@ -25,6 +25,7 @@ __all__ = [
     "NativeGrid",
     "Position",
     "Problem",
+    "ResampledSource",
     "Space",
     "Trial",
     "TrialWriter",

@@ -19,7 +19,7 @@ from causalms.trials.layout import Layout
 from causalms.trials.lesion_files import LesionFiles
 from causalms.trials.nifti import finite, read_volume
 from causalms.trials.participants import full_name, read_raw_participants
-from causalms.trials.position import measure_position
+from causalms.trials.position import position_problem
 from causalms.trials.sessions import choose_baselines
 from causalms.trials.space import Space
 from causalms.trials.table_problems import (
@@ -209,7 +209,7 @@ def _position(scans: dict[Path, np.ndarray], mask: np.ndarray | None, spaces: di
     if mask is not None and mask.shape != space.shape:
         return
     brain = np.any([values != 0 for values in scans.values()], axis=0) if mask is None else mask
-    if problem := measure_position(list(scans.values()), brain, space).problem():
+    if problem := position_problem(list(scans.values()), brain, space):
         what, _, mend = problem.rpartition("; ")
         yield Problem(str(first), what, mend)
 

@@ -145,7 +145,7 @@ def test_the_network_says_what_the_first_stage_says(trial: PhantomTrial) -> None
 
 def test_a_simulated_trial_is_not_asked_whether_it_lies_in_place(trial: PhantomTrial, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 2,000 phantom patients one fits the template better 5.4 mm away; no training shall end for it."""
-    monkeypatch.setattr(position, "LARGEST_MOTION_MM", 0.0)
+    monkeypatch.setattr(position, "LARGEST_MOTION_HERE_MM", 0.0)
     assert patient_arrays(trial, "sub-0001").participant_id == "sub-0001"
     monkeypatch.setattr(type(trial.source), "made_in_place", False)
     with pytest.raises(RefusalError, match=r"fits the template better \d\.\d mm away"):

@@ -10,9 +10,9 @@ from scipy import ndimage
 
 from causalms.errors import InputError, RefusalError
 from causalms.phantom import simulate_trial
-from causalms.trials import Space, load_trial
+from causalms.trials import Position, Space, load_trial, mni_space
 from causalms.trials.nifti import read_space
-from causalms.trials.position import measure_position, refuse_elsewhere
+from causalms.trials.position import LARGEST_MOTION_HERE_MM, made_here, measure_position, refuse_elsewhere
 
 OPEN_MS = pytest.mark.skipif("CAUSALMS_OPEN_MS" not in os.environ, reason="CAUSALMS_OPEN_MS is not set")
 
@@ -94,3 +94,12 @@ def test_a_real_patient_in_mni_space_passes_and_fails_when_moved():
     assert measure_position(images[1:2], brain, trial.space).problem() is None
     for space in (shifted(trial.space, 1, 6), shifted(trial.space, 2, 6), tilted(trial.space, 0, 8), tilted(trial.space, 2, -8)):
         assert "not in MNI152 space" in str(measure_position(images, brain, space).problem())
+
+
+def test_files_on_a_grid_of_this_package_may_lie_farther_away() -> None:
+    """Of 600 simulated patients three lie 4.9 to 5.3 mm away; what is registered elsewhere keeps the smaller limit."""
+    assert Position(0.8, 5.3, 1.0).problem() is not None
+    assert Position(0.8, 5.3, 1.0, LARGEST_MOTION_HERE_MM).problem() is None
+    grid = mni_space("4mm")
+    assert made_here(grid)
+    assert not made_here(shifted(grid, 0, 2.0))
