@@ -147,6 +147,8 @@ def model_error_words(row: Mapping[Any, Any]) -> str:
     >>> words = "+ the model's own error (from 40 patients), for trials like those"
     >>> model_error_words({"se_generator": 0.1234, "variance": words})
     'model error 0.12 (from 40 patients), for trials like those'
+    >>> model_error_words({"se_generator": 0.06, "variance": "joint influence function + the model's own error"})
+    'model error 0.06'
     >>> model_error_words({"se_generator": float("nan"), "variance": "influence"})
     'model error unknown'
     """
@@ -155,9 +157,9 @@ def model_error_words(row: Mapping[Any, Any]) -> str:
         return GIVEN_MODEL
     if pd.isna(row["se_generator"]):
         return "model error unknown"
-    _, marked, source = variance.partition("the model's own error ")
-    words = source.partition(";")[0] if marked else "between its members"
-    return f"model error {significant(row['se_generator'], shown_digits(2))} {words}"
+    _, marked, source = variance.partition("the model's own error")
+    words = source.partition(";")[0] if marked else " between its members"
+    return f"model error {significant(row['se_generator'], shown_digits(2))}{words}"
 
 
 def text_columns(rows: list[list[str]]) -> list[str]:
