@@ -40,7 +40,7 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     groups = rows[rows["diagnostic"].isin(CHECKED)].groupby(KEYS, sort=False)
     return groups.agg(
         patients=("n", "first"), seeds=("seed", "size"), mean=("value", "mean"), sd_between_seeds=("value", "std"),
-        lower=("lower", "first"), upper=("upper", "first"), reference=("reference", "mean"),
+        lower=("lower", "first"), upper=("upper", "first"),
     ).reset_index().assign(se_over_patients=lambda t: (t["upper"] - t["lower"]) / 3.92)  # fmt: skip
 
 

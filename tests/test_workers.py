@@ -78,6 +78,12 @@ def test_workers_end_with_the_process_that_started_them(tmp_path: Path, number: 
     assert still_running(mark, patience=20) == 0
 
 
+def _heard() -> None:
+    """Signals have their usual meaning in the process to be started."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(
     ("number", "code", "workers", "group"),
     [(signal.SIGTERM, 143, 2, False), (signal.SIGHUP, 129, 2, True), (signal.SIGINT, 130, 2, True)],
@@ -85,7 +91,7 @@ def test_workers_end_with_the_process_that_started_them(tmp_path: Path, number: 
 def test_signal_ends_a_run_in_one_line_and_nothing_is_left(
     tmp_path: Path, number: signal.Signals, code: int, workers: int, group: bool
 ) -> None:
-    """Ctrl-C and a closed terminal reach the workers too (``group``)."""
+    """Ctrl-C and a closed terminal reach the workers too (``group``); jobs in the background and of nohup ignore them."""
     mark = uuid.uuid4().hex
     words = [sys.executable, "-m", "causalms", "simulate", "trial", "--patients", "3000", "--workers", str(workers)]
     process = subprocess.Popen(
@@ -95,7 +101,10 @@ def test_signal_ends_a_run_in_one_line_and_nothing_is_left(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # jobs in the background ignore it
+        preexec_fn=lambda: [
+            signal.signal(signal.SIGINT, signal.default_int_handler),
+            signal.signal(signal.SIGHUP, signal.SIG_DFL),
+        ],
     )
     while not list(tmp_path.glob(".writing-*/trial/sub-*")):
         assert process.poll() is None

@@ -119,9 +119,12 @@ def frailty_alone(checks: Sequence[RoundTrips], seed: int, redraws: int = 400) -
         there = rng.poisson(rng.gamma(own_size + fact, size=(particles, len(own))) / (own_size + own) * other)
         back = rng.poisson(rng.gamma(other_size + there) / (other_size + other) * own)
         fresh = rng.poisson(rng.gamma(own_size, size=back.shape) / own_size * own)
-        ratios.append(np.abs(back - fact).mean() / max(float(np.abs(fresh - fact).mean()), 1e-9))
-    low, high = np.quantile(ratios, (0.025, 0.975))
-    return float(np.mean(ratios)), float(low), float(high)
+        ratios.append((np.abs(back - fact).mean(), np.abs(fresh - fact).mean()))
+    away, apart = np.array(ratios).T
+    if not apart.any():
+        return np.nan, np.nan, np.nan
+    low, high = np.quantile(away[apart > 0] / apart[apart > 0], (0.025, 0.975))
+    return float(away.mean() / apart.mean()), float(low), float(high)
 
 
 @dataclass(frozen=True)

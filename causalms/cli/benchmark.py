@@ -82,11 +82,11 @@ def _model(entrant: str | None, checkpoint: str | None) -> Any:
 
 def _side_by_side(scores: pd.DataFrame) -> str:
     """One block an entrant's measure: measures down, entrants across."""
-    from causalms.tables import name_of
+    from causalms.tables import significant
 
     def text(row: pd.Series) -> str:
-        value = name_of(float(f"{row['estimate']:.3g}"))
-        return value if row.isna()["lower"] else f"{value} ({row['lower']:.3g} to {row['upper']:.3g})"
+        value, lower, upper = (significant(row[name], 3) for name in ("estimate", "lower", "upper"))
+        return value if row.isna()["lower"] else f"{value} ({lower} to {upper})"
 
     names, lines = list(dict.fromkeys(scores["entrant"])), []
     for measure, rows in scores.groupby("measure", sort=False):
