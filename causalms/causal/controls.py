@@ -308,9 +308,9 @@ def _arms(basis: _Basis, scrambles: int) -> list[dict[str, Any]]:
         far = float(student.isf(0.025, len(known) - 1)) * se
         rows.append(
             _row(
-                "arms", "share of tests that reject at 5%", f"observed effects in {len(known)} deals, of which 5% may reject",
+                "arms", "share of tests that reject at 5%", f"observed effects in {len(known)} deals; at most 5% may reject",
                 estimate=mean, se=se, lower=max(mean - far, 0.0), upper=min(mean + far, 1.0), n=len(basis.people),
-                p_value=float(2 * student.sf(abs(mean - 0.05) / se, len(known) - 1)),
+                p_value=float(student.sf((mean - 0.05) / se, len(known) - 1)),
             )
         )  # fmt: skip
     some = basis.people.head(_UNTOUCHED)

@@ -27,7 +27,7 @@ class ModelConfig:
     name : str
         ``tiny``, ``small`` or ``base``.
     grid : str
-        Name of the MNI grid the network works on: 4mm, 3mm, 2mm or 1mm.  Kernels keep their size in mm (:func:`voxels_in_4_mm`).
+        Name of the MNI grid the network works on: 4mm, 3mm, 2mm or 1mm.  Kernels keep their size in mm (``voxels_in_4_mm``).
     channels : int
         Width of the scan encoder and of the denoiser at full resolution.
     hidden : int

@@ -118,3 +118,16 @@ def test_the_command_prints_how_many_are_null(run, table, tmp_path):
     assert ended.code == 0, ended.error
     assert "negative controls are null" in ended.printed
     assert len(pd.read_csv(tmp_path / "controls.csv")) >= 10
+
+
+def test_small_arms_that_reject_in_fewer_deals_than_they_may_are_null():
+    """At 13 patients an arm the test at 5% rejects in fewer deals: that is no sign of an effect."""
+    rng = np.random.default_rng(3)
+    table = pd.DataFrame({
+        "participant_id": [f"p{k}" for k in range(52)], "trial": "T", "arm": ["a", "b", "c", "d"] * 13,
+        "age": rng.normal(38, 8, 52), "net2_lesions_week48": rng.poisson(3 * rng.gamma(0.5, 2, 52)),
+    })  # fmt: skip
+    rows = negative_controls(CausalModel.fit_counts(table, 48, {"age": "linear"}), table, "a", 48, 20)
+    share = rows[rows["measure"] == "share of tests that reject at 5%"].iloc[0]
+    assert share["estimate"] <= 0.05
+    assert "NOT NULL" not in share["estimand"]
