@@ -2,7 +2,8 @@
 
 Every feature is named in :data:`FEATURES`.  Signals are T1w, T2w, FLAIR, ceT1w and the enhancement ceT1w - T1w, each with brain
 median 0 and interquartile range 1.  A feature is NaN where its image or mask is missing, or where no voxel shows it; the network
-then reads the mean of its training patients.  A T2 lesion mask without a voxel is taken for a missing one.
+then reads the mean of its training patients.  Of a patient whose T2 lesion mask was drawn and is empty, volumes and compactness
+are 0, the smallest there are; what lesions look like stays NaN.
 
 - ``white_matter_<signal>_<shell>``: mean of normal-appearing white matter in a shell of distance from the ventricles, less
   that of the outermost shell, beside a bias field of second order (least squares with both).
@@ -42,20 +43,22 @@ FEATURES = (
 _FEWEST_WHITE, _FEWEST_LESION = 200, 5
 
 
-def image_features(images: Tensor, masks: Tensor, anatomy: Anatomy) -> Tensor:
-    """Features (B, ``len(FEATURES)``) of patients, from images (B, 4, X, Y, Z) and masks (B, 3, X, Y, Z)."""
+def image_features(images: Tensor, masks: Tensor, anatomy: Anatomy, traced: Tensor | None = None) -> Tensor:
+    """Features (B, ``len(FEATURES)``) of patients, from images (B, 4, X, Y, Z) and masks (B, 3, X, Y, Z).
+
+    ``traced`` (B,): whether somebody drew the patient's T2 lesions; left out, an empty mask is taken for a missing one.
+    """
     planes = anatomy.planes
     near_lesion = blurred_twice(masks[:, 1:2])[0]
     shells = _shells(planes[0])
     design = torch.cat([one_hot(shells, _COUNT).to(images), _bias_shapes(planes.shape[1:], planes.device)], dim=-1)
     rows = []
-    for own, (brain, lesions, _), near in zip(images, masks > 0, near_lesion[:, 0], strict=True):
+    if traced is None:
+        traced = masks[:, 1].flatten(1).amax(1) > 0
+    for own, (brain, lesions, _), near, known in zip(images, masks > 0, near_lesion[:, 0], traced, strict=True):
         white = brain & (planes[1] > 0.5) & (near == 0)
-        rows.append(
-            torch.cat(
-                [_signals_of(own, brain, white, lesions, design), _lesions_of(lesions, planes[2], near, shells, anatomy.voxel_ml)]
-            )
-        )
+        of_lesions = _lesions_of(lesions, planes[2], near, shells, anatomy.voxel_ml).masked_fill(~known, nan)
+        rows.append(torch.cat([_signals_of(own, brain, white, lesions, design), of_lesions]))
     return torch.stack(rows)
 
 
@@ -120,4 +123,4 @@ def _lesions_of(lesions: Tensor, near_cortex: Tensor, near: Tensor, shells: Tens
     """Volume of T2 lesions by shell and near the cortex, and their compactness."""
     by_shell = torch.bincount(shells[lesions], minlength=_COUNT)
     volumes = torch.cat([by_shell, (near_cortex[lesions] > 0.5).sum()[None]]) * voxel_ml
-    return torch.cat([torch.log1p(10 * volumes).to(near).masked_fill(~lesions.any(), nan), near[lesions].mean()[None]])
+    return torch.cat([torch.log1p(10 * volumes).to(near), near[lesions].mean().nan_to_num(0.0)[None]])

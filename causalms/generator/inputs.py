@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -229,6 +229,11 @@ def _blur(volume: Tensor, radius: int) -> Tensor:
         margin = [radius if a == axis else 0 for a in range(3)]
         volume = F.avg_pool3d(volume, kernel, stride=1, padding=margin)
     return volume
+
+
+def lesions_traced(patients: Sequence[PatientArrays], device: torch.device) -> Tensor:
+    """Whether every patient has a T2 lesion mask, (B,): an empty one says that there is no lesion, a missing one nothing."""
+    return torch.tensor(["T2 lesion mask" not in patient.missing for patient in patients], device=device)
 
 
 def stack(patients: list[PatientArrays], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:

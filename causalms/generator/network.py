@@ -239,10 +239,10 @@ class Network(nn.Module):
         self.register_buffer("pooled_sd", torch.ones(pooled))
         self.register_buffer("count_calibration", torch.tensor([[0.0, 1.0, 0.0, -5.0, 5.0]]).repeat(3, 1))
 
-    def signals(self, images: Tensor, masks: Tensor, anatomy: Anatomy) -> Tensor:
-        """Image signals that the log rate reads, (B, P)."""
+    def signals(self, images: Tensor, masks: Tensor, anatomy: Anatomy, traced: Tensor | None = None) -> Tensor:
+        """Image signals that the log rate reads, (B, P); ``traced`` as for :func:`image_features`."""
         if self.encoder.first_stage:
-            return image_features(images, masks, anatomy)
+            return image_features(images, masks, anatomy, traced)
         return pooled_signals(images, masks, anatomy)
 
     def state_and_rate(self, covariates: Tensor, reading: Reading) -> tuple[Tensor, Tensor]:

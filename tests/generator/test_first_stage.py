@@ -9,13 +9,16 @@ import pytest
 import torch
 
 from causalms.errors import RefusalError
+from causalms.generator.configurations import COVARIATES
 from causalms.generator.image_features import FEATURES, SHELL_ENDS, image_features, uses_image
 from causalms.generator.inputs import anatomy_of, patient_arrays
+from causalms.generator.model import Generator
 from causalms.generator.train import loop
 from causalms.generator.train.cross_fitting import Learned, folds_of
 from causalms.generator.train.data import read_material
 from causalms.generator.train.distributed import Processes
 from causalms.generator.train.first_stage import FirstStage, FirstStageData, fit_first_stage, write_first_stage
+from causalms.lesions import LesionRule
 from causalms.phantom import PhantomTrial
 from causalms.stats import fit_model
 from causalms.trials import mni_space, position
@@ -121,9 +124,34 @@ def test_features_of_what_is_missing_are_missing(head: tuple[torch.Tensor, torch
     assert {name for name, out in zip(FEATURES, gone, strict=True) if out} == {
         f for f in FEATURES if "_T1w_" in f or "enhancement" in f
     }
-    no_lesion = image_features(images, torch.cat([masks[:, :1], 0 * masks[:, 1:]], dim=1), anatomy)
-    assert np.isnan(feature(no_lesion, "lesion_FLAIR_level"))
-    assert np.isnan(feature(no_lesion, "lesion_volume_cortex"))  # a missing mask is none: not a patient without lesions
+
+
+def test_a_patient_without_lesions_is_no_average_patient(head: tuple[torch.Tensor, torch.Tensor]) -> None:
+    anatomy, (images, masks) = anatomy_of(mni_space("4mm")), head
+    empty = torch.cat([masks[:, :1], 0 * masks[:, 1:]], dim=1)
+    missing, drawn = (image_features(images, empty, anatomy, torch.tensor([traced])) for traced in (False, True))
+    assert torch.equal(missing.isnan(), image_features(images, empty, anatomy).isnan())
+    for name in ("lesion_volume_to_5mm", "lesion_volume_cortex", "lesion_compactness"):
+        assert np.isnan(feature(missing, name))
+        assert feature(drawn, name) == 0
+    assert np.isnan(feature(drawn, "lesion_FLAIR_level"))
+
+
+def test_the_network_reads_whether_lesions_were_drawn(trial: PhantomTrial) -> None:
+    """Without a lesion a patient's expected count is lower than where nobody looked for lesions, if lesions raise it."""
+    patient = patient_arrays(trial, "sub-0001")
+    masks = patient.masks.copy()
+    masks[1:] = False
+    material = read_material(trial, SHORT, 0, 1, Processes())
+    network = loop.new_network(MODEL, material, seed=0)
+    Learned.of(network, material)
+    with torch.no_grad():
+        network.encoder.linear_rate.weight[0, len(COVARIATES) + FEATURES.index("lesion_volume_to_5mm")] = 0.3
+    generator = Generator(network, MODEL, material.arms, material.weeks, LesionRule.default())
+    free, unknown = (
+        generator.encode_arrays(replace(patient, masks=masks, missing=missing)) for missing in ((), ("T2 lesion mask",))
+    )
+    assert float(free.rate) < float(unknown.rate) - 0.1
 
 
 def test_the_network_says_what_the_first_stage_says(trial: PhantomTrial) -> None:

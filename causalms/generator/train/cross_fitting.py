@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from causalms.generator.inputs import stack
+from causalms.generator.inputs import lesions_traced, stack
 from causalms.generator.network import Network
 from causalms.generator.seen import Seen
 from causalms.generator.train.data import Material
@@ -46,7 +46,8 @@ class Learned:
             arrays = [patient.arrays for patient in material.patients[start : start + 16]]
             images, masks, covariates = stack(arrays, material.anatomy.planes.device)
             columns.append(covariates.double().cpu().numpy())
-            signals.append(network.signals(images, masks, material.anatomy).double().cpu().numpy())
+            traced = lesions_traced(arrays, images.device)
+            signals.append(network.signals(images, masks, material.anatomy, traced).double().cpu().numpy())
         own = cls(material, np.concatenate(columns), np.concatenate(signals))
         for name, values in (("covariate", own.columns), ("pooled", own.signals)):
             known = np.isfinite(values).any(axis=0)

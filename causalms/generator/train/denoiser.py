@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from causalms.generator.configurations import ModelConfig, TrainingConfig
-from causalms.generator.inputs import stack
+from causalms.generator.inputs import lesions_traced, stack
 from causalms.generator.network import Network
 from causalms.generator.noise import training_sigmas
 from causalms.generator.train.data import Material
@@ -95,7 +95,8 @@ def place_patients(network: Network, material: Material) -> list[PlacedPatient]:
     anatomy, device, placed = material.anatomy, material.anatomy.planes.device, []
     for patient in tqdm(material.training, desc="placing lesions", unit="patient", disable=None):
         images, masks, covariates = stack([patient.arrays], device)
-        reading = network.read(images, masks, covariates, anatomy)
+        signals = network.signals(images, masks, anatomy, lesions_traced([patient.arrays], device))
+        reading = network.read(images, masks, covariates, anatomy, signals)
         arm = torch.tensor([material.arms.index(patient.arm)], device=device)
         log_place = network.risk.log_place(reading.features, masks[:, 0] > 0, arm)[0].flatten()
         means = []

@@ -9,7 +9,7 @@ import torch
 from tqdm import tqdm
 
 from causalms.generator.configurations import COVARIATES
-from causalms.generator.inputs import Anatomy, stack
+from causalms.generator.inputs import Anatomy, lesions_traced, stack
 from causalms.generator.network import Network
 from causalms.generator.seen import ERROR_COLUMNS, SCANNER, Seen, error_columns, features_of, scanner_features
 from causalms.generator.train.patients import TrainingPatient
@@ -90,8 +90,13 @@ def held_out(
     observed = np.empty((len(patients), len(network.pooled_mean)))
     for start in tqdm(range(0, len(patients), _BATCH), desc="expected counts", unit="batch", disable=None):
         part = patients[start : start + _BATCH]
-        known = None if signals is None else torch.from_numpy(signals[start : start + len(part)]).to(anatomy.planes)
-        reading = network.read(*stack([patient.arrays for patient in part], anatomy.planes.device), anatomy, known)
+        arrays = [patient.arrays for patient in part]
+        images, masks, columns = stack(arrays, anatomy.planes.device)
+        if signals is None:
+            known = network.signals(images, masks, anatomy, lesions_traced(arrays, images.device))
+        else:
+            known = torch.from_numpy(signals[start : start + len(part)]).to(anatomy.planes)
+        reading = network.read(images, masks, columns, anatomy, known)
         observed[start : start + len(part)] = reading.observed.cpu().numpy()
         weeks = torch.tensor([float(patient.last.week) for patient in part], device=reading.rate.device)
         for number in range(len(arms)):

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from causalms.generator.configurations import COVARIATES
 from causalms.generator.image_features import uses_image
-from causalms.generator.inputs import Anatomy, stack
+from causalms.generator.inputs import Anatomy, lesions_traced, stack
 from causalms.generator.network import Network
 from causalms.generator.train.patients import TrainingPatient
 from causalms.stats import ErrorModel, Forecasts, LackingInputs, fit_lacking_inputs
@@ -69,7 +69,8 @@ def expected_without(
             if network.encoder.first_stage:
                 traces = tuple(name for name in gone if name in MASKS)
                 if traces not in by_masks:
-                    by_masks[traces] = network.signals(images, traced, anatomy)
+                    drawn = lesions_traced([patient.arrays for patient in part], images.device) & (MASKS[0] not in traces)
+                    by_masks[traces] = network.signals(images, traced, anatomy, drawn)
                 signals = by_masks[traces].masked_fill(uses_image(gone).to(anatomy.planes.device), torch.nan)
             reading = network.read(left, traced, columns, anatomy, signals)
             for number in numbers:
