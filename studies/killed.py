@@ -51,7 +51,7 @@ for name in [*(f"causalms.cli.{verb}" for verb in VERBS), "causalms.causal", "ca
              "causalms.report.figures"]:
     importlib.import_module(name)
 model, recipe = CONFIGS["tiny"]  # a toy: the way of a training is the same, its seconds are fewer
-model = dataclasses.replace(model, channels=4, hidden=4, denoiser_layers=1, steps=2)
+model = dataclasses.replace(model, channels=4, denoiser_sees_scan=False, hidden=4, denoiser_layers=1, steps=2)
 CONFIGS["tiny"] = model, dataclasses.replace(recipe, risk_steps=30, denoiser_steps=30, calibration_patients=2)
 for line in sys.stdin:
     job = json.loads(line)

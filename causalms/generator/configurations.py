@@ -18,6 +18,10 @@ from causalms.yaml_files import read_yaml
 COVARIATES = PARTICIPANTS_COLUMNS[PARTICIPANTS_COLUMNS.index("age") : PARTICIPANTS_COLUMNS.index("exposure_years")]
 
 
+#: Channels of the denoiser's first layer that the noisy mask fills.
+MASK_PLANES = 4
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """Architecture of one generator.
@@ -41,6 +45,8 @@ class ModelConfig:
     first_stage : bool
         Whether counts are those of a penalised regression on columns and image features, fitted before all steps; false for
         checkpoints from before it, which can be read and no longer trained.
+    denoiser_sees_scan : bool
+        Whether the denoiser sees the scan, in the channels that the noisy mask leaves blank; false for checkpoints from before.
     """
 
     name: str
@@ -52,11 +58,16 @@ class ModelConfig:
     sigma_max: float = 8.0
     steps: int = 12
     first_stage: bool = False
+    denoiser_sees_scan: bool = False
 
     def __post_init__(self) -> None:
         sizes = (self.channels, self.hidden, self.denoiser_layers, self.steps)
         if not all(isinstance(size, int) and 1 <= size <= 4096 for size in sizes) or not 0 < self.sigma_min < self.sigma_max:
             raise UsageError(f"sizes {sizes} or noise levels {self.sigma_min} to {self.sigma_max} of no model; correct them")
+        if self.denoiser_sees_scan and self.channels <= MASK_PLANES:
+            raise UsageError(
+                f"`channels` is {self.channels}, and the noisy mask fills {MASK_PLANES}: give more, or `denoiser_sees_scan` false"
+            )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain dictionary for the checkpoint's metadata."""
@@ -152,12 +163,12 @@ class TrainingConfig:
 
 CONFIGS: dict[str, tuple[ModelConfig, TrainingConfig]] = {
     "tiny": (
-        ModelConfig("tiny", "4mm", denoiser_layers=2, steps=8, first_stage=True),
+        ModelConfig("tiny", "4mm", denoiser_layers=2, steps=8, first_stage=True, denoiser_sees_scan=True),
         TrainingConfig(risk_steps=40, denoiser_steps=60, batch_patients=4, calibration_patients=8),
     ),
-    "small": (ModelConfig("small", "4mm", first_stage=True), TrainingConfig()),
+    "small": (ModelConfig("small", "4mm", first_stage=True, denoiser_sees_scan=True), TrainingConfig()),
     "base": (
-        ModelConfig("base", "3mm", channels=32, denoiser_layers=4, steps=16, first_stage=True),
+        ModelConfig("base", "3mm", channels=32, denoiser_layers=4, steps=16, first_stage=True, denoiser_sees_scan=True),
         TrainingConfig(risk_steps=20000, denoiser_steps=10000),
     ),
 }

@@ -166,6 +166,11 @@ def volumes(images: Tensor, masks: Tensor, planes: Tensor) -> Tensor:
     return torch.cat([joined, blank], dim=1).contiguous(memory_format=torch.channels_last_3d)
 
 
+def touching(masks: Tensor) -> Tensor:
+    """The rim of masks (B, 1, X, Y, Z) of 0 and 1: voxels outside them that touch them, at a corner too."""
+    return F.max_pool3d(masks, 3, stride=1, padding=1) - masks
+
+
 def pooled_signals(images: Tensor, masks: Tensor, anatomy: Anatomy) -> Tensor:
     """Mean signal of five images in seven regions and seven log volumes, (B, :data:`POOLED`).
 

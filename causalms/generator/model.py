@@ -279,11 +279,11 @@ class Generator:
         wanted = float(torch.exp(log_mean)) * frailty
         intensity = self.sampler_intensity(wanted, sampler) * torch.exp(log_place)
         prior = self.network.denoiser.prior_logit(intensity[:, None])
-        brain = scan.brain[:, None].float()
+        brain, seen = scan.brain[:, None].float(), scan.encoded.seen
 
         def denoise(x: Tensor, sigma: float) -> Tensor:
             level = torch.full((x.shape[0],), sigma, device=x.device)
-            return torch.sigmoid(self.network.denoiser(x, level, prior)) * brain
+            return torch.sigmoid(self.network.denoiser(x, level, prior, seen)) * brain
 
         return denoise
 

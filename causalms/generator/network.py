@@ -7,7 +7,8 @@ One contract, ``D(x, sigma, condition) -> P(voxel is lesion | x)``; the conditio
 (3) p(v | a) = softmax_v(F_v . (c + c_a))                    where the next lesion's centre lies, over brain voxels
 (4) lambda_v = U Lambda p_v,  U ~ Gamma(k_a, 1/k_a)          frailty makes the count negative binomial of size k_a
 (5) r = K * lambda,  logit_0 = log(exp(r) - 1)               a voxel is covered by some lesion of a Boolean model
-(6) logit D = logit_0 + 2 x / sigma^2 + N(x, sigma, logit_0) prior, evidence of the voxel alone, what neighbours say
+(6) logit D = logit_0 + 2 x / sigma^2 + N(x, sigma, logit_0, S) prior, evidence of the voxel alone, what neighbours say
+(7) S = W (scan, rim of T2 lesions, F)                       what the denoiser sees of the scan, once a patient
 
 In (2), ``b`` is linear in columns and image features ``x``, and ``h`` are the columns that may modify an arm's effect
 (:data:`MODIFIERS`); all are fitted by the first stage of training.  Checkpoints from before it (``first_stage`` false) add to
@@ -23,9 +24,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from causalms.generator.configurations import COVARIATES, ModelConfig, voxels_in_4_mm
+from causalms.generator.configurations import COVARIATES, MASK_PLANES, ModelConfig, voxels_in_4_mm
 from causalms.generator.image_features import FEATURES, image_features
-from causalms.generator.inputs import POOLED, Anatomy, observed_signals, pooled_signals, volumes
+from causalms.generator.inputs import POOLED, Anatomy, observed_signals, pooled_signals, touching, volumes
 from causalms.trials import mni_space
 
 #: Columns that may modify the effect of an arm.
@@ -118,6 +119,13 @@ class Places:
             del self.volume, self.low
         return features
 
+    def scan_planes(self) -> Tensor:
+        """What a denoiser may see of the scans: input volumes, the rim of T2 lesions, features; (B, 16 + C, X, Y, Z)."""
+        features = self.features
+        volume = volumes(self._images, self._masks, self._planes)
+        brain, lesions = self._masks[:, :1], self._masks[:, 1:2]
+        return torch.cat([volume[:, :15], touching(lesions) * brain, features * brain], dim=1)
+
 
 class Reading(Places):
     """What the network reads of a batch of patients: state and log rate at once, features of places when first asked for.
@@ -139,11 +147,17 @@ class Reading(Places):
         self.signals = network.signals(images, masks, anatomy) if signals is None else signals
         self.observed = self.signals if encoder.first_stage else observed_signals(images, self.signals)
         self.state, self.rate = network.state_and_rate(covariates, self)
+        self._denoiser = network.denoiser
 
     @cached_property
     def average(self) -> Tensor:
         """Features averaged over the brain."""
         return self._encoder.average(self.low, self._masks[:, :1])
+
+    @cached_property
+    def seen(self) -> Tensor | None:
+        """What the denoiser sees of the scans; None where it sees the noisy mask alone."""
+        return None if self._denoiser.look is None else self._denoiser.see(self.scan_planes())
 
 
 class RiskHead(nn.Module):
@@ -186,7 +200,7 @@ class Denoiser(nn.Module):
     Its first layer sees neighbouring voxels on every grid, the others reach ``unit`` voxels (4 mm) further each.
     """
 
-    def __init__(self, channels: int, layers: int, unit: int = 1) -> None:
+    def __init__(self, channels: int, layers: int, unit: int = 1, sees_scan: bool = False) -> None:
         super().__init__()
         self.channels, self.radius = channels, 2 * unit
         self.log_kernel = nn.Parameter(_coverage_kernel(unit))
@@ -194,22 +208,36 @@ class Denoiser(nn.Module):
         reach = [1, *[unit] * (layers - 1)]
         self.convs = nn.ModuleList(nn.Conv3d(channels, channels, 3, padding=step, dilation=step) for step in reach)
         self.head = nn.Conv3d(channels, 1, 1)
-        for parameter in self.head.parameters():
+        self.look = nn.Conv3d(16 + channels, channels - MASK_PLANES, 1) if sees_scan else None
+        for parameter in [*self.head.parameters(), *(self.look.parameters() if self.look is not None else [])]:
             nn.init.zeros_(parameter)
+
+    def see(self, scan_planes: Tensor) -> Tensor:
+        """Equation 7: the channels (B, C - 4, X, Y, Z) beside those of the noisy mask, from :meth:`Places.scan_planes`."""
+        assert self.look is not None
+        return _convolved(self.look, scan_planes.contiguous(memory_format=torch.channels_last_3d))
 
     def prior_logit(self, intensity: Tensor) -> Tensor:
         """Equation 5: log odds that a voxel is covered, from the intensity of centres (B, 1, X, Y, Z)."""
         coverage = F.conv3d(intensity, torch.exp(self.log_kernel), padding=self.radius).clamp(1e-9, 20.0)
         return torch.log(torch.expm1(coverage))
 
-    def forward(self, x: Tensor, sigma: Tensor, prior_logit: Tensor) -> Tensor:
-        """Equation 6: log odds of a lesion at every voxel; ``x``, ``prior_logit`` (B, 1, X, Y, Z), ``sigma`` (B,)."""
+    def forward(self, x: Tensor, sigma: Tensor, prior_logit: Tensor, seen: Tensor | None = None) -> Tensor:
+        """Equation 6: log odds of a lesion at every voxel.
+
+        Parameters
+        ----------
+        x, prior_logit : tensor (B, 1, X, Y, Z)
+        sigma : tensor (B,)
+        seen : tensor (B, C - 4, X, Y, Z), optional
+            From :meth:`see`; without it these channels are blank.
+        """
         level = sigma.view(-1, 1, 1, 1, 1)
         evidence = 2 * x / level**2
         belief = torch.sigmoid(prior_logit + evidence)
         planes = [x / torch.sqrt(1 + level**2), prior_logit / 5, torch.tanh(evidence / 4), belief]
-        blank = x.new_zeros(x.shape[0], self.channels - len(planes), *x.shape[2:])
-        hidden = torch.cat([*planes, blank], dim=1).to(memory_format=torch.channels_last_3d)
+        rest = x.new_zeros(x.shape[0], self.channels - len(planes), *x.shape[2:]) if seen is None else seen
+        hidden = torch.cat([*planes, rest], dim=1).to(memory_format=torch.channels_last_3d)
         scales = self.embed(_level_features(sigma)).view(x.shape[0], len(self.convs), 2, self.channels, 1, 1, 1)
         for layer, conv in enumerate(self.convs):
             update = F.silu(conv(hidden) * (1 + scales[:, layer, 0]) + scales[:, layer, 1])
@@ -227,7 +255,7 @@ class Network(nn.Module):
         covariates, pooled = len(COVARIATES), len(FEATURES) if config.first_stage else POOLED
         self.encoder = Encoder(config, pooled, covariates, unit)
         self.risk = RiskHead(config.channels, len(MODIFIERS) if config.first_stage else config.hidden, arms, last_week)
-        self.denoiser = Denoiser(config.channels, config.denoiser_layers, unit)
+        self.denoiser = Denoiser(config.channels, config.denoiser_layers, unit, config.denoiser_sees_scan)
         self.covariate_mean: Tensor
         self.covariate_sd: Tensor
         self.pooled_mean: Tensor

@@ -31,9 +31,10 @@ from causalms.errors import InputError, RefusalError
 from causalms.generator import noise as exogenous
 from causalms.generator import sampling as samplers
 from causalms.generator.checkpoint import load_tensors, read_checkpoint, write_checkpoint
+from causalms.generator.inputs import anatomy_of
 from causalms.generator.model import Generator
 from causalms.generator.outcomes import ExpectedOutcome, Scan
-from causalms.generator.train.denoiser import MaskBatch, PlacedPatient, drawing_law
+from causalms.generator.train.denoiser import MaskBatch, PlacedPatient, drawing_law, seen_scans
 from causalms.generator.train.patients import TrainingPatient
 from studies.baselines.optimise import Recipe, optimise, split
 from studies.baselines.protocol import FactorisedDiffusion
@@ -136,11 +137,11 @@ class GlobalContextForecaster(FactorisedDiffusion):
         intensity = expected * torch.from_numpy(np.exp(super().log_place(scan, arm)))
         local = self.generator.network.denoiser
         prior = local.prior_logit(intensity.float()[None, None].to(scan.rate.device))
-        brain = scan.brain[:, None].float()
+        brain, seen = scan.brain[:, None].float(), scan.encoded.seen
 
         def found(x: Tensor, sigma: float) -> Tensor:
             level = torch.full((x.shape[0],), sigma, device=x.device)
-            parts = (x, level, prior, local(x, level, prior), brain)
+            parts = (x, level, prior, local(x, level, prior, seen), brain)
             # twice the same volume: of a batch of one with few channels PyTorch makes a CPU convolution three times as slow
             logit = self.network(*(torch.cat([part, part]) for part in parts))[: x.shape[0]]
             return torch.sigmoid(logit) * brain
@@ -211,7 +212,7 @@ def frail_free_batch(
     patients: list[PlacedPatient], law: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator
 ) -> tuple[MaskBatch, Tensor]:
     """Patients drawn as for the generator's denoiser, one visit of each, their intensities at U = 1; and the brain masks."""
-    cleans, intensities, weights, brains = [], [], [], []
+    cleans, intensities, weights, brains, arrays = [], [], [], [], []
     for index in rng.choice(len(patients), size=BATCH_MASKS, p=law):
         placed = patients[index]
         which = int(rng.integers(len(placed.patient.visits)))
@@ -221,8 +222,11 @@ def frail_free_batch(
         intensities.append(np.exp(np.clip(log_intensity, -25, 5)))
         weights.append(brain / brain.sum() / (len(patients) * law[index]))
         brains.append(brain)
-    parts = [torch.from_numpy(np.stack(part)[:, None].astype(np.float32)) for part in (cleans, intensities, weights, brains)]
-    return MaskBatch(*parts[:3]), parts[3]
+        arrays.append(placed.patient.arrays)
+    clean, intensity, weight, inside = (
+        torch.from_numpy(np.stack(part)[:, None].astype(np.float32)) for part in (cleans, intensities, weights, brains)
+    )
+    return MaskBatch(clean, intensity, weight, arrays), inside
 
 
 def train_global_context(
@@ -260,7 +264,7 @@ def train_global_context(
         x = batch.clean + sigma.view(-1, 1, 1, 1, 1) * torch.randn(batch.clean.shape, generator=random)
         with torch.no_grad():
             prior = local.prior_logit(batch.intensity)
-            likelihood = local(x, sigma, prior)
+            likelihood = local(x, sigma, prior, seen_scans(generator.network, batch.patients, anatomy_of(generator.space)))
         logit = network(*(part.to(device) for part in (x, sigma, prior, likelihood, brain)))
         each = F.binary_cross_entropy_with_logits(logit, (batch.clean > 0).float().to(device), reduction="none")
         return 1000 * (each * batch.weight.to(device)).flatten(1).sum(1).mean()

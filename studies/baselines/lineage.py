@@ -106,7 +106,7 @@ def lineage_loss(
     seen = network.see_scan(inputs.volume * image.view(-1, 1, 1, 1, 1))
     arm = torch.where(no_arm, torch.full_like(arm, network.no_arm), arm)
     output = network(alpha * clean + sigma * noise, log_ratio, seen, inputs.columns * image[:, None], arm, log_week)
-    return F.mse_loss(output, velocity(clean, noise, alpha, sigma))
+    return F.mse_loss(output.float(), velocity(clean, noise, alpha, sigma))
 
 
 class LineageForecaster(ImageForecaster):
@@ -187,8 +187,9 @@ def train_lineage(
     steps: int = 4000,
     budget_minutes: float | None = None,
     device: str = "cpu",
+    mixed_precision: bool = False,
 ) -> LineageForecaster:
-    """Train on the mask of one visit a patient and step, drawn at random from the patient's own."""
+    """Train on the mask of one visit a patient and step, drawn at random from the patient's own; if told so, in bfloat16."""
     training, _ = split(patients, seed)
     network = seeded(lambda: LineageNetwork(len(arms), CONFIG), seed)
     network.prepare(training, space, device)
@@ -198,7 +199,8 @@ def train_lineage(
         inputs, arm, weeks = network.read_visits(batch, arms, space)
         masks = np.stack([visit.mask(space.shape) for _, visit in batch])[:, None]
         clean = torch.from_numpy(2 * masks.astype(np.float32) - 1).to(device)
-        return lineage_loss(network, inputs, clean, arm, weeks, generator)
+        with torch.autocast(device, torch.bfloat16, enabled=mixed_precision):
+            return lineage_loss(network, inputs, clean, arm, weeks, generator)
 
     done = optimise(network, loss, Recipe(steps, budget_minutes, 1e-3), seed, average=AVERAGE)
     return LineageForecaster(network.cpu(), arms, space, trained_weeks(patients), done.header(seed, training))

@@ -147,8 +147,12 @@ def train_stochastic_segmentation(
     steps: int = 3000,
     budget_minutes: float | None = None,
     device: str = "cpu",
+    mixed_precision: bool = False,
 ) -> StochasticSegmentationForecaster:
-    """Train on the NET2 mask of one visit a patient and step, drawn at random from the patient's own."""
+    """Train on the NET2 mask of one visit a patient and step, drawn at random from the patient's own.
+
+    With ``mixed_precision`` the network runs in bfloat16, the likelihood in single precision.
+    """
     training, _ = split(patients, seed)
     network = seeded(lambda: StochasticSegmentationNetwork(len(arms), CONFIG), seed)
     with torch.no_grad():
@@ -158,7 +162,9 @@ def train_stochastic_segmentation(
     def loss(step: int, generator: torch.Generator) -> Tensor:
         batch = visits_at(training, BATCH_PATIENTS, step, seed, generator)
         inputs, arm, weeks = network.read_visits(batch, arms, space)
-        maps = network(inputs, arm, weeks)
+        with torch.autocast(device, torch.bfloat16, enabled=mixed_precision):
+            maps = network(inputs, arm, weeks)
+        maps = maps.float()
         total = maps.new_zeros(())
         for index, (_, visit) in enumerate(batch):
             brain = inputs.brain[index, 0] > 0

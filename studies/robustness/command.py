@@ -89,7 +89,7 @@ def _toy_sizes() -> None:
     from causalms.generator.configurations import CONFIGS
 
     model, recipe = CONFIGS["tiny"]
-    small = replace(model, channels=4, hidden=4, denoiser_layers=1, steps=2)
+    small = replace(model, channels=4, denoiser_sees_scan=False, hidden=4, denoiser_layers=1, steps=2)
     CONFIGS["tiny"] = (
         small,
         replace(recipe, risk_steps=2, denoiser_steps=2, batch_patients=2, batch_masks=2, calibration_patients=2),

@@ -3,7 +3,8 @@
 Patients with many lesions are drawn more often and weighted by one over their exact probability of being drawn, so the
 loss is that of the plain average over
 patients and prevalence is not distorted.  The patient's frailty given the observed count is drawn from its conjugate posterior,
-``U | N ~ Gamma(k + N, k + Lambda)``.
+``U | N ~ Gamma(k + N, k + Lambda)``.  Where the denoiser sees the scan, the encoder is frozen, and modalities are left out at
+random as in the stage of places.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from causalms.generator.configurations import ModelConfig, TrainingConfig
-from causalms.generator.inputs import lesions_traced, stack
-from causalms.generator.network import Network
+from causalms.generator.inputs import Anatomy, PatientArrays, lesions_traced, stack
+from causalms.generator.network import Network, Places
 from causalms.generator.noise import training_sigmas
 from causalms.generator.train.data import Material
 from causalms.generator.train.distributed import Processes, Share
 from causalms.generator.train.patients import TrainingPatient
+from causalms.trials import MODALITIES
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,12 @@ class PlacedPatient:
 
 @dataclass(frozen=True)
 class MaskBatch:
-    """Clean masks (-1 / +1), intensities of lesion centres and voxel weights, each (B, 1, X, Y, Z)."""
+    """Clean masks (-1 / +1), intensities of lesion centres and voxel weights, each (B, 1, X, Y, Z), and whose they are."""
 
     clean: Tensor
     intensity: Tensor
     weight: Tensor
+    patients: list[PatientArrays]
 
 
 def drawing_law(patients: list[PlacedPatient]) -> np.ndarray:
@@ -56,7 +59,7 @@ def mask_batch(
     patients: list[PlacedPatient], law: np.ndarray, shape: tuple[int, ...], share: Share, rng: np.random.Generator
 ) -> MaskBatch:
     """Draw ``share.whole`` patients, one visit of each and its frailty; the batch holds the share's own rows of them."""
-    cleans, intensities, weights = [], [], []
+    cleans, intensities, weights, arrays = [], [], [], []
     for row, index in enumerate(rng.choice(len(patients), size=share.whole, p=law)):
         placed = patients[index]
         which = int(rng.integers(len(placed.patient.visits)))
@@ -69,21 +72,42 @@ def mask_batch(
         cleans.append(np.where(visit.mask(shape), 1.0, -1.0))
         intensities.append(np.exp(np.clip(log_intensity, -25, 5)))
         weights.append(brain / brain.sum() / (len(patients) * law[index]))
-    tensors = [torch.from_numpy(np.stack(part)[:, None].astype(np.float32)) for part in (cleans, intensities, weights)]
-    return MaskBatch(*tensors)
+        arrays.append(placed.patient.arrays)
+    clean, intensity, weight = (
+        torch.from_numpy(np.stack(part)[:, None].astype(np.float32)) for part in (cleans, intensities, weights)
+    )
+    return MaskBatch(clean, intensity, weight, arrays)
 
 
-def denoiser_loss(network: Network, batch: MaskBatch, model: ModelConfig, generator: torch.Generator, share: Share) -> Tensor:
+def seen_scans(network: Network, patients: list[PatientArrays], anatomy: Anatomy, keep: Tensor | None = None) -> Tensor | None:
+    """What the denoiser sees of scans, by a frozen encoder; None where it sees the noisy mask alone.
+
+    ``keep`` (B, 4) says which modalities are not left out.
+    """
+    if network.denoiser.look is None:
+        return None
+    with torch.no_grad():
+        images, masks, _ = stack(patients, anatomy.planes.device)
+        if keep is not None:
+            images *= keep.to(images)[:, :, None, None, None]
+        planes = Places(network.encoder, images, masks, anatomy.planes).scan_planes()
+    return network.denoiser.see(planes)
+
+
+def denoiser_loss(
+    network: Network, batch: MaskBatch, model: ModelConfig, generator: torch.Generator, share: Share, seen: Tensor | None = None
+) -> Tensor:
     """Cross-entropy per brain voxel, averaged over patients and noise levels, times 1000 for readable logs.
 
-    Over the rows of a share its part of the whole batch's average: the parts of all shares sum to it.
+    Over the rows of a share its part of the whole batch's average: the parts of all shares sum to it.  ``seen`` is what the
+    denoiser sees of the scans.
     """
     device = next(network.parameters()).device
     clean, intensity, weight = (part.to(device) for part in (batch.clean, batch.intensity, batch.weight))
     sigma = share.of(training_sigmas(share.whole, model.sigma_min, model.sigma_max, generator)).to(device)
     noise = share.of(torch.randn((share.whole, *clean.shape[1:]), generator=generator)).to(device)
     x = clean + sigma.view(-1, 1, 1, 1, 1) * noise
-    logit = network.denoiser(x, sigma, network.denoiser.prior_logit(intensity))
+    logit = network.denoiser(x, sigma, network.denoiser.prior_logit(intensity), seen)
     voxelwise = F.binary_cross_entropy_with_logits(logit.float(), (clean > 0).float(), reduction="none")
     return 1000 * (voxelwise * weight).sum() / share.whole
 
@@ -126,8 +150,11 @@ def denoiser_step(
             return 0 * sum((parameter.sum() for parameter in network.denoiser.parameters()), torch.zeros((), device=device))
         rng = np.random.default_rng([seed, number, 2])
         random = torch.Generator().manual_seed(seed * 1_000_003 + number + 500_000_000)
+        scans = torch.Generator().manual_seed(seed * 1_000_003 + number + 700_000_000)
         batch = mask_batch(placed, law, material.shape, share, rng)
         with torch.autocast(device.type, torch.bfloat16, enabled=recipe.mixed_precision or device.type == "cuda"):
-            return denoiser_loss(network, batch, model, random, share)
+            keep = torch.rand((share.whole, len(MODALITIES)), generator=scans) >= recipe.modality_dropout
+            seen = seen_scans(network, batch.patients, material.anatomy, share.of(keep))
+            return denoiser_loss(network, batch, model, random, share, seen)
 
     return step

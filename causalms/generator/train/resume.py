@@ -127,6 +127,7 @@ def start_from(network: Network, model: ModelConfig, arms: tuple[str, ...], reci
 
     What is taken over says where lesions come, when, and of what shape and size; how many is learned anew by the first stage.
     With ``tune="readout"`` the encoder and the denoiser are frozen; times, and what reads places from the encoder, are not.
+    From a checkpoint whose denoiser does not see the scan, one that does starts with the same masks.
 
     Raises
     ------
@@ -137,6 +138,8 @@ def start_from(network: Network, model: ModelConfig, arms: tuple[str, ...], reci
     source = read_checkpoint(file)
     theirs = dict(source.header.get("config", {}))
     other = [name for name in _SIZES if theirs.get(name) != getattr(model, name)]
+    if theirs.get("denoiser_sees_scan", False) and not model.denoiser_sees_scan:
+        other.append("denoiser_sees_scan")
     if other:
         raise UsageError(
             f"`init={recipe.init}`: has {', '.join(f'{name} {theirs.get(name)}' for name in other)}, this model "
