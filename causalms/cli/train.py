@@ -37,7 +37,7 @@ class _Options:
     help="Checkpoint to write (.safetensors).",
 )
 @click.option(
-    "--config", "name", default="small", show_default=True, help="Model and recipe: tiny, small, base, or a .yaml file."
+    "--config", "name", default="small", show_default=True, help="Model and recipe: tiny, small, medium, base, or a .yaml file."
 )
 @click.option("--init", default="", metavar="FILE", help="Start from this checkpoint; 'reference' is the one that ships.")
 @click.option(

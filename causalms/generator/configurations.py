@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +13,7 @@ import torch
 
 from causalms.errors import InputError, UsageError, near_name
 from causalms.tables import PARTICIPANTS_COLUMNS
-from causalms.yaml_files import read_yaml
+from causalms.yaml_files import parse_yaml, read_yaml
 
 #: Participants' columns that condition the model, age to t2_volume_ml, in the order of the covariate vector.
 COVARIATES = PARTICIPANTS_COLUMNS[PARTICIPANTS_COLUMNS.index("age") : PARTICIPANTS_COLUMNS.index("exposure_years")]
@@ -29,11 +30,13 @@ class ModelConfig:
     Parameters
     ----------
     name : str
-        ``tiny``, ``small`` or ``base``.
+        ``tiny``, ``small``, ``medium``, ``base``, or that of a user's file.
     grid : str
         Name of the MNI grid the network works on: 4mm, 3mm, 2mm or 1mm.  Kernels keep their size in mm (``voxels_in_4_mm``).
     channels : int
-        Width of the scan encoder and of the denoiser at full resolution.
+        Width of the scan encoder at full resolution.
+    denoiser_channels : int
+        Width of the denoiser; 0 is that of the encoder.
     hidden : int
         Width of the state that checkpoints from before the first stage learned with the encoder.
     denoiser_layers : int
@@ -59,14 +62,15 @@ class ModelConfig:
     steps: int = 12
     first_stage: bool = False
     denoiser_sees_scan: bool = False
+    denoiser_channels: int = 0
 
     def __post_init__(self) -> None:
-        sizes = (self.channels, self.hidden, self.denoiser_layers, self.steps)
+        sizes = (self.channels, self.hidden, self.denoiser_layers, self.steps, self.denoiser_channels or self.channels)
         if not all(isinstance(size, int) and 1 <= size <= 4096 for size in sizes) or not 0 < self.sigma_min < self.sigma_max:
             raise UsageError(f"sizes {sizes} or noise levels {self.sigma_min} to {self.sigma_max} of no model; correct them")
-        if self.denoiser_sees_scan and self.channels <= MASK_PLANES:
+        if self.denoiser_sees_scan and (self.denoiser_channels or self.channels) <= MASK_PLANES:
             raise UsageError(
-                f"`channels` is {self.channels}, and the noisy mask fills {MASK_PLANES}: give more, or `denoiser_sees_scan` false"
+                f"the denoiser's `channels` are {self.denoiser_channels or self.channels}, and the noisy mask fills {MASK_PLANES}: give more, or `denoiser_sees_scan` false"
             )
 
     def as_dict(self) -> dict[str, Any]:
@@ -97,7 +101,7 @@ class TrainingConfig:
     folds : int
         Parts of the patients, each predicted by a first stage fitted to the other parts: the error model learns from that.
     calibration_patients : int
-        Patients of the simulation that matches sampled to expected counts after training.
+        Patients of the simulation that matches sampled to expected counts after training; 0 leaves them as they fall.
     mixed_precision : bool
         Optimise in bfloat16 on a CPU too (2.3 times the steps a second where it has AVX-512 BF16); a GPU always does.
     flip : float
@@ -161,19 +165,6 @@ class TrainingConfig:
             raise UsageError("`tune=readout` keeps an encoder that was trained before; name its checkpoint in `init`")
 
 
-CONFIGS: dict[str, tuple[ModelConfig, TrainingConfig]] = {
-    "tiny": (
-        ModelConfig("tiny", "4mm", denoiser_layers=2, steps=8, first_stage=True, denoiser_sees_scan=True),
-        TrainingConfig(risk_steps=40, denoiser_steps=60, batch_patients=4, calibration_patients=8),
-    ),
-    "small": (ModelConfig("small", "4mm", first_stage=True, denoiser_sees_scan=True), TrainingConfig()),
-    "base": (
-        ModelConfig("base", "3mm", channels=32, denoiser_layers=4, steps=16, first_stage=True, denoiser_sees_scan=True),
-        TrainingConfig(risk_steps=20000, denoiser_steps=10000),
-    ),
-}
-
-
 def config(name: str | os.PathLike[str]) -> tuple[ModelConfig, TrainingConfig]:
     """Model and recipe of a named configuration, or of a YAML file.
 
@@ -209,11 +200,16 @@ def _from_file(file: Path) -> tuple[ModelConfig, TrainingConfig]:
         wrong = [key for key in content if key not in _PARTS] if isinstance(content, dict) else []
         raise InputError(f"{file}: {f'no entry is called {wrong[0]!r}' if wrong else 'no entries'}; write {', '.join(_PARTS)}")
     try:
-        model, recipe = config(str(content.get("base", "small")))
-        model = _changed(replace(model, name=file.stem), content.get("model") or {}, "model")
-        return model, _changed(recipe, content.get("training") or {}, "training")
+        return _configured(*config(str(content.get("base", "small"))), file.stem, content)
     except UsageError as error:
         raise InputError(f"{file}: {error}") from None
+
+
+def _configured(
+    model: ModelConfig, recipe: TrainingConfig, name: str, content: Mapping[str, Any]
+) -> tuple[ModelConfig, TrainingConfig]:
+    model = _changed(replace(model, name=name), content.get("model") or {}, "model")
+    return model, _changed(recipe, content.get("training") or {}, "training")
 
 
 def _changed(start: _Config, entries: Any, part: str) -> _Config:
@@ -229,6 +225,16 @@ def _changed(start: _Config, entries: Any, part: str) -> _Config:
         if not fits or (isinstance(value, bool) and known[key] is not bool):
             raise UsageError(f"{part}: {key} is {value!r}; give a {known[key].__name__}")
     return replace(start, **entries)
+
+
+def _shipped(name: str) -> tuple[ModelConfig, TrainingConfig]:
+    text = files("causalms.generator").joinpath("recipes", f"{name}.yaml").read_text("utf-8")
+    content = parse_yaml(text, f"{name}.yaml", "write model, training")
+    return _configured(ModelConfig(name, "4mm"), TrainingConfig(), name, content)
+
+
+#: Named configurations, each from a file of ``recipes``.
+CONFIGS = {name: _shipped(name) for name in ("tiny", "small", "medium", "base")}
 
 
 def voxels_in_4_mm(shape: tuple[int, ...] | torch.Size) -> int:

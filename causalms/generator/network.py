@@ -197,10 +197,11 @@ class RiskHead(nn.Module):
 class Denoiser(nn.Module):
     """Local denoiser of masks coded -1 / +1 (equations 5 and 6); trainable on crops because its field of view is local.
 
-    Its first layer sees neighbouring voxels on every grid, the others reach ``unit`` voxels (4 mm) further each.
+    Its first layer sees neighbouring voxels on every grid, the others reach ``unit`` voxels (4 mm) further each.  With
+    ``features``, the width of the encoder, it sees the scan.
     """
 
-    def __init__(self, channels: int, layers: int, unit: int = 1, sees_scan: bool = False) -> None:
+    def __init__(self, channels: int, layers: int, unit: int = 1, features: int = 0) -> None:
         super().__init__()
         self.channels, self.radius = channels, 2 * unit
         self.log_kernel = nn.Parameter(_coverage_kernel(unit))
@@ -208,7 +209,7 @@ class Denoiser(nn.Module):
         reach = [1, *[unit] * (layers - 1)]
         self.convs = nn.ModuleList(nn.Conv3d(channels, channels, 3, padding=step, dilation=step) for step in reach)
         self.head = nn.Conv3d(channels, 1, 1)
-        self.look = nn.Conv3d(16 + channels, channels - MASK_PLANES, 1) if sees_scan else None
+        self.look = nn.Conv3d(16 + features, channels - MASK_PLANES, 1) if features else None
         for parameter in [*self.head.parameters(), *(self.look.parameters() if self.look is not None else [])]:
             nn.init.zeros_(parameter)
 
@@ -255,7 +256,8 @@ class Network(nn.Module):
         covariates, pooled = len(COVARIATES), len(FEATURES) if config.first_stage else POOLED
         self.encoder = Encoder(config, pooled, covariates, unit)
         self.risk = RiskHead(config.channels, len(MODIFIERS) if config.first_stage else config.hidden, arms, last_week)
-        self.denoiser = Denoiser(config.channels, config.denoiser_layers, unit, config.denoiser_sees_scan)
+        width = config.denoiser_channels or config.channels
+        self.denoiser = Denoiser(width, config.denoiser_layers, unit, config.channels if config.denoiser_sees_scan else 0)
         self.covariate_mean: Tensor
         self.covariate_sd: Tensor
         self.pooled_mean: Tensor

@@ -348,7 +348,7 @@ def _finish(
     }
     rule = LesionRule.default()
     generator = Generator(network, model, material.arms, material.weeks, rule, header, error_model=error_model, seen=seen)
-    if recipe.denoiser_steps:
+    if recipe.denoiser_steps and recipe.calibration_patients:
         some = [p.arrays for p in material.training[: recipe.calibration_patients]]
         generator.header["count_calibration"] = calibrate(generator, some, seed, kept)
     generator.save(out)
