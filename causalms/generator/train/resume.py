@@ -116,7 +116,7 @@ class Kept:
 
 
 #: Sizes that decide the shapes of the weights.
-_SIZES = ("grid", "channels", "denoiser_layers")
+_SIZES = ("grid", "channels", "denoiser_channels", "denoiser_layers")
 #: Weights of counts, which the first stage learns anew, and those with one row an arm.
 _COUNTS = ("encoder.linear_rate", "encoder.columns", "encoder.learned", "encoder.hidden_rate")
 _OF_ARMS = ("time_power", "place_arm", "log_mean_volume")
