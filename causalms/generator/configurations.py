@@ -68,9 +68,9 @@ class ModelConfig:
         sizes = (self.channels, self.hidden, self.denoiser_layers, self.steps, self.denoiser_channels or self.channels)
         if not all(isinstance(size, int) and 1 <= size <= 4096 for size in sizes) or not 0 < self.sigma_min < self.sigma_max:
             raise UsageError(f"sizes {sizes} or noise levels {self.sigma_min} to {self.sigma_max} of no model; correct them")
-        if self.denoiser_sees_scan and (self.denoiser_channels or self.channels) <= MASK_PLANES:
+        if self.denoiser_sees_scan and (width := self.denoiser_channels or self.channels) <= MASK_PLANES:
             raise UsageError(
-                f"the denoiser's `channels` are {self.denoiser_channels or self.channels}, and the noisy mask fills {MASK_PLANES}: give more, or `denoiser_sees_scan` false"
+                f"`channels` is {width}, and the noisy mask fills {MASK_PLANES}: give more, or `denoiser_sees_scan` false"
             )
 
     def as_dict(self) -> dict[str, Any]:

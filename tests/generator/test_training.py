@@ -161,7 +161,7 @@ def test_a_readout_is_tuned_on_a_scan_encoded_as_before(
     assert any(name.startswith("risk.") for name in moved)
     assert not any(name.startswith(("denoiser.", "encoder.")) for name in moved - {"encoder.linear_rate.weight"})
     assert "training risk: step 2" in capsys.readouterr().err  # off a terminal, one line an entry
-    with pytest.raises(UsageError, match="has grid 4mm, channels 16, denoiser_channels 0, denoiser_layers 2, this model 2mm, 64, 24, 4"):
+    with pytest.raises(UsageError, match="channels 16, denoiser_channels 0, denoiser_layers 2, this model 2mm, 64, 24, 4"):
         resume.start_from(tuned.network, config("base")[0], trial.arms, recipe)
 
 

@@ -136,7 +136,7 @@ def start_from(network: Network, model: ModelConfig, arms: tuple[str, ...], reci
     """
     file = Path(str(files("causalms.generator") / "reference.safetensors")) if recipe.init == "reference" else Path(recipe.init)
     source = read_checkpoint(file)
-    theirs = dict(source.header.get("config", {}))
+    theirs = {"denoiser_channels": 0, **source.header.get("config", {})}
     other = [name for name in _SIZES if theirs.get(name) != getattr(model, name)]
     if theirs.get("denoiser_sees_scan", False) and not model.denoiser_sees_scan:
         other.append("denoiser_sees_scan")
