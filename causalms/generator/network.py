@@ -121,8 +121,9 @@ class Places:
 
     def scan_planes(self) -> Tensor:
         """What a denoiser may see of the scans: input volumes, the rim of T2 lesions, features; (B, 16 + C, X, Y, Z)."""
-        features = self.features
-        volume = volumes(self._images, self._masks, self._planes)
+        volume, features = self.volume, self.features
+        if not self._with_gradient:
+            vars(self).pop("volume", None)  # features that were there before have not let it go
         brain, lesions = self._masks[:, :1], self._masks[:, 1:2]
         return torch.cat([volume[:, :15], touching(lesions) * brain, features * brain], dim=1)
 
