@@ -282,17 +282,24 @@ def _count_parts(row: _Row, pairs: Pairs, settings: _Settings) -> list[ResultRow
     return rows
 
 
+#: Each part of a score: what it is, and where its interval comes from.
 _PARTS = {
-    "miscalibration": "isotonic recalibration would remove",
-    "discrimination": "telling patients apart wins over one law for all",
-    "uncertainty": "one law for all patients, the best in hindsight, would have",
+    "miscalibration": (
+        "isotonic recalibration would remove",
+        "bootstrap of patients, less what is expected; p by simulation under calibration",
+    ),
+    "discrimination": (
+        "telling patients apart wins over one law for all",
+        "bootstrap of patients, less what isotonic regression wins by chance",
+    ),
+    "uncertainty": ("one law for all patients, the best in hindsight, would have", "percentile bootstrap of patients"),
 }
 
 
 def _part_rows(row: _Row, of: str, title: str, parts: Decomposition | Reliability, p_value: float) -> list[ResultRow]:
     """One row a part; score = miscalibration - discrimination + uncertainty, and only the first is tested."""
     rows = []
-    for name, words in _PARTS.items():
+    for name, (words, variance) in _PARTS.items():
         tested = name == "miscalibration"
         expected = f"; {significant(parts.expected_miscalibration, 3)} expected under calibration" if tested else ""
         rows.append(
@@ -300,7 +307,7 @@ def _part_rows(row: _Row, of: str, title: str, parts: Decomposition | Reliabilit
                 measure=f"{name} of {of}",
                 estimand=f"part of the {title} that {words}{expected}",
                 estimator="isotonic regression (CORP)",
-                variance="percentile bootstrap of patients" + ("; p by simulation under calibration" if tested else ""),
+                variance=variance,
                 estimate=getattr(parts, name),
                 lower=parts.intervals[name][0],
                 upper=parts.intervals[name][1],

@@ -16,6 +16,7 @@ from causalms.tables import (
     LARGEST_COUNT,
     TALLY,
     as_frame,
+    columns_given,
     completed_draws,
     grouping,
     name_of,
@@ -231,7 +232,7 @@ _LawOf = Callable[[NDArray[np.intp]], tuple[CountLaw, Array]]
 
 def _sampled(rows: pd.DataFrame, outcome: str, source: str) -> tuple[pd.DataFrame, _LawOf]:
     if outcome not in rows:
-        counts = ", ".join(column for column in rows.columns if column.startswith("net2_lesions"))
+        counts = ", ".join(column for column in columns_given(rows) if column == "count" or column.startswith("net2_lesions"))
         raise InputError(f"{source}: no column {outcome!r}; counts found: {counts or 'none'}")
     first = rows.drop_duplicates("participant_id")[[*_KEPT, "trial"]].reset_index(drop=True)
     many = rows.groupby("participant_id").size()

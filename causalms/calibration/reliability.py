@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from causalms.calibration.decomposition import part_intervals
 from causalms.calibration.tests import replicates, simultaneous_band
 from causalms.errors import UsageError
 from causalms.stats import Array, CountLaw, DrawsLaw
@@ -28,8 +29,7 @@ class Reliability:
     expected_miscalibration : float
         What calibrated forecasts of these patients show, by simulation: small samples overestimate it.
     intervals : dict
-        Percentile bootstrap interval (over patients) of miscalibration, discrimination and uncertainty at ``level``.
-        Miscalibration is overestimated in the bootstrap again: judge it by ``p_miscalibration``.
+        Of miscalibration, discrimination and uncertainty at ``level`` (:func:`~.decomposition.part_intervals`).
     p_value : float
         Of calibration, by the whole curve.
     p_miscalibration : float
@@ -158,11 +158,9 @@ def reliability(
     for _ in range(min(repetitions, 499)):
         rows = rng.integers(0, len(event), len(event))
         resampled.append(_fair_parts(chance[rows], event[rows], draws)[1:])
-    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    names = ("miscalibration", "discrimination", "uncertainty")
-    intervals = {name: (float(a), float(b)) for name, a, b in zip(names, low, high, strict=True)}
-    p_mcb = (1 + int((null_mcb >= mcb).sum())) / (1 + repetitions)
-    return Reliability(table, score, mcb, dsc, unc, float(null_mcb.mean()), intervals, band.p_value, p_mcb, len(event))
+    p_mcb, chance_mcb = (1 + int((null_mcb >= mcb).sum())) / (1 + repetitions), float(null_mcb.mean())
+    intervals = part_intervals((mcb, dsc, unc), np.array(resampled), chance_mcb, p_mcb, level)
+    return Reliability(table, score, mcb, dsc, unc, chance_mcb, intervals, band.p_value, p_mcb, len(event))
 
 
 def _fair_parts(probability: Array, event: Array, draws: int | None) -> tuple[float, float, float, float]:

@@ -19,6 +19,7 @@ from causalms.tables import (
     WEEKS_PER_YEAR,
     ModelError,
     arm_order,
+    columns_given,
     completed_draws,
     distances_of_cells,
     first_model_errors,
@@ -161,9 +162,7 @@ def simulated_outcomes(
         raise InputError(f"{source}: holds tallies of lesion counts only, none of {outcome!r}; name `outcome=net2_lesions`")
     name = TALLY if tallied else outcome if sampled else _EXPECTED.get((chosen.kind, outcome), "")
     if name not in draws:
-        raise InputError(
-            f"{source}: no column for a {chosen.name} of {outcome!r}; columns are {', '.join(map(str, draws.columns))}"
-        )
+        raise InputError(f"{source}: no column for a {chosen.name} of {outcome!r}; columns are {', '.join(columns_given(draws))}")
     table = draws[draws["query"].astype(str).isin(list(RUNG))]
     if table.empty:
         raise RefusalError(f"{source}: no simulated outcome, only rows of query 'observed'")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -149,6 +150,8 @@ def model_error_words(row: Mapping[Any, Any]) -> str:
     'model error 0.12 (from 40 patients), for trials like those'
     >>> model_error_words({"se_generator": 0.06, "variance": "joint influence function + the model's own error"})
     'model error 0.06'
+    >>> model_error_words({"se_generator": 0.06, "variance": "influence function over patients + between 3 generators"})
+    'model error 0.06 between 3 generators'
     >>> model_error_words({"se_generator": float("nan"), "variance": "influence"})
     'model error unknown'
     """
@@ -158,7 +161,8 @@ def model_error_words(row: Mapping[Any, Any]) -> str:
     if pd.isna(row["se_generator"]):
         return "model error unknown"
     _, marked, source = variance.partition("the model's own error")
-    words = source.partition(";")[0] if marked else " between its members"
+    members = re.search(r"between \d+ generators", variance)
+    words = source.partition(";")[0] if marked else f" {members[0]}" if members else ""
     return f"model error {significant(row['se_generator'], shown_digits(2))}{words}"
 
 

@@ -273,8 +273,9 @@ def _result_row(row: Any, axis: tuple[float, float] | None) -> ResultRow:
 
 
 def _model_error(row: Any) -> str:
-    """What a simulated contrast says of its model's own error in the cell of its interval."""
-    return model_error_words(row._asdict()) if is_simulated(row) and has_contrast(row) else ""
+    """What a simulated contrast says of its model's own error in the cell of its interval; a verdict (yes or no) has none."""
+    is_effect = is_simulated(row) and has_contrast(row) and not text(row.measure).endswith("(1 = yes)")
+    return model_error_words(row._asdict()) if is_effect else ""
 
 
 def _sizes(row: Any) -> str:

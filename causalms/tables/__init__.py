@@ -10,7 +10,7 @@ from causalms.tables.cells import (
     refuse_words_among_numbers,
 )
 from causalms.tables.complete import left_out_words, note_left_out
-from causalms.tables.foreign import completed_draws, is_foreign, of_one_trial, visit_words
+from causalms.tables.foreign import columns_given, completed_draws, is_foreign, of_one_trial, visit_words
 from causalms.tables.formula_matrix import FittedFormula
 from causalms.tables.formulas import FORMULA_FUNCTIONS, Formula, formula
 from causalms.tables.groups import Grouping, condition_columns, grouping, rows_where
@@ -69,6 +69,7 @@ __all__ = [
     "ResultRow",
     "arm_order",
     "as_frame",
+    "columns_given",
     "completed_draws",
     "condition_columns",
     "contrast_population",

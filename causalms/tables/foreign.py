@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from causalms.errors import InputError
+from causalms.tables.cells import plain_numbers, refuse_words_among_numbers, shown
 from causalms.tables.keys import name_of, names_of, participant_key
-from causalms.tables.schema import DRAWS_KEYS
+from causalms.tables.schema import DRAWS_KEYS, LARGEST_COUNT
 from causalms.tables.stored_draws import TALLY
 
 #: What a simulator's draws must hold; ``count`` may be called ``net2_lesions``.
@@ -45,7 +46,7 @@ def completed_draws(
     Raises
     ------
     InputError
-        Naming all columns that are missing.
+        Naming all columns that are missing, or the first ``count`` that is no count.
 
     Examples
     --------
@@ -59,7 +60,7 @@ def completed_draws(
     """
     if "expected_net2_lesions" in draws or {*DRAWS_KEYS, "draw"} <= set(draws.columns):
         return draws
-    named = draws if {"net2_lesions", TALLY} & set(draws) else draws.rename(columns={"count": "net2_lesions"})
+    named = draws if {"net2_lesions", TALLY} & set(draws) else _with_counts(draws, source)
     needed = () if TALLY in named else _NEEDED
     if missing := [name for name in needed if (name if name != "count" else "net2_lesions") not in named]:
         words = f"no column{'s' * (len(missing) > 1)} {', '.join(map(repr, missing))}"
@@ -72,6 +73,35 @@ def completed_draws(
     if people is not None:
         table = _of_people(table, people, "trial" not in named)
     return table if "arm_randomised" in table else table.assign(arm_randomised="not given")
+
+
+def _with_counts(draws: pd.DataFrame, source: str) -> pd.DataFrame:
+    """The draws with ``net2_lesions`` beside their ``count``, whose cells are judged here, under their owner's name for them."""
+    if "count" not in draws:
+        return draws
+    refuse_words_among_numbers(draws["count"], source)
+    counts = plain_numbers(draws["count"])
+    wrong = ~((counts >= 0) & (counts <= LARGEST_COUNT) & (counts % 1 == 0))
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        cell, at = draws["count"].iloc[row], f"{source}: column 'count', row {row + 1}"
+        if pd.isna(cell):
+            raise InputError(f"{at}: is empty, expected a value; fill it in or leave the row out")
+        raise InputError(f"{at}: found {shown(cell)}, expected a whole number, 0 to {LARGEST_COUNT:,.0f}; correct it")
+    return draws.assign(net2_lesions=draws["count"])
+
+
+def columns_given(table: pd.DataFrame) -> list[str]:
+    """Names of columns for a message: of counts that came as ``count``, that name and not the one they have here.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"participant_id": ["a", "a"], "arm": ["p", "d"], "draw": 0, "count": [3, 1]})
+    >>> columns_given(completed_draws(rows, week=48))[:4]
+    ['participant_id', 'arm', 'draw', 'count']
+    """
+    renamed = {"count", "net2_lesions"} <= set(table.columns) and table["count"].equals(table["net2_lesions"])
+    return [str(name) for name in table.columns if not (renamed and name == "net2_lesions")]
 
 
 def _visit(people: pd.DataFrame | None, week: float | None, source: str) -> float:

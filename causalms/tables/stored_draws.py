@@ -88,7 +88,8 @@ def tallied_draws(path: str | os.PathLike[str]) -> pd.DataFrame:
     """
     data = _dataset(path)
     columns = [name for name in data.schema.names if name == _OUTCOME or not name.startswith("net2_")]
-    for name in ("participant_id", "arm", "draw", _OUTCOME):
+    outcome = _OUTCOME if _OUTCOME in columns or "count" not in columns else "count"
+    for name in ("participant_id", "arm", "draw", outcome):
         if name not in columns:
             raise InputError(f"{path}: no column {name!r}; give sampled draws (columns found: {', '.join(columns[:12])})")
     rows: dict[str, int] = {}
@@ -97,7 +98,9 @@ def tallied_draws(path: str | os.PathLike[str]) -> pd.DataFrame:
         for name, count in zip(names, np.bincount(codes, minlength=len(names)).tolist(), strict=True):
             rows[str(name)] = rows.get(str(name), 0) + count
     groups = [group for fragment in data.get_fragments() for group in fragment.split_by_row_group()]
-    parts = [_Chunk(people, str(path)).cells(_overlapping(groups, people), data.schema, columns) for people in _chunks(rows)]
+    parts = [
+        _Chunk(people, str(path), outcome).cells(_overlapping(groups, people), data.schema, columns) for people in _chunks(rows)
+    ]
     return pd.concat(parts, ignore_index=True)
 
 
@@ -114,8 +117,8 @@ def tally_of(cells: pd.Series) -> tuple[np.ndarray, np.ndarray]:
 class _Chunk:
     """Some patients' draws, as counts of cells (patient, trial, visit, query, arm) by draw."""
 
-    def __init__(self, people: Sequence[str], path: str) -> None:
-        self._people, self._path = set(people), path
+    def __init__(self, people: Sequence[str], path: str, outcome: str) -> None:
+        self._people, self._path, self._outcome = set(people), path, outcome
         self._numbers: dict[tuple[Any, ...], int] = {}  # of cells, as they are first met
 
     def cells(self, groups: Sequence[Any], schema: Any, columns: list[str]) -> pd.DataFrame:
@@ -162,10 +165,10 @@ class _Chunk:
         places = zip(*np.unravel_index(codes, [len(part) for part in labels]), strict=True)
         cells = [tuple(part[i] for part, i in zip(labels, place, strict=True)) for place in places]
         numbers = np.array([self._numbers.setdefault(cell, len(self._numbers)) for cell in cells])
-        counts = frame[_OUTCOME].to_numpy(zero_copy_only=False)[rows]
+        counts = frame[self._outcome].to_numpy(zero_copy_only=False)[rows]
         if not (np.isfinite(counts).all() and (counts >= 0).all() and (counts % 1 == 0).all() and counts.max() < 2**31):
-            raise InputError(f"{self._path}: column {_OUTCOME!r} holds values that are no counts; correct them")
-        held = [name for name in frame if name not in (*keys, "draw", _OUTCOME)]
+            raise InputError(f"{self._path}: column {self._outcome!r} holds values that are no counts; correct them")
+        held = [name for name in frame if name not in (*keys, "draw", self._outcome)]
         at = np.arange(len(person))[rows][start]
         first = pd.DataFrame({name: frame[name].take(at).to_pylist() for name in held}).assign(cell=numbers)
         return numbers[local], frame["draw"].to_numpy(zero_copy_only=False)[rows], counts.astype(np.int32), first

@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from causalms.agreement import agree, compare_arms
+from causalms.calibration import pair
 from causalms.effects import estimate
-from causalms.errors import InputError
-from causalms.tables import completed_draws
+from causalms.errors import CausalmsError, InputError
+from causalms.tables import completed_draws, partition_draws, tallied_draws
 from tests.conftest import Run, refused
 
 
@@ -79,3 +81,65 @@ def test_patients_whose_arm_nobody_knows_are_not_taken_for_randomised(foreign: p
     assert set(known[people["participant_id"][30:]]) == {"not given"}
     with pytest.raises(InputError, match="name the visit of the draws with `week`"):
         completed_draws(foreign, people.drop(columns="net2_lesions_week48"))
+
+
+@pytest.mark.parametrize(
+    ("cell", "expected"),
+    [
+        (-1, "found -1, expected a whole number, 0 to 100,000; correct it"),
+        (2.5, "found 2.5, expected a whole number, 0 to 100,000; correct it"),
+        (np.nan, "is empty, expected a value; fill it in or leave the row out"),
+        ("1,5", "found '1,5', expected a number; write 1.5"),
+        (1e6, "found 1000000, expected a whole number, 0 to 100,000; correct it"),
+    ],
+)
+def test_a_wrong_count_is_named_by_the_column_its_owner_wrote(
+    foreign: pd.DataFrame, people: pd.DataFrame, cell: object, expected: str, tmp_path: Path, run: Run
+) -> None:
+    broken = foreign.astype({"count": object})
+    broken.loc[6, "count"] = cell
+    doors = (
+        lambda: estimate(broken, reference="placebo"),
+        lambda: pair(broken, people),
+        lambda: agree(broken, people, reference="placebo"),
+        lambda: compare_arms(broken, people),
+    )
+    for door in doors:
+        with pytest.raises(InputError, match="column 'count', row 7: ") as caught:
+            door()
+        assert expected in str(caught.value)
+    broken.to_csv(tmp_path / "foreign.csv", index=False)
+    people.to_csv(tmp_path / "people.csv", index=False)
+    for words in (("effects",), ("calibrate", "--observed", tmp_path / "people.csv")):
+        reference = ("--reference", "placebo") if words == ("effects",) else ()
+        refused(run(words[0], tmp_path / "foreign.csv", *words[1:], *reference), 1, "column 'count', row 7: ")
+
+
+def test_no_message_says_a_name_that_the_draws_do_not_have(foreign: pd.DataFrame, people: pd.DataFrame, tmp_path: Path) -> None:
+    doors = (
+        lambda: estimate(foreign, reference="placebo", measure="mean-difference"),
+        lambda: estimate(foreign.drop(index=3), reference="placebo"),
+        lambda: estimate(foreign.drop(columns="count"), reference="placebo"),
+        lambda: pair(foreign, people, outcome="net2_lesions_periventricular"),
+        lambda: pair(foreign.drop(index=3), people),
+        lambda: agree(foreign.drop(columns="count"), people, reference="placebo"),
+    )
+    for door in doors:
+        with pytest.raises(CausalmsError) as caught:
+            door()
+        assert "'net2_lesions'" not in str(caught.value)
+        assert "net2_lesions," not in str(caught.value)
+    stored = tmp_path / "draws.parquet"
+    _written(foreign.assign(trial="T", count=foreign["count"] - 1), stored)
+    with pytest.raises(InputError, match="column 'count' holds values that are no counts"):
+        tallied_draws(stored)
+    tallies = tallied_draws(partition_draws([_written(foreign.assign(trial="T"), stored)], tmp_path / "folder"))
+    assert tallies["draws"].eq(10).all()
+    assert estimate(foreign, reference="placebo", outcome="count").results["estimate"].iloc[0] == pytest.approx(
+        estimate(tallies, reference="placebo").results["estimate"].iloc[0]
+    )
+
+
+def _written(table: pd.DataFrame, path: Path) -> Path:
+    table.to_parquet(path)
+    return path
