@@ -38,7 +38,7 @@ def main(out: Path, model: str, patients: int, name: str, week: int, seed: int, 
     causal_model = cms.CausalModel.load(model)
     chosen = list(rows["participant_id"])
     expected = causal_model.do(
-        trial, arm=arms, week=week, expected=True, participants=chosen, running=Running(workers, progress=True)
+        trial, arm=arms, week=week, expected=True, running=Running(workers, progress=True, participants=chosen)
     )
     observed = forest(rows, FACTORS, outcome=net2_column(week), reference=reference)
     simulated = simulated_forest(expected, rows, FACTORS, reference=reference, week=week)

@@ -4,7 +4,7 @@ What would this patient, this arm, this subgroup have had under another drug?  N
 
 =====================================================  ==============================================================
 Trials                                                 load_trial, simulate_trial, check_trial, Trial
-Other drugs, same patients                             CausalModel
+Other drugs, same patients                             CausalModel, Running
 Effects of arms                                        estimate, analyse, Design, Method, sample_size
 Who has more of the effect                             forest, shrink, who_benefits
 Are forecasts right                                    pair, assess, conformal
@@ -30,6 +30,7 @@ __all__ = [
     "Design",
     "LesionRule",
     "Method",
+    "Running",
     "Trial",
     "agree",
     "agree_published",
@@ -55,7 +56,7 @@ __all__ = [
 _ROOM_OF_NAME = {
     **dict.fromkeys(("load_trial", "check_trial", "Trial"), "trials"),
     "simulate_trial": "phantom",
-    "CausalModel": "causal",
+    **dict.fromkeys(("CausalModel", "Running"), "causal"),
     **dict.fromkeys(("estimate", "analyse", "Design", "Method", "sample_size"), "effects"),
     **dict.fromkeys(("forest", "shrink"), "subgroups"),
     "who_benefits": "benefit",

@@ -7,6 +7,7 @@ from causalms.calibration import assess as assess
 from causalms.calibration import conformal as conformal
 from causalms.calibration import pair as pair
 from causalms.causal import CausalModel as CausalModel
+from causalms.causal import Running as Running
 from causalms.effects import Design as Design
 from causalms.effects import Method as Method
 from causalms.effects import analyse as analyse

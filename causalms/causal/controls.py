@@ -57,8 +57,8 @@ class _Basis:
 
     def ask(self, trial: Any, arms: Any, people: pd.DataFrame) -> pd.DataFrame:
         """Expected table of some patients of a trial."""
-        ids = list(people["participant_id"])
-        return self.model.do(trial, arms, self.week, expected=True, participants=ids, running=self.running)
+        running = replace(self.running, participants=list(people["participant_id"]))
+        return self.model.do(trial, arms, self.week, expected=True, running=running)
 
     def groups(self) -> list[tuple[str, pd.DataFrame, str, tuple[str, ...]]]:
         """By trial: its name, its patients, the arm to compare with, and the other arms that enough were given."""

@@ -335,10 +335,11 @@ def _marginals(
     table = trial.participants
     owns = {str(arm) for arm in table.loc[table["participant_id"].isin(people), "arm"]} & set(model.mechanism.arms)
     arms = list(dict.fromkeys([*others, *sorted(owns)]))
+    running = replace(running, participants=people)
     if "expect" in model.mechanism.capabilities:
-        return model.do(trial, arms, week, expected=True, participants=people, running=running)
+        return model.do(trial, arms, week, expected=True, running=running)
     draws, seed = max(int(record["draws"]), 200), int(record["seed"]) + 1
-    return model.do(trial, arms, week, draws, seed, participants=people, running=running)
+    return model.do(trial, arms, week, draws, seed, running=running)
 
 
 def _law(laws: dict[tuple[str, str], Law], participant_id: str, arm: str) -> Law:

@@ -135,7 +135,6 @@ class CausalModel:
         seed: int = 0,
         expected: bool = False,
         assignment: str = "randomised",
-        participants: Sequence[str] | None = None,
         running: Running = Running(),
     ) -> pd.DataFrame:
         """Rung 2: outcomes of every patient had the arm been set.
@@ -157,10 +156,8 @@ class CausalModel:
         assignment : {"randomised", "registry"}
             How the arms of the table came about. Under ``registry`` (arms chosen by measured covariates) every arm must have
             support among these patients; ``attrs["overlap"]`` holds the overlap, and ``arm_randomised`` is "n/a" for all.
-        participants : sequence of str, optional
-            Only these patients.
         running : Running
-            Workers, progress, and a folder of finished patients for restart after a kill.
+            Only some patients, workers, progress, and a folder of finished patients for restart after a kill.
 
         Returns
         -------
@@ -174,7 +171,7 @@ class CausalModel:
         """
         worlds, weeks = as_interventions(arm), _weeks(week)
         query = Query(worlds, weeks, 1 if expected else draws, seed, expected, assignment=assignment)
-        return self.ask(trial, query, participants, running)
+        return self.ask(trial, query, running)
 
     @named_arguments
     def counterfactual(
@@ -186,7 +183,6 @@ class CausalModel:
         particles: int = 64,
         seed: int = 0,
         twin: Twin = Twin(),
-        participants: Sequence[str] | None = None,
         running: Running = Running(),
     ) -> pd.DataFrame:
         """Rung 3: outcomes of every patient had the arm been another, given the outcome that was seen.
@@ -196,7 +192,7 @@ class CausalModel:
 
         Parameters
         ----------
-        trial, arm, week, seed, participants, running
+        trial, arm, week, seed, running
             As for :meth:`do`.
         coupling : {"monotone", "ancestral", "independent", "rho"}
             How the noise of the two worlds is tied; ``rho`` needs the value ``Twin(rho=...)``.
@@ -234,22 +230,15 @@ class CausalModel:
             abduction=twin.abduction,
             missing=twin.missing,
         )
-        return self.ask(trial, query, participants, running, twin.checked_patients)
+        return self.ask(trial, query, running, twin.checked_patients)
 
-    def ask(
-        self,
-        trial: Any,
-        query: Query,
-        participants: Sequence[str] | None = None,
-        running: Running = Running(),
-        checked_patients: int = 40,
-    ) -> pd.DataFrame:
+    def ask(self, trial: Any, query: Query, running: Running = Running(), checked_patients: int = 40) -> pd.DataFrame:
         """Put a query; :meth:`do` and :meth:`counterfactual` are its two everyday forms."""
         trial = as_trial(trial)
         query = replace(query, interventions=tuple(i.within(self.mechanism.efficacy_order) for i in query.interventions))
         query.refuse_if_unanswerable(self.mechanism)
         query.refuse_unknown_columns(trial.participants)
-        chosen = chosen_participants(trial, participants)
+        chosen = chosen_participants(trial, running.participants)
         overlap = _registry_overlap(trial, query) if query.assignment == "registry" else None
         table = trial.participants[trial.participants["participant_id"].isin(chosen)]
         record = record_of(query, self.mechanism, table, str(getattr(trial, "name", "trial")))

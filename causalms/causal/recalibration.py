@@ -69,7 +69,7 @@ class _Basis:
     def of(cls, model: CausalModel, trial: Any, participants: list[str], week: float, running: Running) -> _Basis:
         mechanism = model.mechanism
         arms = list(mechanism.arms)
-        table = model.do(trial, arms, week, expected=True, participants=participants, running=running)
+        table = model.do(trial, arms, week, expected=True, running=replace(running, participants=participants))
         wide = table.pivot(index="participant_id", columns="arm", values="expected_net2_lesions").loc[participants, arms]
         last = np.log(mechanism.weeks[1] / week)
         rows = trial.participants.set_index("participant_id").loc[participants]

@@ -33,7 +33,7 @@ from causalms.workers import results_in_order
 
 @dataclass(frozen=True)
 class Running:
-    """How a query is run; the numbers do not depend on it.
+    """How a query is run, and for whom; the numbers of a patient do not depend on it.
 
     Attributes
     ----------
@@ -48,9 +48,12 @@ class Running:
     shard : Shard, optional
         Only this part of the patients is answered; :func:`causalms.causal.merge_draws` joins the parts to the whole.
 
+    participants : sequence of str, optional
+        Only these patients are answered, by default all.
+
     Examples
     --------
-    >>> Running(workers=2).workers
+    >>> Running(workers=2, participants=["sub-001"]).workers
     2
     """
 
@@ -59,6 +62,7 @@ class Running:
     parts: str | os.PathLike[str] | None = None
     skip_bad: bool = False
     shard: Shard | None = None
+    participants: Sequence[str] | None = None
 
     def over(self, calls: Iterator[Any] | Sequence[Any], count: int, what: str) -> list[Any]:
         """Results of joblib calls, one a patient, in their order."""

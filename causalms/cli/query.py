@@ -283,7 +283,7 @@ class _Run:
         """Answer these patients and keep all that the whole run needs of them; the exit code."""
         from causalms.causal import rung_three_results
 
-        table = self.model.ask(self.trial, self.query, self.participants, self.running, checked_patients=0)
+        table = self._asked_of_model(0)
         if self.options.given_factual:
             rung_three_results(
                 self.model, self.trial, table, replace(self.running, shard=self.running.shard or Shard(1, 1)), self._asked
@@ -293,6 +293,10 @@ class _Run:
         answered, whole = table["participant_id"].nunique(), "the same command without --keep-only and --shard"
         click.echo(f"{answered} patients answered and kept in {parts}; {whole} writes {out}")
         return write_skipped([Skipped(**one) for one in table.attrs.get("skipped", [])], out.with_suffix(".skipped.csv"))
+
+    def _asked_of_model(self, checked_patients: int) -> pd.DataFrame:
+        running = replace(self.running, participants=self.participants)
+        return self.model.ask(self.trial, self.query, running, checked_patients)
 
     @property
     def _asked(self) -> list[str]:
@@ -320,7 +324,7 @@ class _Run:
         from causalms.causal import contrasts_with_reference, recalibrated
 
         options = self.options
-        table = self.model.ask(self.trial, self.query, self.participants, self.running)
+        table = self._asked_of_model(0)
         if options.recalibrate:
             table, recalibration = recalibrated(self.model, self.trial, table, replace(self.running, parts=None))
             click.echo(recalibration.words)
@@ -337,10 +341,9 @@ class _Run:
         from causalms.causal import diagnostics_table, rung_three_results
         from causalms.report import figures
 
-        checked = self.options.checked_patients
         with warnings.catch_warnings(record=True) as doubts:
             warnings.simplefilter("always", UserWarning)
-            table = self.model.ask(self.trial, self.query, self.participants, self.running, checked)
+            table = self._asked_of_model(self.options.checked_patients)
         for doubt in doubts:
             click.echo(f"warning: {doubt.message}", err=True)
         if self.running.shard is not None:
@@ -348,7 +351,7 @@ class _Run:
             return table, {}
         rows = rung_three_results(self.model, self.trial, table, self.running, self._asked)
         beside: dict[str, Any] = {".results.csv": rows}
-        if checked > 0:
+        if self.options.checked_patients > 0:
             verdicts = diagnostics_table(table)
             pages = [figures.diagnostics_page(verdicts, str(arm)) for arm in verdicts["arm"].unique()]
             beside |= {".diagnostics.csv": verdicts, ".diagnostics.pdf": pages}

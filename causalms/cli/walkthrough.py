@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -201,8 +201,7 @@ class Walkthrough:
             week=self.week,
             draws=DRAWS,
             seed=self.seed,
-            participants=few,
-            running=self.running,
+            running=replace(self.running, participants=few),
         )
         write_draws(draws, self.out / "draws.parquet")
         same = self.expected[self.expected["participant_id"].isin(few)]
@@ -324,8 +323,7 @@ class Walkthrough:
             particles=PARTICLES,
             twin=Twin(checked_patients=5),
             seed=self.seed,
-            participants=chosen,
-            running=self.running,
+            running=replace(self.running, participants=chosen),
         )
         write_draws(twins, self.out / "twins.parquet")
         results = rung_three_results(self.model, self.trial, twins, Running(self.workers))

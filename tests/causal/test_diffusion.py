@@ -188,7 +188,7 @@ def test_workers_load_the_checkpoint_instead_of_being_sent_it(shipped):
 def test_the_shipped_model_gives_the_same_numbers_for_two_workers(shipped, phantom):
     some = list(phantom.participants["participant_id"].head(2))
     one, two = (
-        shipped.do(phantom, ["placebo", "ocrelizumab"], 48, draws=1, participants=some, running=Running(w)) for w in (1, 2)
+        shipped.do(phantom, ["placebo", "ocrelizumab"], 48, draws=1, running=Running(w, participants=some)) for w in (1, 2)
     )
     pd.testing.assert_frame_equal(one, two, check_exact=True)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalms.causal import CausalModel, MechanismBase, Outcome, Twin
+from causalms.causal import CausalModel, MechanismBase, Outcome, Running, Twin
 from causalms.causal.bounds import Law, benefit_bounds
 from causalms.causal.individual import benefit_and_harm, individual_effects, patient_laws, rung_three_results
 from causalms.causal.sweep import rho_sweep
@@ -104,7 +104,8 @@ def test_volumes_have_bounds_from_draws(model, table, twins):
 
 def test_laws_from_draws_and_from_expectations_agree(model, table, marginals):
     closed = patient_laws(marginals, 48.0)
-    sampled = patient_laws(model.do(table, ARMS, draws=2000, participants=list(table["participant_id"].head(2))), 48.0)
+    two = Running(participants=list(table["participant_id"].head(2)))
+    sampled = patient_laws(model.do(table, ARMS, draws=2000, running=two), 48.0)
     for key in sampled:
         assert float(sampled[key].at_most(0.0)) == pytest.approx(float(closed[key].at_most(0.0)), abs=4 * 0.5 / np.sqrt(2000))
 

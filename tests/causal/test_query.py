@@ -32,7 +32,7 @@ def test_the_draws_table_has_its_schema_and_every_world(model, table):
 
 def test_numbers_do_not_depend_on_draws_asked_for_order_or_company(model, table):
     whole = model.do(table, arm=ARMS, draws=60, seed=3)
-    some = model.do(table.iloc[::-1], arm=ARMS[::-1], draws=7, seed=3, participants=["sub-0004", "sub-0002"])
+    some = model.do(table.iloc[::-1], arm=ARMS[::-1], draws=7, seed=3, running=Running(participants=["sub-0004", "sub-0002"]))
     keys = ["participant_id", "arm", "draw"]
     both = some.merge(whole, on=keys, suffixes=("", "_whole"))
     assert len(both) == 2 * 2 * 7
@@ -175,7 +175,7 @@ class Clipped(CountsOnly):
         (None, lambda m, t: m.do(t, arm="placebo", draws=0), UsageError, "`draws` is 0; give at least 1"),
         (None, lambda m, t: m.ask(t, asked(coupling="rho")), UsageError, "go together"),
         (None, lambda m, t: m.ask(t, asked(coupling="psychic")), UsageError, "'psychic' is unknown; choose monotone"),
-        (None, lambda m, t: m.do(t, arm="placebo", participants=["me"]), UsageError, "unknown participant_id 'me'"),
+        (None, lambda m, t: m.do(t, "placebo", running=Running(participants=["me"])), UsageError, "unknown participant_id 'me'"),
         (None, lambda m, t: m.counterfactual(t, arm="placebo", coupling="rho"), UsageError, "go together"),
         (None, lambda m, t: m.counterfactual(t, arm="placebo", coupling="rho", twin=Twin(rho=1.5)), UsageError, "from -1"),
         (None, lambda m, t: m.counterfactual(t, arm="placebo", twin=Twin(abduction="guess")), UsageError, "'guess' is unknown"),

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import causalms as cms
-from causalms.causal import CausalModel
+from causalms.causal import CausalModel, Running
 from causalms.causal.mechanisms.diffusion import DiffusionMechanism
 from causalms.errors import InputError
 from causalms.generator import Generator
@@ -53,8 +53,8 @@ def tables(tiny: Tiny, trial: PhantomTrial) -> tuple[pd.DataFrame, pd.DataFrame]
     model = CausalModel(DiffusionMechanism(tiny[0]))
     some, arms = ["sub-0001", "sub-0002"], ["placebo", "ocrelizumab"]
     return (
-        model.do(trial, arm=arms, week=96, draws=4, seed=3, participants=some),
-        model.do(trial, arm=arms, week=96, expected=True, participants=some),
+        model.do(trial, arm=arms, week=96, draws=4, seed=3, running=Running(participants=some)),
+        model.do(trial, arm=arms, week=96, expected=True, running=Running(participants=some)),
     )
 
 
