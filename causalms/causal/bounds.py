@@ -20,6 +20,8 @@ from causalms.stats import NegativeBinomialLaw
 
 FloatArray = npt.NDArray[np.floating[Any]]
 _MOST_LESIONS = 1_000_000
+#: Probabilities nearer to 0 or 1 than this are rounding error of a sum.
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -203,9 +205,9 @@ def benefit_bounds(reference: Law, arm: Law) -> Bounds:
 
 
 def _ordered(lower: float, upper: float) -> Bounds:
-    """Probabilities in order, where sums of thousands of terms round past 0, 1 or each other."""
-    low = min(max(lower, 0.0), 1.0)
-    return Bounds(low, min(max(upper, low), 1.0))
+    """Probabilities in order, where sums of thousands of terms round past 0, 1 or each other, or short of 0 and 1."""
+    low = 0.0 if lower < ROUNDING else min(lower, 1.0)
+    return Bounds(low, 1.0 if upper > 1 - ROUNDING else max(upper, low))
 
 
 def harm_bounds(reference: Law, arm: Law) -> Bounds:

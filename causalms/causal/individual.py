@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalms.causal.bounds import Law
+from causalms.causal.bounds import ROUNDING, Law
 from causalms.causal.contrasts import support
 from causalms.causal.diagnostics import to_results
 from causalms.causal.evidence import as_trial
@@ -265,6 +265,9 @@ def _with_mean(row: ResultRow, values: np.ndarray, errors: np.ndarray, generator
     monte_carlo = float(np.sum(errors**2)) / n**2  # missing with one particle a patient: nothing shows its scatter
     estimate, patient = float(np.mean(values)), np.maximum(together - monte_carlo, 0.0)
     se = float(np.sqrt(np.fmax(together, monte_carlo) + generator**2))
+    if not np.any(values) and se <= ROUNDING:
+        se, generator = 0.0, 0.0
+        row = replace(row, variance=f"{row.variance}; 0 in every patient")
     half = normal_quantile((1 + level) / 2) * se
     return replace(
         row,

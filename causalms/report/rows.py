@@ -14,6 +14,7 @@ from causalms.tables import fixed, is_ratio, p_value_text, percent_in_full
 
 #: Written where a number is absent, so that an empty cell is never read as zero.
 ABSENT = "–"
+_MOST_DECIMALS = 6
 
 
 def decimals_for(*values: float) -> int:
@@ -27,7 +28,7 @@ def decimals_for(*values: float) -> int:
     sizes = [abs(value) for value in values if math.isfinite(value) and value != 0]
     if not sizes:
         return 2
-    return min(6, max(0, 2 - math.floor(math.log10(max(sizes)))))
+    return min(_MOST_DECIMALS, max(0, 2 - math.floor(math.log10(max(sizes)))))
 
 
 def number(value: object, decimals: int | None = None) -> str:
@@ -37,6 +38,8 @@ def number(value: object, decimals: int | None = None) -> str:
     --------
     >>> number(0.52312), number(1234.0), number(float("nan")), number(2.0, 2)
     ('0.523', '1,234', '–', '2.00')
+    >>> number(2e-16)
+    '<0.000001'
     """
     if value is None or pd.isna(value):  # type: ignore[call-overload]
         return ABSENT
@@ -45,6 +48,9 @@ def number(value: object, decimals: int | None = None) -> str:
         return "∞" if x > 0 else "−∞"
     if decimals is None:
         decimals = 0 if x == round(x) and abs(x) < 1e15 else decimals_for(x)
+    if decimals == _MOST_DECIMALS and 0 < abs(x) < 0.5 * 10.0**-_MOST_DECIMALS:
+        least = fixed(10.0**-_MOST_DECIMALS, _MOST_DECIMALS)
+        return f"<{least}" if x > 0 else f">−{least}"
     text = fixed(x, decimals, thousands=True)
     return f"−{text[1:]}" if text.startswith("-") else text
 

@@ -138,3 +138,13 @@ def test_no_probability_outside_zero_and_one():
 def test_bounds_know_what_they_contain():
     assert Bounds(0.1, 0.3).contains(0.3)
     assert not Bounds(0.1, 0.3).contains(0.31)
+
+
+def test_a_bound_that_is_zero_but_for_the_rounding_of_sums_is_zero() -> None:
+    rounded = []
+    for mean in np.linspace(0.3, 40, 60):
+        worse, better = Law.negative_binomial(mean, 2.0), Law.negative_binomial(mean / 13, 2.0)
+        points = np.union1d(worse.support, better.support)
+        rounded.append(np.max(worse.at_most(points) - better.at_most(points)))
+        assert benefit_bounds(better, worse).lower == 0
+    assert max(rounded) > 0

@@ -8,9 +8,10 @@ import pytest
 
 from causalms.causal import CausalModel, MechanismBase, Outcome, Running, Twin
 from causalms.causal.bounds import Law, benefit_bounds
-from causalms.causal.individual import benefit_and_harm, individual_effects, patient_laws, rung_three_results
+from causalms.causal.individual import _with_mean, benefit_and_harm, individual_effects, patient_laws, rung_three_results
 from causalms.causal.sweep import rho_sweep
 from causalms.errors import InputError, RefusalError, UsageError
+from causalms.tables import ResultRow
 
 ARMS = ["placebo", "dimethyl-fumarate", "ocrelizumab"]
 
@@ -77,6 +78,15 @@ def test_results_carry_the_coupling_the_bounds_and_rung_three(twins, marginals):
             3 * np.hypot(by_measure.loc[name, "se_patient"], by_measure.loc[name, "se_monte_carlo"]) + 1e-9
         )  # facts are a sample
         assert low["estimate"] - slack <= by_measure.loc[name, "estimate"] <= high["estimate"] + slack
+
+
+def test_a_bound_that_is_zero_in_every_patient_says_so():
+    plain = ResultRow(analysis="simulated counterfactual", measure="probability of harm", variance="patients", randomised=False)
+    zero = _with_mean(plain, np.zeros(5), np.zeros(5), 2e-16)
+    assert (zero.estimate, zero.lower, zero.upper, zero.se, zero.se_generator) == (0, 0, 0, 0, 0)
+    assert zero.variance == "patients; 0 in every patient"
+    assert _with_mean(plain, np.zeros(5), np.zeros(5), 0.002).upper > 0.003
+    assert _with_mean(plain, np.array([0.0, 0.1]), np.zeros(2), 0.0).variance == "patients"
 
 
 def test_bounds_average_each_patients_own(twins, marginals):

@@ -27,7 +27,10 @@ ROW = {
         ({"se_generator": np.nan, "variance": "a"}, "model error unknown"),
         ({"se_generator": np.nan, "variance": "a; given the model: its own error is left out"},
          "given the model: its own error is left out"),
+        ({"se_generator": 0.06, "variance": "as for the interval"}, "model error 0.06"),
+        ({"se_generator": 0.06, "variance": "patients + between 3 generators"}, "model error 0.06 between 3 generators"),
         ({"analysis": "primary", "randomised": True}, ""),
+        ({"measure": "estimate agreement (1 = yes)", "estimand": "a; randomised together in BRAVO", "estimate": 1.0}, ""),
     ],
 )  # fmt: skip
 def test_every_simulated_contrast_and_no_other_states_its_model_error(more: dict[str, object], words: str) -> None:
