@@ -15,6 +15,7 @@ from causalms.report.rows import (
     each_row,
     estimate_and_interval,
     has_contrast,
+    is_effect,
     is_simulated,
     is_transported,
     origin_of,
@@ -35,7 +36,7 @@ def opening_sentences(results: pd.DataFrame) -> list[str]:
     >>> opening_sentences(results_table([row]))[0]
     'Drug against placebo: rate ratio 0.500 (95% interval 0.400 to 0.625), randomised.'
     """
-    contrasts = [row for row in each_row(results) if has_contrast(row) and not pd.isna(row.estimate)]
+    contrasts = [row for row in each_row(results) if is_effect(row) and not pd.isna(row.estimate)]
     if not contrasts:
         return []
     first = contrasts[0]
@@ -99,7 +100,7 @@ def methods_paragraphs(results: pd.DataFrame) -> list[str]:
     --------
     >>> from causalms.tables import results_table
     >>> row = {"analysis": "primary", "arm": "a", "reference": "b", "measure": "rate ratio", "estimator": "unadjusted",
-    ...        "variance": "HC3", "level": 0.95, "randomised": True, "rung": 2}
+    ...        "variance": "HC3", "estimate": 0.5, "lower": 0.4, "upper": 0.625, "level": 0.95, "randomised": True, "rung": 2}
     >>> methods_paragraphs(results_table([row]))[0]
     'Rate ratio (1 number): estimator, unadjusted; variance, HC3; 95% intervals, symmetric on the log scale.'
     """
@@ -120,7 +121,7 @@ def _kind_sentence(rows: pd.DataFrame) -> str:
     name = measure or "statistic"
     count = counted(len(rows), "number")
     parts = [f"estimator, {estimator or 'not stated'}", f"variance, {variance or 'not stated'}"]
-    levels = [percent(level) for level in sorted(rows["level"].dropna().unique())]
+    levels = [percent(level) for level in sorted(rows.loc[rows["lower"].notna(), "level"].dropna().unique())]
     if levels:
         scale = ", symmetric on the log scale" if is_ratio(measure) and _symmetric_log(rows) else ""
         parts.append(f"{' and '.join(levels)} intervals{scale}")

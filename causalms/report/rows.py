@@ -56,7 +56,7 @@ def number(value: object, decimals: int | None = None) -> str:
 
 
 def estimate_and_interval(estimate: float, lower: float, upper: float) -> tuple[str, str]:
-    """Write an estimate and its interval with the same decimals; the interval is empty where both limits are missing.
+    """Write an estimate and its interval with the same decimals, zero as 0; the interval is empty where both limits are missing.
 
     Examples
     --------
@@ -64,11 +64,14 @@ def estimate_and_interval(estimate: float, lower: float, upper: float) -> tuple[
     ('0.523', '0.412 to 0.664')
     >>> estimate_and_interval(-0.2, -0.31, float("nan"))
     ('−0.200', '−0.310 to –')
+    >>> estimate_and_interval(0.0, 0.0, 0.00355)
+    ('0', '0 to 0.00355')
     """
     decimals = decimals_for(estimate) if math.isfinite(estimate) and estimate != 0 else decimals_for(lower, upper)
     if pd.isna(lower) and pd.isna(upper):
         return number(estimate, None if estimate == round(estimate, 0) else decimals), ""
-    return number(estimate, decimals), f"{number(lower, decimals)} to {number(upper, decimals)}"
+    cells = ["0" if value == 0 else number(value, decimals) for value in (estimate, lower, upper)]
+    return cells[0], f"{cells[1]} to {cells[2]}"
 
 
 def p_value(value: object) -> str:
@@ -144,6 +147,7 @@ SIMULATED_ACROSS_TRIALS = Badge(
     "contrast is carried across trials by a model.",
 )
 NO_CONTRAST = Badge("no contrast", "plain", "One quantity, not a contrast of two arms.")
+VERDICT = Badge("verdict", "plain", "Yes (1) or no (0) about a contrast by the rule named as estimator; no effect of its own.")
 CHECK = Badge("check", "plain", "A negative or positive control: a question whose answer is known. It claims nothing of an arm.")
 RUNGS = {
     2: Badge("rung 2", "plain", "An effect of an intervention on a population; a trial identifies it where it is randomised."),
@@ -189,6 +193,11 @@ def has_contrast(row: Any) -> bool:
     return bool(text(row.reference))
 
 
+def is_effect(row: Any) -> bool:
+    """Whether a results row is a contrast of two arms with a size, not a verdict on one."""
+    return has_contrast(row) and origin_of(row) is not VERDICT
+
+
 def is_simulated(row: Any) -> bool:
     """Whether a row rests on simulated outcomes: its analysis says so, or it names the trials that randomised both arms."""
     return "simulated" in text(row.analysis).lower().split() or "randomised together in" in _words(row)
@@ -202,10 +211,13 @@ def origin_of(row: Any) -> Badge:
     """What lies behind a contrast of arms, one badge a row.
 
     "check" (a control, :func:`causalms.causal.negative_controls`); "randomised"; "transported" (observed arms of different
-    trials); "simulated"; or "simulated across trials" where the row says that no trial randomised the two arms together.
+    trials); "verdict" (agreement, yes or no); "simulated"; or "simulated across trials" where the row says that no trial
+    randomised the two arms together.
     """
     if not has_contrast(row):
         return NO_CONTRAST
+    if text(row.measure).endswith("(1 = yes)"):
+        return VERDICT
     if text(row.analysis).split(":")[0] in ("negative control", "positive control", "refutation"):
         return CHECK
     if is_simulated(row):
@@ -279,9 +291,8 @@ def _result_row(row: Any, axis: tuple[float, float] | None) -> ResultRow:
 
 
 def _model_error(row: Any) -> str:
-    """What a simulated contrast says of its model's own error in the cell of its interval; a verdict (yes or no) has none."""
-    is_effect = is_simulated(row) and has_contrast(row) and not text(row.measure).endswith("(1 = yes)")
-    return model_error_words(row._asdict()) if is_effect else ""
+    """What a simulated contrast says of its model's own error in the cell of its interval."""
+    return model_error_words(row._asdict()) if is_simulated(row) and is_effect(row) else ""
 
 
 def _sizes(row: Any) -> str:

@@ -15,7 +15,7 @@ from causalms import __version__
 from causalms.errors import UsageError, optional_packages
 from causalms.files import whole_file, without_times
 from causalms.report.methods import assumptions, methods_paragraphs, opening_sentences
-from causalms.report.rows import ResultRow, each_row, has_contrast, result_rows
+from causalms.report.rows import ResultRow, each_row, is_effect, result_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,7 +62,7 @@ def short_version(title: str, results: pd.DataFrame, checks: str = "") -> Short:
     """
     from causalms.report import figures
 
-    contrasts = results[[has_contrast(row) and not pd.isna(row.estimate) for row in each_row(results)]]
+    contrasts = results[[is_effect(row) and not pd.isna(row.estimate) for row in each_row(results)]]
     shown = contrasts.head(ROWS)
     drawn = shown[shown["lower"].notna()]
     drawn = drawn[drawn["measure"] == drawn["measure"].iloc[0]] if len(drawn) else drawn

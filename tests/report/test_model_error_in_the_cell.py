@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from causalms.report.methods import opening_sentences
 from causalms.report.rows import result_rows
 from causalms.tables import results_table
 
@@ -36,3 +37,12 @@ ROW = {
 def test_every_simulated_contrast_and_no_other_states_its_model_error(more: dict[str, object], words: str) -> None:
     (shown,) = result_rows(results_table([{**ROW, **more}]))
     assert shown.model_error == words
+
+
+def test_a_verdict_is_no_contrast_without_interval() -> None:
+    verdict = {**ROW, "analysis": "agreement", "measure": "estimate agreement (1 = yes)", "estimate": 1.0}
+    effect = {**ROW, "lower": 0.4, "upper": 0.625, "level": 0.95, "se_generator": 0.05}
+    said = opening_sentences(results_table([effect, verdict]))
+    assert said[1] == "Of 1 contrast, 1 is simulated for the same patients under both arms."
+    assert "without interval" not in " ".join(said)
+    assert result_rows(results_table([verdict]))[0].badges[0].label == "verdict"

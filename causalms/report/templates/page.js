@@ -85,7 +85,10 @@ document.querySelectorAll("button.copy").forEach((button) => {
 // On a narrow screen the contents list starts folded, so that the first number is near the top; paper shows it whole.
 const contents = document.querySelector("nav details");
 if (window.matchMedia("(max-width: 60rem)").matches) contents.open = false;
-window.addEventListener("beforeprint", () => { contents.open = true; });
+window.addEventListener("beforeprint", () => {
+  contents.open = true;
+  for (const details of document.querySelectorAll(".long")) details.open = true;
+});
 
 // Effects computed again: recompute.js stands before this script where a report carries patients.
 const digits = (value) => (Number.isFinite(value) ? Number(value.toPrecision(6)).toString() : String(value));
