@@ -25,6 +25,8 @@ SUFFIXES = (".pdf", ".docx")
 ROWS = 12
 _HEAD = ("Contrast", "Measure", "Estimate (interval)", "p", "Patients", "Standing")
 _WIDTHS = (34, 16, 30, 9, 11, 26)  # characters of a column
+#: Where the text of a page ends, as a share of its height.
+_FOOT = 0.05
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,8 @@ def _pdf(short: Short, byline: str, path: Path) -> None:
         for line in _closing(short):
             first.paragraph(line, 8)
         if short.figure is not None:
-            (first if first.y > 0.45 else second).picture(short.figure)
+            page = first if first.y - _FOOT > 0.25 else second
+            page.picture(short.figure, min(0.45, page.y - _FOOT))
         for heading, words in (("What is assumed", short.assumed), ("Methods", short.methods)):
             second.paragraph(heading, 11, bold=True)
             for paragraph in words:
@@ -146,9 +149,9 @@ class _Writer:
         self.page, self.y = page, 0.95
 
     def paragraph(self, words: str, size: float, bold: bool = False) -> None:
-        lines = textwrap.wrap(words, int(880 / size)) or [""]
+        lines = textwrap.wrap(words, int((720 if bold else 880) / size)) or [""]
         height = size * 1.45 / 72 / 11.69
-        room = int((self.y - 0.05) / height)
+        room = int((self.y - _FOOT) / height)
         if room < 1:
             return
         if len(lines) > room:
@@ -170,13 +173,13 @@ class _Writer:
             self.page.lines.append(_rule(self.page, self.y + height / 8, 0.4 if number else 0.9))
         self.y -= height
 
-    def picture(self, figure: Figure) -> None:
+    def picture(self, figure: Figure, tallest: float) -> None:
         from matplotlib.image import imread
 
         image = imread(io.BytesIO(_png(figure)))
         wide, high = 0.84, 0.84 * 8.27 / 11.69 * image.shape[0] / image.shape[1]
-        if high > 0.45:
-            wide, high = wide * 0.45 / high, 0.45
+        if high > tallest:
+            wide, high = wide * tallest / high, tallest
         axes = self.page.add_axes((0.08, self.y - high, wide, high))
         axes.imshow(image, interpolation="none", aspect="auto")
         axes.set_axis_off()
