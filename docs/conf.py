@@ -15,6 +15,7 @@ source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns = ["_build", "_templates"]
 templates_path = ["_templates"]
 html_theme = "pydata_sphinx_theme"
+html_title = "causalms"
 html_static_path = []
 html_theme_options = {"show_prev_next": False, "header_links_before_dropdown": 4}
 html_sidebars = {
