@@ -1,12 +1,13 @@
-"""What the tests share: the command line called in-process."""
+"""What the tests share: the command line called in-process, and the keys of a table of draws."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from causalms.cli.main import main
@@ -52,3 +53,14 @@ def refused(ended: Ended, code: int, *words: str) -> None:
 def files_in(folder: Path) -> list[str]:
     """Everything that lies in a folder, by its path in it."""
     return sorted(str(file.relative_to(folder)) for file in folder.rglob("*"))
+
+
+def interventional(arms: Sequence[str], patient: np.ndarray, arm: np.ndarray, draw: np.ndarray) -> pd.DataFrame:
+    """Keys of draws of one trial at week 48, a row an entry of the three: patients randomised to the arms in turn."""
+    keys = {
+        "participant_id": [f"p{number}" for number in patient],
+        "trial": "one",
+        "arm": np.array(arms)[arm],
+        "arm_randomised": np.array(arms)[patient % len(arms)],
+    }
+    return pd.DataFrame({**keys, "visit_week": 48.0, "query": "interventional", "query_id": "q", "draw": draw})

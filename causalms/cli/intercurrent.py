@@ -77,11 +77,9 @@ class Events:
                 "--strategy hypothetical sets outcomes after the event missing; say how they are had with --missing (ipw, "
                 "multiple-imputation or jump-to-reference)"
             )
-        words = []
-        for one in self.chosen():
-            patients, sentence = patients_with_strategy(patients, outcome, exposure, one, design.source)
-            words.append(sentence)
-        return patients, replace(design, intercurrent_events="; ".join(words)) if words else design
+        return self._each(
+            patients, design, lambda table, one: patients_with_strategy(table, outcome, exposure, one, design.source)
+        )
 
     def of_visits(
         self, patients: pd.DataFrame, outcome: str, visits: Visits, design: Design, imputes: bool
@@ -91,9 +89,18 @@ class Events:
             raise UsageError(
                 "--strategy hypothetical sets counts after the event missing; say how they are had with --impute or --ipcw-given"
             )
+        return self._each(patients, design, lambda table, one: with_strategy(table, outcome, visits, one, design.source))
+
+    def _each(
+        self,
+        patients: pd.DataFrame,
+        design: Design,
+        applied: Callable[[pd.DataFrame, IntercurrentEvents], tuple[pd.DataFrame, str]],
+    ) -> tuple[pd.DataFrame, Design]:
+        """The table after every strategy in turn, and the design with the strategies in words."""
         words = []
         for one in self.chosen():
-            patients, sentence = with_strategy(patients, outcome, visits, one, design.source)
+            patients, sentence = applied(patients, one)
             words.append(sentence)
         return patients, replace(design, intercurrent_events="; ".join(words)) if words else design
 

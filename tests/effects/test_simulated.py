@@ -8,6 +8,7 @@ import pytest
 
 from causalms.effects import analyse_draws, estimate, given_model, patient_means
 from causalms.errors import InputError, RefusalError
+from tests.conftest import interventional
 
 ARMS = ("placebo", "drug")
 LOG_EFFECT = np.log(0.5)
@@ -21,21 +22,8 @@ def draws_table(patients: int, draws: int, seed: int, generators: int = 1, gener
     tilt = rng.normal(0, generator_sd, generators)
     patient, arm, member, draw = (axis.ravel() for axis in np.indices((patients, 2, generators, draws)))
     rate = np.exp(base[patient] + arm * (effect[patient] + tilt[member]))
-    return pd.DataFrame(
-        {
-            "participant_id": [f"p{i}" for i in patient],
-            "trial": "one",
-            "arm": np.array(ARMS)[arm],
-            "arm_randomised": np.array(ARMS)[patient % 2],
-            "visit_week": 48.0,
-            "query": "interventional",
-            "query_id": "q",
-            "draw": draw,
-            "generator": member,
-            "net2_lesions": rng.poisson(rate),
-            "net2_volume_ml": rate / 10,
-        }
-    )
+    counts = {"generator": member, "net2_lesions": rng.poisson(rate), "net2_volume_ml": rate / 10}
+    return interventional(ARMS, patient, arm, draw).assign(**counts)
 
 
 def test_standard_error_does_not_shrink_with_draws() -> None:

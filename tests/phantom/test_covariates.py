@@ -75,20 +75,12 @@ def test_image_markers_carry_about_two_fifths_of_the_variance_of_the_log_rate():
     design = load_design("pooled")
     rng = np.random.default_rng(4)
     markers = design.rate.image_markers
+    drawn = ("age", "sex", "edss", "disease_duration", "relapses_prior_year", "gd_lesions", "t2_lesions")
     columns, images = [], []
     for entry in design.trials:
         for _ in range(1500):
             b = draw_baseline(entry.baseline, rng)
-            values = terms(
-                age=b.age,
-                sex=b.sex,
-                edss=b.edss,
-                disease_duration=b.disease_duration,
-                relapses_prior_year=b.relapses_prior_year,
-                gd_lesions=b.gd_lesions,
-                t2_lesions=b.t2_lesions,
-                t2_volume_ml=5.0,
-            )
+            values = terms(**{name: getattr(b, name) for name in drawn}, t2_volume_ml=5.0)
             columns.append(sum(slope * values[term] for term, slope in design.rate.columns.items()))
             images.append(sum(slope * getattr(b, name) for name, slope in markers.items()))
     total = np.add(columns, images)

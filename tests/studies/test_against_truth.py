@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from causalms.causal import CausalModel, Twin
-from causalms.causal.evidence import TableTrial
 from causalms.errors import InputError, UsageError
 from causalms.stats import DrawsLaw, score
 from studies.known_truth.couplings import (
@@ -18,6 +16,7 @@ from studies.known_truth.couplings import (
     true_joint_probabilities,
 )
 from studies.known_truth.twins import crps
+from tests.studies.conftest import thinned_world
 
 ARMS = ["placebo", "dimethyl-fumarate", "ocrelizumab"]
 
@@ -25,17 +24,7 @@ ARMS = ["placebo", "dimethyl-fumarate", "ocrelizumab"]
 @pytest.fixture(scope="module")
 def world(truth, make_participants):
     """80 patients whose lesions are thinned along one path by known rates."""
-    thinning, table = truth.for_coupling("ancestral"), make_participants(80, 21)
-    rows = []
-    for participant_id in table["participant_id"]:
-        subject = thinning.prepare(TableTrial(table), participant_id)
-        noise = thinning.noise(subject, 0, 321)
-        for arm in ARMS:
-            outcome = thinning.push(subject, arm, 48, noise)
-            rows.append((participant_id, arm, 48.0, outcome.lesions, thinning.rate(subject, arm, 48), outcome.volume_ml))
-    known = pd.DataFrame(rows, columns=["participant_id", "arm", "visit_week", "true_lesions", "true_rate", "volume"])
-    own = table.merge(known, on=["participant_id", "arm"])
-    return table.assign(net2_lesions_week48=own["true_lesions"], net2_volume_ml_week48=own["volume"]), known
+    return thinned_world(truth, make_participants(80, 21), ARMS, 321)
 
 
 def test_fair_crps_does_not_depend_on_the_number_of_particles_and_crps_does():

@@ -5,15 +5,14 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from causalms.causal import CausalModel, Twin
 from causalms.causal.bounds import Law, activity_harm_bounds, benefit_bounds, harm_bounds
-from causalms.causal.evidence import TableTrial
 from causalms.causal.population import patient_effects
 from causalms.errors import InputError
 from studies.known_truth.twins import counterfactual_error, crps, exact_twins, gap_closed, interval_coverage, pehe, true_joint
+from tests.studies.conftest import thinned_world
 
 ARMS = ["placebo", "dimethyl-fumarate", "ocrelizumab"]
 
@@ -21,18 +20,7 @@ ARMS = ["placebo", "dimethyl-fumarate", "ocrelizumab"]
 @pytest.fixture(scope="module")
 def world(truth, make_participants):
     """Trial and truth of 120 patients: one thinning path of lesions under all arms."""
-    thinning = truth.for_coupling("ancestral")
-    table = make_participants(120, 11)
-    trial, rows = TableTrial(table), []
-    for participant_id in table["participant_id"]:
-        subject = thinning.prepare(trial, participant_id)
-        noise = thinning.noise(subject, 0, 123)
-        for arm in ARMS:
-            outcome = thinning.push(subject, arm, 48, noise)
-            rows.append((participant_id, arm, 48.0, outcome.lesions, thinning.rate(subject, arm, 48), outcome.volume_ml))
-    known = pd.DataFrame(rows, columns=["participant_id", "arm", "visit_week", "true_lesions", "true_rate", "volume"])
-    own = table.merge(known, on=["participant_id", "arm"])
-    return table.assign(net2_lesions_week48=own["true_lesions"], net2_volume_ml_week48=own["volume"]), known
+    return thinned_world(truth, make_participants(120, 11), ARMS, 123)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from causalms.calibration import assess, assess_tallied, pair
 from causalms.effects import analyse_draws, patient_effects
 from causalms.errors import InputError, UsageError
 from causalms.tables import ModelError, is_stored_draws, partition_draws, read_table, tallied_draws, write_table
-from tests.conftest import Run, refused
+from tests.conftest import Run, interventional, refused
 
 PATIENTS, DRAWS, ARMS = 30, 40, ("placebo", "drug B", "drug's A")
 
@@ -24,19 +24,11 @@ def draws() -> pd.DataFrame:
     frailty = rng.gamma(0.7, 1 / 0.7, (PATIENTS, 1, DRAWS))
     counts = rng.poisson(frailty * np.array([4.0, 2.0, 0.5])[None, :, None])
     patient, arm, draw = (part.ravel() for part in np.indices(counts.shape))
-    table = pd.DataFrame(
-        {
-            "participant_id": [f"p{k:02d}" for k in patient],
-            "trial": np.where(patient % 2 == 0, "one", "two"),
-            "arm": np.array(ARMS)[arm],
-            "arm_randomised": np.array(ARMS)[patient % 3],
-            "visit_week": 48.0,
-            "query": "interventional",
-            "query_id": "q",
-            "draw": draw,
-            "net2_lesions": counts.ravel(),
-            "net2_volume_ml": 0.1 * counts.ravel(),
-        }
+    table = interventional(ARMS, patient, arm, draw).assign(
+        participant_id=[f"p{k:02d}" for k in patient],
+        trial=np.where(patient % 2 == 0, "one", "two"),
+        net2_lesions=counts.ravel(),
+        net2_volume_ml=0.1 * counts.ravel(),
     )
     error = {name: ModelError("m", "from 9 patients", np.array([0.1, 0.02 * k]), 0.0, 0.0).text() for k, name in enumerate(ARMS)}
     return table.assign(model_error=table["arm"].map(error))
