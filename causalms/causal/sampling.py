@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -290,8 +291,8 @@ def answer_all(
     """Answer for every patient, in parallel over patients by joblib; the same numbers for any number of workers or backend."""
     randomisation = Randomisation.of(trial.participants, mechanism.arms)
     folder = None if running.parts is None else Path(running.parts) / query_id
-    task = delayed(_one_patient)
-    calls = (task(mechanism, trial, randomisation, query, query_id, p, folder, running.skip_bad) for p in participants)
+    one, task = partial(_answered, mechanism, trial, randomisation, query, query_id, folder), delayed(_one_patient)
+    calls = (task(one, participant_id, running.skip_bad) for participant_id in participants)
     answers = running.over(calls, len(participants), "patients")
     skipped = [answer for answer in answers if isinstance(answer, Skipped)]
     tables = [answer for answer in answers if not isinstance(answer, Skipped) and len(answer)]
@@ -313,17 +314,10 @@ def _finished(part: Path) -> pd.DataFrame | None:
 
 
 def _one_patient(
-    mechanism: Mechanism,
-    trial: Any,
-    randomisation: Randomisation,
-    query: Query,
-    query_id: str,
-    participant_id: str,
-    folder: Path | None,
-    skip_bad: bool = False,
+    answer: Callable[[str], pd.DataFrame | dict[str, Any]], participant_id: str, skip_bad: bool
 ) -> pd.DataFrame | dict[str, Any] | Skipped:
     try:
-        return _answered(mechanism, trial, randomisation, query, query_id, participant_id, folder)
+        return answer(participant_id)
     except (InputError, RefusalError) as error:
         if not skip_bad:
             raise
@@ -336,8 +330,8 @@ def _answered(
     randomisation: Randomisation,
     query: Query,
     query_id: str,
-    participant_id: str,
     folder: Path | None,
+    participant_id: str,
 ) -> pd.DataFrame | dict[str, Any]:
     def rows() -> pd.DataFrame | dict[str, Any]:
         with on_one_thread():
