@@ -20,29 +20,14 @@ from scipy import ndimage
 from causalms import CausalModel, simulate_trial
 from causalms.calibration import RiskMap, place_scores
 from causalms.lesions import lesion_table
-from causalms.register import Scan, register_images
-from causalms.register.greedy import align
 from causalms.tables import write_table
-from causalms.trials import mni_space, read_mask, read_volume, resample_lesions, template_anatomy
+from causalms.trials import mni_space, template_anatomy
 from studies.common import model_option, out_option, seed_option
+from studies.public_masks import baseline_masks, by_its_mask, change_masks, head_of_cs07, on_template
 
 SPACE = mni_space("4mm")
 _WIDTHS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)  # of smoothing, voxels
 _FLOOR = 0.02  # of every map, spread evenly over the brain, so that no place is impossible
-
-
-def _by_its_mask(brain: Scan) -> np.ndarray:
-    """Affine transform of a brain mask onto the template's."""
-    fixed = Scan(template_anatomy(SPACE).brain.astype(np.float32), SPACE).even(3.0)
-    moving = Scan(brain.values.astype(np.float32), brain.space).even(3.0)
-    start = np.eye(4)
-    start[:3, 3] = fixed.centre_mm() - moving.centre_mm()
-    return align(fixed, moving, start, rigid=False, far=True)
-
-
-def _on_template(mask: Scan, matrix: np.ndarray) -> np.ndarray:
-    moved = mask.moved(matrix)
-    return resample_lesions(moved.values, moved.space, SPACE)
 
 
 def _centres(mask: np.ndarray, inside: np.ndarray) -> np.ndarray:
@@ -92,14 +77,10 @@ def _frequency(baseline: list[np.ndarray], inside: np.ndarray) -> np.ndarray:
 def maps_of(open_ms: Path, model: str, patients: int, seed: int, inside: np.ndarray) -> dict[str, np.ndarray]:
     """Every map as a density over the brain."""
     anatomy = template_anatomy(SPACE)
-    images = {name: Scan(*read_volume(next((open_ms / "sub-cs07").rglob(f"*ses-01_{name}.nii.gz")))) for name in ("T1w", "FLAIR")}
-    # Baseline masks lie in MNI152 space by a rigid motion only; the head of sub-cs07 stands for the size of all.
-    scaled = register_images("sub-cs07", images).to_template["T1w"]
-    files = sorted((open_ms / "derivatives/lesions").glob("sub-cs*/**/*_desc-T2_mask.nii.gz"))
-    masks = [Scan(*read_mask(file)) for file in files]
+    scaled, masks = head_of_cs07(open_ms), baseline_masks(open_ms)
     baseline = {
-        "as they lie": [_on_template(one, np.eye(4)) for one in masks],
-        "scaled": [_on_template(one, scaled) for one in masks],
+        "as they lie": [on_template(one, np.eye(4), SPACE) for one in masks],
+        "scaled": [on_template(one, scaled, SPACE) for one in masks],
     }
     frequency = {f"lesion frequency of sub-cs01 to sub-cs15, {how}": _frequency(ones, inside) for how, ones in baseline.items()}
     everyone = np.vstack([_centres(mask, inside) for mask in baseline["scaled"]])
@@ -127,13 +108,11 @@ def maps_of(open_ms: Path, model: str, patients: int, seed: int, inside: np.ndar
 def main(open_ms: Path, out: Path, model: str, patients: int, seed: int) -> None:
     inside = template_anatomy(SPACE).brain
     centres = {}
-    for file in sorted((open_ms / "derivatives/lesions").glob("sub-lg*/**/*_desc-NET2_mask.nii.gz")):
-        brain = Scan(*read_mask(next(file.parent.glob("*_desc-brain_mask.nii.gz"))))
-        mask = _on_template(Scan(*read_mask(file)), _by_its_mask(brain))
-        found = _centres(mask, inside)
+    for name, (change, brain) in change_masks(open_ms).items():
+        found = _centres(on_template(change, by_its_mask(brain), SPACE), inside)
         if len(found):
-            centres[file.name.partition("_")[0]] = found
-        click.echo(f"{file.name.partition('_')[0]}: {len(found)} new lesions")
+            centres[name] = found
+        click.echo(f"{name}: {len(found)} new lesions")
     maps = maps_of(open_ms, model, patients, seed, inside)
     nats = {
         name: place_scores([_judged(one, inside, at) for at in centres.values()])["estimate"].iloc[1]

@@ -37,6 +37,8 @@ class PatientAnatomy:
         Flat indices of voxels where a lesion may lie (white matter and deep grey matter, off the grid's border).
     tissue, ventricle_mm, cortex_mm : float arrays of shape (K,)
         Weight of the voxel as a site, and its distances.
+    place_mm : float32 array of shape (3, K)
+        Where the voxel lies in the template, MNI152 coordinates.
     """
 
     shape: tuple[int, int, int]
@@ -51,6 +53,7 @@ class PatientAnatomy:
     tissue: np.ndarray
     ventricle_mm: np.ndarray
     cortex_mm: np.ndarray
+    place_mm: np.ndarray
 
     @property
     def allowed(self) -> np.ndarray:
@@ -105,6 +108,7 @@ def draw_anatomy(space: Space, rng: np.random.Generator) -> PatientAnatomy:
         tissue=weight[site],
         ventricle_mm=ventricle_mm[site].astype(float),
         cortex_mm=cortex_mm[site].astype(float),
+        place_mm=space.world(source[:, np.flatnonzero(inside)[site]].T).T,
     )
 
 

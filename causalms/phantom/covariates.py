@@ -9,6 +9,7 @@ import numpy as np
 from scipy.stats import gamma
 
 from causalms.phantom.design import CovariateLaws, Design, TrialDesign
+from causalms.phantom.lesion_laws import BaselineLesions
 
 #: The most T2 lesions placed in one patient, so that the brain has room for them.
 MOST_T2_LESIONS = 180
@@ -31,7 +32,7 @@ class Baseline:
     black_holes: float
 
 
-def draw_baseline(laws: CovariateLaws, rng: np.random.Generator) -> Baseline:
+def draw_baseline(laws: CovariateLaws, rng: np.random.Generator, lesions: BaselineLesions | None = None) -> Baseline:
     """Draw one patient's baseline.
 
     Age is normal within 18-55 years. Lesion load and disease duration are log-normal with correlation 0.35. Enhancing lesions are
@@ -47,6 +48,7 @@ def draw_baseline(laws: CovariateLaws, rng: np.random.Generator) -> Baseline:
     >>> 18 <= patient.age <= 55, patient.t2_lesions >= patient.gd_lesions
     (True, True)
     """
+    sizes = lesions or BaselineLesions()
     z = rng.standard_normal(8)
     uniform = rng.random(3)
     age = _age(laws, rng)
@@ -64,7 +66,7 @@ def draw_baseline(laws: CovariateLaws, rng: np.random.Generator) -> Baseline:
         relapses_prior_year=1 + int(rng.poisson(laws.relapses_prior_year_mean - 1)),
         gd_lesions=gd,
         t2_lesions=max(t2, gd, 2),
-        lesion_scale=float(np.exp(0.35 * z[3] + 0.2 * load)),
+        lesion_scale=float(np.exp(sizes.patient_log_sd * z[3] + sizes.log_volume_per_load * load)),
         dirty_white_matter=float(z[4]),
         black_holes=float(z[5]),
     )

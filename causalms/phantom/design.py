@@ -8,10 +8,26 @@ from math import log
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, ValidationError, model_validator
 
 from causalms.errors import InputError, UsageError, near_name
+from causalms.phantom.lesion_laws import BaselineLesions, Lesions
+from causalms.phantom.parts import (
+    BelowOne,
+    Hazard,
+    LogRate,
+    Number,
+    Part,
+    Patients,
+    RateRatio,
+    Shape,
+    Share,
+    Slope,
+    Week,
+    Years,
+    known_keys,
+    only,
+)
 from causalms.tables import name_of
 from causalms.yaml_files import parse_yaml, read_yaml
 
@@ -31,64 +47,30 @@ COLUMN_TERMS = (
 IMAGE_MARKERS = ("dirty_white_matter", "black_holes")
 
 
-def _no_truth(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise PydanticCustomError("number", "a number is expected")
-    return value
-
-
-_Number = BeforeValidator(_no_truth)
-Share = Annotated[float, Field(ge=0, le=1), _Number]
-BelowOne = Annotated[float, Field(ge=0, lt=1), _Number]
-#: Bounds that keep expected counts within what a brain can hold, and exponentials finite.
-Slope = Annotated[float, Field(ge=-3, le=3), _Number]
-RateRatio = Annotated[float, Field(ge=1e-6, le=20), _Number]
-LogRate = Annotated[float, Field(ge=-10, le=5), _Number]
-#: Bounds of what people and lesions are, wide of anything that was ever measured.
-Patients = Annotated[float, Field(gt=0, le=1_000_000), _Number]
-Years = Annotated[float, Field(gt=0, le=100), _Number]
-LogSpread = Annotated[float, Field(ge=0, le=3), _Number]
-Volume = Annotated[float, Field(gt=0, le=100_000), _Number]
-Shape = Annotated[float, Field(ge=0.01, le=1_000_000), _Number]
-Weight = Annotated[float, Field(ge=0, le=1_000_000), _Number]
-Hazard = Annotated[float, Field(ge=0, le=50), _Number]
-Week = Annotated[int, Field(gt=0, le=2080), _Number]
-
-
-def _only(value: Any, known: tuple[str, ...], key: str) -> None:
-    for name in value:
-        if name not in known:
-            raise ValueError(f"{key}: {name!r} is not known; choose from {', '.join(known)}")
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class CovariateLaws(_Part):
+class CovariateLaws(Part):
     """Baseline of a trial's population."""
 
     age_mean_years: Years = 37.0
     age_sd_years: Years = 9.2
     female_share: Share = 0.66
-    edss_mean: Annotated[float, Field(ge=0, le=6), _Number] = 2.7
+    edss_mean: Annotated[float, Field(ge=0, le=6), Number] = 2.7
     disease_duration_median_years: Years = 5.0
-    relapses_prior_year_mean: Annotated[float, Field(ge=1, le=50), _Number] = 1.35
+    relapses_prior_year_mean: Annotated[float, Field(ge=1, le=50), Number] = 1.35
     gd_positive_share: BelowOne = 0.40
-    gd_lesions_mean_if_positive: Annotated[float, Field(ge=1, le=200), _Number] = 3.2
-    t2_lesions_median: Annotated[float, Field(gt=0, le=1000), _Number] = 42.0
-    t2_lesions_log_sd: Annotated[float, Field(gt=0, le=3), _Number] = 0.9
+    gd_lesions_mean_if_positive: Annotated[float, Field(ge=1, le=200), Number] = 3.2
+    t2_lesions_median: Annotated[float, Field(gt=0, le=1000), Number] = 42.0
+    t2_lesions_log_sd: Annotated[float, Field(gt=0, le=3), Number] = 0.9
 
 
-class TrialDesign(_Part):
+class TrialDesign(Part):
     """One trial: who was enrolled, into which arms, and how active they are on the reference arm."""
 
     name: Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
     arms: Annotated[dict[str, Patients], Field(min_length=1)]
     log_rate_week96: LogRate
-    sites: Annotated[int, Field(ge=1, le=100_000), _Number] = 20
+    sites: Annotated[int, Field(ge=1, le=100_000), Number] = 20
     baseline: CovariateLaws = CovariateLaws()
-    rate_ratio: dict[str, RateRatio] = {}
+    rate_ratio: dict[str, RateRatio] = Field(default={})
 
     @property
     def size(self) -> float:
@@ -96,21 +78,21 @@ class TrialDesign(_Part):
         return sum(self.arms.values())
 
 
-class Rate(_Part):
+class Rate(Part):
     """How the expected count of new or enlarging lesions depends on the patient."""
 
-    columns: dict[str, Slope] = {"log_gd": 0.45, "age": -0.35, "log_t2": 0.28, "relapses": 0.15}
-    image_markers: dict[str, Slope] = {"dirty_white_matter": 0.34, "black_holes": 0.34}
-    site_log_sd: Annotated[float, Field(ge=0, le=2), _Number] = 0.0
+    columns: dict[str, Slope] = Field(default={"log_gd": 0.45, "age": -0.35, "log_t2": 0.28, "relapses": 0.15})
+    image_markers: dict[str, Slope] = Field(default={"dirty_white_matter": 0.34, "black_holes": 0.34})
+    site_log_sd: Annotated[float, Field(ge=0, le=2), Number] = 0.0
 
     @model_validator(mode="after")
     def _known(self) -> Rate:
-        _only(self.columns, COLUMN_TERMS, "rate.columns")
-        _only(self.image_markers, IMAGE_MARKERS, "rate.image_markers")
+        only(self.columns, COLUMN_TERMS, "rate.columns")
+        only(self.image_markers, IMAGE_MARKERS, "rate.image_markers")
         return self
 
 
-class Modification(_Part):
+class Modification(Part):
     """An arm's log rate ratio changes by ``log_rate_ratio`` per unit of a centred term."""
 
     arm: str
@@ -119,45 +101,19 @@ class Modification(_Part):
 
     @model_validator(mode="after")
     def _known(self) -> Modification:
-        _only([self.term], (*COLUMN_TERMS, *IMAGE_MARKERS), "modification.term")
+        only([self.term], (*COLUMN_TERMS, *IMAGE_MARKERS), "modification.term")
         return self
 
 
-class Counts(_Part):
+class Counts(Part):
     """Over-dispersion given everything that can be observed: gamma frailty of mean 1 and shape ``size``."""
 
     size: Shape = 0.5
-    size_by_arm: dict[str, Shape] = {}
+    size_by_arm: dict[str, Shape] = Field(default={})
     zero_inflation: BelowOne = 0.0
 
 
-class Placement(_Part):
-    """Shares of the location law: each a density over voxels that sums to 1; shares are divided by their sum."""
-
-    periventricular: Weight = 0.20
-    juxtacortical: Weight = 0.14
-    white_matter: Weight = 0.10
-    near_t2_lesions: Weight = 0.26
-    near_gd_lesions: Weight = 0.10
-    enlarging: Weight = 0.20
-
-    @model_validator(mode="after")
-    def _somewhere(self) -> Placement:
-        if self.periventricular + self.juxtacortical + self.white_matter <= 0:
-            raise ValueError("lesions must have somewhere to go: make periventricular, juxtacortical or white_matter positive")
-        return self
-
-
-class Lesions(_Part):
-    """Size and place of a new or enlarging lesion."""
-
-    median_volume_mm3: Volume = 48.0
-    log_sd: LogSpread = 1.2
-    largest_volume_mm3: Volume = 4000.0
-    placement: Placement = Placement()
-
-
-class FollowUp(_Part):
+class FollowUp(Part):
     """Dropout after the first follow-up scan: exponential, per year, with arm-specific rates where given.
 
     With ``shortest_planned_weeks`` planned times are unequal (one closing date for all, enrolment over time): half of the
@@ -165,11 +121,11 @@ class FollowUp(_Part):
     """
 
     dropout_per_year: Hazard = 0.08
-    dropout_per_year_by_arm: dict[str, Hazard] = {}
-    shortest_planned_weeks: Annotated[float, Field(gt=0, le=2080), _Number] | None = None
+    dropout_per_year_by_arm: dict[str, Hazard] = Field(default={})
+    shortest_planned_weeks: Annotated[float, Field(gt=0, le=2080), Number] | None = None
 
 
-class Missing(_Part):
+class Missing(Part):
     """Probability that a baseline image was not acquired."""
 
     T1w: BelowOne = 0.0
@@ -178,11 +134,11 @@ class Missing(_Part):
     ceT1w: BelowOne = 0.0  # noqa: N815 (the BIDS name of the modality)
 
 
-class Assignment(_Part):
+class Assignment(Part):
     """How patients come to their arms: by lot, or (registry) by a multinomial logit on measured columns."""
 
     kind: Literal["randomised", "registry"] = "randomised"
-    logits: dict[str, dict[str, Slope]] = {}
+    logits: dict[str, dict[str, Slope]] = Field(default={})
 
     @model_validator(mode="after")
     def _consistent(self) -> Assignment:
@@ -191,11 +147,11 @@ class Assignment(_Part):
         if self.kind == "registry" and not self.logits:
             raise ValueError("kind: registry needs logits, a mapping arm -> {term: log odds}")
         for terms in self.logits.values():
-            _only(terms, COLUMN_TERMS, "assignment.logits")
+            only(terms, COLUMN_TERMS, "assignment.logits")
         return self
 
 
-class Design(_Part):
+class Design(Part):
     """A phantom trial, or several pooled.
 
     The expected cumulative count of new or enlarging lesions of patient i under arm a at week w is
@@ -221,6 +177,7 @@ class Design(_Part):
     modification: tuple[Modification, ...] = ()
     rate: Rate = Rate()
     counts: Counts = Counts()
+    baseline_lesions: BaselineLesions = BaselineLesions()
     lesions: Lesions = Lesions()
     follow_up: FollowUp = FollowUp()
     missing_modality: Missing = Missing()
@@ -230,12 +187,12 @@ class Design(_Part):
     def _arms_agree(self) -> Design:
         known = tuple(self.rate_ratio)
         for trial in self.trials:
-            _only(trial.arms, known, f"trials.{trial.name}.arms")
-            _only(trial.rate_ratio, known, f"trials.{trial.name}.rate_ratio")
-        _only([entry.arm for entry in self.modification], known, "modification.arm")
-        _only(self.counts.size_by_arm, known, "counts.size_by_arm")
-        _only(self.follow_up.dropout_per_year_by_arm, known, "follow_up.dropout_per_year_by_arm")
-        _only(self.assignment.logits, known, "assignment.logits")
+            only(trial.arms, known, f"trials.{trial.name}.arms")
+            only(trial.rate_ratio, known, f"trials.{trial.name}.rate_ratio")
+        only([entry.arm for entry in self.modification], known, "modification.arm")
+        only(self.counts.size_by_arm, known, "counts.size_by_arm")
+        only(self.follow_up.dropout_per_year_by_arm, known, "follow_up.dropout_per_year_by_arm")
+        only(self.assignment.logits, known, "assignment.logits")
         if 1.0 not in self.rate_ratio.values():
             raise ValueError("rate_ratio must hold a reference arm with ratio 1; set the arm of comparison to 1.0")
         if len({trial.name for trial in self.trials}) < len(self.trials):
@@ -271,8 +228,8 @@ def load_design(design: str | os.PathLike[str] | Design) -> Design:
     Parameters
     ----------
     design : str or path-like or Design
-        ``"pooled"``, ``"pooled-2131"``, ``"pooled-trial-effect"``, ``"harmful"``, ``"registry"``, or the path of a
-        ``.yaml`` file.
+        ``"pooled"``, ``"lifelike"``, ``"pooled-2131"``, ``"pooled-trial-effect"``, ``"harmful"``, ``"registry"``, or the path
+        of a ``.yaml`` file.
 
     Raises
     ------
@@ -316,9 +273,7 @@ def _sentence(key: str, kind: str, message: str, value: Any) -> str:
     if kind == "missing":
         return f"{place}is missing; add it"
     if kind == "extra_forbidden":
-        parts: list[type[_Part]] = _Part.__subclasses__()
-        names = {name for part in parts for name in part.model_fields}
-        near = near_name(key.rpartition(".")[2], names)
+        near = near_name(key.rpartition(".")[2], known_keys())
         return f"{place}is not known here; {near or 'remove it or correct its name (docs/phantom.md lists the keys)'}"
     reason = message.removeprefix("Value error, ")
     if value is None:

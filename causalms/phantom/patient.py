@@ -11,15 +11,23 @@ from causalms.lesions import LesionRule, count_lesions
 from causalms.phantom.anatomy import PatientAnatomy, draw_anatomy
 from causalms.phantom.covariates import Baseline, Rates, draw_baseline, log_rates, realise, terms
 from causalms.phantom.design import Design
-from causalms.phantom.placement import Density, baseline_density, net2_density, place, voxel_sizes
+from causalms.phantom.lesion_laws import BaselineLesions, SizeLaw
+from causalms.phantom.place_law import Sizes, at_sites, sizes_by_place
+from causalms.phantom.placement import (
+    Density,
+    Growth,
+    baseline_density,
+    growth_cost,
+    net2_density,
+    place,
+    rim_growth,
+    voxel_sizes,
+)
 from causalms.phantom.roster import ANATOMY, ASSIGNMENT, BASELINE, FOLLOW_UP, OUTCOMES, Enrolled, generator
 from causalms.tables import WEEKS_PER_YEAR
 from causalms.trials import Space
 
-#: Baseline lesions: log-normal volumes, larger around the ventricles.
-_T2_MEDIAN_MM3 = 45.0
-_T2_LOG_SD = 1.3
-_T2_LARGEST_MM3 = 20_000.0
+#: Enhancing lesions have a size law of their own.
 _GD_MEDIAN_MM3 = 90.0
 _GD_LOG_SD = 0.8
 _MOST_NET2_LESIONS = 300
@@ -82,8 +90,8 @@ def simulate_patient(design: Design, enrolled: Enrolled, seed: int, space: Space
     index = enrolled.index
     anatomy = patient_anatomy(seed, index, space)
     rng = generator(seed, BASELINE, index)
-    baseline = draw_baseline(enrolled.trial.baseline, rng)
-    t2_lesions, gd_lesions = _baseline_lesions(baseline, anatomy, space.voxel_volume_mm3, rng)
+    baseline = draw_baseline(enrolled.trial.baseline, rng, design.baseline_lesions)
+    t2_lesions, gd_lesions = _baseline_lesions(design.baseline_lesions, baseline, anatomy, rng)
     counted = count_lesions(mask_of(t2_lesions, space.shape), space.voxel_volume_mm3, LesionRule.default())
     values = terms(
         age=baseline.age,
@@ -99,8 +107,8 @@ def simulate_patient(design: Design, enrolled: Enrolled, seed: int, space: Space
     values |= {"dirty_white_matter": baseline.dirty_white_matter, "black_holes": baseline.black_holes}
     rng = generator(seed, OUTCOMES, index)
     rates = realise(design, log_rates(design, enrolled.trial, values, enrolled.site_log_rate), rng)
-    density = net2_density(anatomy, mask_of(t2_lesions, space.shape), mask_of(gd_lesions, space.shape), design.lesions.placement)
-    potential = _potential(design, rates, density, anatomy, t2_lesions, space.voxel_volume_mm3, rng)
+    density = net2_density(anatomy, mask_of(t2_lesions, space.shape), mask_of(gd_lesions, space.shape), design.lesions)
+    potential = _potential(design, rates, density, anatomy, t2_lesions, rng)
     last_week, missing = _follow_up(design, arm, generator(seed, FOLLOW_UP, index))
     return PhantomPatient(
         enrolled=enrolled,
@@ -132,19 +140,26 @@ def mask_of(lesions: tuple[np.ndarray, ...] | list[np.ndarray], shape: tuple[int
 
 
 def _baseline_lesions(
-    baseline: Baseline, anatomy: PatientAnatomy, voxel_volume_mm3: float, rng: np.random.Generator
+    law: BaselineLesions, baseline: Baseline, anatomy: PatientAnatomy, rng: np.random.Generator
 ) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
-    density = baseline_density(anatomy)
+    density = baseline_density(anatomy, law.place)
     gd_volumes = _GD_MEDIAN_MM3 * np.exp(_GD_LOG_SD * rng.standard_normal(baseline.gd_lesions))
-    gd = place(density, voxel_sizes(gd_volumes, voxel_volume_mm3, rng), anatomy.allowed, anatomy.shape, rng, apart=True)
+    gd = place(density, voxel_sizes(gd_volumes, anatomy.voxel_mm**3, rng), anatomy.allowed, anatomy.shape, rng, apart=True)
     allowed = anatomy.allowed
     if gd:
         allowed[np.concatenate(gd)] = False
     others = baseline.t2_lesions - baseline.gd_lesions
-    volumes = _T2_MEDIAN_MM3 * baseline.lesion_scale * np.exp(_T2_LOG_SD * rng.standard_normal(others))
-    sizes = voxel_sizes(np.minimum(volumes, _T2_LARGEST_MM3), voxel_volume_mm3, rng)
-    rest = place(density, sizes, allowed, anatomy.shape, rng, apart=False)
+    sizes = _sizes(law, baseline.lesion_scale, others, anatomy, rng)
+    growth = Growth(growth_cost(anatomy, law.growth_along)) if law.growth_along else None
+    rest = place(density, sizes, allowed, anatomy.shape, rng, apart=False, growth=growth)
     return (*gd, *rest), tuple(gd)
+
+
+def _sizes(law: SizeLaw, scale: float, lesions: int, anatomy: PatientAnatomy, rng: np.random.Generator) -> np.ndarray | Sizes:
+    if law.log_median_by_place or law.log_sd_by_place:
+        return sizes_by_place(law, scale, lesions, anatomy, at_sites(anatomy), rng)
+    volumes = law.median_volume_mm3 * scale * np.exp(law.log_sd * rng.standard_normal(lesions))
+    return voxel_sizes(np.minimum(volumes, law.largest_volume_mm3), anatomy.voxel_mm**3, rng)
 
 
 def _assigned(design: Design, enrolled: Enrolled, values: dict[str, float], seed: int) -> str:
@@ -164,7 +179,6 @@ def _potential(
     density: Density,
     anatomy: PatientAnatomy,
     t2_lesions: tuple[np.ndarray, ...],
-    voxel_volume_mm3: float,
     rng: np.random.Generator,
 ) -> PotentialLesions:
     lesions = int(rng.poisson(rates.realised.max()))
@@ -172,10 +186,11 @@ def _potential(
     u = rng.random(fit)
     onset = (1.0 - rng.random(fit)) * max(design.weeks)
     law = design.lesions
-    volumes = np.minimum(law.median_volume_mm3 * np.exp(law.log_sd * rng.standard_normal(fit)), law.largest_volume_mm3)
     allowed = anatomy.allowed
     allowed[np.concatenate(t2_lesions)] = False
-    voxels = place(density, voxel_sizes(volumes, voxel_volume_mm3, rng), allowed, anatomy.shape, rng, apart=True)
+    growth = rim_growth(mask_of(t2_lesions, anatomy.shape), law.rim_growth) if law.rim_growth else None
+    sizes = _sizes(law, 1.0, fit, anatomy, rng)
+    voxels = place(density, sizes, allowed, anatomy.shape, rng, apart=True, growth=growth)
     placed = len(voxels)
     return PotentialLesions(u[:placed], onset[:placed], tuple(voxels), dropped=lesions - placed)
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from causalms.phantom.anatomy import PatientAnatomy
-from causalms.phantom.design import Placement
+from causalms.phantom.lesion_laws import Lesions
+from causalms.phantom.place_law import Sizes, at_sites, log_linear
 
 _PERIVENTRICULAR_MM = 5.0
 _JUXTACORTICAL_MM = 3.0
@@ -23,8 +24,32 @@ class Density:
     probability: np.ndarray
 
 
-def baseline_density(anatomy: PatientAnatomy) -> Density:
-    """Location law of lesions that are there before the trial: around the ventricles, deep, and under the cortex."""
+@dataclass(frozen=True)
+class Growth:
+    """How dear a voxel is to a growing lesion: a factor on its squared distance, for lesions that start in ``starts``.
+
+    Attributes
+    ----------
+    cost : float array, flat over the grid
+    starts : bool array, flat, or None
+        None: for all lesions.
+    """
+
+    cost: np.ndarray
+    starts: np.ndarray | None = None
+
+    def of(self, site: int) -> np.ndarray | None:
+        """Costs of a lesion that starts here; None if its growth is free."""
+        return self.cost if self.starts is None or self.starts[site] else None
+
+
+def baseline_density(anatomy: PatientAnatomy, law: dict[str, float]) -> Density:
+    """Location law of lesions that are there before the trial.
+
+    Log-linear in the coordinates of the place; without a law a mixture: around the ventricles, deep, and under the cortex.
+    """
+    if law:
+        return Density(anatomy.voxels, _normalised(_log_linear_weight(anatomy, law) * anatomy.tissue))
     near_ventricles = np.exp(-anatomy.ventricle_mm / _PERIVENTRICULAR_MM)
     near_cortex = np.exp(-anatomy.cortex_mm / _JUXTACORTICAL_MM)
     parts = [(0.50, near_ventricles), (0.16, near_cortex), (0.34, np.exp(-anatomy.ventricle_mm / 20.0))]
@@ -32,22 +57,23 @@ def baseline_density(anatomy: PatientAnatomy) -> Density:
     return Density(anatomy.voxels, np.asarray(weight))
 
 
-def net2_density(anatomy: PatientAnatomy, t2: np.ndarray, gd: np.ndarray, placement: Placement) -> Density:
+def net2_density(anatomy: PatientAnatomy, t2: np.ndarray, gd: np.ndarray, law: Lesions) -> Density:
     """Location law of new and enlarging lesions of one patient.
 
-    A mixture of six densities: around the ventricles (exponential, 5 mm), under the cortex (exponential, 3 mm), anywhere in
-    white matter, near existing T2 lesions and near enhancing lesions (Gaussian, 5 mm), and on the rim of existing T2 lesions
-    (enlarging). All but the last keep off existing lesions and their rim. A part that has nowhere to go gives its
-    share to the others.
+    A mixture of seven densities: around the ventricles (exponential, 5 mm), under the cortex (exponential, 3 mm), anywhere in
+    white matter, near existing T2 lesions and near enhancing lesions (Gaussian, 5 mm), log-linear in the coordinates of the
+    place (anatomical), and on the rim of existing T2 lesions (enlarging). All but the last keep off existing lesions and
+    their rim. A part that has nowhere to go gives its share to the others.
 
     Parameters
     ----------
     anatomy : PatientAnatomy
     t2, gd : bool array of shape ``anatomy.shape``
         Baseline masks.
-    placement : Placement
-        Shares of the six parts.
+    law : Lesions
+        Shares of the seven parts, and the log-linear law.
     """
+    placement = law.placement
     inside = anatomy.voxels
     rim = dilate26(t2) & ~t2
     free = anatomy.tissue * ~(t2 | rim).ravel()[inside]
@@ -57,11 +83,25 @@ def net2_density(anatomy: PatientAnatomy, t2: np.ndarray, gd: np.ndarray, placem
         (placement.white_matter, free),
         (placement.near_t2_lesions, _near(t2, anatomy) * free),
         (placement.near_gd_lesions, _near(gd, anatomy) * free),
+        (placement.anatomical, _log_linear_weight(anatomy, law.place) * free if placement.anatomical else free),
         (placement.enlarging, rim.ravel()[inside] * anatomy.tissue),
     ]
     present = [(share, part) for share, part in parts if share > 0 and part.sum() > 0]
     weight = sum(share * _normalised(part) for share, part in present) / sum(share for share, _ in present)
     return Density(inside, np.asarray(weight))
+
+
+def growth_cost(anatomy: PatientAnatomy, law: dict[str, float]) -> np.ndarray:
+    """Costs under which lesions spread where a log-linear law is high."""
+    cost = np.ones(int(np.prod(anatomy.shape)))
+    cost[anatomy.voxels] = np.exp(-np.clip(log_linear(law, at_sites(anatomy)), -8.0, 8.0))
+    return cost
+
+
+def rim_growth(t2: np.ndarray, share: float) -> Growth:
+    """Enlarging lesions keep to the rim of existing ones: off it their squared distance counts 1 / (1 - share) times."""
+    rim = (dilate26(t2) & ~t2).ravel()
+    return Growth(np.where(rim, 1.0, 1.0 / (1.0 - share)), rim)
 
 
 def race(density: Density, rng: np.random.Generator) -> np.ndarray:
@@ -71,7 +111,14 @@ def race(density: Density, rng: np.random.Generator) -> np.ndarray:
     return density.voxels[positive][np.argsort(arrival)]
 
 
-def grow(seed: int, voxels: int, allowed: np.ndarray, shape: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
+def grow(
+    seed: int,
+    voxels: int,
+    allowed: np.ndarray,
+    shape: tuple[int, int, int],
+    rng: np.random.Generator,
+    cost: np.ndarray | None = None,
+) -> np.ndarray:
     """A connected, irregular ellipsoid of at most ``voxels`` voxels around ``seed`` within ``allowed``.
 
     Parameters
@@ -83,6 +130,8 @@ def grow(seed: int, voxels: int, allowed: np.ndarray, shape: tuple[int, int, int
     allowed : bool array, flat
     shape : tuple of int
     rng : Generator
+    cost : float array, flat, optional
+        Factor on the squared distance of a voxel: the lesion grows first where it is low.
 
     Returns
     -------
@@ -116,6 +165,8 @@ def grow(seed: int, voxels: int, allowed: np.ndarray, shape: tuple[int, int, int
                 seen.add(neighbour)
                 dx, dy, dz = x + sign * (axis == 0), y + sign * (axis == 1), z + sign * (axis == 2)
                 far = (dx * stretch[0]) ** 2 + (dy * stretch[1]) ** 2 + (dz * stretch[2]) ** 2
+                if cost is not None:
+                    far *= cost[neighbour]
                 heapq.heappush(front, (far * noise[drawn], neighbour, dx, dy, dz))
                 drawn += 1
     return np.sort(np.array(taken, dtype=np.int32))
@@ -123,12 +174,13 @@ def grow(seed: int, voxels: int, allowed: np.ndarray, shape: tuple[int, int, int
 
 def place(
     density: Density,
-    sizes: np.ndarray,
+    sizes: np.ndarray | Sizes,
     allowed: np.ndarray,
     shape: tuple[int, int, int],
     rng: np.random.Generator,
     *,
     apart: bool,
+    growth: Growth | None = None,
 ) -> list[np.ndarray]:
     """Place lesions one after another; with ``apart`` no two touch, not even at a corner.
 
@@ -139,13 +191,14 @@ def place(
     Parameters
     ----------
     density : Density
-    sizes : int array
-        Voxels of each lesion.
+    sizes : int array or Sizes
+        Voxels of each lesion, or what they are given its first voxel.
     allowed : bool array, flat
         Where lesions may grow; not changed.
     shape : tuple of int
     rng : Generator
     apart : bool
+    growth : Growth, optional
 
     Returns
     -------
@@ -156,11 +209,12 @@ def place(
     around = _offsets26(shape)
     lesions: list[np.ndarray] = []
     sites = iter(race(density, rng)) if len(sizes) else iter(())
-    for size in sizes:
+    for number in range(len(sizes)):
         site = next((int(voxel) for voxel in sites if free[voxel]), None)
         if site is None:
             break
-        lesion = grow(site, int(size), free, shape, rng)
+        size = sizes.at(number, site) if isinstance(sizes, Sizes) else int(sizes[number])
+        lesion = grow(site, size, free, shape, rng, growth.of(site) if growth else None)
         if apart:
             free[(lesion[:, None] + around).ravel()] = False
         else:
@@ -195,6 +249,11 @@ def _near(mask: np.ndarray, anatomy: PatientAnatomy) -> np.ndarray:
 
     spread = gaussian_filter(mask.astype(np.float32), _NEAR_LESION_MM / anatomy.voxel_mm, mode="constant", truncate=3.0)
     return np.asarray(spread.ravel()[anatomy.voxels])
+
+
+def _log_linear_weight(anatomy: PatientAnatomy, law: dict[str, float]) -> np.ndarray:
+    value = log_linear(law, at_sites(anatomy))
+    return np.asarray(np.exp(value - value.max()))
 
 
 def _normalised(weight: np.ndarray) -> np.ndarray:

@@ -137,7 +137,7 @@ class PhantomTruth:
         shape = self.space.shape
         anatomy = patient_anatomy(self.seed, enrolled.index, self.space)
         t2, gd = mask_of(patient.t2_lesions, shape), mask_of(patient.gd_lesions, shape)
-        density = net2_density(anatomy, t2, gd, self.design.lesions.placement)
+        density = net2_density(anatomy, t2, gd, self.design.lesions)
         intensity = np.zeros(shape)
         intensity.ravel()[density.voxels] = density.probability
         return intensity

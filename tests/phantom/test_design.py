@@ -7,7 +7,7 @@ from causalms.errors import InputError
 from causalms.phantom import load_design
 from causalms.phantom.design import Design, parse_design
 
-DESIGNS = ("pooled", "pooled-2131", "pooled-trial-effect", "harmful", "registry")
+DESIGNS = ("pooled", "lifelike", "pooled-2131", "pooled-trial-effect", "harmful", "registry")
 
 
 def design(**keys):
@@ -77,6 +77,9 @@ def test_every_number_of_a_design_is_bounded_on_both_sides():
         (design(assignment={"kind": "registry", "logits": {"a": {"black_holes": 1}}}), "'black_holes' is not known"),
         (design(follow_up={"shortest_planned_weeks": 12}), "shortest_planned_weeks is 12; choose from 24 to 96"),
         (design(lesions={"placement": dict.fromkeys(("periventricular", "juxtacortical", "white_matter"), 0)}), "somewhere"),
+        (design(lesions={"place": {"up*height": 1}}), "term 'up*height': 'height' is not known; choose from at_ventricle"),
+        (design(lesions={"place": {"up": 1}}), "placement.anatomical, which is 0; make it positive"),
+        (design(baseline_lesions={"place": {"up": 101}}), "key 'baseline_lesions.place.up': found 101"),
         (design(trials=[{"name": "S", "arms": {"a": 1}, "log_rate_week96": 50}]), "key 'trials.0.log_rate_week96': found 50"),
         (design(trials=[{"name": "S T", "arms": {"a": 1}, "log_rate_week96": 1}]), "key 'trials.0.name': found 'S T'"),
         (

@@ -1,4 +1,4 @@
-"""The pooled designs are what shipped models were trained on: their patients must not change."""
+"""The pooled designs and lifelike are what shipped models were trained on: their patients must not change."""
 
 from __future__ import annotations
 
@@ -40,11 +40,23 @@ FROZEN = [
         3.4965195568252563,
         (419.8402404785156, 447.4687194824219, 324.47149658203125, 347.013916015625),
     ),
+    (
+        ("lifelike", "4mm", 17, "laquinimod", 70, 0, 21),
+        ("64a99252f2152c44", "20bb1619a165dbeb", "a2baaad2d773feb7"),
+        2.378934991960585,
+        (328.22027587890625, 385.13458251953125, 401.4443054199219, 400.92559814453125),
+    ),
+    (
+        ("lifelike", "3mm", 59, "ocrelizumab", 76, 0, 2),
+        ("6e538dab335721e9", "a9a48ce056f001ce", "671d27b1d68de88c"),
+        2.7093034404469,
+        (336.44378662109375, 388.1302490234375, 358.0381774902344, 374.4251403808594),
+    ),
 ]
 
 
 @pytest.mark.parametrize(("who", "digests", "log_rate", "means"), FROZEN)
-def test_patients_of_the_pooled_designs_are_frozen(who, digests, log_rate, means):
+def test_patients_of_the_designs_models_learn_from_are_frozen(who, digests, log_rate, means):
     name, grid, place, arm, t2, gd, potential = who
     design, space = load_design(name), mni_space(grid)
     patient = simulate_patient(design, enrol(design, 60, seed=11)[place], 11, space)
