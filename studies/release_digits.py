@@ -12,7 +12,7 @@ import pandas as pd
 
 import causalms
 from causalms.tables import read_table, write_table
-from causalms.validation.numbers import release_numbers
+from causalms.validation import release_numbers
 
 PLACE = Path(causalms.__file__).parent / "validation" / "data" / "release_digits.csv"
 

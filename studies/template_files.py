@@ -5,8 +5,7 @@ from dataclasses import fields
 import numpy as np
 
 from causalms.trials import mni_space
-from causalms.trials.anatomy import SHIPPED, template_file
-from causalms.trials.template import Anatomy, make_anatomy
+from causalms.trials.template import SHIPPED, Anatomy, make_anatomy, template_file
 
 if __name__ == "__main__":
     for grid in SHIPPED:

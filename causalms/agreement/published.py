@@ -59,17 +59,6 @@ def least_effective_arm(trial: str, arms: Iterable[str]) -> str:
     return min(names, key=ranks.__getitem__)
 
 
-def published_numbers() -> pd.DataFrame:
-    """Every published number as it was read: trial, arm, outcome, statistic, value, limits, n, source, verified or not.
-
-    Examples
-    --------
-    >>> set(published_numbers()["verified"]) == {"yes", "no"}
-    True
-    """
-    return published_data("trials.csv").copy()
-
-
 def published_contrasts() -> pd.DataFrame:
     """Published effects between two of the six arms on outcomes that have the same definition as the simulated ones.
 

@@ -163,13 +163,6 @@ def command(
     click.echo("\n".join(page))
 
 
-def _refuse_all_of_a_part(cohort: Cohort, out: Path | None, *others: Path | None) -> None:
-    if cohort.shard and (any(others) or out is None or out.suffix != ".parquet"):
-        raise UsageError(
-            "--shard writes what 'causalms merge' judges: give --out PART.parquet; what else is written is of all patients"
-        )
-
-
 def _observed(
     everyone: pd.DataFrame, place: Path, draws: pd.DataFrame, options: Options, cohort: Cohort, source: str
 ) -> pd.DataFrame:

@@ -22,13 +22,13 @@ from causalms.effects.columns import independent_columns
 from causalms.effects.comparisons import METHODS as MULTIPLICITY_METHODS
 from causalms.effects.comparisons import compare_arms
 from causalms.effects.contrasts import transformed
+from causalms.effects.covariance import influence_values
 from causalms.effects.custom import custom_contrast, weighted_contrast
 from causalms.effects.data import Design
 from causalms.effects.design import CHOICES, COEFFICIENTS, Method, MissingOutcomes, grouped_arguments
 from causalms.effects.draws import is_draws_table, patient_effects, patient_means, taking_the_model_for_true
 from causalms.effects.estimands import MEASURES, Estimand, Measure, measure_named
 from causalms.effects.external_controls import external_control
-from causalms.effects.influence import influence_values
 from causalms.effects.intercurrent import STRATEGY_NAMES, IntercurrentEvents, patients_with_strategy, with_strategy
 from causalms.effects.margins import CLAIMS, margin_tests
 from causalms.effects.missing import STRATEGIES, effects_with_missing_outcomes

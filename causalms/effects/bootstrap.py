@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from causalms.effects.contrasts import Contrast, transformed
-from causalms.effects.covariance import Covariance
+from causalms.effects.covariance import Covariance, influence_values
 from causalms.effects.data import TrialData
 from causalms.effects.design import Settings
-from causalms.effects.influence import influence_values
 from causalms.effects.means import ArmMeans, design
 from causalms.errors import RefusalError, UsageError
 from causalms.stats import (

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from causalms.effects.covariance import Covariance, vcov
-from causalms.effects.influence import influence_values
+from causalms.effects.covariance import Covariance, influence_values, vcov
 from causalms.effects.means import ArmMeans, counterfactual_means, fit_working_model, unadjusted_means
 from causalms.errors import ConvergenceError, RefusalError
 from causalms.stats import Array, Fit

@@ -1,4 +1,4 @@
-"""An analysis as a plain-text page: arms, contrasts, estimand, notes."""
+"""Analyses as plain-text pages: arms, contrasts, visits, estimands, notes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import pandas as pd
 
 from causalms.effects.draws import GIVEN_MODEL
 from causalms.stats import goodness
-from causalms.tables import p_value_text, percent_in_full, shown_digits, significant
+from causalms.tables import fixed, p_value_text, percent_in_full, shown_digits, significant
 
 if TYPE_CHECKING:
     from causalms.effects.observed import Analysis
+    from causalms.effects.visits import VisitAnalysis
 
 _HEADS = {"rate": "rate", "risk": "risk", "mean": "mean"}
 
@@ -197,3 +198,36 @@ def number(value: float) -> str:
 def interval(lower: float, upper: float) -> str:
     """An interval as ``0.41 to 0.80``."""
     return "-" if pd.isna(lower) else f"{number(lower)} to {number(upper)}"
+
+
+#: Visits above which the table of rates is left out of the page: dates of events.
+_MOST_SHOWN = 24
+
+
+def visits_page(analysis: VisitAnalysis) -> str:
+    """The whole page that the command line prints."""
+    results, rates = analysis.results, analysis.rates
+    level = f"{percent_in_full(results['level'].iloc[0])} CI"
+    blocks = []
+    if rates["visit"].nunique() <= _MOST_SHOWN:
+        rows = [["visit", "arm", "n", "events", "exposure", "rate", level]]
+        for row in rates.to_dict("records"):
+            counts = [str(row["patients"]), number(row["events"]), number(row["exposure"]), number(row["rate"])]
+            rows.append([str(row["visit"]), str(row["arm"]), *counts, interval(row["lower"], row["upper"])])
+        blocks.append(text_columns(rows))
+    rows = [["rate ratio", "estimate", level, "se(log)", "p"]]
+    for row in results.to_dict("records"):
+        pair = f"{row['arm']} vs {row['reference']} ({fixed(row['n'], 0)}, {fixed(row['n_reference'], 0)})"
+        pair += "" if row["subgroup"] == "all" else f", {row['subgroup']}"
+        limits = interval(row["lower"], row["upper"])
+        rows.append([pair, number(row["estimate"]), limits, number(row["se"]), p_value_text(row["p_value"])])
+    blocks.append(text_columns(rows))
+    lines = [f"  {line}" for line in analysis.estimands[0].lines()]
+    arms = list(dict.fromkeys(results["arm"]))
+    if len(arms) > 1:
+        lines[1] = f"  treatment                 {', '.join(arms)}, each against {results['reference'].iloc[0]}"
+    first = results.iloc[0]
+    blocks.append(["estimand (ICH E9(R1))", *lines, f"estimator  {first.estimator}", f"variance   {first.variance}"])
+    if analysis.notes:
+        blocks.append([f"note: {note}" for note in analysis.notes])
+    return "\n\n".join("\n".join(block) for block in blocks)

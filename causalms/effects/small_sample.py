@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from causalms.effects.covariance import Covariance, diagonal_matrix
-from causalms.effects.influence import influence_covariance, leave_one_out_residuals
+from causalms.effects.covariance import Covariance, diagonal_matrix, influence_covariance, leave_one_out_residuals
 from causalms.effects.means import ArmMeans
 from causalms.effects.permuted_blocks import degrees_within_strata
 from causalms.stats import FULL_WEIGHT, Array, adjusted_alphas

@@ -13,8 +13,7 @@ from causalms.effects.design import BOOTSTRAPS, COEFFICIENTS, Settings
 from causalms.effects.estimable import refuse_constant_outcome
 from causalms.effects.firth import firth_contrasts
 from causalms.effects.means import ArmMeans, counterfactual_means, fit_working_model, unadjusted_means
-from causalms.effects.no_events import difference_contrast, exact_note, profile_contrast
-from causalms.effects.no_risk import exact_risk_note, profile_risk_contrast
+from causalms.effects.no_events import difference_contrast, exact_note, exact_risk_note, profile_contrast, profile_risk_contrast
 from causalms.effects.tests import null_fit
 from causalms.effects.variance import coefficient_covariance, means_covariance
 from causalms.effects.wording import MODEL_NAMES

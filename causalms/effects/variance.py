@@ -33,8 +33,7 @@ import numpy as np
 
 from causalms.effects import fixed_covariates as fixed
 from causalms.effects.clusters import CLUSTER_VARIANCES, clustered_coefficients, clustered_means
-from causalms.effects.covariance import Covariance, vcov
-from causalms.effects.influence import influence_covariance, leave_one_out_residuals
+from causalms.effects.covariance import Covariance, influence_covariance, leave_one_out_residuals, vcov
 from causalms.effects.means import ArmMeans
 from causalms.effects.permuted_blocks import degrees_within_strata
 from causalms.effects.small_sample import small_sample_covariance

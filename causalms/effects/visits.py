@@ -89,7 +89,7 @@ class VisitAnalysis:
 
     def __repr__(self) -> str:
         """The page that the command line prints."""
-        from causalms.effects.visit_printing import visits_page
+        from causalms.effects.printing import visits_page
 
         return visits_page(self)
 

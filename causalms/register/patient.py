@@ -10,9 +10,8 @@ import numpy as np
 from scipy import ndimage
 
 from causalms.errors import RefusalError
-from causalms.register.brain import extract_brain, is_extracted
 from causalms.register.greedy import align, deform
-from causalms.register.scan import STANDARD_SPACE, Scan
+from causalms.register.scan import STANDARD_SPACE, Scan, extract_brain, is_extracted
 from causalms.register.similarity import fits_best_in_place, mutual_information
 from causalms.trials import Deformation, Position, measure_position, mni_space, template_anatomy
 

@@ -10,14 +10,19 @@ from causalms.stats.firth import fit_firth, penalised_likelihood
 from causalms.stats.gee import STRUCTURES, GeeFit, fit_gee
 from causalms.stats.glm import FAMILIES, LOG_LINK, Array, Family, Fit, inverse_link, mean_slope, pearson_chi_square
 from causalms.stats.goodness_of_fit import goodness
-from causalms.stats.graphical import graphical_p_values
 from causalms.stats.lacking_inputs import Forecasts, LackingInputs, correction_for, fit_lacking_inputs
 from causalms.stats.mixtures import NormalMixture
 from causalms.stats.model_error import ColumnSummary, ErrorModel
 from causalms.stats.model_error_fit import HeldOutCounts, fit_error_model
 from causalms.stats.model_error_update import Update, update_error_model
 from causalms.stats.multiplicity import METHODS as MULTIPLICITY_METHODS
-from causalms.stats.multiplicity import adjusted_p_values, with_adjusted_p_values
+from causalms.stats.multiplicity import (
+    adjusted_p_values,
+    graphical_p_values,
+    probability_within,
+    simultaneous_critical_value,
+    with_adjusted_p_values,
+)
 from causalms.stats.negbin import log_likelihood, observed_information
 from causalms.stats.normal import normal_cdf, normal_quantile
 from causalms.stats.own_counts import OwnCounts, own_counts_test
@@ -35,7 +40,6 @@ from causalms.stats.resampling import (
 )
 from causalms.stats.scores import SCORES, moment_law, others_moments, pool_ranks, pool_scores, score
 from causalms.stats.shared_frailty import FrailtyFit, fit_shared_frailty
-from causalms.stats.simultaneous import probability_within, simultaneous_critical_value
 from causalms.stats.single_fit import fit_model, fit_or_limit
 from causalms.stats.zero_models import ZeroModel, fit_zero_model
 

@@ -1,10 +1,8 @@
 """Trials on disk and in memory: one participants table, one grid, images that are read when asked for."""
 
-from causalms.trials.anatomy import template_anatomy
 from causalms.trials.bids import image_path, mask_path
 from causalms.trials.check import check_trial, summary_table
-from causalms.trials.derived import net2_counts
-from causalms.trials.folder import load_trial
+from causalms.trials.folder import load_trial, net2_counts
 from causalms.trials.layout import Layout
 from causalms.trials.native import TEMPLATE, Deformation, NativeGrid, native_path, write_native
 from causalms.trials.nifti import read_mask, read_space, read_volume, write_image, write_map, write_mask
@@ -12,6 +10,7 @@ from causalms.trials.position import Position, measure_position, refuse_elsewher
 from causalms.trials.resample import ResampledSource, resample_back, resample_image, resample_lesions, resample_trial
 from causalms.trials.space import Space, mni_space
 from causalms.trials.table_problems import Problem
+from causalms.trials.template import template_anatomy
 from causalms.trials.trial import MASKS, MODALITIES, Trial
 from causalms.trials.unread import images_there
 from causalms.trials.writer import TrialWriter

@@ -14,7 +14,7 @@ import pandas as pd
 from causalms.errors import InputError, named_arguments
 from causalms.tables import fixed, net2_column
 from causalms.trials.bids import image_path, mask_path, session_of_week, sessions, week_of_session
-from causalms.trials.dictionary import outcome_week
+from causalms.trials.columns import outcome_week
 from causalms.trials.layout import Layout
 from causalms.trials.lesion_files import LesionFiles
 from causalms.trials.nifti import finite, read_volume

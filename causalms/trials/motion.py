@@ -7,8 +7,8 @@ from functools import lru_cache
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from causalms.trials.anatomy import template_anatomy
 from causalms.trials.space import mni_space
+from causalms.trials.template import template_anatomy
 
 #: Rotations and scales are about this point, the middle of the template's brain (mm).
 CENTRE_MM = (0.0, -20.0, 8.0)

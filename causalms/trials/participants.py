@@ -11,8 +11,7 @@ import pandas as pd
 
 from causalms.errors import InputError
 from causalms.tables import LARGEST_VALUES, PARTICIPANTS_COLUMNS, named_in_full, read_table, validate
-from causalms.trials.dictionary import outcome_week
-from causalms.trials.units import in_own_units, unit_hint
+from causalms.trials.columns import in_own_units, outcome_week, unit_hint
 
 _TEXT = ("participant_id", "trial", "site", "arm", "sex")
 #: Under which first words a column also goes.

@@ -9,9 +9,9 @@ import numpy as np
 from scipy import ndimage, sparse
 
 from causalms.errors import RefusalError
-from causalms.trials.anatomy import template_anatomy
 from causalms.trials.motion import CENTRE_MM, onto_template, rigid_motion_mm
 from causalms.trials.space import Space, mni_space
+from causalms.trials.template import template_anatomy
 
 #: A scan is elsewhere if a rigid motion onto the template moves its brain by more than this, about one voxel of the model: 60
 #: phantom patients and two real ones in place 0.4 to 3.8, the real ones 6 mm off 4.5 and more, tilted by 8 degrees 6.4 and more

@@ -15,9 +15,8 @@ import pandas as pd
 from causalms.errors import InputError
 from causalms.tables import LARGEST_VALUES, PARTICIPANTS_COLUMNS, validate
 from causalms.trials.bids import LESIONS, week_of_session
-from causalms.trials.dictionary import outcome_week
+from causalms.trials.columns import outcome_week, unit_hint
 from causalms.trials.participants import full_name, near_columns, respell_sex
-from causalms.trials.units import unit_hint
 
 Rank = Literal["error", "warning"]
 

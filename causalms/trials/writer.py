@@ -15,7 +15,7 @@ from causalms.errors import InputError, UsageError
 from causalms.files import whole_file
 from causalms.tables import validate, write_table
 from causalms.trials.bids import LESIONS, image_path, mask_path, session_of_week
-from causalms.trials.dictionary import describe_columns
+from causalms.trials.columns import describe_columns
 from causalms.trials.nifti import write_image, write_mask
 from causalms.trials.space import Space
 from causalms.trials.trial import MASKS, MODALITIES

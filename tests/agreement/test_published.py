@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from causalms.agreement import published_contrasts
-from causalms.agreement.published import published_numbers
+from causalms.agreement.published import published_data
 
 
 def contrast(trial: str, measure: str, week: float = 96) -> pd.Series:
@@ -34,7 +34,7 @@ def test_verified_rate_ratios_are_read_as_published(trial: str, week: float, rat
 
 
 def test_unverified_numbers_are_never_targets_and_never_displace_verified_ones() -> None:
-    numbers = published_numbers()
+    numbers = published_data("trials.csv")
     unverified = set(numbers.loc[numbers["verified"] == "no", "source_title"])
     table = published_contrasts()
     assert not (table["target"] & table["source_title"].isin(unverified)).any()

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from causalms.effects import analyse, grouped_arguments
+from causalms.effects.covariance import influence_covariance
 from causalms.effects.data import TrialData
-from causalms.effects.influence import influence_covariance
 from causalms.effects.means import ArmMeans, counterfactual_means, design, fit_working_model
 from causalms.effects.variance import VARIANCES, coefficient_covariance, means_covariance
 from causalms.errors import UsageError

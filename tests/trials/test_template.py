@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from causalms.trials import mni_space, template_anatomy
-from causalms.trials.anatomy import SHIPPED, template_file
-from causalms.trials.template import Anatomy, make_anatomy
+from causalms.trials.template import SHIPPED, Anatomy, make_anatomy, template_file
 
 
 def test_the_template_that_ships_for_each_grid_is_the_one_that_is_made() -> None:
@@ -24,7 +23,7 @@ def test_the_template_that_ships_for_each_grid_is_the_one_that_is_made() -> None
 
 def test_the_template_of_a_shipped_grid_is_read_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
     template_anatomy.cache_clear()
-    monkeypatch.setattr("causalms.trials.anatomy.make_anatomy", lambda space: pytest.fail("the template was made"))
+    monkeypatch.setattr("causalms.trials.template.make_anatomy", lambda space: pytest.fail("the template was made"))
     for grid in SHIPPED:
         anatomy = template_anatomy(mni_space(grid))
         assert template_file(grid).is_file()
