@@ -16,7 +16,7 @@ add one line to :data:`VARIANCES`.  HC4 (Cribari-Neto 2004), for example, is a r
 
 and a wholly new one::
 
-    def _naive(means: ArmMeans, randomization: str) -> Covariance:  # influence_values stands in influence.py
+    def _naive(means: ArmMeans, randomization: str) -> Covariance:  # influence_values stands in covariance.py
         return Covariance(vcov(influence_values(means) / len(means.data.arm)))
 
     "naive": Variance("influence values as they are, {scheme}", _naive),
