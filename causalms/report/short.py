@@ -6,6 +6,7 @@ import io
 import os
 import textwrap
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,8 @@ _HEAD = ("Contrast", "Measure", "Estimate (interval)", "p", "Patients", "Standin
 _WIDTHS = (34, 16, 30, 9, 11, 26)  # characters of a column
 #: Where the text of a page ends, as a share of its height.
 _FOOT = 0.05
+#: Characters of methods that a Word document's second page has room for, below its figure and what is assumed.
+_MOST_CHARACTERS = 1300
 
 
 @dataclass(frozen=True)
@@ -198,6 +201,13 @@ def _png(figure: Figure) -> bytes:
     return kept.getvalue()
 
 
+def _first_words(paragraphs: list[str]) -> list[str]:
+    """Paragraphs that the second page of a Word document has room for, and where the others stand."""
+    ends = list(accumulate(map(len, paragraphs)))
+    kept = sum(end <= _MOST_CHARACTERS for end in ends)
+    return paragraphs if kept == len(paragraphs) else [*paragraphs[:kept], "... continued in the long version."]
+
+
 def _docx(short: Short, byline: str, path: Path) -> None:
     with optional_packages():
         from docx import Document
@@ -205,25 +215,28 @@ def _docx(short: Short, byline: str, path: Path) -> None:
 
     document = Document()
     for section in document.sections:
+        section.page_width, section.page_height = Cm(21), Cm(29.7)
         section.left_margin = section.right_margin = section.top_margin = section.bottom_margin = Cm(1.8)
-    document.styles["Normal"].font.size = Pt(9)
+    document.styles["Normal"].font.name, document.styles["Normal"].font.size = "Arial", Pt(9)
     document.styles["Normal"].paragraph_format.space_after = Pt(3)
     document.add_heading(short.title, 1)
     for words in (byline, *short.opening):
         document.add_paragraph(words)
     grid = document.add_table(rows=1, cols=len(_HEAD))
-    grid.style = "Light List"
+    grid.style, grid.autofit = "Light List", False
+    for column, width in zip(grid.columns, _WIDTHS, strict=True):
+        column.width = Cm(17.4 * width / sum(_WIDTHS))
     for row in (list(_HEAD), *short.rows):
         cells = grid.rows[0].cells if row == list(_HEAD) else grid.add_row().cells
-        for cell, value in zip(cells, row, strict=True):
-            cell.text = value
+        for cell, value, column in zip(cells, row, grid.columns, strict=True):
+            cell.text, cell.width = value, column.width
             cell.paragraphs[0].runs[0].font.size = Pt(7.5) if value else None
     for line in _closing(short):
         document.add_paragraph(line)
     document.add_page_break()
     if short.figure is not None:
-        document.add_picture(io.BytesIO(_png(short.figure)), width=Cm(16))
-    for heading, paragraphs in (("What is assumed", short.assumed), ("Methods", short.methods)):
+        document.add_picture(io.BytesIO(_png(short.figure)), width=Cm(13))
+    for heading, paragraphs in (("What is assumed", short.assumed), ("Methods", _first_words(short.methods))):
         document.add_heading(heading, 2)
         for paragraph in paragraphs:
             document.add_paragraph(paragraph)
