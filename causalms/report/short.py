@@ -67,7 +67,8 @@ def short_version(title: str, results: pd.DataFrame, checks: str = "") -> Short:
     """
     from causalms.report import figures
 
-    contrasts = results[[is_effect(row) and not pd.isna(row.estimate) for row in each_row(results)]]
+    are_effects = pd.Series([is_effect(row) and not pd.isna(row.estimate) for row in each_row(results)], results.index, bool)
+    contrasts = results[are_effects]
     shown = contrasts.head(ROWS)
     drawn = shown[shown["lower"].notna()]
     drawn = drawn[drawn["measure"] == drawn["measure"].iloc[0]] if len(drawn) else drawn
