@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from causalms.errors import InputError, UsageError, near_name
+from causalms.phantom.acquisition import Annotation, Scanner
 from causalms.phantom.lesion_laws import BaselineLesions, Lesions
 from causalms.phantom.parts import (
     BelowOne,
@@ -182,6 +183,9 @@ class Design(Part):
     follow_up: FollowUp = FollowUp()
     missing_modality: Missing = Missing()
     assignment: Assignment = Assignment()
+    scanners: Annotated[tuple[Scanner, ...], Field(max_length=1000)] = ()
+    held_out_scanner: str | None = None
+    annotation: Annotation = Annotation()
 
     @model_validator(mode="after")
     def _arms_agree(self) -> Design:
@@ -199,6 +203,7 @@ class Design(Part):
             raise ValueError("two trials share a name; give each its own")
         if list(self.weeks) != sorted(set(self.weeks)):
             raise ValueError("weeks must rise and not repeat; sort them")
+        self._scanners_agree()
         shortest = self.follow_up.shortest_planned_weeks
         if shortest is not None and not self.weeks[0] <= shortest <= self.weeks[-1]:
             raise ValueError(
@@ -206,6 +211,15 @@ class Design(Part):
                 f"choose from {self.weeks[0]} to {self.weeks[-1]}, the visits"
             )
         return self
+
+    def _scanners_agree(self) -> None:
+        names = tuple(scanner.name for scanner in self.scanners)
+        if len(set(names)) < len(names):
+            raise ValueError("two scanners share a name; give each its own")
+        if self.held_out_scanner is not None:
+            only([self.held_out_scanner], names, "held_out_scanner")
+            if len(names) < 2:
+                raise ValueError("held_out_scanner leaves no scanner to the sites; add another")
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -228,8 +242,8 @@ def load_design(design: str | os.PathLike[str] | Design) -> Design:
     Parameters
     ----------
     design : str or path-like or Design
-        ``"pooled"``, ``"lifelike"``, ``"pooled-2131"``, ``"pooled-trial-effect"``, ``"harmful"``, ``"registry"``, or the path
-        of a ``.yaml`` file.
+        ``"pooled"``, ``"lifelike"``, ``"pooled-2131"``, ``"pooled-trial-effect"``, ``"harmful"``, ``"registry"``, ``"scanners"``,
+        or the path of a ``.yaml`` file.
 
     Raises
     ------

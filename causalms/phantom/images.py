@@ -5,7 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
+from causalms.phantom.acquisition import Scanner
 from causalms.phantom.anatomy import PatientAnatomy
 from causalms.phantom.patient import PhantomPatient
 from causalms.phantom.roster import IMAGES, generator
@@ -60,12 +62,23 @@ def render(patient: PhantomPatient, anatomy: PatientAnatomy, modality: str, seed
     image = np.zeros(int(np.prod(anatomy.shape)), dtype=np.float32)
     image[anatomy.head] = signal
     _draw_lesions(image, patient, modality, seed)
-    inside = image[anatomy.head]
+    scanner = patient.enrolled.scanner
+    inside = image[anatomy.head] if scanner is None else _seen_by(scanner, image, anatomy)
     inside *= _bias(anatomy, rng)
-    inside += rng.standard_normal(len(inside), dtype=np.float32) * np.float32(_NOISE_SD)
-    gain = np.float32(_SCALE * np.exp(_GAIN_SD * rng.standard_normal()))
+    inside += rng.standard_normal(len(inside), dtype=np.float32) * np.float32(_NOISE_SD * (scanner.noise if scanner else 1.0))
+    gain = np.float32(_SCALE * np.exp(_GAIN_SD * rng.standard_normal()) * (scanner.gain if scanner else 1.0))
     image[anatomy.head] = np.maximum(inside * gain, np.float32(1.0))
     return image.reshape(anatomy.shape)
+
+
+def _seen_by(scanner: Scanner, image: np.ndarray, anatomy: PatientAnatomy) -> np.ndarray:
+    """Signal of the brain's voxels with a scanner's contrast and blur; nothing from outside the brain is blurred in."""
+    volume = np.maximum(image, 0.0).reshape(anatomy.shape) ** np.float32(scanner.contrast)
+    if scanner.blur_mm:
+        sigma = scanner.blur_mm / np.sqrt(8 * np.log(2)) / anatomy.voxel_mm
+        blurred = gaussian_filter(volume * anatomy.brain, sigma)
+        volume = blurred / np.maximum(gaussian_filter(anatomy.brain.astype(np.float32), sigma), np.float32(1e-6))
+    return np.asarray(volume.ravel()[anatomy.head], dtype=np.float32)
 
 
 def _draw_lesions(image: np.ndarray, patient: PhantomPatient, modality: str, seed: int) -> None:

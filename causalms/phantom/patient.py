@@ -17,13 +17,14 @@ from causalms.phantom.placement import (
     Density,
     Growth,
     baseline_density,
+    dilate26,
     growth_cost,
     net2_density,
     place,
     rim_growth,
     voxel_sizes,
 )
-from causalms.phantom.roster import ANATOMY, ASSIGNMENT, BASELINE, FOLLOW_UP, OUTCOMES, Enrolled, generator
+from causalms.phantom.roster import ANATOMY, ASSIGNMENT, BASELINE, FOLLOW_UP, OUTCOMES, READINGS, Enrolled, generator
 from causalms.tables import WEEKS_PER_YEAR
 from causalms.trials import Space
 
@@ -56,6 +57,21 @@ class PotentialLesions:
 
 
 @dataclass(frozen=True)
+class Readings:
+    """What follow-up scans are read as, where a design has readers who err; the truth is as without them.
+
+    Attributes
+    ----------
+    missed : bool array of shape (lesions, visits)
+    spurious : tuple of tuples of int arrays
+        Of every visit, voxels of lesions that are not there; none touches another lesion.
+    """
+
+    missed: np.ndarray
+    spurious: tuple[tuple[np.ndarray, ...], ...]
+
+
+@dataclass(frozen=True)
 class PhantomPatient:
     """Everything there is to know of a patient, images aside (they are made from this when asked for)."""
 
@@ -70,11 +86,23 @@ class PhantomPatient:
     potential: PotentialLesions
     last_week: float
     missing: tuple[str, ...]
+    readings: Readings | None = None
 
     @property
     def participant_id(self) -> str:
         """Name of the patient."""
         return self.enrolled.participant_id
+
+    def observed_lesions(self, design: Design, week: int) -> list[np.ndarray]:
+        """Voxels of the new and enlarging lesions that are seen at a visit, under the patient's own arm."""
+        here = self.potential.present(self.rates, design.arms.index(self.arm), week)
+        if self.readings is None:
+            return [voxels for voxels, there in zip(self.potential.voxels, here, strict=True) if there]
+        visit = design.weeks.index(week)
+        seen = here & ~self.readings.missed[:, visit]
+        return [voxels for voxels, there in zip(self.potential.voxels, seen, strict=True) if there] + list(
+            self.readings.spurious[visit]
+        )
 
 
 def simulate_patient(design: Design, enrolled: Enrolled, seed: int, space: Space) -> PhantomPatient:
@@ -109,6 +137,7 @@ def simulate_patient(design: Design, enrolled: Enrolled, seed: int, space: Space
     rates = realise(design, log_rates(design, enrolled.trial, values, enrolled.site_log_rate), rng)
     density = net2_density(anatomy, mask_of(t2_lesions, space.shape), mask_of(gd_lesions, space.shape), design.lesions)
     potential = _potential(design, rates, density, anatomy, t2_lesions, rng)
+    readings = _readings(design, density, potential, t2_lesions, anatomy, generator(seed, READINGS, index))
     last_week, missing = _follow_up(design, arm, generator(seed, FOLLOW_UP, index))
     return PhantomPatient(
         enrolled=enrolled,
@@ -122,6 +151,7 @@ def simulate_patient(design: Design, enrolled: Enrolled, seed: int, space: Space
         potential=potential,
         last_week=last_week,
         missing=missing,
+        readings=readings,
     )
 
 
@@ -193,6 +223,27 @@ def _potential(
     voxels = place(density, sizes, allowed, anatomy.shape, rng, apart=True, growth=growth)
     placed = len(voxels)
     return PotentialLesions(u[:placed], onset[:placed], tuple(voxels), dropped=lesions - placed)
+
+
+def _readings(
+    design: Design,
+    density: Density,
+    potential: PotentialLesions,
+    t2_lesions: tuple[np.ndarray, ...],
+    anatomy: PatientAnatomy,
+    rng: np.random.Generator,
+) -> Readings | None:
+    law, visits = design.annotation, len(design.weeks)
+    if not (law.missed or law.spurious_per_visit):
+        return None
+    missed = rng.random((len(potential.voxels), visits)) < law.missed
+    numbers = rng.poisson(law.spurious_per_visit, visits)
+    taken = mask_of(potential.voxels, anatomy.shape)
+    allowed = anatomy.allowed & ~(dilate26(taken) | mask_of(t2_lesions, anatomy.shape)).ravel()
+    sizes = _sizes(design.lesions, 1.0, int(numbers.sum()), anatomy, rng)
+    placed = place(density, sizes, allowed, anatomy.shape, rng, apart=True)
+    ends = np.cumsum(numbers)
+    return Readings(missed, tuple(tuple(placed[end - number : end]) for end, number in zip(ends, numbers, strict=True)))
 
 
 def _follow_up(design: Design, arm: str, rng: np.random.Generator) -> tuple[float, tuple[str, ...]]:

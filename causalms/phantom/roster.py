@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from causalms.errors import UsageError
+from causalms.phantom.acquisition import Scanner, deal
 from causalms.phantom.design import Design, TrialDesign
 
 #: Streams of random numbers: one a purpose, so that a change in one leaves the others as they were.
-ROSTER, SITES, BASELINE, ANATOMY, OUTCOMES, FOLLOW_UP, IMAGES, ASSIGNMENT = range(8)
+ROSTER, SITES, BASELINE, ANATOMY, OUTCOMES, FOLLOW_UP, IMAGES, ASSIGNMENT, SCANNERS, READINGS = range(10)
 
 
 def generator(seed: int, stream: int, *keys: int) -> np.random.Generator:
@@ -28,6 +29,7 @@ class Enrolled:
     site: str
     site_log_rate: float
     arm: str
+    scanner: Scanner | None = None
 
 
 def enrol(design: Design, patients: int, seed: int) -> tuple[Enrolled, ...]:
@@ -67,6 +69,7 @@ def enrol(design: Design, patients: int, seed: int) -> tuple[Enrolled, ...]:
         rng.shuffle(arms)
         sites = rng.integers(trial.sites, size=size)
         effects = generator(seed, SITES, number).normal(0.0, 1.0, trial.sites) * design.rate.site_log_sd
+        scanners = deal(design.scanners, design.held_out_scanner, trial.sites, generator(seed, SCANNERS, number))
         for arm, site in zip(arms, sites, strict=True):
             index = len(roster)
             roster.append(
@@ -77,6 +80,7 @@ def enrol(design: Design, patients: int, seed: int) -> tuple[Enrolled, ...]:
                     site=f"{trial.name}-{site + 1:02d}",
                     site_log_rate=float(effects[site]),
                     arm=str(arm),
+                    scanner=scanners[site],
                 )
             )
     return tuple(roster)

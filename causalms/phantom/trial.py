@@ -139,8 +139,7 @@ def observed_mask(design: Design, patient: PhantomPatient, anatomy: PatientAnato
     if kind == "NET2":
         if week not in design.weeks or week > patient.last_week:
             return None
-        here = patient.potential.present(patient.rates, design.arms.index(patient.arm), week)
-        return mask_of([voxels for voxels, there in zip(patient.potential.voxels, here, strict=True) if there], shape)
+        return mask_of(patient.observed_lesions(design, week), shape)
     if week != 0:
         return None
     return {
@@ -173,12 +172,12 @@ def participants_row(design: Design, patient: PhantomPatient, voxel_volume_mm3: 
         "t2_volume_ml": patient.t2_volume_ml,
         "exposure_years": patient.last_week / WEEKS_PER_YEAR,
     }
-    volumes = np.array([len(voxels) for voxels in patient.potential.voxels], dtype=float) * voxel_volume_mm3 / 1000
     for week in design.weeks:
         seen = week <= patient.last_week
-        here = patient.potential.present(patient.rates, design.arms.index(patient.arm), week)
-        row[net2_column(week)] = float(here.sum()) if seen else np.nan
-        row[net2_column(week, "net2_volume_ml")] = float(volumes[here].sum()) if seen else np.nan
+        lesions = patient.observed_lesions(design, week)
+        volumes = np.array([len(voxels) for voxels in lesions], dtype=float) * voxel_volume_mm3 / 1000
+        row[net2_column(week)] = float(len(lesions)) if seen else np.nan
+        row[net2_column(week, "net2_volume_ml")] = float(volumes.sum()) if seen else np.nan
     return row
 
 

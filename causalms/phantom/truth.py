@@ -113,6 +113,12 @@ class PhantomTruth:
         wide = ends.pivot(index="participant_id", columns="arm", values="true_rate")
         return wide[list(self.design.arms)] * (week / last)
 
+    @property
+    def scanners(self) -> pd.Series:
+        """Name of the scanner that every participant's site has; missing where the design has no scanners."""
+        names = [enrolled.scanner.name if enrolled.scanner else None for enrolled in self.roster]
+        return pd.Series(names, index=[enrolled.participant_id for enrolled in self.roster], name="scanner", dtype="object")
+
     def location_intensity(self, participant_id: str) -> np.ndarray:
         """Probability of every voxel to be the first of a new lesion, before lesions keep each other apart; sums to 1.
 

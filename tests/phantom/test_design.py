@@ -7,7 +7,7 @@ from causalms.errors import InputError
 from causalms.phantom import load_design
 from causalms.phantom.design import Design, parse_design
 
-DESIGNS = ("pooled", "lifelike", "pooled-2131", "pooled-trial-effect", "harmful", "registry")
+DESIGNS = ("pooled", "lifelike", "pooled-2131", "pooled-trial-effect", "harmful", "registry", "scanners")
 
 
 def design(**keys):
@@ -80,6 +80,11 @@ def test_every_number_of_a_design_is_bounded_on_both_sides():
         (design(lesions={"place": {"up*height": 1}}), "term 'up*height': 'height' is not known; choose from at_ventricle"),
         (design(lesions={"place": {"up": 1}}), "placement.anatomical, which is 0; make it positive"),
         (design(baseline_lesions={"place": {"up": 101}}), "key 'baseline_lesions.place.up': found 101"),
+        (design(scanners=[{"name": "A"}, {"name": "A"}]), "two scanners share a name; give each its own"),
+        (design(scanners=[{"name": "A"}], held_out_scanner="B"), "held_out_scanner: 'B' is not known; choose from A"),
+        (design(scanners=[{"name": "A"}], held_out_scanner="A"), "leaves no scanner to the sites; add another"),
+        (design(scanners=[{"name": "A", "blur_mm": 50}]), "key 'scanners.0.blur_mm': found 50"),
+        (design(annotation={"missed": 1}), "key 'annotation.missed': found 1"),
         (design(trials=[{"name": "S", "arms": {"a": 1}, "log_rate_week96": 50}]), "key 'trials.0.log_rate_week96': found 50"),
         (design(trials=[{"name": "S T", "arms": {"a": 1}, "log_rate_week96": 1}]), "key 'trials.0.name': found 'S T'"),
         (
