@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
 from collections import deque
@@ -16,6 +15,7 @@ from typing import Any
 
 import joblib
 
+from causalms.cluster import cluster_in_force, may_fork
 from causalms.errors import WorkerError
 
 #: Seconds between two looks at whether the parent is alive.
@@ -30,7 +30,8 @@ def results_in_order(calls: Iterable[Any], workers: int | None, after_death: str
     """Results of calls in their order, as they come; the workers end when this process ends, in whatever way it ends.
 
     On Linux workers are forks of this process: what it has loaded costs them nothing.  Where a GPU is in use, and elsewhere, they
-    are new processes.  Calls of a worker that was killed are made again, twice at most.
+    are new processes.  Calls of a worker that was killed are made again, twice at most.  Within
+    :func:`causalms.cluster.on_dask` they are made on that cluster.
 
     Parameters
     ----------
@@ -50,11 +51,14 @@ def results_in_order(calls: Iterable[Any], workers: int | None, after_death: str
     >>> list(results_in_order((joblib.delayed(abs)(n) for n in (-2, 3)), 1, "run it again"))
     [2, 3]
     """
+    if (cluster := cluster_in_force()) is not None:
+        yield from cluster.results(calls, after_death)
+        return
     count = None if workers is None else joblib.effective_n_jobs(workers)
     try:
         if count == 1:
             yield from (function(*given, **named) for function, given, named in calls)
-        elif count is not None and _may_fork():
+        elif count is not None and may_fork():
             yield from _forked(iter(calls), count)
         else:
             _keep_tracker_through_a_closed_terminal()
@@ -64,12 +68,6 @@ def results_in_order(calls: Iterable[Any], workers: int | None, after_death: str
             yield from parallel(calls)
     except BrokenProcessPool as error:
         raise WorkerError(f"a worker process died (killed, most often because memory ran out); {after_death}") from error
-
-
-def _may_fork() -> bool:
-    """Whether a copy of this process can work: on Linux, where no GPU is in use."""
-    torch = sys.modules.get("torch")
-    return sys.platform == "linux" and not (torch is not None and torch.cuda.is_initialized())
 
 
 def _forked(calls: Iterator[Any], workers: int) -> Iterator[Any]:

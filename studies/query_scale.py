@@ -1,6 +1,6 @@
 """Processor seconds and peak memory of the expected-effect query of six arms, and of forecasts of 1 mm scans, as cohorts grow.
 
-python -m studies.query_scale --out studies/results --model reference
+python -m studies.query_scale --out studies/results --patients 300 --patients 2131 --different 400
 causalms simulate scans --patients 60 --grid 1mm --seed 9
 python -m studies.query_scale --out studies/results --patients 0 --scans scans --forecasts 400
 """
@@ -29,21 +29,28 @@ from causalms.tables import write_table
 from causalms.trials import MODALITIES
 from studies.common import ARMS, model_option, out_option, seed_option
 
+#: Patients whose reading and whole answer are timed in turn.
+_IN_TURN, _BLOCK = 210, 10
 _NAMES = ["what", "patients", "arms", "cpu_seconds", "cpu_seconds_a_patient", "wall_seconds", "peak_memory_gib"]
+_RATIO = ["times_reading", "times_reading_lower", "times_reading_upper"]
+_NO_RATIO = (np.nan,) * 3
 
 
 @click.command()
 @out_option
 @model_option()
 @click.option("--patients", "sizes", multiple=True, type=int, default=(300, 1000, 2131), show_default=True)
+@click.option("--different", default=2131, show_default=True, help="Patients of the folder; those beyond are links to them.")
 @click.option("--week", default=48, show_default=True)
 @click.option("--scans", type=click.Path(path_type=Path), help="A trial of 1 mm scans; forecasts are of these.")
 @click.option(
     "--forecasts", default=400, show_default=True, help="Of so many patients; those beyond the scans are links to them."
 )
 @seed_option(8)
-def main(out: Path, model: str, sizes: tuple[int, ...], week: int, scans: Path | None, forecasts: int, seed: int) -> None:
-    """Write query_scale.csv (trials in memory, smallest first; then the largest from a folder) and forecast_scale.csv."""
+def main(
+    out: Path, model: str, sizes: tuple[int, ...], different: int, week: int, scans: Path | None, forecasts: int, seed: int
+) -> None:
+    """Write query_scale.csv (trials in memory, all but the largest; then that from a folder) and forecast_scale.csv."""
     if scans is not None:
         with tempfile.TemporaryDirectory(dir=scans.parent) as place:
             write_table(_forecasts(Path(place), scans, model, week, forecasts), out / "forecast_scale.csv")
@@ -51,15 +58,15 @@ def main(out: Path, model: str, sizes: tuple[int, ...], week: int, scans: Path |
         return
     causal_model = cms.CausalModel.load(model)
     rows: list[tuple[object, ...]] = []
-    for patients in sorted(sizes):
+    for patients in sorted(sizes)[:-1]:
         trial = cms.simulate_trial("pooled-2131", patients=patients, seed=seed)
         before, begin = time.process_time(), time.monotonic()
         causal_model.do(trial, list(ARMS), week, expected=True, running=Running(1, progress=True))
-        rows.append(("in memory", patients, len(ARMS), *_spent(before, begin, patients), _peak()))
+        rows.append(("in memory", patients, len(ARMS), *_spent(before, begin, patients), _peak(), *_NO_RATIO))
         click.echo(f"{patients} patients: {rows[-1][3]:.0f} processor seconds, peak memory {_peak():.2f} GiB")
     with tempfile.TemporaryDirectory() as place:
-        rows += _from_folder(Path(place), model, max(sizes), week, seed)
-    table = pd.DataFrame(rows, columns=_NAMES).assign(workers=1, checksum=causal_model.mechanism.checksum)
+        rows += _from_folder(Path(place), causal_model, model, (max(sizes), different), week, seed)
+    table = pd.DataFrame(rows, columns=_NAMES + _RATIO).assign(workers=1, checksum=causal_model.mechanism.checksum)
     write_table(table, out / "query_scale.csv")
     click.echo(table[_NAMES].to_string(index=False))
 
@@ -73,30 +80,55 @@ def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def _from_folder(place: Path, model: str, patients: int, week: int, seed: int) -> list[tuple[object, ...]]:
-    """The reading of all baseline files alone, then ``causalms query`` as whole processes: from files, and from a cache."""
-    folder = place / "trial"
-    write_simulated_trial(folder, "pooled-2131", patients=patients, seed=seed)
-    trial = cms.load_trial(folder)
-    before, begin = time.process_time(), time.monotonic()
-    for name in tqdm(trial.participants["participant_id"], desc="reading", disable=None):
-        for modality in MODALITIES:
-            trial.image(name, modality)
-        for kind in ("brain", "T2", "Gd"):
-            trial.mask(name, kind)
-    rows: list[tuple[object, ...]] = [("reading", patients, len(ARMS), *_spent(before, begin, patients), _peak())]
+def _from_folder(
+    place: Path, causal_model: cms.CausalModel, model: str, patients: tuple[int, int], week: int, seed: int
+) -> list[tuple[object, ...]]:
+    """Reading and answering patients in turn, then ``causalms query`` as whole processes: from files, and from a cache."""
+    folder, (count, different) = place / "trial", patients
+    write_simulated_trial(place / "different", "pooled-2131", patients=min(count, different), seed=seed)
+    _links(place / "different", folder, count)
+    rows = _in_turn(causal_model, cms.load_trial(folder), week, seed)
     ask = [sys.executable, "-m", "causalms", "query", str(folder), "--expected", "--skip-bad", "--model", model]
     ask += ["--week", str(week), *(part for arm in ARMS for part in ("--do", arm))]
     cache = ["--cache", str(place / "cache")]
-    for what, options in (("query", []), ("query that fills a cache", cache), ("query from the cache", cache)):
+    for what, options in (("query that fills a cache", cache), *(("query from the cache", cache),) * 3):
         command, begin = [*ask, "--out", str(place / f"{what}.parquet"), *options], time.monotonic()
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         _, status, used = os.wait4(process.pid, 0)
         if os.waitstatus_to_exitcode(status) not in (0, 3):
             raise click.ClickException(f"{' '.join(command)}: ended with {status}")
         cpu = used.ru_utime + used.ru_stime
-        rows.append((what, patients, len(ARMS), cpu, cpu / patients, time.monotonic() - begin, used.ru_maxrss / 2**20))
+        rows.append((what, count, len(ARMS), cpu, cpu / count, time.monotonic() - begin, used.ru_maxrss / 2**20, *_NO_RATIO))
     return rows
+
+
+def _in_turn(model: cms.CausalModel, trial: cms.Trial, week: int, seed: int) -> list[tuple[object, ...]]:
+    """CPU seconds of reading ten patients' files, then of answering them (which reads them too), and again with the next ten."""
+    names, times = [str(name) for name in trial.participants["participant_id"][:_IN_TURN]], []
+    for start in tqdm(range(0, len(names), _BLOCK), desc="in turn", disable=None):
+        part = trial.subset(names[start : start + _BLOCK])
+        begin = time.process_time()
+        for name in part.participants["participant_id"]:
+            for modality in MODALITIES:
+                part.image(name, modality)
+            for kind in ("brain", "T2", "Gd"):
+                part.mask(name, kind)
+        read = time.process_time()
+        model.do(part, list(ARMS), week, expected=True, running=Running(1))
+        times.append((read - begin, time.process_time() - read))
+    spent = np.array(times)[1:]  # the first block also makes what all patients share
+    drawn = spent[np.random.default_rng(seed).integers(0, len(spent), (2000, len(spent)))].sum(axis=1)
+    ratio = spent[:, 1].sum() / spent[:, 0].sum()
+    lower, upper = np.quantile(drawn[:, 1] / drawn[:, 0], [0.025, 0.975])
+    click.echo(f"answering takes {ratio:.2f} times the reading of the files ({lower:.2f} to {upper:.2f}, {len(spent)} blocks)")
+    patients = _BLOCK * len(spent)
+    return [
+        (what, patients, len(ARMS), cpu, cpu / patients, np.nan, _peak(), *times_reading)
+        for what, cpu, times_reading in (
+            ("reading, in turn with", spent[:, 0].sum(), _NO_RATIO),
+            ("query, in turn", spent[:, 1].sum(), (ratio, lower, upper)),
+        )
+    ]
 
 
 def _forecasts(place: Path, scans: Path, model: str, week: int, patients: int) -> pd.DataFrame:

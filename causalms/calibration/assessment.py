@@ -9,6 +9,7 @@ from html import escape
 
 import numpy as np
 import pandas as pd
+from joblib import delayed
 from tqdm import tqdm
 
 from causalms.calibration.decomposition import Decomposition, decomposition
@@ -19,6 +20,7 @@ from causalms.calibration.tests import calibration_test, mean_with_interval, rat
 from causalms.errors import UsageError, named_arguments
 from causalms.stats import SCORES, DrawsLaw, score
 from causalms.tables import ResultRow, fixed, name_of, percent_in_full, percentage, results_table, significant
+from causalms.workers import results_in_order
 
 #: A maker of rows that already knows the group of patients.
 _Row = Callable[..., ResultRow]
@@ -113,6 +115,7 @@ def assess(
     seed: int = 0,
     progress: bool = False,
     least: int = 5,
+    workers: int = 1,
 ) -> Assessment:
     """Judge count forecasts over all patients and in every group.
 
@@ -132,6 +135,8 @@ def assess(
         Show a progress bar on standard error.
     least : int
         Groups of fewer patients, such as many sites of a large trial, are not judged apart but named in ``too_small``.
+    workers : int
+        Processes that share the groups; the numbers stay the same.
 
     Returns
     -------
@@ -160,8 +165,12 @@ def assess(
     settings = _Settings(level, bins, repetitions, seed)
     divided = [group for column in ((by,) if isinstance(by, str) else by) for group in pairs.groups(column)]
     groups = [*pairs.groups(), *((label, part) for label, part in divided if part.n >= least)]
-    for label, part in tqdm(groups, desc="groups", disable=not progress):
-        rows += _group(label, part, settings, tables)
+    calls = (delayed(_group)(label, part, settings) for label, part in groups)
+    done = results_in_order(calls, workers, "judge them again")
+    for of_group, judged in tqdm(done, desc="groups", total=len(groups), disable=not progress):
+        rows += of_group
+        for name, table in judged.items():
+            tables[name].append(table)
     too_small = tuple(label for label, part in divided if part.n < least)
     whole = {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}
     return Assessment(
@@ -186,8 +195,8 @@ class _Settings:
     seed: int
 
 
-def _group(label: str, pairs: Pairs, settings: _Settings, tables: dict[str, list[pd.DataFrame]]) -> list[ResultRow]:
-    """Rows of one group of patients; its tables are added to ``tables``."""
+def _group(label: str, pairs: Pairs, settings: _Settings) -> tuple[list[ResultRow], dict[str, pd.DataFrame]]:
+    """Rows and tables of one group of patients."""
     law, y, level = pairs.law, pairs.observed, settings.level
     row = partial(
         ResultRow,
@@ -205,9 +214,10 @@ def _group(label: str, pairs: Pairs, settings: _Settings, tables: dict[str, list
     curve = reliability(law, y, chance, level, repetitions=settings.repetitions, seed=settings.seed)
     root = rootogram(law, y, level=level, repetitions=settings.repetitions, seed=settings.seed)
     covered = coverage_table(law, y, LEVELS, level)
-    for name, judged in (("pit", pit), ("reliability", curve), ("rootogram", root)):
-        tables[name].append(judged.table.assign(subgroup=label, patients=pairs.n, p_value=judged.p_value))
-    tables["coverage"].append(covered.assign(subgroup=label, patients=pairs.n))
+    tables = {
+        name: judged.table.assign(subgroup=label, patients=pairs.n, p_value=judged.p_value)
+        for name, judged in (("pit", pit), ("reliability", curve), ("rootogram", root))
+    } | {"coverage": covered.assign(subgroup=label, patients=pairs.n)}
     deviation = row(
         measure="largest deviation of the PIT histogram from 1",
         estimand="largest deviation of the density of the non-randomised probability integral transform from uniform",
@@ -216,7 +226,7 @@ def _group(label: str, pairs: Pairs, settings: _Settings, tables: dict[str, list
         estimate=float(np.abs(pit.table["density"] - 1).max()),
         p_value=pit.p_value,
     )
-    return [
+    rows = [
         *_mean_rows(row, pairs, level),
         *_score_rows(row, pairs, settings),
         deviation,
@@ -224,6 +234,7 @@ def _group(label: str, pairs: Pairs, settings: _Settings, tables: dict[str, list
         *_count_parts(row, pairs, settings),
         *_coverage_rows(row, covered),
     ]
+    return rows, tables
 
 
 def _mean_rows(row: _Row, pairs: Pairs, level: float) -> list[ResultRow]:

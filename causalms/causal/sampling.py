@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import os
 import sys
@@ -27,6 +26,7 @@ from causalms.causal.shards import joined
 from causalms.causal.worlds import Randomisation, Tie, Worlds
 from causalms.errors import InputError, RefusalError
 from causalms.files import whole_file
+from causalms.heap import keep_freed_memory, return_free_memory_at_times
 from causalms.shards import Shard, Skipped
 from causalms.tables import DRAWS_OUTCOMES, EXPECTED_OUTCOMES, MODEL_ERROR
 from causalms.workers import results_in_order
@@ -334,9 +334,10 @@ def _answered(
     participant_id: str,
 ) -> pd.DataFrame | dict[str, Any]:
     def rows() -> pd.DataFrame | dict[str, Any]:
+        keep_freed_memory()
         with on_one_thread():
             table = patient_rows(mechanism, trial, randomisation, query, query_id, participant_id)
-        _return_free_memory_at_times()
+        return_free_memory_at_times()
         return table
 
     return kept_or_made(folder, trial, participant_id, rows)
@@ -370,28 +371,3 @@ def on_one_thread() -> AbstractContextManager[None]:
     from causalms.generator import one_thread
 
     return one_thread()
-
-
-_PATIENTS_BETWEEN_TRIMS = 16
-_since_trim = 0
-
-
-def _return_free_memory_at_times() -> None:
-    """Trim the heap after every few patients: a trim takes 3 ms, and what piles up between two stays under 150 MB."""
-    global _since_trim
-    _since_trim += 1
-    if _since_trim >= _PATIENTS_BETWEEN_TRIMS:
-        _since_trim = 0
-        _return_free_memory()
-
-
-def _return_free_memory() -> None:
-    """Give the heap's free pages back to the system, so that memory stays flat over thousands of patients.
-
-    A patient's few kept rows lie between the large tensors that were freed and would pin 5 to 9 MB a patient.  Does nothing
-    where the C library is not glibc.
-    """
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)

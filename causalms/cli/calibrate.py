@@ -131,36 +131,37 @@ def command(
         )
     from causalms.calibration import Sources
 
-    everyone = options.beside_draws(table_at(observed), draws, options.week, options.outcome)
-    table = read_draws(draws, everyone, options.week)
-    seen = _observed(everyone, Path(observed), table, options, cohort, draws)
-    if cohort.participants or cohort.shard:
-        table = table[table["participant_id"].astype(str).isin(set(seen["participant_id"].astype(str)))]
-    judgement = Judgement(table, Sources(draws, str(table_at(observed))), options)
-    if cohort.shard and out:
-        click.echo(_write_part(judgement, seen, everyone, cohort.shard, out))
-        return
-    pairs = judgement.pair(seen)
-    if TALLY in judgement.table:
-        click.echo(_judged_by_tallies(pairs, options, out, recalibrate, conformal, recompute, tables))
-        return
-    if recalibrate or conformal:
-        assessment, page, written = judgement.split(pairs, recalibrate, conformal)
-    else:
-        assessment = judgement.assess(pairs)
-        page, written = [repr(assessment)], {}
-    for path, content in written.items():
-        write_table(content, path)
-        page.append(f"wrote {path}")
-    if recalibrate:
-        _write_record(draws, recalibrate, options.fit_share, options.seed)
-    if recompute:
-        page.append(_carried(pairs, assessment, recompute))
-    if tables:
-        _write_figure_tables(assessment, tables)
-    if out:
-        write_table(assessment.results, out)
-    click.echo("\n".join(page))
+    with cohort.cluster():
+        everyone = options.beside_draws(table_at(observed), draws, options.week, options.outcome)
+        table = read_draws(draws, everyone, options.week)
+        seen = _observed(everyone, Path(observed), table, options, cohort, draws)
+        if cohort.participants or cohort.shard:
+            table = table[table["participant_id"].astype(str).isin(set(seen["participant_id"].astype(str)))]
+        judgement = Judgement(table, Sources(draws, str(table_at(observed))), options, cohort.workers)
+        if cohort.shard and out:
+            click.echo(_write_part(judgement, seen, everyone, cohort.shard, out))
+            return
+        pairs = judgement.pair(seen)
+        if TALLY in judgement.table:
+            click.echo(_judged_by_tallies(pairs, options, out, recalibrate, conformal, recompute, tables))
+            return
+        if recalibrate or conformal:
+            assessment, page, written = judgement.split(pairs, recalibrate, conformal)
+        else:
+            assessment = judgement.assess(pairs)
+            page, written = [repr(assessment)], {}
+        for path, content in written.items():
+            write_table(content, path)
+            page.append(f"wrote {path}")
+        if recalibrate:
+            _write_record(draws, recalibrate, options.fit_share, options.seed)
+        if recompute:
+            page.append(_carried(pairs, assessment, recompute))
+        if tables:
+            _write_figure_tables(assessment, tables)
+        if out:
+            write_table(assessment.results, out)
+        click.echo("\n".join(page))
 
 
 def _observed(
@@ -179,7 +180,7 @@ def _observed(
 
     week = one_week(draws, options.week, source)
     grid = _grid_of(source) if options.resample else None
-    counts = net2_counts(load_trial(place, chosen), int(week), grid)
+    counts = net2_counts(load_trial(place, chosen), int(week), grid, cohort.workers)
     if options.outcome not in counts or counts[options.outcome].isna().all():
         return seen
     where = "the grid of the model" if options.resample else "their own grid"
@@ -267,6 +268,7 @@ class Judgement:
     table: pd.DataFrame
     sources: Sources
     options: Options
+    workers: int = 1
 
     def pair(self, seen: pd.DataFrame) -> Pairs:
         """Forecasts beside observations; messages name the files."""
@@ -279,7 +281,7 @@ class Judgement:
         from causalms.calibration import assess
 
         how, bar = self.options, sys.stderr.isatty()
-        return assess(pairs, how.by, how.level, how.bins, how.repetitions, how.seed, progress=bar, least=how.least)
+        return assess(pairs, how.by, how.level, how.bins, how.repetitions, how.seed, bar, how.least, self.workers)
 
     def split(
         self, pairs: Pairs, recalibrated: Path | None, conformal_to: Path | None

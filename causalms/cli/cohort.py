@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,6 +30,23 @@ class Cohort:
     workers: int = 1
     device: str = "cpu"
     skip_bad: bool = False
+    dask: str | None = None
+
+    def cluster(self) -> AbstractContextManager[object]:
+        """The Dask cluster that patients go to, as a block; nothing without --dask.
+
+        Raises
+        ------
+        UsageError
+            If a number of workers is given for a cluster that has its own.
+        """
+        if self.dask is None:
+            return nullcontext()
+        from causalms.cluster import LOCAL, on_dask
+
+        if self.dask != LOCAL and self.workers != 1:
+            raise UsageError(f"--workers and --dask {self.dask}: the cluster has its own workers; leave out --workers")
+        return on_dask(self.dask, self.workers)
 
     def chosen(self, everyone: Sequence[str]) -> list[str]:
         """The patients named, or all; of them the part that the shard holds.
@@ -44,17 +62,25 @@ class Cohort:
         return people if self.shard is None else self.shard.part(people)
 
 
-def cohort_options(*, skip_bad: bool = True, device: str = "cpu", scans: bool = True) -> Callable[[_Verb], _Verb]:
-    """Options of a verb that goes through the patients of a folder; without ``scans`` only who they are."""
+def cohort_options(
+    *, skip_bad: bool = True, device: str = "cpu", scans: bool = True, dask: bool = True
+) -> Callable[[_Verb], _Verb]:
+    """Options of a verb that goes through the patients of a folder; without ``scans`` who they are and how many processes."""
     options = [
         click.option("--participant", "participants", multiple=True, metavar="ID",
                      help="Only this one; repeat for several.  [default: everyone]"),
         click.option("--shard", metavar="K/N", callback=_shard,
                      help="Only part K of N of the patients; 'causalms merge' puts the parts together."),
     ]  # fmt: skip
-    options += [] if not scans else [
+    options.append(
         click.option("--workers", default=1, show_default=True, type=click.IntRange(min=1),
-                     help="Processes; the numbers stay the same."),
+                     help="Processes; the numbers stay the same.")
+    )  # fmt: skip
+    options += [] if not dask else [
+        click.option("--dask", metavar="ADDRESS|local",
+                     help="A Dask cluster does it: its scheduler (tcp://host:8786), or 'local': --workers of this machine.")
+    ]  # fmt: skip
+    options += [] if not scans else [
         click.option("--device", default=device, show_default=True, type=click.Choice(["auto", "cpu", "cuda"]),
                      help="Where the model runs; a GPU rounds otherwise in the last digits."),
     ]  # fmt: skip

@@ -96,7 +96,9 @@ def command(
     calls = (delayed(forecast_kept)(question, loaded, name, parts, cohort.skip_bad) for name in chosen)
     again = "finished patients are kept: the same command goes on where it stopped"
     try:
-        answers = list(tqdm(results_in_order(calls, cohort.workers, again), desc="patients", total=len(chosen), disable=None))
+        with cohort.cluster():
+            done = results_in_order(calls, cohort.workers, again)
+            answers = list(tqdm(done, desc="patients", total=len(chosen), disable=None))
         kept = [one for one in answers if isinstance(one, Path)]
         skipped = [one for one in answers if isinstance(one, Skipped)]
         if not kept:

@@ -237,9 +237,10 @@ def command(
     running = Running(cohort.workers, progress=True, parts=None if cache else parts, skip_bad=cohort.skip_bad, shard=cohort.shard)
     run = _Run(causal_model, trial, query, options, cohort.participants or None, running)
     try:
-        if kept.keep_only:
-            return run.keep(parts, out)
-        table, beside = run.answer()
+        with cohort.cluster():
+            if kept.keep_only:
+                return run.keep(parts, out)
+            table, beside = run.answer()
         deliver(table, beside, out, parts)
     except CausalmsError as error:
         if finished := finished_patients(parts):

@@ -52,7 +52,7 @@ class _Options:
     type=click.FloatRange(min=0.05),
     help="Minutes from the first step to the checkpoint; the schedule is fitted to it.",
 )
-@cohort_options(device="auto")
+@cohort_options(device="auto", dask=False)
 @resample_option
 @click.option("--cache", type=OutputFolder(fill=True), help="Folder that keeps patients as training reads them, for later runs.")
 @scan_options

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from causalms.generator.inputs import Anatomy, blurred_twice
+from causalms.generator.inputs import Anatomy, Blurred, blurred_twice
 
 SIGNALS = ("T1w", "T2w", "FLAIR", "ceT1w", "enhancement")
 #: Outer ends (mm from the ventricles) of the shells; the last shell is what lies farther out.
@@ -43,13 +43,16 @@ FEATURES = (
 _FEWEST_WHITE, _FEWEST_LESION = 200, 5
 
 
-def image_features(images: Tensor, masks: Tensor, anatomy: Anatomy, traced: Tensor | None = None) -> Tensor:
+def image_features(
+    images: Tensor, masks: Tensor, anatomy: Anatomy, traced: Tensor | None = None, blurred: Blurred | None = None
+) -> Tensor:
     """Features (B, ``len(FEATURES)``) of patients, from images (B, 4, X, Y, Z) and masks (B, 3, X, Y, Z).
 
     ``traced`` (B,): whether somebody drew the patient's T2 lesions; left out, an empty mask is taken for a missing one.
+    ``blurred``: the T2 lesions blurred, where they are known already.
     """
     planes = anatomy.planes
-    near_lesion = blurred_twice(masks[:, 1:2])[0]
+    near_lesion = (blurred_twice(masks[:, 1:2]) if blurred is None else blurred)[0]
     shells = _shells(planes[0])
     design = torch.cat([one_hot(shells, _COUNT).to(images), _bias_shapes(planes.shape[1:], planes.device)], dim=-1)
     rows = []

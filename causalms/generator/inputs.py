@@ -89,31 +89,33 @@ def patient_arrays(trial: Trial, participant_id: str) -> PatientArrays:
         present = [image for image in by_modality.values() if image is not None]
         resampled = isinstance(trial.source, ResampledSource)
         refuse_elsewhere(trial.place(participant_id), present, brain, trial.space, resampled)
-    for name, image in by_modality.items():
-        if image is not None and np.ptp(image[np.asarray(brain, dtype=bool)]) == 0:
-            raise InputError(f"{participant_id}: {name} is the same in every voxel of the brain; export it again")
-    shape = trial.space.shape
+    shape, brain = trial.space.shape, np.asarray(brain, dtype=bool)
     images = np.zeros((len(MODALITIES), *shape), dtype=np.float16)
-    for index, name in enumerate(MODALITIES):
-        image = by_modality[name]
-        if image is not None:
-            images[index] = robust_scale(image, brain)
-    masks = [np.asarray(brain, dtype=bool)]
+    for index, (name, image) in enumerate(by_modality.items()):
+        if image is None:
+            continue
+        if len(values := np.sort(image[brain])) == 0 or values[0] == values[-1]:
+            raise InputError(f"{participant_id}: {name} is the same in every voxel of the brain; export it again")
+        images[index] = _scaled(image, brain, values)
+    masks = [brain]
     for kind in ("T2", "Gd"):
         mask = trial.mask(participant_id, kind)
         if mask is None:
             missing.append(f"{kind} lesion mask")
             mask = np.zeros(shape, dtype=bool)
         masks.append(mask)
-    row = trial.participants.loc[trial.participants["participant_id"] == participant_id].iloc[0].to_dict()
-    columns = covariate_vector(row)
+    columns = covariate_vector(trial.row(participant_id))
     missing += [name for name, value in zip(COVARIATES, columns, strict=True) if np.isnan(value)]
     return PatientArrays(participant_id, images, np.stack(masks), columns, tuple(missing))
 
 
 def robust_scale(image: np.ndarray, brain: np.ndarray) -> np.ndarray:
     """Median 0 and interquartile range 1 in the brain, clipped to +-6, zero outside."""
-    values = image[brain]
+    return _scaled(image, brain, np.sort(image[brain]))
+
+
+def _scaled(image: np.ndarray, brain: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """As :func:`robust_scale`, from the sorted values in the brain: numpy sorts in a sixth of the time of a partition."""
     low, middle, high = np.percentile(values, [25, 50, 75])
     scaled = np.clip((image - middle) / max(high - low, 1e-6), -6, 6)
     return np.where(brain, scaled, 0).astype(np.float16)
@@ -130,15 +132,18 @@ class Anatomy(NamedTuple):
         One-hot anatomical regions.
     voxel_ml : float
         Volume of a voxel.
+    white_regions : tensor (4, X, Y, Z)
+        The white matter of each region.
     """
 
     planes: Tensor
     regions: Tensor
     voxel_ml: float
+    white_regions: Tensor
 
     def to(self, device: torch.device) -> Anatomy:
         """The same on a device."""
-        return Anatomy(self.planes.to(device), self.regions.to(device), self.voxel_ml)
+        return Anatomy(self.planes.to(device), self.regions.to(device), self.voxel_ml, self.white_regions.to(device))
 
 
 @lru_cache(maxsize=8)
@@ -148,22 +153,28 @@ def anatomy_of(space: Space) -> Anatomy:
     near_ventricles = np.exp(-np.asarray(anatomy.distance_to_ventricles_mm) / 10)
     near_cortex = np.exp(-np.asarray(anatomy.distance_to_cortex_mm) / 5)
     height = np.broadcast_to(np.linspace(-1, 1, shape[2]), shape)
-    planes = np.stack([near_ventricles, np.asarray(anatomy.white), near_cortex, height]).astype(np.float32)
-    regions = np.stack([np.asarray(anatomy.regions) == label for label in (1, 2, 3, 4)]).astype(np.float32)
-    return Anatomy(torch.from_numpy(planes), torch.from_numpy(regions), space.voxel_volume_mm3 / 1000)
+    planes = torch.from_numpy(np.stack([near_ventricles, np.asarray(anatomy.white), near_cortex, height]).astype(np.float32))
+    regions = torch.from_numpy(np.stack([np.asarray(anatomy.regions) == label for label in (1, 2, 3, 4)]).astype(np.float32))
+    return Anatomy(planes, regions, space.voxel_volume_mm3 / 1000, regions * (planes[1] > 0.5))
 
 
-def volumes(images: Tensor, masks: Tensor, planes: Tensor) -> Tensor:
-    """The sixteen input volumes, (B, 16, X, Y, Z), from images (B, 4, ...), masks (B, 3, ...) and planes (4, ...)."""
+#: A mask blurred by a small and by a large cube: what :func:`blurred_twice` gives.
+Blurred = tuple[Tensor, Tensor]
+
+
+def volumes(images: Tensor, masks: Tensor, planes: Tensor, blurred: Blurred | None = None) -> Tensor:
+    """The sixteen input volumes, (B, 16, X, Y, Z), from images (B, 4, ...), masks (B, 3, ...) and planes (4, ...).
+
+    ``blurred``: the T2 lesions blurred, where they are known already.
+    """
     brain, lesions, enhancing = masks[:, :1], masks[:, 1:2], masks[:, 2:3]
     enhancement = (images[:, 3:4] - images[:, 0:1]) * brain
-    near, far = blurred_twice(lesions)
+    near, far = blurred_twice(lesions) if blurred is None else blurred
     _, around_enhancing = blurred_twice(enhancing)
     anatomy = planes.unsqueeze(0).expand(images.shape[0], -1, -1, -1, -1)
     stack = [images, enhancement, brain, lesions, enhancing, 4 * near, 10 * far, 10 * around_enhancing, anatomy]
-    joined = torch.cat(stack, dim=1)
-    blank = joined.new_zeros(joined.shape[0], 16 - joined.shape[1], *joined.shape[2:])
-    return torch.cat([joined, blank], dim=1).contiguous(memory_format=torch.channels_last_3d)
+    blank = images.new_zeros(images.shape[0], 16 - sum(part.shape[1] for part in stack), *images.shape[2:])
+    return torch.cat([*stack, blank], dim=1).contiguous(memory_format=torch.channels_last_3d)
 
 
 def touching(masks: Tensor) -> Tensor:
@@ -171,23 +182,24 @@ def touching(masks: Tensor) -> Tensor:
     return F.max_pool3d(masks, 3, stride=1, padding=1) - masks
 
 
-def pooled_signals(images: Tensor, masks: Tensor, anatomy: Anatomy) -> Tensor:
+def pooled_signals(images: Tensor, masks: Tensor, anatomy: Anatomy, blurred: Blurred | None = None) -> Tensor:
     """Mean signal of five images in seven regions and seven log volumes, (B, :data:`POOLED`).
 
     A pool that is empty in a patient (no enhancing lesion, say) gives 0, the brain median.
     """
-    planes, regions, voxel_ml = anatomy
+    _, regions, voxel_ml, white_regions = anatomy
     brain, lesions, enhancing = masks[:, :1], masks[:, 1:2], masks[:, 2:3]
     enhancement = (images[:, 3:4] - images[:, 0:1]) * brain
     signals = torch.cat([images, enhancement], dim=1)
     normal = brain * (1 - lesions)
-    anatomical = regions.unsqueeze(0) * (planes[1] > 0.5) * normal
-    rim = blurred_twice(lesions)[0] * normal
+    anatomical = white_regions.unsqueeze(0) * normal
+    rim = (blurred_twice(lesions) if blurred is None else blurred)[0] * normal
     pools = torch.cat([anatomical, lesions, rim, enhancing], dim=1)
     weight = pools.flatten(2)
-    means = torch.einsum("bsv,bpv->bsp", signals.flatten(2), weight) / weight.sum(-1).clamp(min=1e-3).unsqueeze(1)
-    means = torch.where(weight.sum(-1).unsqueeze(1) > 0, means, torch.zeros_like(means))
-    by_region = (regions.unsqueeze(0) * lesions).flatten(2).sum(-1)
+    total = weight.sum(-1).unsqueeze(1)
+    means = torch.einsum("bsv,bpv->bsp", signals.flatten(2), weight) / total.clamp(min=1e-3)
+    means = torch.where(total > 0, means, torch.zeros_like(means))
+    by_region = lesions.flatten(1) @ regions.flatten(1).T  # counts of voxels: exact in any order
     sizes = torch.cat([by_region, lesions.flatten(1).sum(1, keepdim=True), enhancing.flatten(1).sum(1, keepdim=True)], dim=1)
     logs = torch.log1p(sizes * voxel_ml * 10)
     brain_size = torch.log(brain.flatten(1).sum(1, keepdim=True) * voxel_ml)
@@ -210,7 +222,7 @@ def observed_signals(images: Tensor, pooled: Tensor) -> Tensor:
     return pooled.masked_fill(absent, torch.nan)
 
 
-def blurred_twice(masks: Tensor) -> tuple[Tensor, Tensor]:
+def blurred_twice(masks: Tensor) -> Blurred:
     """A mask blurred by a cube of 9 to 12 mm (by grid), and that by one of 15 to 20; zero beyond a box around the lesions."""
     inside, unit = masks.amax(dim=(0, 1)), voxels_in_4_mm(masks.shape)
     box = []

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+from weakref import WeakKeyDictionary
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -46,7 +47,7 @@ def kept_scan(generator: Generator, trial: Trial, row: Mapping[str, Any], folder
     participant_id, stamp = str(row["participant_id"]), getattr(trial.source, "stamp", None)
     if not (scans := "" if stamp is None else stamp(participant_id)):
         raise UsageError("`cache` is for trials in folders, on the model's own grid; leave it out")
-    made_from = repr((scans, row, trial.space.describe(), generator.digest, str(_device(generator)), __version__))
+    made_from = repr((scans, row, trial.space.describe(), _digest(generator), str(_device(generator)), __version__))
     file = folder / f"{quote(participant_id, safe='')}.{hashlib.sha256(made_from.encode()).hexdigest()[:16]}.safetensors"
     if file.is_file() and (known := _read(file, _device(generator))) is not None:
         return known
@@ -68,6 +69,18 @@ def _read(file: Path, device: torch.device) -> Scan | None:
         return Scan(participant_id, _Kept(state), rate, nothing, tuple(missing), columns, distances, log_size)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError):
         return None
+
+
+#: The digest of each generator, with the parts beside its network that it was made of.
+_digests: WeakKeyDictionary[Generator, tuple[object, object, str]] = WeakKeyDictionary()
+
+
+def _digest(generator: Generator) -> str:
+    """The generator's digest, made once, and again where a part beside the network was replaced."""
+    known = _digests.get(generator)
+    if known is None or known[0] is not generator.error_model or known[1] is not generator.seen:
+        known = _digests[generator] = generator.error_model, generator.seen, generator.digest
+    return known[2]
 
 
 def _device(generator: Generator) -> torch.device:

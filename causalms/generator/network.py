@@ -26,7 +26,16 @@ from torch import Tensor, nn
 
 from causalms.generator.configurations import COVARIATES, MASK_PLANES, ModelConfig, voxels_in_4_mm
 from causalms.generator.image_features import FEATURES, image_features
-from causalms.generator.inputs import POOLED, Anatomy, observed_signals, pooled_signals, touching, volumes
+from causalms.generator.inputs import (
+    POOLED,
+    Anatomy,
+    Blurred,
+    blurred_twice,
+    observed_signals,
+    pooled_signals,
+    touching,
+    volumes,
+)
 from causalms.trials import mni_space
 
 #: Columns that may modify the effect of an arm.
@@ -102,7 +111,12 @@ class Places:
     @cached_property
     def volume(self) -> Tensor:
         """Input volumes (B, 16, X, Y, Z)."""
-        return volumes(self._images, self._masks, self._planes)
+        return volumes(self._images, self._masks, self._planes, self.blurred_lesions)
+
+    @cached_property
+    def blurred_lesions(self) -> Blurred:
+        """T2 lesions, blurred by two cubes."""
+        return blurred_twice(self._masks[:, 1:2])
 
     @cached_property
     def low(self) -> Tensor:
@@ -116,14 +130,15 @@ class Places:
         with torch.set_grad_enabled(self._with_gradient):
             features = self._encoder.places(self.low, self.volume)
         if not self._with_gradient:
-            del self.volume, self.low
+            del self.volume, self.low, self.blurred_lesions
         return features
 
     def scan_planes(self) -> Tensor:
         """What a denoiser may see of the scans: input volumes, the rim of T2 lesions, features; (B, 16 + C, X, Y, Z)."""
         volume, features = self.volume, self.features
         if not self._with_gradient:
-            vars(self).pop("volume", None)  # features that were there before have not let it go
+            for name in ("volume", "blurred_lesions"):  # features that were there before have not let them go
+                vars(self).pop(name, None)
         brain, lesions = self._masks[:, :1], self._masks[:, 1:2]
         return torch.cat([volume[:, :15], touching(lesions) * brain, features * brain], dim=1)
 
@@ -145,7 +160,7 @@ class Reading(Places):
     ) -> None:
         encoder = network.encoder
         super().__init__(encoder, images, masks, anatomy.planes)
-        self.signals = network.signals(images, masks, anatomy) if signals is None else signals
+        self.signals = network.signals(images, masks, anatomy, blurred=self.blurred_lesions) if signals is None else signals
         self.observed = self.signals if encoder.first_stage else observed_signals(images, self.signals)
         self.state, self.rate = network.state_and_rate(covariates, self)
         self._denoiser = network.denoiser
@@ -270,11 +285,13 @@ class Network(nn.Module):
         self.register_buffer("pooled_sd", torch.ones(pooled))
         self.register_buffer("count_calibration", torch.tensor([[0.0, 1.0, 0.0, -5.0, 5.0]]).repeat(3, 1))
 
-    def signals(self, images: Tensor, masks: Tensor, anatomy: Anatomy, traced: Tensor | None = None) -> Tensor:
-        """Image signals that the log rate reads, (B, P); ``traced`` as for :func:`image_features`."""
+    def signals(
+        self, images: Tensor, masks: Tensor, anatomy: Anatomy, traced: Tensor | None = None, blurred: Blurred | None = None
+    ) -> Tensor:
+        """Image signals that the log rate reads, (B, P); ``traced`` and ``blurred`` as for :func:`image_features`."""
         if self.encoder.first_stage:
-            return image_features(images, masks, anatomy, traced)
-        return pooled_signals(images, masks, anatomy)
+            return image_features(images, masks, anatomy, traced, blurred)
+        return pooled_signals(images, masks, anatomy, blurred)
 
     def state_and_rate(self, covariates: Tensor, reading: Reading) -> tuple[Tensor, Tensor]:
         """State (B, H) and log rate (B,) of patients with these covariates, and the rest as it was read."""

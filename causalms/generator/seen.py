@@ -54,7 +54,7 @@ def scanner_features(patient: PatientArrays, space: Space) -> np.ndarray:
     white, neighbours, shapes, inverse, template = _white_matter(space)
     features: list[float] = []
     for image in patient.images.astype(np.float32):
-        values = image[brain]
+        values = np.sort(image[brain])  # numpy takes quantiles of sorted values in a third of the time
         if not len(values) or not values.any():
             features += [np.nan] * len(_OF_AN_IMAGE)
             continue
@@ -67,12 +67,14 @@ def scanner_features(patient: PatientArrays, space: Space) -> np.ndarray:
 
 
 def _of_the_brain(brain: np.ndarray, template: np.ndarray, space: Space) -> list[float]:
-    voxels = np.argwhere(brain)
-    if not len(voxels):
+    if not brain.any():
         return [np.nan] * len(_OF_THE_BRAIN)
     overlap = 2 * float((brain & template).sum()) / float(brain.sum() + template.sum())
-    extent = np.quantile(voxels, 0.99, axis=0) - np.quantile(voxels, 0.01, axis=0)
-    return [overlap, *space.world(voxels.mean(axis=0)[None])[0], *(extent * np.array(space.voxel_sizes_mm))]
+    counts = (brain.sum(axis=(1, 2)), brain.sum(axis=(0, 2)), brain.sum(axis=(0, 1)))
+    along = [np.repeat(np.arange(len(voxels)), voxels) for voxels in counts]  # each voxel's index, in order
+    centroid = np.array([index.mean() for index in along])
+    extent = np.array([np.subtract(*np.quantile(index, (0.99, 0.01))) for index in along])
+    return [overlap, *space.world(centroid[None])[0], *(extent * np.array(space.voxel_sizes_mm))]
 
 
 @lru_cache(maxsize=4)

@@ -318,12 +318,13 @@ class ErrorModel:
         silent = (size / (size + mean)) ** size
         slope = silent * size * mean / (size + mean)
         by_log_size = np.abs(silent * size * (np.log(size / (size + mean)) + mean / (size + mean)))
-        size_sd, volume_sd = float(self.log_size_sd()[arm]), float(self.volume_sd[arm]) if len(self.volume_sd) else np.nan
+        size_sd, volume_sd = float(self.log_size_sd[arm]), float(self.volume_sd[arm]) if len(self.volume_sd) else np.nan
         return [
             ModelError(self.name, self.words, own, float(by_mean), float(by_size) * size_sd, volume_sd, size_sd)
             for own, by_mean, by_size in zip(loadings, slope, by_log_size, strict=True)
         ]
 
+    @cached_property
     def log_size_sd(self) -> Array:
         """Standard errors (arms,) of the log negative-binomial sizes."""
         return np.asarray(np.sqrt(np.diag(self.covariance)[self.at["log_size"]]))

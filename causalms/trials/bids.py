@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -72,8 +73,16 @@ def sessions(root: Path, participant_id: str) -> frozenset[str]:
 
 def files_below(folder: Path) -> list[str]:
     """Every file in a folder and the folders in it; none if there is no such folder."""
-    files = (os.path.join(place, name) for place, _, names in os.walk(folder) for name in names)
-    return [file for file in files if os.path.isfile(file)]
+    files: list[str] = []
+    folders = [os.fspath(folder)]
+    while folders:
+        with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                elif entry.is_file():
+                    files.append(entry.path)
+    return files
 
 
 def find(root: Path, expected: Path) -> Path | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from joblib import delayed
 
 from causalms.errors import InputError, named_arguments
 from causalms.lesions import LesionCount, LesionRule, count_lesions
@@ -26,6 +27,7 @@ from causalms.trials.space import Space, mni_space
 from causalms.trials.template import template_anatomy
 from causalms.trials.trial import MODALITIES, Trial
 from causalms.trials.unread import lesion_notes, unread_notes
+from causalms.workers import results_in_order
 
 #: Gives a mask on its own grid, or None.
 MaskReader = Callable[[str, str, int], tuple[np.ndarray, Space] | None]
@@ -80,7 +82,7 @@ def _count(mask_and_grid: tuple[np.ndarray, Space] | None) -> LesionCount | None
     return count_lesions(mask, space.voxel_volume_mm3, LesionRule.default())
 
 
-def net2_counts(trial: Trial, week: int, grid: Sequence[int] | None = None) -> pd.DataFrame:
+def net2_counts(trial: Trial, week: int, grid: Sequence[int] | None = None, workers: int = 1) -> pd.DataFrame:
     """Observed NET2 outcomes of a visit counted from masks, as training and rung 3 count them.
 
     Parameters
@@ -89,21 +91,26 @@ def net2_counts(trial: Trial, week: int, grid: Sequence[int] | None = None) -> p
     week : int
     grid : sequence of int, optional
         Shape of the model's grid in MNI152 space, onto which the masks are brought; by default each on its own.
+    workers : int
+        Processes that share the participants.
 
     Returns
     -------
     DataFrame
         One row a participant, columns as of draws (by region on a model's grid only); NaN without a mask.
     """
-    regions = None
     if grid is not None:
         space = next(own for own in map(mni_space, ("4mm", "3mm", "2mm", "1mm")) if list(own.shape) == list(grid))
-        trial, regions = resample_trial(trial, space), template_anatomy(space).regions
-    rows: list[dict[str, float]] = []
-    for name in trial.participants["participant_id"]:
-        mask, own = trial.mask(name, "NET2", week), trial.space if grid is not None else trial.space_of(name)
-        rows.append({} if mask is None else count_lesions(mask, own.voxel_volume_mm3, LesionRule.default(), regions).columns())
-    return pd.DataFrame(rows, index=trial.participants.index)
+        trial = resample_trial(trial, space)
+    calls = (delayed(_counts)(trial, str(name), week, grid is not None) for name in trial.participants["participant_id"])
+    return pd.DataFrame(list(results_in_order(calls, workers, "count them again")), index=trial.participants.index)
+
+
+def _counts(trial: Trial, participant_id: str, week: int, on_grid: bool) -> dict[str, float]:
+    """NET2 outcomes of one participant, nothing without a mask; by region where the trial lies on a model's grid."""
+    mask, own = trial.mask(participant_id, "NET2", week), trial.space if on_grid else trial.space_of(participant_id)
+    regions = template_anatomy(trial.space).regions if on_grid else None
+    return {} if mask is None else count_lesions(mask, own.voxel_volume_mm3, LesionRule.default(), regions).columns()
 
 
 @dataclass(frozen=True)

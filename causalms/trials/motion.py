@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -43,7 +44,8 @@ def onto_template(values: np.ndarray, points: np.ndarray, start: np.ndarray) -> 
     spread = np.maximum(values.std(axis=0), 1e-9)
     standard = ((values - values.mean(axis=0)) / (spread * np.sqrt(len(values)))).astype(np.float32)
     motion, damping = start, 0.01
-    left, hessian, slope = _normal_equations(standard, points, motion)
+    left, equations = _normal_equations(standard, points, motion)
+    hessian, slope = equations()
     for _ in range(_STEPS):
         step = np.linalg.solve(hessian + np.diag(damping * np.diag(hessian) + 1e-12), slope)
         tried = _motion(step) @ motion
@@ -53,9 +55,10 @@ def onto_template(values: np.ndarray, points: np.ndarray, start: np.ndarray) -> 
             if damping > 1e3:
                 break
             continue
-        motion, (left, hessian, slope), damping = tried, there, max(damping / 5, 1e-4)
+        motion, left, damping = tried, there[0], max(damping / 5, 1e-4)
         if np.abs(step[:3]).max() < _SMALL_MM and np.abs(step[3:]).max() < _SMALL:
             break
+        hessian, slope = there[1]()
     return motion
 
 
@@ -85,8 +88,13 @@ def _motion(step: np.ndarray) -> np.ndarray:
     return matrix
 
 
-def _normal_equations(values: np.ndarray, points: np.ndarray, motion: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    """Sum of squares, Gauss-Newton matrix and minus half the gradient, with the grey levels' coefficients projected out."""
+def _normal_equations(
+    values: np.ndarray, points: np.ndarray, motion: np.ndarray
+) -> tuple[float, Callable[[], tuple[np.ndarray, np.ndarray]]]:
+    """Sum of squares, with the grey levels' coefficients projected out, and what gives its Gauss-Newton matrix and slope.
+
+    The slope is minus half the gradient.
+    """
     moved = points @ motion[:3, :3].T + motion[:3, 3]
     sampled = _sampled_template(moved)
     grey, gradient = np.clip(sampled[:, 0], 0, _LEVELS), sampled[:, 1:]
@@ -97,42 +105,48 @@ def _normal_equations(values: np.ndarray, points: np.ndarray, motion: np.ndarray
     gram = (weights.T @ weights).astype(float) + 1e-3 * np.eye(_LEVELS + 1)
     coefficients = np.linalg.solve(gram, weights.T @ values)
     residuals = values - weights @ coefficients.astype(np.float32)
-    x, y, z = (moved - np.array(CENTRE_MM)).astype(np.float32).T
-    along_x, along_y, along_z = gradient.T
-    turning = [y * along_z - z * along_y, z * along_x - x * along_z, x * along_y - y * along_x]
-    moving = np.stack([along_x, along_y, along_z, *turning, along_x * x, along_y * y, along_z * z], axis=1)
-    hessian, slope = np.zeros((9, 9)), np.zeros(9)
-    for image in range(values.shape[1]):
-        rise = np.diff(coefficients[:, image]).astype(np.float32)
-        jacobian = moving * rise[level, None]
-        shared = weights.T @ jacobian
-        hessian += jacobian.T @ jacobian - shared.T @ np.linalg.solve(gram, shared)
-        slope += jacobian.T @ residuals[:, image]
-    return float((residuals**2).sum()), hessian, slope
+
+    def equations() -> tuple[np.ndarray, np.ndarray]:
+        x, y, z = (moved - np.array(CENTRE_MM)).astype(np.float32).T
+        along_x, along_y, along_z = gradient.T
+        turning = [y * along_z - z * along_y, z * along_x - x * along_z, x * along_y - y * along_x]
+        moving = np.stack([along_x, along_y, along_z, *turning, along_x * x, along_y * y, along_z * z], axis=1)
+        hessian, slope = np.zeros((9, 9)), np.zeros(9)
+        for image in range(values.shape[1]):
+            rise = np.diff(coefficients[:, image]).astype(np.float32)
+            jacobian = moving * rise[level, None]
+            shared = weights.T @ jacobian
+            hessian += jacobian.T @ jacobian - shared.T @ np.linalg.solve(gram, shared)
+            slope += jacobian.T @ residuals[:, image]
+        return hessian, slope
+
+    return float((residuals**2).sum()), equations
 
 
 def _sampled_template(world: np.ndarray) -> np.ndarray:
     """Grey level of the template, 0 outside its brain, and its gradient (per mm) at points: shape (N, 4), linear."""
-    volumes, to_voxel = _template()
-    shape = np.array(volumes.shape[:3])
-    at = np.clip(world @ to_voxel[:3, :3].T + to_voxel[:3, 3], 0, shape - 1.001)
+    corners, shape, to_voxel = _template()
+    at = np.clip(world @ to_voxel[:3, :3].T + to_voxel[:3, 3], 0, np.array(shape) - 1.001)
     low = at.astype(np.intp)
-    above = (at - low).astype(np.float32)
-    below, flat = 1 - above, volumes.reshape(-1, 4)
-    steps = (shape[1] * shape[2], shape[2], 1)
-    first, found = low @ np.array(steps), np.zeros((len(world), 4), dtype=np.float32)
-    for i, x in enumerate((below[:, 0], above[:, 0])):
-        for j, xy in enumerate((x * below[:, 1], x * above[:, 1])):
-            for k, weight in enumerate((xy * below[:, 2], xy * above[:, 2])):
-                found += weight[:, None] * flat[first + (i * steps[0] + j * steps[1] + k)]
-    return found
+    found = corners.take((low[:, 0] * shape[1] + low[:, 1]) * shape[2] + low[:, 2], axis=0)
+    for axis, above in enumerate((at - low).astype(np.float32).T):
+        share = above.reshape(-1, *[1] * (3 - axis))
+        found = found[:, 0] + share * (found[:, 1] - found[:, 0])
+    return np.asarray(found)
 
 
 @lru_cache(maxsize=1)
-def _template() -> tuple[np.ndarray, np.ndarray]:
-    """Grey levels 1 to 8 of equal counts and their gradient on the 4 mm grid, and world coordinates to its voxels."""
+def _template() -> tuple[np.ndarray, tuple[int, ...], np.ndarray]:
+    """Grey levels 1 to 8 of equal counts and their gradient on the 4 mm grid, its shape, and world coordinates to its voxels.
+
+    Of every voxel there are the values of the eight that it is the first corner of, shape (voxels, 2, 2, 2, 4).
+    """
     space = mni_space("4mm")
     anatomy = template_anatomy(space)
     bounds = np.quantile(anatomy.t1[anatomy.brain], np.linspace(0, 1, _LEVELS))
     grey = np.where(anatomy.brain, np.interp(anatomy.t1, bounds, np.arange(1, _LEVELS + 1)), 0.0)
-    return np.stack([grey, *np.gradient(grey, *space.voxel_sizes_mm)], axis=-1).astype(np.float32), np.linalg.inv(space.affine)
+    volumes = np.stack([grey, *np.gradient(grey, *space.voxel_sizes_mm)], axis=-1).astype(np.float32)
+    wide = np.pad(volumes, [(0, 1)] * 3 + [(0, 0)])
+    corners = np.lib.stride_tricks.sliding_window_view(wide, (2, 2, 2), axis=(0, 1, 2))
+    in_order = np.ascontiguousarray(np.moveaxis(corners, 3, -1)).reshape(-1, 2, 2, 2, 4)
+    return in_order, grey.shape, np.linalg.inv(space.affine)

@@ -100,17 +100,12 @@ def measure_position(images: list[np.ndarray], brain: np.ndarray, space: Space) 
     """
     cells, counts = _moved_templates()
     at = _grid_points() @ np.linalg.inv(space.affine).T
-    inside = ndimage.map_coordinates(brain.astype(np.float32), at[:, :3].T, order=1, mode="constant") > 0.5
+    inside = _at_points(brain, at) > 0.5
     volume = float(brain.sum() * space.voxel_volume_mm3 / _template_volume_mm3())
     if inside.sum() < 50:
         return Position(0.0, 0.0, volume)
-    values = np.stack(
-        [
-            _scaled(ndimage.map_coordinates(np.asarray(image, dtype=np.float32), at[:, :3].T, order=1, mode="constant"), inside)
-            for image in images
-        ]
-    )
-    similarity = np.mean([_correlation_ratio(one, cells, counts) for one in values], axis=0)
+    values = np.stack([_scaled(_at_points(image, at), inside) for image in images])
+    similarity = _correlation_ratio(values, cells, counts).mean(axis=0)
     seen = ((at[:, :3] > -0.5) & (at[:, :3] < np.array(space.shape) - 0.5)).all(axis=1) & _near(inside)
     start = np.linalg.inv(_poses()[int(similarity.argmax())])
     motion = onto_template(values[:, seen].T, _grid_points()[seen, :3], start)
@@ -141,9 +136,17 @@ def refuse_elsewhere(where: str, images: list[np.ndarray], brain: np.ndarray, sp
         raise RefusalError(f"{where}: {problem}")
 
 
+def _at_points(volume: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """A volume at voxel coordinates (N, 4), linear, 0 outside; where all are voxels of it, as they are there."""
+    index = at[:, :3].astype(np.intp)
+    if (index == at[:, :3]).all() and (index >= 0).all() and (index < volume.shape).all():
+        return np.asarray(volume[tuple(index.T)], dtype=np.float32)
+    return np.asarray(ndimage.map_coordinates(volume.astype(np.float32), at[:, :3].T, order=1, mode="constant"))
+
+
 def _scaled(values: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """Brain to median 4 and interquartile range 1, clipped to 1 to 7; 0 outside."""
-    low, middle, high = np.quantile(values[inside], [0.25, 0.5, 0.75])
+    low, middle, high = np.quantile(np.sort(values[inside]), [0.25, 0.5, 0.75])
     return np.where(inside, np.clip((values - middle) / max(high - low, 1e-9), -3, 3) + 4, 0.0)
 
 
@@ -155,10 +158,11 @@ def _near(inside: np.ndarray) -> np.ndarray:
 
 
 def _correlation_ratio(values: np.ndarray, cells: sparse.csr_array, counts: np.ndarray) -> np.ndarray:
-    """Share of the variance of ``values`` between the grey levels, for each template."""
-    sums = (cells @ values.astype(float)).reshape(counts.shape)
-    between = (counts * (sums / np.maximum(counts, 1) - values.mean()) ** 2).sum(axis=1)
-    return np.asarray(between / max(((values - values.mean()) ** 2).sum(), 1e-12))
+    """Share of the variance of each row of ``values`` between the grey levels, for each template (rows, templates)."""
+    away = (values - values.mean(axis=1, keepdims=True)).astype(np.float32)
+    sums = (cells @ away.T).T.reshape(-1, *counts.shape)
+    between = (sums**2 / np.maximum(counts, 1)).sum(axis=2)
+    return np.asarray(between / np.maximum((away**2).sum(axis=1, keepdims=True), 1e-12))
 
 
 @lru_cache(maxsize=1)
@@ -190,7 +194,9 @@ def _moved_templates() -> tuple[sparse.csr_array, np.ndarray]:
     templates, levels = len(rows), _LEVELS + 1
     cell = (np.asarray(rows) + np.arange(templates)[:, None] * levels).ravel()
     point = np.tile(np.arange(len(_grid_points())), templates)
-    cells = sparse.csr_array((np.ones(cell.size), (cell, point)), shape=(templates * levels, len(_grid_points())))
+    cells = sparse.csr_array(
+        (np.ones(cell.size, dtype=np.float32), (cell, point)), shape=(templates * levels, len(_grid_points()))
+    )
     return cells, np.bincount(cell, minlength=templates * levels).reshape(templates, levels)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -116,6 +116,17 @@ class Trial:
         place = getattr(self.source, "place", None)  # of the sources only folders have files
         return participant_id if place is None else str(place(participant_id))
 
+    def row(self, participant_id: str) -> dict[str, Any]:
+        """A participant's row of the table.
+
+        Raises
+        ------
+        InputError
+            If the participant is unknown.
+        """
+        self._known(participant_id)
+        return dict(zip(self.participants.columns, self.participants.iloc[self._ids[participant_id]].tolist(), strict=True))
+
     def subset(self, participant_ids: Sequence[str]) -> Trial:
         """The same trial with some of its participants, in the order given.
 
@@ -134,5 +145,5 @@ class Trial:
             raise InputError(f"{self.name}: no participant {participant_id!r}; participants.tsv names them")
 
     @cached_property
-    def _ids(self) -> frozenset[str]:
-        return frozenset(self.participants["participant_id"])
+    def _ids(self) -> dict[str, int]:
+        return {name: number for number, name in enumerate(self.participants["participant_id"])}

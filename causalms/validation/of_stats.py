@@ -270,7 +270,7 @@ def _error_model() -> Runs:
             error.draw(4, 1),
             error.log_ratios(data.log_expected, data.columns, error.mean[None]),
             error.loadings(data.log_expected, data.columns, 1),
-            error.log_size_sd(),
+            error.log_size_sd,
             error.means(data.log_expected, data.columns, 3, 5),
             [
                 vars(cell)
