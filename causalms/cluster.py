@@ -170,7 +170,7 @@ def _local(workers: int) -> Iterator[Any]:
     with (
         dask.config.set({"distributed.worker.multiprocessing-method": method, "distributed.admin.tick.limit": "1h"}),
         started(
-            n_workers=workers, threads_per_worker=1, memory_limit=0, dashboard_address=None, silence_logs="CRITICAL"
+            n_workers=workers, threads_per_worker=1, memory_limit=0, dashboard_address="127.0.0.1:0", silence_logs="CRITICAL"
         ) as cluster,
     ):
         yield cluster

@@ -18,6 +18,7 @@ from pathlib import Path
 import click
 import numpy as np
 import pandas as pd
+from scipy import stats
 from tqdm import tqdm
 
 import causalms as cms
@@ -135,7 +136,8 @@ def _forecasts(place: Path, scans: Path, model: str, week: int, patients: int) -
     """One arm forecast for each patient, map and figure written; what was spent after every twentieth part of them."""
     different = _links(scans, place / "trial", patients)
     trial = cms.load_trial(place / "trial", follow_ups=False)
-    question = Question(model, Generator.load(model).checksum, ("placebo",), float(week), 0, False, 0)
+    generator = Generator.load(model)
+    question = Question(model, generator.checksum, generator.digest, ("placebo",), float(week), 0, False, 0)
     steps, rows = {int(step) for step in np.linspace(0, patients, 21)[1:]}, []
     before, begin = time.process_time(), time.monotonic()
     for number, name in enumerate(tqdm(trial.participants["participant_id"], desc="forecasts", disable=None), 1):
@@ -146,7 +148,14 @@ def _forecasts(place: Path, scans: Path, model: str, week: int, patients: int) -
             rows.append((number, time.process_time() - before, time.monotonic() - begin, memory, _peak()))
             click.echo(f"{number} patients: {rows[-1][1]:.0f} CPU s, {memory:.2f} GiB in use, peak {rows[-1][4]:.2f}")
     names = ["patients", "cpu_seconds", "wall_seconds", "memory_gib", "peak_memory_gib"]
-    return pd.DataFrame(rows, columns=names).assign(different_scans=different)
+    table = pd.DataFrame(rows, columns=names)
+    grown = stats.linregress(table["patients"][2:] / 1000, table["memory_gib"][2:])  # the first steps also fill caches
+    half = stats.t.ppf(0.975, len(table) - 4) * grown.stderr
+    click.echo(
+        f"memory grows by {grown.slope:.3f} GiB a thousand patients ({grown.slope - half:.3f} to {grown.slope + half:.3f})"
+    )
+    slope = {"gib_a_thousand": grown.slope, "lower": grown.slope - half, "upper": grown.slope + half}
+    return table.assign(different_scans=different, **slope)
 
 
 def _links(scans: Path, folder: Path, patients: int) -> int:

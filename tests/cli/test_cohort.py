@@ -67,6 +67,22 @@ def test_a_forecast_has_the_same_bytes_from_shards_and_from_one_run(
     )
 
 
+@pytest.mark.slow
+def test_dask_gives_the_bytes_of_one_process(run: Run, simulated: Path, checkpoint: Path, tmp_path: Path) -> None:
+    forecast = ("forecast", simulated, "--model", checkpoint, *ASKED)
+    query = ("query", simulated, "--model", checkpoint, "--do", "placebo", "--do", "ocrelizumab", "--draws", 2)
+    judge = ("calibrate", tmp_path / "one.parquet", "--observed", simulated, "--by", "arm", "--repetitions", 19, "--least", 1)
+    for name, where in (("one", ()), ("dask", ("--dask", "local", "--workers", 2))):
+        assert run(*forecast, "--out", tmp_path / name, *where).code == 0
+        assert run(*query, "--out", tmp_path / f"{name}.parquet", *where).code == 0
+        assert run(*judge, "--out", tmp_path / f"{name}.csv", *where).code == 0
+    assert contents(tmp_path / "one") == contents(tmp_path / "dask")
+    for suffix in (".parquet", ".queries.json", ".csv"):
+        assert (tmp_path / f"one{suffix}").read_bytes() == (tmp_path / f"dask{suffix}").read_bytes()
+    elsewhere = ("--out", tmp_path / "x.parquet", "--dask", "tcp://127.0.0.1:1", "--workers", 2)
+    refused(run(*query, *elsewhere), 2, "the cluster has its own workers; leave out --workers")
+
+
 def test_bad_patients_of_a_forecast_are_left_out_and_listed_with_exit_code_3(
     run: Run, broken: tuple[Path, str], checkpoint: Path, tmp_path: Path
 ) -> None:
