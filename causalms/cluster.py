@@ -133,6 +133,14 @@ def on_dask(address: str, workers: int = 1) -> Iterator[DaskCluster]:
         If the address is none.
     WorkerError
         If no scheduler or worker answers, or one has another version of causalms or does not see this folder.
+
+    Examples
+    --------
+    >>> with on_dask("somewhere"):
+    ...     pass
+    Traceback (most recent call last):
+    ...
+    causalms.errors.UsageError: `dask='somewhere'`: expected the address of a scheduler, tcp://host:8786, or 'local'
     """
     global _in_force
     if address != LOCAL and "://" not in address:
@@ -148,8 +156,8 @@ def on_dask(address: str, workers: int = 1) -> Iterator[DaskCluster]:
             client.wait_for_workers(1, timeout=_ANSWERS)
         except (OSError, ValueError) as error:
             raise WorkerError(
-                f"{address}: no Dask scheduler with a worker answers within {_ANSWERS:.0f} seconds; start 'dask scheduler' and "
-                "'dask worker ADDRESS --nthreads 1', or correct the address"
+                f"{address}: no Dask scheduler with a worker answers within {_ANSWERS:.0f} seconds; start them "
+                "(dask scheduler, dask worker) or correct the address"
             ) from error
         _refuse_others(client, address)
         _in_force = DaskCluster(client, address)
