@@ -160,21 +160,16 @@ def assess(
     """
     if not 0 < level < 1:
         raise UsageError(f"`level`: found {level}, expected a number between 0 and 1, for example 0.95")
-    rows: list[ResultRow] = []
-    tables: dict[str, list[pd.DataFrame]] = {"pit": [], "reliability": [], "rootogram": [], "coverage": []}
     settings = _Settings(level, bins, repetitions, seed)
     divided = [group for column in ((by,) if isinstance(by, str) else by) for group in pairs.groups(column)]
     groups = [*pairs.groups(), *((label, part) for label, part in divided if part.n >= least)]
     calls = (delayed(_group)(label, part, settings) for label, part in groups)
     done = results_in_order(calls, workers, "judge them again")
-    for of_group, judged in tqdm(done, desc="groups", total=len(groups), disable=not progress):
-        rows += of_group
-        for name, table in judged.items():
-            tables[name].append(table)
+    judged = list(tqdm(done, desc="groups", total=len(groups), disable=not progress))
     too_small = tuple(label for label, part in divided if part.n < least)
-    whole = {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}
+    whole = {name: pd.concat([tables[name] for _, tables in judged], ignore_index=True) for name in judged[0][1]}
     return Assessment(
-        results_table(rows),
+        results_table([row for rows, _ in judged for row in rows]),
         **whole,
         patients=pairs.n,
         week=pairs.week,
