@@ -10,9 +10,8 @@ from causalms.effects.clusters import CLUSTER_VARIANCES
 from causalms.effects.data import Design
 from causalms.effects.estimands import Measure, measure_named
 from causalms.effects.means import RATES
-from causalms.effects.small_sample import SMALL_ARM
 from causalms.effects.tests import TESTS
-from causalms.effects.variance import MODEL_BASED, OF_COEFFICIENTS, VARIANCES
+from causalms.effects.variance import MODEL_BASED, OF_COEFFICIENTS, SMALL_ARM, VARIANCES
 from causalms.errors import UsageError
 from causalms.stats import FAMILIES, LOG_LINK, Family
 from causalms.tables import name_of

@@ -31,14 +31,122 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from causalms.effects import fixed_covariates as fixed
 from causalms.effects.clusters import CLUSTER_VARIANCES, clustered_coefficients, clustered_means
-from causalms.effects.covariance import Covariance, influence_covariance, leave_one_out_residuals, vcov
-from causalms.effects.means import ArmMeans
+from causalms.effects.covariance import Covariance, diagonal_matrix, influence_covariance, leave_one_out_residuals, vcov
+from causalms.effects.means import ArmMeans, mean_exposure
 from causalms.effects.permuted_blocks import degrees_within_strata
-from causalms.effects.small_sample import small_sample_covariance
 from causalms.errors import UsageError
-from causalms.stats import Array, Fit
+from causalms.stats import FULL_WEIGHT, Array, Fit, adjusted_alphas, observed_information
+
+#: Patients of the smallest arm below which rates are compared with this variance unless another is named: below it the influence
+#: function covers less than it says (``studies/small_arms.py``).
+SMALL_ARM = 250
+#: Arm size above which the counts' own law is not looked at.
+LARGEST_ARM_WITH_FLOOR = 20_000
+
+
+def small_sample_covariance(means: ArmMeans, randomization: str) -> Covariance:
+    r"""Leave-one-out influence function with a floor under each arm's variance from the counts' own law, with Welch's t.
+
+    In small arms of overdispersed counts the empirical variance is too small just when the mean is.  Each arm's residual variance
+    :math:`S_a` (leave-one-out) is therefore replaced by
+
+    .. math:: \lambda_a \max(S_a, P_a) + (1-\lambda_a) S_a, \qquad
+              P_a = \frac{n_a}{n_a-1}\,\frac{1}{n_a}\sum_{A_i=a} \frac{\mu_i + \hat\alpha_a\mu_i^2}{\bar E_a^2}, \qquad
+              \lambda_a = \min(1, \sqrt{50/n_a}),
+
+    with :math:`\hat\alpha_a` the arm's own dispersion by adjusted profile likelihood.  As arms grow it
+    becomes the influence function.  For risks and means :math:`P_a = 0`.
+    """
+    data, left = means.data, leave_one_out_residuals(means)
+    arms = range(len(data.arms))
+    own = np.stack([left[..., data.arm == arm].var(axis=-1, ddof=1) for arm in arms], axis=-1) / data.sizes
+    gains = np.stack([_variance_floor(means, left, arm) for arm in arms], axis=-1) if means.counts else np.zeros_like(own)
+    matrix = influence_covariance(means, randomization, left) + diagonal_matrix(gains)
+    degrees = (data.sizes - 1).astype(float)
+    if randomization == "permuted-block":
+        degrees = np.minimum(degrees, degrees_within_strata(means)[..., None] * means.shares)
+    return Covariance(matrix, arm_variances=own + gains, arm_degrees=degrees)
+
+
+def _variance_floor(means: ArmMeans, left: Array, arm: int) -> Array:
+    """What the counts' own law adds to an arm's variance, shape (...)."""
+    rows, lead = means.data.arm == arm, left.shape[:-1]
+    size = int(rows.sum())
+    if size > LARGEST_ARM_WITH_FLOOR:
+        return np.zeros(lead)
+    time = means.data.exposure[..., rows].mean(axis=-1)
+    y = np.atleast_2d(means.data.outcome[..., rows])
+    corrected = y - np.atleast_2d(means.residuals[..., rows] * time[..., None])
+    mean = np.clip(corrected, 1e-8 * np.maximum(corrected.mean(axis=1, keepdims=True), 1e-8), None)
+    alpha = adjusted_alphas(y, np.broadcast_to(mean, y.shape))[:, None]
+    law = (mean + alpha * mean**2).sum(axis=1).reshape(lead) / (size - 1) / time**2
+    weight = min(1.0, float(np.sqrt(FULL_WEIGHT / size)))
+    return np.asarray(weight * np.maximum(law - left[..., rows].var(axis=-1, ddof=1), 0.0) / size)
+
+
+def sandwich_covariance(means: ArmMeans, factor: Callable[[Fit], Array]) -> Covariance:
+    """Sandwich covariance of the means with covariates held fixed: delta method through coefficients and arm residuals."""
+    fit = means.fit
+    centred = means.residuals * mean_exposure(means.data)
+    values = fit.scores @ fit.inverse_information @ np.swapaxes(means.gradient, -1, -2)
+    return Covariance(vcov((values + _own_share(means) * centred[..., None]) * factor(fit)[..., None]))
+
+
+def _own_share(means: ArmMeans) -> Array:
+    """One over the exposure of the patient's arm in the column of that arm, zero elsewhere, shape (..., n, K)."""
+    own = np.eye(len(means.data.arms))[means.data.arm]
+    return np.asarray(own / (means.data.exposure @ own)[..., None, :])
+
+
+def hc0_factor(fit: Fit) -> Array:
+    """What HC0 multiplies residuals by, shape (..., n)."""
+    return np.ones(fit.X.shape[-2])
+
+
+def hc1_factor(fit: Fit) -> Array:
+    """What HC1 multiplies residuals by."""
+    n, p = fit.X.shape[-2], fit.rank
+    return np.full(n, np.sqrt(n / (n - p)))
+
+
+def hc2_factor(fit: Fit) -> Array:
+    """What HC2 multiplies residuals by."""
+    return np.asarray(1 / np.sqrt(np.clip(1 - fit.leverage, 1e-8, None)))
+
+
+def hc3_factor(fit: Fit) -> Array:
+    """What HC3 multiplies residuals by."""
+    return np.asarray(1 / np.clip(1 - fit.leverage, 1e-8, None))
+
+
+def observed_inverse(fit: Fit) -> Array:
+    """Inverse observed information, jointly with the dispersion; residual variance of the linear model divided by n."""
+    if fit.family == "negbin":
+        return np.asarray(fit.inverse(observed_information(fit))[..., :-1, :-1])
+    return np.asarray(fit.inverse_information * _scale(fit, 0))
+
+
+def expected_inverse(fit: Fit) -> Array:
+    """Inverse expected information; residual variance of the linear model divided by n - p."""
+    return np.asarray(fit.inverse_information * _scale(fit, fit.rank))
+
+
+def _scale(fit: Fit, lost: int) -> Array:
+    """Residual variance of the linear model, divided by n less the degrees of freedom lost; 1 for other families (..., 1, 1)."""
+    if fit.family != "linear":
+        return np.ones((1, 1))
+    return np.asarray(((fit.y - fit.mean) ** 2).sum(axis=-1) / (fit.X.shape[-2] - lost))[..., None, None]
+
+
+def model_based_covariance(means: ArmMeans, of_coefficients: Callable[[Fit], Array], lost: Callable[[Fit], int]) -> Covariance:
+    """Model-based covariance of the means with covariates held fixed."""
+    fit, own, scale = means.fit, _own_share(means), _scale(means.fit, lost(means.fit))
+    cross = np.swapaxes(fit.X * fit.slope[..., None], -1, -2) @ own * scale
+    mixed = means.gradient @ fit.inverse_information @ cross
+    alone = diagonal_matrix((scale * fit.variance_function[..., None, :] @ own**2)[..., 0, :])
+    through = means.gradient @ of_coefficients(fit) @ np.swapaxes(means.gradient, -1, -2)
+    return Covariance(through + mixed + np.swapaxes(mixed, -1, -2) + alone)
 
 
 def _residual_degrees(fit: Fit) -> float:
@@ -92,7 +200,7 @@ def _sandwich(factor: Callable[[Fit], Array], name: str, law: str = "", degrees:
     """A sandwich whose residuals are multiplied by ``factor``."""
     return Variance(
         f"{name} sandwich, covariates fixed{law}",
-        lambda means, _: fixed.sandwich_covariance(means, factor),
+        lambda means, _: sandwich_covariance(means, factor),
         lambda fit: vcov(fit.scores * factor(fit)[..., None], fit.inverse_information),
         degrees,
     )
@@ -103,21 +211,21 @@ VARIANCES: dict[str, Variance] = {
     "small-sample": Variance("small-sample influence function (arm dispersion, Welch t), {scheme}", small_sample_covariance),
     "leave-one-out": Variance("leave-one-out influence function, {scheme}, normal", _left_out),
     "leave-one-out-t": Variance("leave-one-out influence function, {scheme}, t", _left_out, degrees=_residual_degrees),
-    "hc0": _sandwich(fixed.hc0_factor, "HC0"),
-    "hc1": _sandwich(fixed.hc1_factor, "HC1"),
-    "hc2": _sandwich(fixed.hc2_factor, "HC2"),
-    "hc3": _sandwich(fixed.hc3_factor, "HC3"),
-    "hc3-t": _sandwich(fixed.hc3_factor, "HC3", ", t", _residual_degrees),
+    "hc0": _sandwich(hc0_factor, "HC0"),
+    "hc1": _sandwich(hc1_factor, "HC1"),
+    "hc2": _sandwich(hc2_factor, "HC2"),
+    "hc3": _sandwich(hc3_factor, "HC3"),
+    "hc3-t": _sandwich(hc3_factor, "HC3", ", t", _residual_degrees),
     "model-sas": Variance(
         "model-based, observed information (SAS)",
-        lambda means, _: fixed.model_based_covariance(means, fixed.observed_inverse, lambda fit: 0),
-        fixed.observed_inverse,
+        lambda means, _: model_based_covariance(means, observed_inverse, lambda fit: 0),
+        observed_inverse,
         needs_model=True,
     ),
     "model-r": Variance(
         "model-based, expected information (R)",
-        lambda means, _: fixed.model_based_covariance(means, fixed.expected_inverse, lambda fit: fit.rank),
-        fixed.expected_inverse,
+        lambda means, _: model_based_covariance(means, expected_inverse, lambda fit: fit.rank),
+        expected_inverse,
         _linear_degrees,
         needs_model=True,
     ),

@@ -7,8 +7,7 @@ import numpy as np
 from causalms.effects.data import TrialData
 from causalms.effects.design import COEFFICIENTS, Settings
 from causalms.effects.estimands import Estimand
-from causalms.effects.small_sample import SMALL_ARM
-from causalms.effects.variance import MODEL_BASED
+from causalms.effects.variance import MODEL_BASED, SMALL_ARM
 from causalms.stats import Fit, pearson_chi_square
 from causalms.tables import significant
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from causalms.stats.balancing import entropy_balance
 from causalms.stats.batched import Batch, BatchFit, fit_batch
 from causalms.stats.count_laws import CountLaw, DrawsLaw, NegativeBinomialLaw, TalliedLaw, interval_positions
-from causalms.stats.dispersion import FULL_WEIGHT, adjusted_alphas
 from causalms.stats.firth import fit_firth, penalised_likelihood
 from causalms.stats.gee import STRUCTURES, GeeFit, fit_gee
 from causalms.stats.glm import FAMILIES, LOG_LINK, Array, Family, Fit, inverse_link, mean_slope, pearson_chi_square
-from causalms.stats.goodness_of_fit import goodness
 from causalms.stats.lacking_inputs import Forecasts, LackingInputs, correction_for, fit_lacking_inputs
 from causalms.stats.mixtures import NormalMixture
 from causalms.stats.model_error import ColumnSummary, ErrorModel
@@ -23,7 +21,7 @@ from causalms.stats.multiplicity import (
     simultaneous_critical_value,
     with_adjusted_p_values,
 )
-from causalms.stats.negbin import log_likelihood, observed_information
+from causalms.stats.negbin import FULL_WEIGHT, adjusted_alphas, log_likelihood, observed_information
 from causalms.stats.normal import normal_cdf, normal_quantile
 from causalms.stats.own_counts import OwnCounts, own_counts_test
 from causalms.stats.recurrent import TIES, Intervals, fit_rates, mean_cumulative
@@ -40,7 +38,7 @@ from causalms.stats.resampling import (
 )
 from causalms.stats.scores import SCORES, moment_law, others_moments, pool_ranks, pool_scores, score
 from causalms.stats.shared_frailty import FrailtyFit, fit_shared_frailty
-from causalms.stats.single_fit import fit_model, fit_or_limit
+from causalms.stats.single_fit import fit_model, fit_or_limit, goodness
 from causalms.stats.zero_models import ZeroModel, fit_zero_model
 
 __all__ = [

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from causalms.effects import Method, analyse
-from causalms.effects.small_sample import SMALL_ARM
+from causalms.effects.variance import SMALL_ARM
 
 OVER = "overdispersed: chi-square / df"
 
