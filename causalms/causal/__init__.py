@@ -18,7 +18,6 @@ from causalms.causal.shards import merge_draws
 from causalms.causal.sweep import rho_sweep
 from causalms.causal.transport import covariate_overlap, trial_effect_benchmark, unmeasured_trial_effect
 from causalms.causal.worlds import world_seed
-from causalms.stats import keyed_generator
 
 __all__ = [
     "COUPLINGS",
@@ -48,7 +47,6 @@ __all__ = [
     "distribution",
     "harm_bounds",
     "individual_effects",
-    "keyed_generator",
     "merge_draws",
     "negative_controls",
     "patient_effects",

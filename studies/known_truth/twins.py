@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from causalms.causal import keyed_generator
 from causalms.errors import InputError
+from causalms.stats import keyed_generator
 
 FloatArray = npt.NDArray[np.floating[Any]]
 TRUTH_COLUMNS = ("participant_id", "arm", "visit_week", "true_lesions", "true_rate")
