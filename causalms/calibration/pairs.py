@@ -146,6 +146,7 @@ def pair(
     draws, participants = as_frame(draws), as_frame(participants)
     name = sources.draws
     draws = completed_draws(draws, participants, week, name)
+    outcome = "net2_lesions" if outcome == "count" and "count" in draws else outcome
     rows = _forecasts(draws, name)
     week = one_week(rows, week, name)
     rows = rows[rows["visit_week"] == week]

@@ -26,6 +26,7 @@ from causalms.tables import (
     is_foreign,
     name_of,
     one_week,
+    visit_words,
 )
 
 #: Words of an interval that leaves out the model's own error, and the source of an error that is left out.
@@ -106,16 +107,17 @@ class SimulatedOutcomes:
         )
 
 
-def default_outcome(measure: Measure) -> str:
-    """Volume for means, lesion counts for rates and risks."""
-    return "net2_volume_ml" if measure.kind == "mean" else "net2_lesions"
+def default_outcome(measure: Measure, draws: pd.DataFrame) -> str:
+    """Volume for means, lesion counts for rates and risks, and for draws of another simulator their ``count``."""
+    if measure.kind != "mean":
+        return "net2_lesions"
+    return "count" if "count" in draws and "net2_volume_ml" not in draws else "net2_volume_ml"
 
 
 def is_draws_table(table: pd.DataFrame) -> bool:
     """True for a draws table, sampled or expected, also of another simulator."""
     own = "query" in table and "arm_randomised" in table and ("draw" in table or "expected_net2_lesions" in table)
-    own |= TALLY in table
-    return own or is_foreign(table)
+    return own or TALLY in table or is_foreign(table)
 
 
 def simulated_outcomes(
@@ -151,7 +153,7 @@ def simulated_outcomes(
     """
     draws = completed_draws(draws, week=week, source=source)
     chosen = measure_named(measure)
-    outcome = outcome or default_outcome(chosen)
+    outcome = outcome or default_outcome(chosen, draws)
     for name in DRAWS_KEYS:
         if name not in draws:
             raise InputError(
@@ -182,7 +184,7 @@ def _arms_of(part: pd.DataFrame, reference: str, week: float, source: str) -> tu
     """Arms as they were found, and with the reference first."""
     arms_found = list(arm_order(part["arm"].unique()))
     if reference not in arms_found:
-        raise InputError(f"{source}: no draws under arm {reference!r} at week {name_of(week)}; arms are {', '.join(arms_found)}")
+        raise InputError(f"{source}: no draws under arm {reference!r} at {visit_words(week)}; arms are {', '.join(arms_found)}")
     if len(arms_found) < 2:
         raise RefusalError(f"{source}: draws under one arm only ({reference}); query at least two arms")
     return arms_found, arm_order(arms_found, reference)
@@ -221,7 +223,7 @@ def _complete(
         at = [int(index) for index in np.unravel_index(first_wrong, shape)]
         what = "no row" if filled[first_wrong] == 0 else "more than one row"
         raise InputError(
-            f"{source}: {what} for patient {patients[at[0]][1]!r} under arm {arms[at[1]]!r}, draw {at[3]}, week {name_of(week)}; "
+            f"{source}: {what} for patient {patients[at[0]][1]!r} under arm {arms[at[1]]!r}, draw {at[3]}, {visit_words(week)}; "
             "give every patient the same arms and draws once"
         )
     cube = np.empty(len(filled))

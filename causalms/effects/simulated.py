@@ -197,7 +197,7 @@ def analyse_draws(
     if population not in ("all", "treated"):
         raise UsageError(f"`population`: found {population!r}, expected 'all' or 'treated'")
     draws, chosen = as_frame(draws), measure_named(measure)
-    outcome = outcome or default_outcome(chosen)
+    outcome = outcome or default_outcome(chosen, draws)
     rows, directions = [], []
     for outcomes in simulated_outcomes(draws, reference=reference, measure=measure, outcome=outcome, week=week, source=source):
         for arm in range(1, len(outcomes.arms)):

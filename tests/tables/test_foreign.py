@@ -117,7 +117,7 @@ def test_a_wrong_count_is_named_by_the_column_its_owner_wrote(
 
 def test_no_message_says_a_name_that_the_draws_do_not_have(foreign: pd.DataFrame, people: pd.DataFrame, tmp_path: Path) -> None:
     doors = (
-        lambda: estimate(foreign, reference="placebo", measure="mean-difference"),
+        lambda: estimate(foreign, reference="placebo", measure="mean-difference", outcome="volume"),
         lambda: estimate(foreign.drop(index=3), reference="placebo"),
         lambda: estimate(foreign.drop(columns="count"), reference="placebo"),
         lambda: pair(foreign, people, outcome="net2_lesions_periventricular"),
@@ -129,6 +129,11 @@ def test_no_message_says_a_name_that_the_draws_do_not_have(foreign: pd.DataFrame
             door()
         assert "'net2_lesions'" not in str(caught.value)
         assert "net2_lesions," not in str(caught.value)
+        assert "week inf" not in str(caught.value)
+    means = foreign.groupby("arm")["count"].mean()
+    difference = estimate(foreign, reference="placebo", measure="mean-difference").results.iloc[0]
+    assert difference["estimate"] == pytest.approx(means["drug"] - means["placebo"])
+    assert pair(foreign, people, outcome="count").outcome == "net2_lesions"
     stored = tmp_path / "draws.parquet"
     _written(foreign.assign(trial="T", count=foreign["count"] - 1), stored)
     with pytest.raises(InputError, match="column 'count' holds values that are no counts"):

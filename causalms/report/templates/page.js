@@ -84,7 +84,7 @@ document.querySelectorAll("button.copy").forEach((button) => {
 
 // On a narrow screen the contents list starts folded, so that the first number is near the top; paper shows it whole.
 const contents = document.querySelector("nav details");
-if (window.matchMedia("(max-width: 60rem)").matches) contents.open = false;
+if (window.matchMedia("(max-width: 76.5rem)").matches) contents.open = false;
 window.addEventListener("beforeprint", () => {
   contents.open = true;
   for (const details of document.querySelectorAll(".long")) details.open = true;
