@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -72,7 +73,14 @@ def main(
         twin = Twin(rho=rho, checked_patients=0)
         twins[coupling if rho is None else f"rho {rho:g}"] = pd.concat(
             causal_model.counterfactual(
-                trial, [a for a in arms if a != own], week, coupling, particles, seed, twin, list(some), running
+                trial,
+                [a for a in arms if a != own],
+                week,
+                coupling,
+                particles,
+                seed,
+                twin,
+                replace(running, participants=list(some)),
             )
             for own, some in seen.groupby("arm")["participant_id"]
         )
