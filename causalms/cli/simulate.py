@@ -28,8 +28,8 @@ def command(out: Path, design: str, patients: int, grid: str, seed: int, workers
     """Simulate a randomised MS imaging trial into the BIDS folder OUT.
 
     OUT holds what a real trial would: participants.tsv, baseline MRI, lesion masks. True rates and the potential outcomes
-    under every arm stand in OUT/sourcedata/truth. Designs that ship: pooled, pooled-2131, pooled-trial-effect, harmful,
-    registry. docs/phantom.md explains every key of a design.
+    under every arm stand in OUT/sourcedata/truth. Designs that ship: pooled, lifelike, pooled-2131, pooled-trial-effect,
+    harmful, registry, scanners. docs/phantom.md explains every key of a design.
 
     \b
     Example:
