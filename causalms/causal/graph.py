@@ -83,14 +83,14 @@ def net2_model(
 
     arms = arm.reshape(-1, 1) if arm.ndim < 2 else arm
     weeks = week.reshape(-1).expand(len(arms))
-    outcomes = []
+    asked = []
     for world in range(len(arms)):
-        column = []
         for d, draw in enumerate(draws):
             name = randomisation.arms[int(arms[world, min(d, arms.shape[1] - 1)])]
             noise = tie.noise(shared[d], name, partial(mechanism.noise, subject, draw, world_seed(seed, name)))
-            column.append(mechanism.push(subject, name, float(weeks[world]), noise))
-        outcomes.append(column)
+            asked.append((name, float(weeks[world]), noise))
+    each = mechanism.push_each(subject, asked)
+    outcomes = [each[start : start + len(draws)] for start in range(0, len(each), len(draws))]
 
     if outcomes[0][0].mask is not None:
         pyro.deterministic("mask", torch.stack([_stack([o.mask for o in column]) for column in outcomes]))

@@ -6,7 +6,7 @@ a time.  It declares what it can do; a query that needs more is refused by name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
@@ -210,6 +210,9 @@ class Mechanism(Protocol):
     def push(self, subject: Subject, arm: str, week: float, noise: Noise) -> Outcome:
         """The outcome in the world where the patient has ``arm``: a deterministic function of its arguments."""
 
+    def push_each(self, subject: Subject, asked: Sequence[tuple[str, float, Noise]]) -> list[Outcome]:
+        """The outcome of every (arm, week, noise), as ``push`` gives it."""
+
     def expect(self, subject: Subject, arm: str, week: float) -> Expected:
         """The law of the outcome by one evaluation."""
 
@@ -277,6 +280,10 @@ class MechanismBase:
     def push(self, subject: Subject, arm: str, week: float, noise: Noise) -> Outcome:
         """Refuse: nothing to sample."""
         raise RefusalError(f"mechanism {self.name!r} has no push; ask for expected outcomes (`expected=True`)")
+
+    def push_each(self, subject: Subject, asked: Sequence[tuple[str, float, Noise]]) -> list[Outcome]:
+        """Push every (arm, week, noise) in turn; a mechanism that is faster at several at once has a way of its own."""
+        return [self.push(subject, arm, week, noise) for arm, week, noise in asked]
 
     def expect(self, subject: Subject, arm: str, week: float) -> Expected:
         """Refuse: no closed form."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from causalms.generator.batched import sample_each
 from causalms.generator.configurations import ModelConfig, TrainingConfig, config
 from causalms.generator.control_variate import controlled_means
 from causalms.generator.forecast import MapFolder, forecast_patient, label_of_arm
@@ -29,5 +30,6 @@ __all__ = [
     "label_of_arm",
     "loaded_once",
     "one_thread",
+    "sample_each",
     "train_generator",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,10 +12,11 @@ import pandas as pd
 from scipy import special
 from tqdm import tqdm
 
+from causalms.generator.batched import masks_at_once, sample_each
 from causalms.generator.control_variate import ControlledMean, controlled_mean, frailties
 from causalms.generator.error_of_counts import words_of_lacking
 from causalms.generator.model import Generator
-from causalms.generator.outcomes import ExpectedOutcome
+from causalms.generator.outcomes import ExpectedOutcome, Scan
 from causalms.tables import COMPARED, ModelError
 from causalms.trials import NativeGrid, Space, Trial, resample_back, resample_trial, write_map, write_mask
 
@@ -104,8 +105,7 @@ def forecast_patient(
         expected = generator.expect(scan, arm, week, risk=True)
         error = generator.model_error(scan, arm, week)
         sampled = []
-        for draw in range(draws):
-            mask = generator.sample(scan, arm, week, generator.noise(participant_id, draw, seed))
+        for draw, mask in enumerate(_sampled_masks(generator, scan, arm, week, draws, seed)):
             sampled.append(generator.count(mask))
             if maps is not None and maps.masks:
                 file = maps.folder / mask_name(participant_id, arm, week, draw)
@@ -148,6 +148,14 @@ def forecast_patient(
             f"{participant_id}: not available and masked in the model: {', '.join(scan.missing)}" + f"; {done}" * bool(done)
         )
     return Forecast(participant_id, table, risks, tuple(notes))
+
+
+def _sampled_masks(generator: Generator, scan: Scan, arm: str, week: float, draws: int, seed: int) -> Iterator[np.ndarray]:
+    """The masks of draws 0, 1, ... under an arm, a batch of them in memory at a time."""
+    step = masks_at_once(scan)
+    for start in range(0, draws, step):
+        part = range(start, min(start + step, draws))
+        yield from sample_each(generator, scan, [(arm, week, generator.noise(scan.participant_id, draw, seed)) for draw in part])
 
 
 def _write_at_home(file: Path, values: np.ndarray, space: Space, home: NativeGrid | None) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from causalms.errors import InputError, RefusalError, UsageError
 from causalms.generator import noise as exogenous
 from causalms.generator import sampling as samplers
+from causalms.generator.batched import sample_each
 from causalms.generator.checkpoint import checksum, load_tensors, read_checkpoint, write_checkpoint
 from causalms.generator.configurations import ModelConfig, chosen_device
 from causalms.generator.error_of_counts import correction_of_lacking, error_of_expected_count, log_means
@@ -273,13 +274,19 @@ class Generator:
         """Exogenous noise of a patient and draw; the same for every arm and week."""
         return exogenous.draw_noise(participant_id, draw, seed, tuple(self.space.shape))
 
-    def _denoise(self, scan: Scan, arm: str, week: float, frailty_normal: float, sampler: str) -> samplers.Denoise:
+    def prior(self, scan: Scan, arm: str, week: float, frailty_normal: float, sampler: str) -> Tensor:
+        """Log odds (1, 1, X, Y, Z) that a voxel is covered, which the denoiser starts from."""
         log_mean, log_place, size = self._head(scan, arm, week)
         frailty = float(exogenous.frailty_from_normal(frailty_normal, size))
         wanted = float(torch.exp(log_mean)) * frailty
         intensity = self.sampler_intensity(wanted, sampler) * torch.exp(log_place)
-        prior = self.network.denoiser.prior_logit(intensity[:, None])
+        return self.network.denoiser.prior_logit(intensity[:, None])
+
+    def denoise(self, scan: Scan, prior: Tensor) -> samplers.Denoise:
+        """The denoiser of a scan, for as many draws as there are priors (B, 1, X, Y, Z)."""
         brain, seen = scan.brain[:, None].float(), scan.encoded.seen
+        if seen is not None:
+            seen = seen.expand(len(prior), *seen.shape[1:])
 
         def denoise(x: Tensor, sigma: float) -> Tensor:
             level = torch.full((x.shape[0],), sigma, device=x.device)
@@ -300,8 +307,6 @@ class Generator:
         log_mu = (inside - a) / b if abs(c) < 1e-8 else (-b + np.sqrt(max(b * b - 4 * c * (a - inside), 1e-12))) / (2 * c)
         return float(np.exp(log_mu + target - inside))
 
-    @one_thread()
-    @torch.no_grad()
     def sample(
         self,
         scan: Scan,
@@ -311,25 +316,8 @@ class Generator:
         sampler: samplers.Sampler = "ode",
         steps: int | None = None,
     ) -> np.ndarray:
-        """One NET2 mask, a deterministic function of (scan, arm, week, noise).
-
-        ``steps`` other than the checkpoint's own are for studying the sampler: the count curve was fitted at those, with others
-        mean counts are off by the difference of their biases (docs/decisions/sampler_and_steps.md).
-
-        Raises
-        ------
-        UsageError
-            If the sampler is unknown.
-        RefusalError
-            If the model was trained without its denoiser.
-        """
-        if self.header.get("recipe", {}).get("denoiser_steps") == 0:
-            raise RefusalError("the model was trained for expected counts only; train it with denoiser_steps to sample masks")
-        if sampler not in samplers.SAMPLERS:
-            raise UsageError(f"no sampler is called {sampler!r}; choose one of {', '.join(samplers.SAMPLERS)}")
-        sigmas = self.sigmas if steps is None else exogenous.sigma_ladder(self.config.sigma_min, self.config.sigma_max, steps)
-        denoise = self._denoise(scan, arm, week, noise.frailty_normal, sampler)
-        return samplers.sampled_mask(denoise, noise, sigmas, sampler, scan.rate)
+        """One NET2 mask, a deterministic function of (scan, arm, week, noise); several at once: :func:`sample_each`."""
+        return sample_each(self, scan, [(arm, week, noise)], sampler, steps)[0]
 
     def count(self, mask: np.ndarray) -> int:
         """Lesions in a mask by the model's rule."""
@@ -369,7 +357,7 @@ class Generator:
         else:
             frailty = float(stream.gamma(posterior[0]) / posterior[1])
         z = float(exogenous.normal_from_frailty(max(frailty, 1e-12), size))
-        denoise = self._denoise(scan, arm, week, z, sampler)
+        denoise = self.denoise(scan, self.prior(scan, arm, week, z, sampler))
         clean = torch.from_numpy(np.where(mask, 1.0, -1.0).astype(np.float32))[None, None].to(scan.rate.device)
         shape = mask.shape
         count = len(self.sigmas) if sampler == "ancestral" else 1

@@ -12,7 +12,7 @@ With half log-SNR ``l = -log sigma`` and ``h = l_next - l`` the variance-explodi
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
@@ -151,29 +151,35 @@ def ode_first_order(denoise: Denoise, x: Tensor, sigmas: np.ndarray) -> Tensor:
     return denoise(x, float(sigmas[-1]))
 
 
-def sampled_mask(denoise: Denoise, noise: DiffusionNoise, sigmas: np.ndarray, sampler: Sampler, like: Tensor) -> np.ndarray:
-    """The mask that a sampler makes of one draw's noise, bool of the grid's shape.
+def sampled_masks(
+    denoise: Denoise, noises: Sequence[DiffusionNoise], sigmas: np.ndarray, sampler: Sampler, like: Tensor
+) -> np.ndarray:
+    """The masks that a sampler makes of each draw's noise at once, bool (draws, X, Y, Z).
 
     Parameters
     ----------
     denoise : callable
-    noise : DiffusionNoise
-        Its field starts the sampler; the ancestral sampler also takes its step noise.
+    noises : sequence of DiffusionNoise
+        Their fields start the sampler; the ancestral sampler also takes their step noise.
     sigmas : array (steps + 1,)
     sampler : {"ode", "ode-2m", "ancestral"}
     like : Tensor
         Says on which device.
     """
 
-    def on_device(field: np.ndarray) -> Tensor:
-        return torch.from_numpy(field).to(like.device)[None, None]
+    def on_device(fields: Iterable[np.ndarray]) -> Tensor:
+        return torch.from_numpy(np.stack(list(fields))).to(like.device)[:, None]
 
-    start = -1 + float(sigmas[0]) * on_device(noise.field)
+    start = -1 + float(sigmas[0]) * on_device(noise.field for noise in noises)
     if sampler == "ancestral":
-        probability = ancestral(denoise, start, sigmas, lambda step: on_device(noise.step_noise(step, noise.field.shape)))
+
+        def of_step(step: int) -> Tensor:
+            return on_device(noise.step_noise(step, noise.field.shape) for noise in noises)
+
+        probability = ancestral(denoise, start, sigmas, of_step)
     else:
         probability = (ode_first_order if sampler == "ode" else ode_second_order)(denoise, start, sigmas)
-    return np.asarray((probability[0, 0] > 0.5).cpu().numpy())
+    return np.asarray((probability[:, 0] > 0.5).cpu().numpy())
 
 
 @contextmanager

@@ -163,7 +163,7 @@ class GlobalContextForecaster(FactorisedDiffusion):
         config = self.generator.config
         sigmas = exogenous.sigma_ladder(config.sigma_min, config.sigma_max, steps or config.steps)
         noise = self.generator.noise(scan.participant_id, draw, seed)
-        return samplers.sampled_mask(self.denoise(scan, arm, week), noise, sigmas, sampler, scan.rate)
+        return np.asarray(samplers.sampled_masks(self.denoise(scan, arm, week), [noise], sigmas, sampler, scan.rate)[0])
 
     def save(self, path: str | Path) -> str:
         """Write the checkpoint, whole or not at all; it names the generator it stands on.  Returns its checksum."""

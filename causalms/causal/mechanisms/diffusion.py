@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from causalms.causal.evidence import participant_row
 from causalms.causal.mechanism import Expected, MechanismBase, Noise, Outcome, Subject
 from causalms.errors import RefusalError
-from causalms.generator import DiffusionNoise, kept_scan, loaded_once
+from causalms.generator import DiffusionNoise, kept_scan, loaded_once, sample_each
 from causalms.lesions import count_lesions
 from causalms.stats import ErrorModel
 from causalms.tables import REGIONS, ModelError
@@ -116,9 +116,15 @@ class DiffusionMechanism(MechanismBase):
 
     def push(self, subject: Subject, arm: str, week: float, noise: Noise) -> Outcome:
         """The mask that the sampler makes of the noise, measured by the model's lesion rule."""
-        path = noise.normals.get("path")
-        drawn = DiffusionNoise(float(noise.normals["frailty"][0]), noise.normals["field"], path)
-        return self.measure(self.generator.sample(subject.encoding, arm, week, drawn, sampler=self.sampler))
+        return self.push_each(subject, [(arm, week, noise)])[0]
+
+    def push_each(self, subject: Subject, asked: Sequence[tuple[str, float, Noise]]) -> list[Outcome]:
+        """The outcomes of several arms, weeks and draws: in batches on a GPU."""
+        drawn = [
+            (arm, week, DiffusionNoise(float(u.normals["frailty"][0]), u.normals["field"], u.normals.get("path")))
+            for arm, week, u in asked
+        ]
+        return [self.measure(mask) for mask in sample_each(self.generator, subject.encoding, drawn, self.sampler)]  # type: ignore[arg-type]
 
     def expect(self, subject: Subject, arm: str, week: float) -> Expected:
         """Count, volume and activity by one evaluation of the risk head."""
