@@ -12,7 +12,7 @@ Checkpoints and masks in OUT are used, not made again; ``--only`` makes those of
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +24,6 @@ import torch
 from tqdm import tqdm
 
 import causalms as cms
-from causalms.generator import config
 from causalms.generator.inputs import PatientArrays, patient_arrays
 from causalms.phantom import PhantomTrial
 from causalms.tables import write_table
@@ -69,7 +68,7 @@ def sampler(key: str, setting: Setting, seed: int) -> tuple[Draw, cf.Change]:
         sizes = sizes_by_region(material_of(setting).training, kept.generator.space)
         lesions = IndependentLesions(kept, sizes if key == "by_region" else [np.concatenate(sizes)] * len(sizes))
         return partial(lesions, seed=seed), cf.thinned(kept)
-    own = generator(setting, seed, replace(config("small")[0], denoiser_sees_scan=key == "seeing"), key)
+    own = generator(setting, seed, key == "seeing", key)
     kept = Counted(own)
 
     def sample(patient: PatientArrays, arm: str, week: float, number: int) -> np.ndarray:
@@ -188,6 +187,7 @@ def figure(masks: dict[str, np.ndarray], true: np.ndarray, t2: np.ndarray, file:
 @click.option("--design", default="pooled", show_default=True)
 @click.option("--patients", default=2131, show_default=True, help="Of the training trial (seed 2026).")
 @click.option("--minutes", default=4.0, show_default=True, help="CPU minutes to train every model.")
+@click.option("--start", default="", help="Checkpoint of the encoder and of the denoisers' start; empty: trained here.")
 @click.option("--matched", default=24, show_default=True, help="Patients with whom sampled counts are matched to expected ones.")
 @click.option("--test", default=200, show_default=True, help="Unseen patients.")
 @click.option("--slow", default=12, show_default=True, help="Of them for the lineage diffusion, which is too slow for all.")
@@ -202,6 +202,7 @@ def main(
     design: str,
     patients: int,
     minutes: float,
+    start: str,
     matched: int,
     test: int,
     slow: int,
@@ -215,7 +216,7 @@ def main(
     """Train, sample, score, and write denoiser_worth.csv and denoiser_worth.png."""
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)
-    setting, sampling = Setting(out, design, patients, minutes, matched), Sampling(draws, slow, seeds)
+    setting, sampling = Setting(out, design, patients, minutes, matched, start), Sampling(draws, slow, seeds)
     unseen = Unseen.of(design, test, twins, seed)
     drawn: dict[str, Sums] = {}
     changed: dict[str, Sums] = {}
@@ -229,7 +230,9 @@ def main(
         return
     known = unseen.scored(unseen.true[:, None])
     rows = [table(drawn, known, MASKS, seed), table(changed, {"patients": known["patients"]}, COUNTERFACTUAL, seed)]
-    found = pd.concat(rows).assign(design=design, patients_trained=patients, minutes=minutes, draws=draws, seeds=seeds, seed=seed)
+    found = pd.concat(rows).assign(
+        design=design, patients_trained=patients, minutes=minutes, start=start, draws=draws, seeds=seeds, seed=seed
+    )
     found[NUMBERS] = found[NUMBERS].map(lambda value: float(f"{value:.4g}"))
     write_table(found, (results or out) / "denoiser_worth.csv")
     figure(shown, unseen.true, unseen.t2, (results or out) / "denoiser_worth.png")

@@ -1,14 +1,16 @@
 """The models that are compared: trained on the same patients for the same CPU minutes, and kept as checkpoints.
 
 The generator's two variants (the denoiser sees the scan, or does not) and both laws of independent lesions stand on one encoder:
-it has three fifths of the minutes, a denoiser two fifths, and independent lesions cost no more.  Everything is optimised by the
-baselines' loop in bfloat16, on one core.
+it has three fifths of the minutes, a denoiser two fifths, and independent lesions cost no more.  With ``start`` the encoder is
+that of a checkpoint, both denoisers start from its own, and a denoiser has all the minutes at a third of the learning rate.
+Everything is optimised by the baselines' loop in bfloat16, on one core.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from causalms.generator.sampling import SAMPLERS, Sampler
 from causalms.generator.train.count_calibration import fit_curve, simulate_counts
 from causalms.generator.train.cross_fitting import Learned
 from causalms.generator.train.data import Material, read_material
-from causalms.generator.train.denoiser import denoiser_step, place_patients
+from causalms.generator.train.denoiser import PlacedPatient, denoiser_step, place_patients
 from causalms.generator.train.distributed import Processes
 from causalms.generator.train.first_stage import fit_first_stage, write_first_stage
 from causalms.generator.train.loop import new_network
@@ -59,6 +61,8 @@ class Setting:
         CPU minutes of every model.
     matched : int
         Patients with whom sampled counts are matched to their expectation.
+    start : str
+        Checkpoint whose encoder all stand on and whose denoiser both denoisers start from; empty: trained here.
     """
 
     out: Path
@@ -66,6 +70,7 @@ class Setting:
     patients: int
     minutes: float
     matched: int = 60
+    start: str = ""
 
     @property
     def recipe(self) -> TrainingConfig:
@@ -79,7 +84,7 @@ def material_of(setting: Setting) -> Material:
     if not file.is_file():
         trial = cms.simulate_trial(setting.design, patients=setting.patients, seed=2026)
         joblib.dump(read_material(trial, setting.recipe, 0, 1, Processes()), file)
-    material: Material = joblib.load(file, mmap_mode="r")
+    material: Material = joblib.load(file)
     return material
 
 
@@ -103,6 +108,8 @@ def baseline(name: str, setting: Setting, seed: int) -> Any:
 
 def encoder(setting: Setting) -> Generator:
     """Scan encoder, risk head and first stage of counts, with a denoiser that has learned nothing; loaded or trained."""
+    if setting.start:
+        return Generator.load(setting.start)
     file = setting.out / "encoder.safetensors"
     if not file.is_file():
         model = replace(config("small")[0], denoiser_sees_scan=False)
@@ -116,21 +123,30 @@ def encoder(setting: Setting) -> Generator:
     return Generator.load(file)
 
 
-def generator(setting: Setting, seed: int, model: ModelConfig, name: str) -> Generator:
+@lru_cache(maxsize=1)
+def placed(setting: Setting) -> tuple[Material, list[PlacedPatient]]:
+    """Training patients with the arms of the encoder, and where it says that their lesions lie: what denoisers learn from."""
+    start = encoder(setting)
+    material = replace(material_of(setting), arms=start.arms)
+    return material, place_patients(start.network, material)
+
+
+def generator(setting: Setting, seed: int, sees_scan: bool, name: str) -> Generator:
     """The generator of the encoder and of a denoiser, loaded or trained."""
     file = setting.out / f"{name}_{seed}.safetensors"
     if not file.is_file():
-        start, material = encoder(setting), material_of(setting)
+        start, (material, patients) = encoder(setting), placed(setting)
+        model = replace(start.config, denoiser_sees_scan=sees_scan)
         torch.manual_seed(seed)
-        network = channels_last(Network(model, len(material.arms), material.weeks[1]))
-        kept = {key: value for key, value in start.network.state_dict().items() if not key.startswith("denoiser.")}
-        network.load_state_dict(kept, strict=False)
-        placed = place_patients(network, material)
-        loss = denoiser_step(network, placed, model, material, setting.recipe, seed, Processes())
-        done = _optimised(network, loss, setting, 0.4, seed)
-        made = _generator(network, model, material, {**start.header["recipe"], "denoiser": done})
+        network = channels_last(Network(model, len(start.arms), start.weeks[1]))
+        kept = start.network.state_dict().items()
+        network.load_state_dict({k: v for k, v in kept if setting.start or not k.startswith("denoiser.")}, strict=False)
+        loss = denoiser_step(network, patients, model, material, setting.recipe, seed, Processes())
+        done = _optimised(network, loss, setting, 1.0 if setting.start else 0.4, seed)
+        made = _generator(network, model, material, {"denoiser": done})
         for sampler in _MATCHED:
             some = [patient.arrays for patient in material.training[: setting.matched]]
+            made.network.count_calibration[SAMPLERS.index(sampler)] = torch.tensor([0.0, 1.0, 0.0, -5.0, 5.0])
             curve = fit_curve(*simulate_counts(made, some, sampler, seed))
             made.network.count_calibration[SAMPLERS.index(sampler)] = torch.tensor(curve)
         made.save(file, half=False)
@@ -146,7 +162,7 @@ def _optimised(
     validate: Callable[[], float] | None = None,
 ) -> dict[str, float]:
     """Optimise for a share of the minutes; steps, seconds and the mean loss of the last tenth."""
-    rate = setting.recipe.learning_rate
+    rate = setting.recipe.learning_rate / (3 if setting.start else 1)
     recipe = Recipe(10**6, share * setting.minutes, rate, setting.recipe.weight_decay)
     done = optimise(network, lambda step, _: loss(step), recipe, seed, validate)
     return {"steps": done.steps, "seconds": round(done.seconds, 1), "loss": done.loss}
