@@ -162,9 +162,9 @@ def masks_of(key: str, training: int, setting: Setting, unseen: Unseen, sampling
 
 
 def figure(masks: dict[str, np.ndarray], true: np.ndarray, t2: np.ndarray, file: Path) -> None:
-    """A draw of every model beside the true mask, summed over height, of the three patients with the most lesion voxels."""
+    """A draw of every model beside the true mask, summed over height, of three patients with about 30 lesion voxels."""
     patients = min(len(own) for own in masks.values())
-    rows = np.argsort(-true[:patients].sum((1, 2, 3)))[:3]
+    rows = np.argsort(np.abs(true[:patients].sum((1, 2, 3)) - 30))[:3]
     columns = {"truth": true[:, None], **masks}
     shown, axes = plt.subplots(len(rows), len(columns), figsize=(2.2 * len(columns), 2.7 * len(rows)), squeeze=False)
     for line, row in zip(axes, rows, strict=True):

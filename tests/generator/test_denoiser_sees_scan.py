@@ -18,7 +18,12 @@ from causalms.generator.train.denoiser import seen_scans
 from causalms.phantom import PhantomTrial
 from tests.generator.conftest import MODEL, SHORT
 
-BLIND = replace(MODEL, denoiser_sees_scan=False)
+BLIND, SEEING = (replace(MODEL, denoiser_sees_scan=sees) for sees in (False, True))
+
+
+@pytest.fixture(scope="module")
+def seeing(trial: PhantomTrial, tmp_path_factory: pytest.TempPathFactory) -> Generator:
+    return loop.train_generator(trial, tmp_path_factory.mktemp("seeing") / "seeing.safetensors", SEEING, SHORT, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -36,20 +41,20 @@ def test_the_rim_touches_the_mask_and_lies_outside_it() -> None:
 
 
 def test_planes_of_a_missing_modality_are_zero(trial: PhantomTrial) -> None:
-    network = Network(MODEL, 2, 96.0).eval()
+    network = Network(SEEING, 2, 96.0).eval()
     images, masks, _ = stack([patient_arrays(trial, "sub-0001")], torch.device("cpu"))
     images[:, 2] = 0
     with torch.no_grad():
         planes = Places(network.encoder, images, masks, anatomy_of(trial.space).planes).scan_planes()
-    assert planes.shape[1] == 16 + MODEL.channels
+    assert planes.shape[1] == 16 + SEEING.channels
     assert float(planes[:, 2].abs().max()) == 0 < float(planes[:, 1].abs().max())
     assert torch.equal(planes[:, 15:16], touching(masks[:, 1:2]) * masks[:, :1])
 
 
 def test_one_pass_over_the_scan_serves_every_arm_and_draw(
-    tiny: tuple[Generator, Path], trial: PhantomTrial, monkeypatch: pytest.MonkeyPatch
+    seeing: Generator, trial: PhantomTrial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    generator, looks = tiny[0], []
+    generator, looks = seeing, []
     see = Denoiser.see
     monkeypatch.setattr(Denoiser, "see", lambda self, planes: looks.append(1) or see(self, planes))
     scan = generator.encode(trial, "sub-0002")
@@ -61,10 +66,10 @@ def test_one_pass_over_the_scan_serves_every_arm_and_draw(
     assert len(looks) == 1
 
 
-def test_masks_depend_on_what_is_seen(tiny: tuple[Generator, Path], trial: PhantomTrial) -> None:
+def test_masks_depend_on_what_is_seen(seeing: Generator, trial: PhantomTrial) -> None:
     """With odds that fall by e^30 inside baseline lesions no lesion is sampled there."""
-    generator, network = tiny[0], Network(MODEL, len(tiny[0].arms), 96.0)
-    network.load_state_dict(tiny[0].network.state_dict())
+    generator, network = seeing, Network(SEEING, len(seeing.arms), 96.0)
+    network.load_state_dict(seeing.network.state_dict())
     look = network.denoiser.look
     assert look is not None
     with torch.no_grad():
@@ -86,10 +91,10 @@ def test_masks_depend_on_what_is_seen(tiny: tuple[Generator, Path], trial: Phant
 
 
 def test_the_second_stage_teaches_the_look_and_leaves_the_encoder(trial: PhantomTrial) -> None:
-    network = Network(MODEL, 2, 96.0)
+    network = Network(SEEING, 2, 96.0)
     seen = seen_scans(network, [patient_arrays(trial, "sub-0001")], anatomy_of(trial.space))
     assert seen is not None
-    assert seen.shape[1] == MODEL.channels - 4
+    assert seen.shape[1] == SEEING.channels - 4
     seen.sum().backward()
     assert {name for name, parameter in network.named_parameters() if parameter.grad is not None} == {
         "denoiser.look.weight",
@@ -100,14 +105,14 @@ def test_the_second_stage_teaches_the_look_and_leaves_the_encoder(trial: Phantom
 
 def test_a_denoiser_that_sees_the_scan_starts_from_one_that_does_not(blind: tuple[Generator, Path], trial: PhantomTrial) -> None:
     recipe = replace(SHORT, init=str(blind[1]))
-    network = Network(MODEL, len(blind[0].arms), 96.0)
-    resume.start_from(network, MODEL, blind[0].arms, recipe)
+    network = Network(SEEING, len(blind[0].arms), 96.0)
+    resume.start_from(network, SEEING, blind[0].arms, recipe)
     x, prior = torch.randn(1, 1, 8, 8, 8), torch.full((1, 1, 8, 8, 8), -4.0)
-    seen = network.denoiser.see(torch.randn(1, 16 + MODEL.channels, 8, 8, 8))
+    seen = network.denoiser.see(torch.randn(1, 16 + SEEING.channels, 8, 8, 8))
     before = blind[0].network.denoiser(x, torch.ones(1), prior)
     torch.testing.assert_close(network.denoiser(x, torch.ones(1), prior, seen), before)
     back = replace(recipe, init=str(blind[1].with_name("seeing.safetensors")))
-    Generator(network, MODEL, blind[0].arms, (24.0, 96.0), blind[0].rule).save(back.init)
+    Generator(network, SEEING, blind[0].arms, (24.0, 96.0), blind[0].rule).save(back.init)
     with pytest.raises(UsageError, match="denoiser_sees_scan True"):
         resume.start_from(Network(BLIND, len(blind[0].arms), 96.0), BLIND, blind[0].arms, back)
 
@@ -122,4 +127,4 @@ def test_an_older_checkpoint_has_a_denoiser_without_a_look(blind: tuple[Generato
 
 def test_too_few_channels_for_the_scan_are_refused() -> None:
     with pytest.raises(UsageError, match="`channels` is 4, and the noisy mask fills 4"):
-        replace(MODEL, channels=4)
+        replace(SEEING, channels=4)
