@@ -22,6 +22,13 @@ LOCAL = "local"
 _ANSWERS, _WITHOUT_WORKER = 15.0, 60.0
 #: Calls that wait for each thread of the cluster.
 _WAITING = 4
+#: No profile of the workers (a look at the stack every 10 ms) and rare looks at the machine: nobody reads them.
+_QUIET = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.system-monitor.interval": "10s",
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.tick.limit": "1h",
+}
 #: What is sent with every call; anything else goes to a worker once.
 _SMALL = (str, int, float, bool, type(None), Path)
 
@@ -176,7 +183,7 @@ def _local(workers: int) -> Iterator[Any]:
     started: Any = LocalCluster
     method = "fork" if may_fork() else "spawn"
     with (
-        dask.config.set({"distributed.worker.multiprocessing-method": method, "distributed.admin.tick.limit": "1h"}),
+        dask.config.set({"distributed.worker.multiprocessing-method": method, **_QUIET}),
         started(
             n_workers=workers, threads_per_worker=1, memory_limit=0, dashboard_address="127.0.0.1:0", silence_logs="CRITICAL"
         ) as cluster,
