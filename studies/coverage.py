@@ -33,12 +33,12 @@ from causalms.generator.forecast import prediction_interval
 from causalms.generator.seen import ERROR_COLUMNS, error_columns
 from causalms.generator.train.cross_fitting import folds_of
 from causalms.generator.train.first_stage import FirstStage, fit_first_stage
-from causalms.generator.train.held_out import fit_to_held_out
+from causalms.generator.train.held_out import fit_to_held_out, law_of_counts
 from causalms.stats import ErrorModel, HeldOutCounts, fit_error_model, update_error_model
 from causalms.subgroups.interaction import correlated_interaction_test
 from causalms.tables import write_table
 from studies.common import out_option, seed_option, workers_option
-from studies.learning_curve import REST, TRAINING, Arrays, data_of, part_of
+from studies.learning_curve import TRAINING, Arrays, data_of, part_of
 from studies.reference_error_model import together
 
 SIZE = 0.5
@@ -171,19 +171,19 @@ def trained(population: Population, patients: int, rng: np.random.Generator, fol
     own = _arrays(people, arm, people.counts(arm, rng))
     data = data_of(own, own, "first stage")
     whole = fit_first_stage(data, arms)
-    log_expected = np.empty(people.log_rate.shape)
+    log_expected, variance = np.empty(people.log_rate.shape), np.empty(patients)
     for rows in folds_of(arm, folds, int(rng.integers(2**31))):
         others = np.setdiff1d(np.arange(patients), rows)
-        part = Counts(arms, fit_first_stage(data.rows(others), arms, like=whole), own)
-        log_expected[rows] = part.log_expected(people.where(rows))
-    unseen = HeldOutCounts(
-        own["counts"], arm, log_expected, people.error_columns, np.full(arms, whole.size), rng.integers(0, 4, patients)
-    )
+        fit = fit_first_stage(data.rows(others), arms, like=whole)
+        variance[rows] = fit.variance(data.rows(rows))
+        log_expected[rows] = Counts(arms, fit, own).log_expected(people.where(rows))
+    sizes, trial = np.full(arms, whole.size), rng.integers(0, 4, patients)
+    unseen = HeldOutCounts(own["counts"], arm, log_expected, people.error_columns, sizes, trial)
     error = fit_error_model(unseen, tuple(f"arm {number}" for number in range(arms)), ERROR_COLUMNS, "cross-fitted")
-    shift = error.level_corrections(log_expected, unseen.columns)
+    levels = error.level_corrections(log_expected, unseen.columns)
+    shift, log_size = law_of_counts(error, own["counts"], arm, log_expected[np.arange(patients), arm], levels, variance)
     left = error.with_levels(shift)
-    log_size = left.mean[left.at["log_size"]].copy()
-    left.mean[left.at["log_size"]] = 0.0
+    left.mean[left.at["log_size"]] -= log_size
     moved = replace(left, sizes=left.sizes * np.exp(log_size), volume_sd=np.zeros(arms)).about_zero()
     return Counts(arms, replace(whole, level=whole.level + shift), own), moved
 
@@ -384,7 +384,7 @@ def main(
     plan = Plan(patients, sizes, folds, seed)
     learned_from = [dict(np.load(part_of("pooled", at, 2131, parts), allow_pickle=False)) for at in TRAINING]
     population = Population.of({name: np.concatenate([one[name] for one in learned_from]) for name in learned_from[0]})
-    new = Population.of(dict(np.load(part_of("pooled", *REST, parts), allow_pickle=False)))
+    new = Population.of(dict(np.load(part_of("pooled", 4004, 5607, parts), allow_pickle=False)))
     jobs = [delayed(learned_counts)(population, new, plan, number) for number in range(generators)]
     if shipped_parts is not None:
         jobs += [delayed(shipped_counts)(shipped_parts, plan, number) for number in range(NINTHS)]

@@ -224,12 +224,13 @@ class ErrorModel:
         """
         return replace(self, mean=np.zeros_like(self.mean), covariance=self.covariance + np.outer(self.mean, self.mean))
 
-    def level_corrections(self, log_expected: Array, columns: Array) -> Array:
-        """What the posterior mean adds to the log mean of every arm (arms,), at the mean lesion of patients as in ``terms``."""
+    def level_corrections(self, log_expected: Array, columns: Array) -> tuple[Array, Array]:
+        """What is added to the log mean of every arm (arms,), at the mean lesion of patients as in ``terms``; standard errors."""
         if not len(log_expected):
-            return np.zeros(len(self.arms))
+            return np.zeros(len(self.arms)), np.ones(len(self.arms))
         weights = lesion_weights(log_expected)
-        return np.array([weights @ (self.terms(log_expected, columns, a) @ self.mean) for a in range(len(self.arms))])
+        rows = np.array([weights @ self.terms(log_expected, columns, arm) for arm in range(len(self.arms))])
+        return rows @ self.mean, np.sqrt(((rows @ self.covariance) * rows).sum(axis=1))
 
     def with_levels(self, shift: Array) -> ErrorModel:
         """The error that is left where a generator adds ``shift`` (arms,) to its own log expected counts."""

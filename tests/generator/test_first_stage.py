@@ -40,7 +40,8 @@ def test_with_a_flat_prior_it_is_the_negative_binomial_regression() -> None:
     data, _ = counts(600, 2, 0.3, seed=1)
     design, group = data.design(2)
     reference = fit_model("negbin", design[:, :6], data.counts, np.exp(data.log_share))
-    flat = FirstStage(*(np.zeros(1),) * 3, np.zeros((2, 1)), 1 / float(reference.alpha), {"a": 50.0, "b": 50.0, "c": 1e-4})
+    prior_sd = {"a": 50.0, "b": 50.0, "c": 1e-4}
+    flat = FirstStage(*(np.zeros(1),) * 3, np.zeros((2, 1)), 1 / float(reference.alpha), prior_sd, np.eye(1))
     fit = fit_first_stage(data, 2, like=flat)
     found = np.concatenate([fit.level, fit.columns, fit.features])
     assert found == pytest.approx(reference.coefficients, abs=2e-3)  # levels keep a prior of standard deviation 2

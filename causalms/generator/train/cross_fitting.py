@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -92,19 +93,21 @@ def own_error(
     """Error model and summary of a network's patients, and what the checkpoint says of its first stage.
 
     Every patient is predicted by a first stage that was fitted to the other folds, its prior that of all patients.  The network
-    ends with the first stage of all patients, levels and sizes moved to what the cross-fitted predictions say. Finished folds are
+    ends with the first stage of all patients, levels and sizes moved to the law of cross-fitted counts. Finished folds are
     kept in ``kept``.
     """
     material, data = learned.material, learned.data(network)
     arms, patients, anatomy = material.arms, material.patients, material.anatomy
     whole = fit_first_stage(data, len(arms))
     every = max(1, -(-len(patients) // MOST))
-    parts, without, chosen = [], [], []
+    parts, without, chosen, variance = [], [], [], []
 
     def fold(rows: np.ndarray) -> dict[str, np.ndarray]:
         others = np.setdiff1d(np.arange(len(patients)), rows)
-        write_first_stage(network, fit_first_stage(data.rows(others), len(arms), like=whole))
-        found = vars(held_out(network, [patients[row] for row in rows], arms, anatomy, space, learned.signals[rows]))
+        fit = fit_first_stage(data.rows(others), len(arms), like=whole)
+        write_first_stage(network, fit)
+        unseen = held_out(network, [patients[row] for row in rows], arms, anatomy, space, learned.signals[rows])
+        found = {**vars(unseen), "variance": fit.variance(data.rows(rows))}
         if len(patients) < FEWEST * every:
             return found
         some = [patients[row] for row in rows[::every]]
@@ -115,23 +118,26 @@ def own_error(
         if "without" in found_there:
             chosen.append(rows[::every])
             without.append(found_there.pop("without"))
+        variance.append(found_there.pop("variance"))
         parts.append(HeldOut(**found_there))
     write_first_stage(network, whole)
     unseen = HeldOut.together(parts)
-    error, levels = fold_means(network, unseen, fit_to_held_out(unseen, arms, network, "cross-fitted"))
+    model = fit_to_held_out(unseen, arms, network, "cross-fitted")
+    error, levels = fold_means(network, unseen, model, np.concatenate(variance))
     if without:
         some = np.concatenate(chosen)
         exposure = np.log([patients[row].last.week / network.risk.last_week for row in some])
         missing = [patients[row].arrays.missing for row in some]
         together = np.concatenate(without, axis=1) + np.log(list(levels.values()))  # as the network forecasts from now on
         error = replace(error, lacking=fit_patterns(error, together, missing, data.counts[some], data.arm[some], exposure))
-    found = {"prior_sd": whole.prior_sd, "size": whole.size, **cross_fitted_scores(network, unseen)}
+    found = {"prior_sd": whole.prior_sd, "size": whole.size, **cross_fitted_scores(network, unseen, levels)}
     return error, seen_of(unseen), {"first_stage": found, "held_out_levels": levels}
 
 
-def cross_fitted_scores(network: Network, unseen: HeldOut) -> dict[str, float]:
-    """Mean CRPS and log score of the counts of patients, each predicted by the others."""
+def cross_fitted_scores(network: Network, unseen: HeldOut, levels: Mapping[str, float]) -> dict[str, float]:
+    """Mean CRPS and log score of the counts of patients, each predicted by the others; every arm times its factor."""
     sizes, _ = network_sizes(network, unseen.log_expected.shape[1])
-    law = NegativeBinomialLaw(np.exp(unseen.log_expected[np.arange(len(unseen)), unseen.arm]), sizes[unseen.arm])
+    mean = np.exp(unseen.log_expected[np.arange(len(unseen)), unseen.arm]) * np.array(list(levels.values()))[unseen.arm]
+    law = NegativeBinomialLaw(mean, sizes[unseen.arm])
     counts = unseen.counts.astype(np.int64)
     return {f"count_{name}": float(score(name, law, counts).mean()) for name in ("crps", "log")}

@@ -13,7 +13,7 @@ Convex in the parameters, it takes a second for thousands of patients, and so fe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -83,6 +83,8 @@ class FirstStage:
         Negative-binomial size.
     prior_sd : dict of str to float
         Of columns, features and modification, by evidence.
+    covariance : array (p, p)
+        Posterior covariance of levels, columns, features and modification, by Laplace's approximation.
     """
 
     level: Array
@@ -91,6 +93,12 @@ class FirstStage:
     modification: Array
     size: float
     prior_sd: dict[str, float]
+    covariance: Array = field(repr=False)
+
+    def variance(self, data: FirstStageData) -> Array:
+        """Posterior variance (n,) of the log expected count of every patient under the own arm."""
+        rows, _ = data.design(len(self.level))
+        return np.asarray(((rows @ self.covariance) * rows).sum(axis=1))
 
     def log_mean(self, data: FirstStageData) -> Array:
         """Log expected count (n,) of every patient under the own arm."""
@@ -186,12 +194,13 @@ def fit_first_stage(data: FirstStageData, arms: int, like: FirstStage | None = N
     else:
         options = {"eps": 1e-3, "ftol": 1e-7}
         logs = optimize.minimize(evidence.cost, np.array(_START), method="L-BFGS-B", bounds=_BOUNDS, options=options).x
-    beta, _ = evidence.mode(evidence.precision(logs), float(np.exp(logs[3])))
+    beta, curvature = evidence.mode(evidence.precision(logs), float(np.exp(logs[3])))
     ends = np.cumsum([arms, data.columns.shape[1], data.features.shape[1]])
     level, columns, features, modified = np.split(beta, ends)
     names = ("columns", "features", "modification")
     sds = {name: float(np.exp(value)) for name, value in zip(names, logs[:3], strict=True)}
-    return FirstStage(level + evidence.rate, columns, features, modified.reshape(arms, -1), float(np.exp(logs[3])), sds)
+    size, covariance = float(np.exp(logs[3])), np.asarray(np.linalg.inv(curvature), float)
+    return FirstStage(level + evidence.rate, columns, features, modified.reshape(arms, -1), size, sds, covariance)
 
 
 @torch.no_grad()

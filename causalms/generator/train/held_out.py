@@ -12,6 +12,7 @@ from causalms.generator.configurations import COVARIATES
 from causalms.generator.inputs import Anatomy, lesions_traced, stack
 from causalms.generator.network import Network
 from causalms.generator.seen import ERROR_COLUMNS, SCANNER, Seen, error_columns, features_of, scanner_features
+from causalms.generator.train.count_law import log_sizes, shrunk
 from causalms.generator.train.patients import TrainingPatient
 from causalms.stats import ErrorModel, HeldOutCounts, fit_error_model
 from causalms.trials import Space
@@ -158,20 +159,49 @@ def volume_error(unseen: HeldOut, mean_volume_ml: np.ndarray) -> tuple[np.ndarra
     return log_ratio, sd
 
 
-@torch.no_grad()
-def fold_means(network: Network, unseen: HeldOut, model: ErrorModel) -> tuple[ErrorModel, dict[str, float]]:
-    """Move the network's levels and sizes to the posterior means; the error that is left, and the factors by arm.
+def law_of_counts(
+    model: ErrorModel,
+    counts: np.ndarray,
+    arm: np.ndarray,
+    log_mean: np.ndarray,
+    levels: tuple[np.ndarray, np.ndarray],
+    variance: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """What is added to the log means of every arm and to its log size (arms,), and why: docs/decisions/count_law.md.
 
-    The level of an arm moves by its correction at the mean lesion of the held-out patients.  Corrections that differ between
-    patients stay in the error: they are too uncertain for a patient's own forecast.
+    Parameters
+    ----------
+    model : ErrorModel
+    counts, arm, log_mean : array (n,)
+        Of held-out patients under their own arms.
+    levels : tuple of array (arms,)
+        Corrections of the levels at the mean lesion by the error model, and their standard errors.
+    variance : array (n,)
+        Posterior variance of ``log_mean``: the mean of a count is larger than the exponential of that of its logarithm.
+    """
+    arms = len(model.arms)
+    half = np.array([variance[arm == a].mean() if (arm == a).any() else variance.mean() for a in range(arms)]) / 2
+    shift = half + shrunk(levels[0] - half, levels[1], centre=0.0)
+    return shift, log_sizes(counts, log_mean + shift[arm], arm, arms) - np.log(model.sizes)
+
+
+@torch.no_grad()
+def fold_means(
+    network: Network, unseen: HeldOut, model: ErrorModel, variance: np.ndarray | float = 0.0
+) -> tuple[ErrorModel, dict[str, float]]:
+    """Move the network's levels and sizes to the law of held-out counts; the error that is left, and the factors by arm.
+
+    ``variance`` (n,): the posterior variance of the patients' log means.  Corrections that differ between patients stay in the
+    error: they are too uncertain for a patient's own forecast.
     """
     columns, log_expected = error_columns(unseen.covariates), unseen.log_expected_at(float(network.risk.last_week))
-    shift = model.level_corrections(log_expected, columns)
+    own = unseen.log_expected[np.arange(len(unseen)), unseen.arm]
+    levels = model.level_corrections(log_expected, columns)
+    shift, log_size = law_of_counts(model, unseen.counts, unseen.arm, own, levels, np.broadcast_to(variance, own.shape))
     network.risk.effect.add_(torch.from_numpy(shift).to(network.risk.effect))
-    left = model.with_levels(shift)
-    log_size = left.mean[left.at["log_size"]].copy()
     network.risk.log_size_arm.add_(torch.from_numpy(log_size).to(network.risk.log_size_arm))
-    left.mean[left.at["log_size"]] = 0.0
+    left = model.with_levels(shift)
+    left.mean[left.at["log_size"]] -= log_size
     factors = dict(zip(model.arms, np.exp(shift).tolist(), strict=True))
     return replace(left, sizes=model.sizes * np.exp(log_size)).about_zero(), factors
 
