@@ -8,6 +8,7 @@ python -m studies.learning_curve --parts parts --out studies/results/learning_cu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,12 @@ import causalms as cms
 from causalms.files import whole_file
 from causalms.generator import config
 from causalms.generator.configurations import COVARIATES
-from causalms.generator.inputs import anatomy_of, stack
+from causalms.generator.inputs import anatomy_of, lesions_traced, stack
 from causalms.generator.network import MODIFIERS, Network
 from causalms.generator.train.data import training_set
 from causalms.generator.train.first_stage import FirstStageData, fit_first_stage
 from causalms.generator.train.patients import TrainingPatient
 from causalms.lesions import LesionRule
-from causalms.phantom import load_design
 from causalms.phantom.covariates import draw_baseline
 from causalms.phantom.design import IMAGE_MARKERS
 from causalms.phantom.roster import BASELINE, generator
@@ -39,10 +39,10 @@ from causalms.tables import write_table
 from studies.common import out_option, workers_option
 
 WEEK = 96
-#: Seeds of the training trials, of 2,131 patients each, of the 500 patients scored under every arm, and of the trial that makes
-#: 12,000 patients of all.
-TRAINING, TEST, REST = (4001, 4002, 4003), 4242, (4004, 5607)
-SIZES = (100, 300, 500, 1000, 2131)
+#: Seeds of the training trials, of 2,131 patients each, of the trials of 9,869 that make 12,000 of each, and of the 500 patients
+#: scored under every arm.
+TRAINING, MORE, TEST = (4001, 4002, 4003), (4011, 4012, 4013), 4242
+SIZES = (100, 300, 500, 1000, 2131, 12000)
 READS = ("columns", "first stage", "oracle markers")
 Arrays = dict[str, np.ndarray]
 
@@ -66,13 +66,15 @@ def arrays_of(trial: cms.Trial, people: list[TrainingPatient], seed: int) -> Arr
     model, anatomy, signals = config("small")[0], anatomy_of(trial.space), []
     network = Network(model, 1, float(WEEK))
     for start in range(0, len(people), 8):
-        images, masks, _ = stack([p.arrays for p in people[start : start + 8]], torch.device("cpu"))
-        signals.append(network.signals(images, masks, anatomy).double().numpy())
+        arrays = [p.arrays for p in people[start : start + 8]]
+        images, masks, _ = stack(arrays, torch.device("cpu"))
+        traced = lesions_traced(arrays, images.device)
+        signals.append(network.signals(images, masks, anatomy, traced).double().numpy())
     names = [p.arrays.participant_id for p in people]
     roster = {one.participant_id: one for one in trial.truth.roster}
     drawn = [draw_baseline(roster[n].trial.baseline, generator(seed, BASELINE, roster[n].index)) for n in names]
     table = trial.truth.table.query("visit_week == @WEEK").set_index(["participant_id", "arm"])
-    arms = load_design(trial.truth.design.name).arms
+    arms = trial.truth.design.arms
     rate, true = (table[c].unstack().loc[names, list(arms)].to_numpy() for c in ("log_rate", "true_lesions"))
     return {
         "columns": np.array([p.arrays.covariates for p in people], float),
@@ -116,8 +118,13 @@ def scores(train: Arrays, test: Arrays, read: str, seed: int) -> dict[str, Any]:
     return {"r2": own, "r2_lower": lower, "r2_upper": upper, "crps": crps.mean(), "crps_lower": ends[0], "crps_upper": ends[1]}
 
 
-def curve(design: str, training: list[Arrays], large: Arrays | None, test: Arrays) -> list[dict[str, Any]]:
-    """One row a size, training trial and set of inputs; the largest size once."""
+def together(parts: Sequence[Arrays]) -> Arrays:
+    """Several trials of one design as one."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def curve(design: str, training: list[Arrays], test: Arrays) -> list[dict[str, Any]]:
+    """One row a size, training trial and set of inputs."""
     rows = []
     for size in (n for n in SIZES if n <= len(training[0]["counts"])):
         for number, whole in enumerate(training):
@@ -126,11 +133,6 @@ def curve(design: str, training: list[Arrays], large: Arrays | None, test: Array
                 {"design": design, "reads": r, "patients": size, "training_seed": number, **scores(train, test, r, TEST)}
                 for r in READS
             ]
-    if large is not None:
-        size = len(large["counts"])
-        rows += [
-            {"design": design, "reads": r, "patients": size, "training_seed": 0, **scores(large, test, r, TEST)} for r in READS
-        ]
     return rows
 
 
@@ -141,16 +143,15 @@ def curve(design: str, training: list[Arrays], large: Arrays | None, test: Array
 def main(out: Path, parts: Path, workers: int) -> None:
     """Write learning_curve.csv (every training trial), summary.csv (their mean and range) and the figure."""
     parts.mkdir(parents=True, exist_ok=True)
-    jobs = [("pooled", TEST, 500), *(("pooled", s, 2131) for s in TRAINING), ("pooled", *REST)]
+    jobs = [("pooled", TEST, 500), *(("pooled", s, 2131) for s in TRAINING), *(("pooled", s, 9869) for s in MORE)]
     jobs += [("harmful", TEST, 500), *(("harmful", s, 1000) for s in TRAINING)]
     made = Parallel(n_jobs=workers, return_as="generator")(delayed(part_of)(*job, parts) for job in jobs)
     read = [
         dict(np.load(place, allow_pickle=False))
         for place in tqdm(made, total=len(jobs), desc="trials", unit="trial", disable=None)
     ]
-    together = {name: np.concatenate([one[name] for one in read[1:5]]) for name in read[0]}
-    rows = curve("pooled", read[1:4], together, read[0]) + curve("harmful", read[6:9], None, read[5])
-    table = pd.DataFrame(rows).drop_duplicates(["design", "reads", "patients", "training_seed"])
+    pooled = [together(parts) for parts in zip(read[1:4], read[4:7], strict=True)]
+    table = pd.DataFrame(curve("pooled", pooled, read[0]) + curve("harmful", read[8:], read[7]))
     write_table(table, out / "learning_curve.csv")
     by = table.groupby(["design", "reads", "patients"], sort=False)
     summary = by.agg(
