@@ -1,8 +1,7 @@
 """The law of counts around cross-fitted means: levels at the mean of the first stage's posterior, and one size for all arms.
 
 Arms depart from both as far as evidence says: of estimates with normal errors, `e_a ~ N(c + d_a, s_a^2)`, `d_a ~ N(0, t^2)`, the
-`t` of the largest marginal likelihood is taken, `t > 0` only where it is worth a parameter (one nat, Akaike's price), and every
-`d_a` is its posterior mean (docs/decisions/count_law.md).
+`t` of the largest marginal likelihood is taken, and every `d_a` is its posterior mean (docs/decisions/count_law.md).
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ def shrunk(estimates: Array, errors: Array, centre: float | None = None) -> Arra
     for between in _BETWEEN:
         variance = errors**2 + between**2
         middle = float((estimates / variance).sum() / (1 / variance).sum()) if centre is None else centre
-        evidence = -0.5 * float((np.log(variance) + (estimates - middle) ** 2 / variance).sum()) - float(between > 0)
+        evidence = -0.5 * float((np.log(variance) + (estimates - middle) ** 2 / variance).sum())
         options.append((evidence, middle + (estimates - middle) * between**2 / variance))
     return np.asarray(max(options, key=lambda option: option[0])[1])
 
