@@ -225,19 +225,12 @@ class ErrorModel:
         return replace(self, mean=np.zeros_like(self.mean), covariance=self.covariance + np.outer(self.mean, self.mean))
 
     def level_corrections(self, log_expected: Array, columns: Array) -> tuple[Array, Array]:
-        """Log factors (arms,) of the arms' levels at the mean lesion of patients as in ``terms``, and their standard errors.
-
-        An error that all arms share, as that of the level of a trial, is not in them.
-        """
-        arms = len(self.arms)
+        """Log factors (arms,) of the arms' levels, at the mean lesion of patients as in ``terms``, and their covariance."""
         if not len(log_expected):
-            return np.zeros(arms), np.ones(arms)
+            return np.zeros(len(self.arms)), np.eye(len(self.arms))
         weights = lesion_weights(log_expected)
-        rows = np.array([weights @ self.terms(log_expected, columns, arm) for arm in range(arms)])
-        covariance = rows @ self.covariance @ rows.T
-        variance = np.diag(covariance)
-        shared = (covariance.sum() - variance.sum()) / max(arms * (arms - 1), 1)
-        return rows @ self.mean, np.sqrt(np.maximum(variance - max(shared, 0.0), 0.1 * variance))
+        rows = np.array([weights @ self.terms(log_expected, columns, arm) for arm in range(len(self.arms))])
+        return rows @ self.mean, rows @ self.covariance @ rows.T
 
     def with_levels(self, shift: Array) -> ErrorModel:
         """The error that is left where a generator adds ``shift`` (arms,) to its own log expected counts."""

@@ -43,6 +43,19 @@ def shrunk(estimates: Array, errors: Array, centre: float | None = None) -> Arra
     return np.asarray(max(options, key=lambda option: option[0])[1])
 
 
+def own_errors(covariance: Array) -> Array:
+    """Standard errors (arms,) of arms, without what all arms share, as the error of a trial's level.
+
+    Examples
+    --------
+    >>> own_errors(np.array([[0.05, 0.04], [0.04, 0.08]])).round(2).tolist()
+    [0.1, 0.2]
+    """
+    variance, arms = np.diag(covariance), len(covariance)
+    shared = (covariance.sum() - variance.sum()) / max(arms * (arms - 1), 1)
+    return np.asarray(np.sqrt(np.maximum(variance - max(shared, 0.0), 0.1 * variance)))
+
+
 def log_sizes(counts: Array, log_mean: Array, arm: np.ndarray, arms: int) -> Array:
     """Log negative-binomial sizes (arms,) of counts (n,) whose log means are known, by maximum likelihood, arms shrunk.
 

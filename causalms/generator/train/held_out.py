@@ -12,7 +12,7 @@ from causalms.generator.configurations import COVARIATES
 from causalms.generator.inputs import Anatomy, lesions_traced, stack
 from causalms.generator.network import Network
 from causalms.generator.seen import ERROR_COLUMNS, SCANNER, Seen, error_columns, features_of, scanner_features
-from causalms.generator.train.count_law import log_sizes, shrunk
+from causalms.generator.train.count_law import log_sizes, own_errors, shrunk
 from causalms.generator.train.patients import TrainingPatient
 from causalms.stats import ErrorModel, HeldOutCounts, fit_error_model
 from causalms.trials import Space
@@ -174,14 +174,14 @@ def law_of_counts(
     model : ErrorModel
     counts, arm, log_mean : array (n,)
         Of held-out patients under their own arms.
-    levels : tuple of array (arms,)
-        Corrections of the levels at the mean lesion by the error model, and their standard errors.
+    levels : tuple of array (arms,), (arms, arms)
+        Corrections of the levels at the mean lesion by the error model, and their covariance.
     variance : array (n,)
         Posterior variance of ``log_mean``: the mean of a count is larger than the exponential of that of its logarithm.
     """
     arms = len(model.arms)
     half = np.array([variance[arm == a].mean() if (arm == a).any() else variance.mean() for a in range(arms)]) / 2
-    shift = half + shrunk(levels[0] - half, levels[1], centre=0.0)
+    shift = half + shrunk(levels[0] - half, own_errors(levels[1]), centre=0.0)
     return shift, log_sizes(counts, log_mean + shift[arm], arm, arms) - np.log(model.sizes)
 
 
