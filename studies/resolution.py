@@ -1,16 +1,17 @@
-r"""The same training at 4 mm (`small`) and at 3 mm (`medium`): equal patients and minutes of one core, scored on unseen patients.
+r"""The same training at 4 mm (`small`) and at 3 mm (`medium`): equal patients and steps, scored on unseen patients.
 
 Places are judged by nats a lesion above an even spread over the brain, :math:`\log p(v) + \log V` for the brain's :math:`V`
 voxels and the voxel :math:`v` of the lesion's middle, which does not depend on the size of a voxel.  A phantom's grid is part
 of its simulation: both sides see patients of one law, not the same lesions.
 
-    python -m studies.resolution --work models --out studies/results                                  # an hour of one core
-    python -m studies.resolution --work toy --out toy --patients 60 --unseen 20 --masks 4 --budget-minutes 0.3     # a rehearsal
+    python -m studies.resolution --work models --out studies/results                        # half an hour of one core
+    python -m studies.resolution --work toy --out toy --patients 60 --unseen 20 --masks 4 --steps 5     # a rehearsal
 """
 
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -35,14 +36,17 @@ WEEK, TRAINING, UNSEEN = 96, 4001, 4242
 MEASURES = ("R2 of log rate", "CRPS", "coverage of 90% intervals")
 
 
-def trained(name: str, design: str, patients: int, minutes: float, work: Path, seed: int) -> Generator:
-    """The checkpoint of a configuration, trained unless it is there; a run that was stopped goes on."""
-    file = work / f"{name}.safetensors"
-    if file.is_file():
-        return Generator.load(file)
-    model, recipe = config(name)
-    trial = cms.simulate_trial(design, patients, TRAINING, model.grid)
-    return train_generator(trial, file, model, recipe, seed, minutes, "cpu")
+def trained(name: str, design: str, patients: int, steps: int, work: Path, seed: int) -> tuple[Generator, float]:
+    """The checkpoint of a configuration and the CPU minutes of its training; kept, and not trained again."""
+    file, spent = work / f"{name}.safetensors", work / f"{name}.minutes.txt"
+    if not spent.is_file():
+        model, recipe = config(name)
+        recipe = replace(recipe, risk_steps=steps, denoiser_steps=steps, mixed_precision=True, calibration_patients=24)
+        trial = cms.simulate_trial(design, patients, TRAINING, model.grid)
+        begin = time.process_time()
+        train_generator(trial, file, model, recipe, seed, device="cpu")
+        spent.write_text(f"{(time.process_time() - begin) / 60:.2f}")
+    return Generator.load(file), float(spent.read_text())
 
 
 def counts_and_places(generator: Generator, trial: PhantomTrial) -> pd.DataFrame:
@@ -99,19 +103,20 @@ def masks_of(generator: Generator, trial: PhantomTrial, patients: int) -> pd.Dat
 @click.option("--patients", default=2131, show_default=True, help="To learn from.")
 @click.option("--unseen", default=300, show_default=True, help="Patients scored.")
 @click.option("--masks", default=100, show_default=True, help="Of them, with a sampled mask.")
-@click.option("--budget-minutes", default=20.0, show_default=True, help="Minutes of training, each.")
+@click.option("--steps", default=500, show_default=True, help="Of training, in each of its two stages.")
 @seed_option(0)
-def main(out: Path, work: Path, design: str, patients: int, unseen: int, masks: int, budget_minutes: float, seed: int) -> None:
+def main(out: Path, work: Path, design: str, patients: int, unseen: int, masks: int, steps: int, seed: int) -> None:
     """Write resolution.csv: one row a configuration and measure."""
     torch.set_num_threads(1)
     work.mkdir(parents=True, exist_ok=True)
     tables = []
     for name in ("small", "medium"):
-        generator = trained(name, design, patients, budget_minutes, work, seed)
+        generator, minutes = trained(name, design, patients, steps, work, seed)
         trial = cms.simulate_trial(design, unseen, UNSEEN, generator.config.grid)
         rows = pd.concat([counts_and_places(generator, trial), masks_of(generator, trial, masks)], ignore_index=True)
+        rows.loc[len(rows)] = ["CPU minutes of training", minutes, np.nan, np.nan]
         sizes = {"grid": generator.config.grid, "parameters": generator.parameters, "patients": patients, "unseen": unseen}
-        tables.append(rows.assign(configuration=name, **sizes, masks=masks, budget_minutes=budget_minutes))
+        tables.append(rows.assign(configuration=name, **sizes, masks=masks, steps=steps))
     table = pd.concat(tables, ignore_index=True)
     first = ["configuration", "measure"]
     write_table(table[first + [column for column in table if column not in first]].round(4), out / "resolution.csv")
