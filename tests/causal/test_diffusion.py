@@ -62,6 +62,15 @@ class VoxelwiseGenerator:
         return type("Abduction", (), {"noise": DiffusionNoise(0.0, z, path, ("p", draw, seed)), "residual": 0.0})()
 
 
+@pytest.fixture(autouse=True)
+def _one_by_one(monkeypatch):
+    """This generator has no network to send a batch through: its masks are asked for one by one."""
+    monkeypatch.setattr(
+        "causalms.causal.mechanisms.diffusion.sample_each",
+        lambda generator, scan, asked, sampler: [generator.sample(scan, arm, week, noise, sampler) for arm, week, noise in asked],
+    )
+
+
 @dataclass(frozen=True)
 class MaskTrial:
     participants: pd.DataFrame

@@ -120,7 +120,7 @@ def test_one_draw_shows_no_monte_carlo_error_and_one_patient_has_no_average_effe
         ({"arm": None}, UsageError, "`arm` is None"),
         ({"arm": ""}, RefusalError, "arm '' is outside the support"),
         ({"arm": "placebo", "draws": 2.5}, UsageError, "`draws` is 2.5"),
-        ({"arm": "placebo", "participants": ["nobody"]}, UsageError, "unknown participant_id 'nobody'"),
+        ({"arm": "placebo", "running": Running(participants=["nobody"])}, UsageError, "unknown participant_id 'nobody'"),
         ({"arm": policy("placebo", [], "ocrelizumab")}, UsageError, "cannot be called 'placebo', the name of an arm"),
         ({"arm": policy("tall", [("height > 2", "ocrelizumab")], "placebo")}, InputError, "no column 'height'"),
     ],

@@ -87,7 +87,8 @@ def test_sampled_counts_of_the_shipped_model_agree_with_its_expectation() -> Non
     """Two patients under the arms of highest and lowest rate, 6 draws each, with the known frailty taken out."""
     model = cms.CausalModel.load("reference")
     trial = cms.simulate_trial("pooled", patients=4, seed=21)
-    query = {"arm": ["placebo", "interferon-beta-1a-sc"], "week": 96, "participants": ["sub-0001", "sub-0002"]}
+    some = Running(participants=["sub-0001", "sub-0002"])
+    query = {"arm": ["placebo", "interferon-beta-1a-sc"], "week": 96, "running": some}
     controlled = controlled_means(model.do(trial, draws=6, seed=5, **query), model.do(trial, expected=True, **query), seed=5)
     error = np.sqrt(
         (controlled.groupby("participant_id")["se_controlled"].sum() ** 2).sum()
