@@ -48,7 +48,7 @@ def sample_each(
         Other than the checkpoint's own, for studying the sampler: the count curve was fitted at those, with others mean
         counts are off by the difference of their biases (docs/decisions/sampler_and_steps.md).
     at_once : int, optional
-        Masks of a batch; by default as :func:`masks_at_once` says.
+        Masks of a batch; by default one on a CPU, and on a GPU as many as 32 on the 4 mm grid would fill.
 
     Returns
     -------
