@@ -69,8 +69,9 @@ class ModelConfig:
         if not all(isinstance(size, int) and 1 <= size <= 4096 for size in sizes) or not 0 < self.sigma_min < self.sigma_max:
             raise UsageError(f"sizes {sizes} or noise levels {self.sigma_min} to {self.sigma_max} of no model; correct them")
         if self.denoiser_sees_scan and (width := self.denoiser_channels or self.channels) <= MASK_PLANES:
+            name = "denoiser_channels" if self.denoiser_channels else "channels"
             raise UsageError(
-                f"`channels` is {width}, and the noisy mask fills {MASK_PLANES}: give more, or `denoiser_sees_scan` false"
+                f"`{name}` is {width}, and the noisy mask fills {MASK_PLANES}: give more, or `denoiser_sees_scan` false"
             )
 
     def as_dict(self) -> dict[str, Any]:
