@@ -192,19 +192,22 @@ def _local(workers: int) -> Iterator[Any]:
 
 
 def _refuse_others(client: Any, address: str) -> None:
-    """Refuse workers that would answer otherwise, or cannot."""
+    """Refuse a scheduler or workers that would answer otherwise, or cannot: both take calls apart."""
     from causalms import __version__
 
     here = os.getcwd()
     try:
-        found = client.run(_version_and_folder, here)
+        who = "the scheduler"
+        found = {who: (client.run_on_scheduler(_version_and_folder, here)[0], True)}
+        who = "a worker"
+        found |= {f"worker {worker}": answer for worker, answer in client.run(_version_and_folder, here).items()}
     except ImportError as error:
-        raise WorkerError(f"{address}: a worker has no causalms; install version {__version__} there") from error
-    for worker, (version, sees) in found.items():
+        raise WorkerError(f"{address}: {who} has no causalms; install version {__version__} there") from error
+    for where, (version, sees) in found.items():
         if version != __version__:
-            raise WorkerError(f"{address}: worker {worker} has causalms {version}; install {__version__} there, as here")
+            raise WorkerError(f"{address}: {where} has causalms {version}; install {__version__} there, as here")
         if not sees:
-            raise WorkerError(f"{address}: worker {worker} does not see the folder {here}; work on a shared disk")
+            raise WorkerError(f"{address}: {where} does not see the folder {here}; work on a shared disk")
 
 
 def _version_and_folder(folder: str) -> tuple[str, bool]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import joblib
@@ -90,6 +94,54 @@ def test_workers_that_would_answer_otherwise_are_refused(
     with pytest.raises(WorkerError, match=r"worker tcp://.* has causalms .*; install 0.0.0 there, as here"):
         cluster._refuse_others(two.client, "local")
     monkeypatch.undo()
+    monkeypatch.setattr(two.client, "run_on_scheduler", lambda *given: ("0.0.0", True))
+    with pytest.raises(WorkerError, match=r"local: the scheduler has causalms 0.0.0; install .* there, as here"):
+        cluster._refuse_others(two.client, "local")
+    monkeypatch.undo()
     monkeypatch.setattr(os, "getcwd", lambda: str(tmp_path / "elsewhere"))
     with pytest.raises(WorkerError, match=r"does not see the folder .*elsewhere; work on a shared disk"):
         cluster._refuse_others(two.client, "local")
+
+
+def test_a_scheduler_without_the_package_is_named(two: DaskCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacking(*given: object) -> object:
+        raise ModuleNotFoundError("No module named 'causalms'")
+
+    monkeypatch.setattr(two.client, "run_on_scheduler", lacking)
+    with pytest.raises(WorkerError, match=r"local: the scheduler has no causalms; install version"):
+        cluster._refuse_others(two.client, "local")
+
+
+def _slow(number: int, folder: Path) -> int:
+    (folder / f"by-{os.getpid()}").touch()
+    time.sleep(0.2)
+    return number
+
+
+def test_a_standing_cluster_of_other_processes_outlives_a_worker_and_the_run(tmp_path: Path) -> None:
+    """`dask scheduler` and two `dask worker`, each a process of its own; the one that works is killed in the middle."""
+    scheduler = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    note = tmp_path / "scheduler.json"
+    with ExitStack() as stack:
+
+        def start(command: list[str]) -> subprocess.Popen[bytes]:
+            process = stack.enter_context(subprocess.Popen(command, **quiet))  # type: ignore[call-overload]
+            stack.callback(process.kill)
+            return process
+
+        start([*scheduler, "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(note)])
+        worker = [sys.executable, "-m", "distributed.cli.dask_worker", "--scheduler-file", str(note), "--nthreads", "1"]
+        for _ in range(2):
+            start([*worker, "--no-dashboard", "--no-nanny"])
+        while not note.exists():
+            time.sleep(0.05)
+        address = json.loads(note.read_text())["address"]
+        for killed in (True, False):
+            with on_dask(address):
+                results, numbers = results_in_order((joblib.delayed(_slow)(n, tmp_path) for n in range(12)), 1, ""), []
+                for number in results:
+                    numbers.append(number)
+                    if killed and number == 2:
+                        os.kill(int(next(tmp_path.glob("by-*")).name[3:]), signal.SIGKILL)
+            assert numbers == list(range(12))

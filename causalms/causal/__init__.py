@@ -1,6 +1,7 @@
 """Causal queries over an outcome mechanism: rung 2, rung 3 with its bounds, and their diagnostics."""
 
 from causalms.causal.bounds import Law, activity_harm_bounds, benefit_bounds, harm_bounds
+from causalms.causal.cohort import Running
 from causalms.causal.contrasts import contrast, contrasts_with_reference, support
 from causalms.causal.controls import negative_controls
 from causalms.causal.diagnostics import THRESHOLDS, diagnostics_table
@@ -13,7 +14,6 @@ from causalms.causal.model import CausalModel, Twin, write_draws
 from causalms.causal.population import common_noise_factor, patient_effects, policy_values
 from causalms.causal.query import Query
 from causalms.causal.recalibration import recalibrate, recalibrated
-from causalms.causal.sampling import Running
 from causalms.causal.shards import merge_draws
 from causalms.causal.sweep import rho_sweep
 from causalms.causal.transport import covariate_overlap, trial_effect_benchmark, unmeasured_trial_effect

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causalms.causal.cohort import Running
 from causalms.causal.evidence import as_trial
 from causalms.causal.interventions import policy
 from causalms.causal.model import CausalModel
-from causalms.causal.sampling import Running
 from causalms.causal.transport import BASELINE
 from causalms.effects import analyse, analyse_draws
 from causalms.errors import CausalmsError, InputError, UsageError

@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from causalms.causal.cohort import Running
 from causalms.causal.evidence import factual_outcome
 from causalms.causal.interventions import Intervention
 from causalms.causal.mechanism import Mechanism
 from causalms.causal.query import Query
 from causalms.causal.round_trips import RoundTrips, figure_points, frailty_alone, round_trips
-from causalms.causal.sampling import Running
 from causalms.causal.worlds import Randomisation
 from causalms.errors import InputError, RefusalError
 from causalms.stats import keyed_generator

@@ -11,7 +11,7 @@ Scenarios (arms x weeks) are one linear axis: ``arm`` and ``week`` are vectors o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -89,16 +89,24 @@ def net2_model(
             name = randomisation.arms[int(arms[world, min(d, arms.shape[1] - 1)])]
             noise = tie.noise(shared[d], name, partial(mechanism.noise, subject, draw, world_seed(seed, name)))
             asked.append((name, float(weeks[world]), noise))
-    each = mechanism.push_each(subject, asked)
-    outcomes = [each[start : start + len(draws)] for start in range(0, len(each), len(draws))]
+    each = list(mechanism.push_each((subject, *one) for one in asked))
+    for name, values in _outcome_sites(each, len(draws)).items():
+        pyro.deterministic(name, values)
+    return [each[start : start + len(draws)] for start in range(0, len(each), len(draws))]
 
-    if outcomes[0][0].mask is not None:
-        pyro.deterministic("mask", torch.stack([_stack([o.mask for o in column]) for column in outcomes]))
-    pyro.deterministic("net2_lesions", torch.tensor([[o.lesions for o in c] for c in outcomes], dtype=torch.float64))
-    pyro.deterministic("net2_volume_ml", torch.tensor([[o.volume_ml for o in c] for c in outcomes], dtype=torch.float64))
-    if outcomes[0][0].region_lesions is not None:
-        pyro.deterministic("net2_regions", torch.tensor([[o.region_lesions for o in c] for c in outcomes]))
-    return outcomes
+
+def _outcome_sites(outcomes: Sequence[Outcome], draws: int) -> dict[str, torch.Tensor]:
+    """The sites of :data:`OUTCOME_SITES`, (worlds, draws, ...), of outcomes world by world, draw by draw."""
+    shape, first = (-1, draws), outcomes[0]
+    sites = {
+        "net2_lesions": torch.tensor([o.lesions for o in outcomes], dtype=torch.float64).reshape(shape),
+        "net2_volume_ml": torch.tensor([o.volume_ml for o in outcomes], dtype=torch.float64).reshape(shape),
+    }
+    if first.region_lesions is not None:
+        sites["net2_regions"] = torch.tensor([o.region_lesions for o in outcomes]).reshape(*shape, len(first.region_lesions))
+    if first.mask is not None:
+        sites["mask"] = _stack([o.mask for o in outcomes]).reshape(*shape, *first.mask.shape)
+    return sites
 
 
 def intervened(worlds: Worlds, evidence: Mapping[str, torch.Tensor] | None = None) -> Any:
@@ -135,6 +143,39 @@ def sample_worlds(
     model = intervened(worlds, evidence_of(subject, randomisation, noises))
     values = run(model, mechanism, subject, randomisation, draws, seed, tie)
     return {name: values[name].numpy() for name in OUTCOME_SITES if name in values}
+
+
+class _Asked:
+    """Takes a mechanism's place in one run of the model, and keeps what is asked of it."""
+
+    def __init__(self, mechanism: Mechanism) -> None:
+        self.weeks, self.noise = mechanism.weeks, mechanism.noise
+        self.rows: list[tuple[Subject, str, float, Noise]] = []
+
+    def push_each(self, asked: Iterable[tuple[Subject, str, float, Noise]]) -> Iterator[Outcome]:
+        self.rows = list(asked)
+        return (Outcome(0.0, 0.0) for _ in self.rows)
+
+
+def asked_in_worlds(
+    mechanism: Mechanism,
+    subject: Subject,
+    randomisation: Randomisation,
+    worlds: Worlds,
+    draws: Sequence[int],
+    seed: int,
+    tie: Tie = Tie(),
+    noises: Sequence[Noise] = (),
+) -> list[tuple[Subject, str, float, Noise]]:
+    """What :func:`sample_worlds` asks of the mechanism, world by world, draw by draw; :func:`in_worlds` takes the outcomes."""
+    asked = _Asked(mechanism)
+    run(intervened(worlds, evidence_of(subject, randomisation, noises)), asked, subject, randomisation, draws, seed, tie)
+    return asked.rows
+
+
+def in_worlds(outcomes: Sequence[Outcome], draws: int) -> dict[str, np.ndarray]:
+    """Outcomes of what :func:`asked_in_worlds` gave, as :func:`sample_worlds` returns them."""
+    return {name: values.numpy() for name, values in _outcome_sites(outcomes, draws).items()}
 
 
 def largest_change_before_treatment(

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from causalms.causal.bounds import ROUNDING, Law
+from causalms.causal.cohort import Running
 from causalms.causal.contrasts import support
 from causalms.causal.diagnostics import to_results
 from causalms.causal.evidence import as_trial
@@ -29,7 +30,6 @@ from causalms.causal.law_error import (
     twin_directions,
 )
 from causalms.causal.model import CausalModel
-from causalms.causal.sampling import Running
 from causalms.errors import InputError, RefusalError
 from causalms.stats import normal_quantile
 from causalms.tables import ResultRow, name_of, one_week, results_table

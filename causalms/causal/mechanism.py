@@ -6,7 +6,7 @@ a time.  It declares what it can do; a query that needs more is refused by name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
@@ -210,8 +210,12 @@ class Mechanism(Protocol):
     def push(self, subject: Subject, arm: str, week: float, noise: Noise) -> Outcome:
         """The outcome in the world where the patient has ``arm``: a deterministic function of its arguments."""
 
-    def push_each(self, subject: Subject, asked: Sequence[tuple[str, float, Noise]]) -> list[Outcome]:
-        """The outcome of every (arm, week, noise), as ``push`` gives it."""
+    def push_each(self, asked: Iterable[tuple[Subject, str, float, Noise]]) -> Iterator[Outcome]:
+        """The outcome of every (subject, arm, week, noise), as ``push`` gives it."""
+
+    @property
+    def at_once(self) -> int:
+        """Outcomes that it is fastest with together."""
 
     def expect(self, subject: Subject, arm: str, week: float) -> Expected:
         """The law of the outcome by one evaluation."""
@@ -281,9 +285,14 @@ class MechanismBase:
         """Refuse: nothing to sample."""
         raise RefusalError(f"mechanism {self.name!r} has no push; ask for expected outcomes (`expected=True`)")
 
-    def push_each(self, subject: Subject, asked: Sequence[tuple[str, float, Noise]]) -> list[Outcome]:
-        """Push every (arm, week, noise) in turn; a mechanism that is faster at several at once has a way of its own."""
-        return [self.push(subject, arm, week, noise) for arm, week, noise in asked]
+    def push_each(self, asked: Iterable[tuple[Subject, str, float, Noise]]) -> Iterator[Outcome]:
+        """Push every (subject, arm, week, noise) in turn; a mechanism that is faster at several has a way of its own."""
+        return (self.push(*one) for one in asked)
+
+    @property
+    def at_once(self) -> int:
+        """One."""
+        return 1
 
     def expect(self, subject: Subject, arm: str, week: float) -> Expected:
         """Refuse: no closed form."""

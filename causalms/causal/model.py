@@ -14,13 +14,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from causalms.causal.cohort import Running, answer_all
 from causalms.causal.diagnostics import act_on, diagnose
 from causalms.causal.evidence import as_trial, chosen_participants
 from causalms.causal.interventions import Arms, as_interventions
 from causalms.causal.mechanism import Mechanism
 from causalms.causal.mechanisms.negative_binomial import NegativeBinomialMechanism
 from causalms.causal.query import Query, record_of
-from causalms.causal.sampling import Running, answer_all, sample_patient
+from causalms.causal.sampling import sample_patient
 from causalms.causal.transport import refuse_without_support
 from causalms.causal.worlds import Randomisation
 from causalms.errors import RefusalError, UsageError, named_arguments

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causalms.causal.cohort import Running
 from causalms.causal.evidence import as_trial
 from causalms.causal.mechanism import Mechanism
 from causalms.causal.model import CausalModel
-from causalms.causal.sampling import Running
 from causalms.errors import InputError, UsageError
 from causalms.stats import Array, ColumnSummary, ErrorModel, HeldOutCounts, Update, update_error_model
 from causalms.tables import EXPECTED_OUTCOMES, MODEL_ERROR, ModelError, name_of, names_of, net2_column, one_week

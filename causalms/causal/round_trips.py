@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from causalms.causal.cohort import on_one_thread
 from causalms.causal.evidence import factual_outcome
 from causalms.causal.interventions import Intervention
 from causalms.causal.mechanism import Expected, Mechanism, Noise, Outcome, Subject
 from causalms.causal.query import Query
-from causalms.causal.sampling import on_one_thread
 from causalms.causal.worlds import Randomisation, Tie, Worlds, world_seed
 from causalms.stats import keyed_generator
 

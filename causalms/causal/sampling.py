@@ -1,75 +1,23 @@
-"""The answer to a query for one patient, and for all of them in parallel with idempotent restart."""
+"""The answer to a query for one patient: outcomes of every draw in every world, or expected outcomes."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
-from functools import partial
-from pathlib import Path
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
-from joblib import delayed
-from tqdm import tqdm
 
 from causalms.causal.evidence import factual_outcome
 from causalms.causal.law_error import error_texts
 from causalms.causal.mechanism import Expected, Mechanism, Outcome, Subject
 from causalms.causal.query import Query, refuse_arms
-from causalms.causal.shards import joined
 from causalms.causal.worlds import Randomisation, Tie, Worlds
-from causalms.errors import InputError, RefusalError
-from causalms.files import whole_file
-from causalms.heap import keep_freed_memory, return_free_memory_at_times
-from causalms.shards import Shard, Skipped
+from causalms.errors import RefusalError
 from causalms.tables import DRAWS_OUTCOMES, EXPECTED_OUTCOMES, MODEL_ERROR
-from causalms.workers import results_in_order
-
-
-@dataclass(frozen=True)
-class Running:
-    """How a query is run, and for whom; the numbers of a patient do not depend on it.
-
-    Attributes
-    ----------
-    workers : int, optional
-        joblib's n_jobs; None takes the backend in force (:func:`joblib.parallel_config`, for example Dask), else one.
-    progress : bool
-        Whether to show a bar.
-    parts : path, optional
-        Folder in which each finished patient is kept; a killed query that is asked again goes on where it stopped.
-    skip_bad : bool
-        Whether patients whose scan or row cannot be used are left out and listed in ``attrs["skipped"]``.
-    shard : Shard, optional
-        Only this part of the patients is answered; :func:`causalms.causal.merge_draws` joins the parts to the whole.
-
-    participants : sequence of str, optional
-        Only these patients are answered, by default all.
-
-    Examples
-    --------
-    >>> Running(workers=2, participants=["sub-001"]).workers
-    2
-    """
-
-    workers: int | None = None
-    progress: bool = False
-    parts: str | os.PathLike[str] | None = None
-    skip_bad: bool = False
-    shard: Shard | None = None
-    participants: Sequence[str] | None = None
-
-    def over(self, calls: Iterator[Any] | Sequence[Any], count: int, what: str) -> list[Any]:
-        """Results of joblib calls, one a patient, in their order."""
-        go_on = "run it again" if self.parts is None else "finished patients are kept: the same command goes on where it stopped"
-        done = results_in_order(calls, self.workers, f"{go_on}, with fewer `workers` if memory is short")
-        return list(tqdm(done, desc=what, unit="patient", total=count, disable=None if self.progress else True))
 
 
 @dataclass(frozen=True)
@@ -98,6 +46,80 @@ class PatientAnswer:
     factual: Outcome | None = None
 
 
+@dataclass(frozen=True)
+class ReadyPatient:
+    """One patient before the draws: read, encoded, with the arms that every draw gets in every world.
+
+    Attributes
+    ----------
+    mechanism : Mechanism
+        That of the query's coupling.
+    subject : Subject
+    randomisation : Randomisation
+    query : Query
+    arms : str array, shape (worlds, draws)
+    factual : Outcome or None
+    """
+
+    mechanism: Mechanism
+    subject: Subject
+    randomisation: Randomisation
+    query: Query
+    arms: np.ndarray
+    factual: Outcome | None
+
+    @classmethod
+    def read(
+        cls, mechanism: Mechanism, trial: Any, randomisation: Randomisation, query: Query, participant_id: str
+    ) -> ReadyPatient | None:
+        """Read and encode a patient; None without evidence, where the query skips such patients."""
+        mechanism = mechanism.for_coupling(query.coupling)
+        subject, factual = mechanism.prepare(trial, participant_id), None
+        if query.evidence_week is not None:
+            try:
+                factual = _evidence(mechanism, trial, subject, query.evidence_week)
+            except RefusalError:
+                if query.missing == "skip":
+                    return None
+                raise
+        assigned = np.array([i.assign(subject, range(query.draws), query.seed) for i in query.interventions])
+        refuse_arms(list(np.unique(assigned)), mechanism)
+        return cls(mechanism, subject, randomisation, query, np.repeat(assigned, len(query.weeks), axis=0), factual)
+
+    def blocks(self, size: int) -> Iterator[range]:
+        """The draws, so many at a time."""
+        return (range(start, min(start + size, self.query.draws)) for start in range(0, self.query.draws, size))
+
+    def run(self, draws: range) -> tuple[Any, ...]:
+        """Arguments of a run of the model in every world."""
+        mechanism, subject, query = self.mechanism, self.subject, self.query
+        own, given = subject.arm_randomised, self.arms[:, draws.start : draws.stop]
+        index = {arm: k for k, arm in enumerate(self.randomisation.arms)}
+        worlds = Worlds(np.array([[index[arm] for arm in row] for row in given]), np.tile(query.weeks, len(query.interventions)))
+        noises = []
+        # under the coupling independent the fact tells of its own world only: elsewhere there is nothing to abduct
+        tied = query.correlation != 0 or bool((given == own).any())
+        if self.factual is not None and query.evidence_week is not None and own is not None and tied:
+            fact = own, query.evidence_week, self.factual
+            noises = [mechanism.abduct(subject, *fact, d, query.seed, query.abduction) for d in draws]
+        tie = Tie(query.coupling, query.correlation, own if self.factual is not None else None)
+        return mechanism, subject, self.randomisation, worlds, draws, query.seed, tie, noises
+
+    def answer(self, parts: Sequence[dict[str, np.ndarray]], masks: bool = False) -> PatientAnswer:
+        """The outcomes of all blocks of draws."""
+        sites = {name: np.concatenate([p[name] for p in parts], axis=1) for name in parts[0] if masks or name != "mask"}
+        return PatientAnswer(
+            self.subject,
+            self.arms,
+            tuple((i.name, w) for i in self.query.interventions for w in self.query.weeks),
+            sites["net2_lesions"],
+            sites["net2_volume_ml"],
+            sites.get("net2_regions"),
+            sites.get("mask"),
+            self.factual,
+        )
+
+
 def sample_patient(
     mechanism: Mechanism, trial: Any, randomisation: Randomisation, query: Query, participant_id: str, masks: bool = False
 ) -> PatientAnswer | None:
@@ -106,32 +128,48 @@ def sample_patient(
     The draws of a block run through the Pyro model together; blocks are small where masks are, so memory does not grow with
     the number of draws.
     """
-    mechanism = mechanism.for_coupling(query.coupling)
-    subject, factual = mechanism.prepare(trial, participant_id), None
-    if query.evidence_week is not None:
-        try:
-            factual = _evidence(mechanism, trial, subject, query.evidence_week)
-        except RefusalError:
-            if query.missing == "skip":
-                return None
-            raise
-    assigned = np.array([i.assign(subject, range(query.draws), query.seed) for i in query.interventions])
-    refuse_arms(list(np.unique(assigned)), mechanism)
-    assigned = np.repeat(assigned, len(query.weeks), axis=0)
-    size = 2 if "mask" in mechanism.capabilities else 256
-    blocks = [range(start, min(start + size, query.draws)) for start in range(0, query.draws, size)]
-    parts = [_sample_block(mechanism, subject, randomisation, query, assigned, block, factual) for block in blocks]
-    sites = {name: np.concatenate([p[name] for p in parts], axis=1) for name in parts[0] if masks or name != "mask"}
-    return PatientAnswer(
-        subject,
-        assigned,
-        tuple((i.name, w) for i in query.interventions for w in query.weeks),
-        sites["net2_lesions"],
-        sites["net2_volume_ml"],
-        sites.get("net2_regions"),
-        sites.get("mask"),
-        factual,
-    )
+    from causalms.causal.graph import sample_worlds
+
+    ready = ReadyPatient.read(mechanism, trial, randomisation, query, participant_id)
+    if ready is None:
+        return None
+    blocks = ready.blocks(2 if "mask" in mechanism.capabilities else 256)
+    return ready.answer([sample_worlds(*ready.run(block)) for block in blocks], masks)
+
+
+def sample_patients(
+    mechanism: Mechanism, ready: Iterable[ReadyPatient], draws_at_once: int
+) -> Iterator[tuple[ReadyPatient, PatientAnswer]]:
+    """Answers of several patients in their order, whose draws share batches: those of :func:`sample_patient` to rounding.
+
+    Parameters
+    ----------
+    mechanism : Mechanism
+        That of the query's coupling; the size of batches is its own.
+    ready : iterable of ReadyPatient
+        Taken as batches need them.
+    draws_at_once : int
+        Draws of a patient that are asked for together.
+    """
+    from causalms.causal.graph import asked_in_worlds, in_worlds
+
+    waiting: deque[tuple[ReadyPatient, range, int]] = deque()
+
+    def rows() -> Iterator[Any]:
+        for patient in ready:
+            for block in patient.blocks(draws_at_once):
+                asked = asked_in_worlds(*patient.run(block))
+                waiting.append((patient, block, len(asked)))
+                yield from asked
+
+    outcomes, parts = mechanism.push_each(rows()), []
+    for first in outcomes:
+        patient, block, count = waiting.popleft()
+        sites = in_worlds([first, *islice(outcomes, count - 1)], len(block))
+        parts.append({name: values for name, values in sites.items() if name != "mask"})
+        if block.stop == patient.query.draws:
+            yield patient, patient.answer(parts)
+            parts = []
 
 
 def _evidence(mechanism: Mechanism, trial: Any, subject: Subject, week: float) -> Outcome:
@@ -141,29 +179,6 @@ def _evidence(mechanism: Mechanism, trial: Any, subject: Subject, week: float) -
         )
     refuse_arms(subject.arm_randomised, mechanism)
     return factual_outcome(mechanism, trial, subject.participant_id, week)
-
-
-def _sample_block(
-    mechanism: Mechanism,
-    subject: Subject,
-    randomisation: Randomisation,
-    query: Query,
-    assigned: np.ndarray,
-    draws: range,
-    factual: Outcome | None,
-) -> dict[str, np.ndarray]:
-    from causalms.causal.graph import sample_worlds
-
-    own, given = subject.arm_randomised, assigned[:, draws.start : draws.stop]
-    index = {arm: k for k, arm in enumerate(randomisation.arms)}
-    worlds = Worlds(np.array([[index[arm] for arm in row] for row in given]), np.tile(query.weeks, len(query.interventions)))
-    noises = []
-    # under the coupling independent the fact tells of its own world only: elsewhere there is nothing to abduct
-    tied = query.correlation != 0 or bool((given == own).any())
-    if factual is not None and query.evidence_week is not None and own is not None and tied:
-        noises = [mechanism.abduct(subject, own, query.evidence_week, factual, d, query.seed, query.abduction) for d in draws]
-    tie = Tie(query.coupling, query.correlation, own if factual is not None else None)
-    return sample_worlds(mechanism, subject, randomisation, worlds, draws, query.seed, tie, noises)
 
 
 def expect_patient(mechanism: Mechanism, trial: Any, query: Query, participant_id: str) -> tuple[Subject, list[Expected]]:
@@ -218,8 +233,11 @@ def patient_rows(
         texts = error_texts(mechanism, subject, query)
         return columns if texts is None else columns | {MODEL_ERROR: texts}
     answer = sample_patient(mechanism, trial, randomisation, query, participant_id)
-    if answer is None:
-        return pd.DataFrame()
+    return pd.DataFrame() if answer is None else drawn_rows(mechanism, answer, query, query_id)
+
+
+def drawn_rows(mechanism: Mechanism, answer: PatientAnswer, query: Query, query_id: str) -> pd.DataFrame:
+    """Rows of the draws table of one patient, with the model's own error."""
     table = answer_rows(answer, query, query_id)
     return _with_errors(table, error_texts(mechanism, answer.subject, query)) if query.rung == 2 else table
 
@@ -278,96 +296,3 @@ def _keys(subject: Subject, arms: Sequence[str | None], weeks: Any, kind: str, q
         "query": kind,
         "query_id": query_id,
     }
-
-
-def answer_all(
-    mechanism: Mechanism,
-    trial: Any,
-    query: Query,
-    query_id: str,
-    participants: Sequence[str],
-    running: Running = Running(),
-) -> pd.DataFrame:
-    """Answer for every patient, in parallel over patients by joblib; the same numbers for any number of workers or backend."""
-    randomisation = Randomisation.of(trial.participants, mechanism.arms)
-    folder = None if running.parts is None else Path(running.parts) / query_id
-    one, task = partial(_answered, mechanism, trial, randomisation, query, query_id, folder), delayed(_one_patient)
-    calls = (task(one, participant_id, running.skip_bad) for participant_id in participants)
-    answers = running.over(calls, len(participants), "patients")
-    skipped = [answer for answer in answers if isinstance(answer, Skipped)]
-    tables = [answer for answer in answers if not isinstance(answer, Skipped) and len(answer)]
-    if skipped and not tables:
-        raise InputError(f"no patient could be answered; the first, {skipped[0].participant_id}: {skipped[0].reason}")
-    if not tables:
-        raise RefusalError("no patient has evidence to condition on; ask for do() or give observed outcomes")
-    table = joined(tables)
-    table.attrs["skipped"] = [asdict(one) for one in skipped]
-    return table
-
-
-def _finished(part: Path) -> pd.DataFrame | None:
-    """The rows of a patient answered before; None where there are none, or the disk spoilt them."""
-    try:
-        return pd.DataFrame(pd.read_parquet(part))
-    except (OSError, ValueError):  # pyarrow's errors of a damaged file are ValueErrors
-        return None
-
-
-def _one_patient(
-    answer: Callable[[str], pd.DataFrame | dict[str, Any]], participant_id: str, skip_bad: bool
-) -> pd.DataFrame | dict[str, Any] | Skipped:
-    try:
-        return answer(participant_id)
-    except (InputError, RefusalError) as error:
-        if not skip_bad:
-            raise
-        return Skipped(participant_id, str(error))
-
-
-def _answered(
-    mechanism: Mechanism,
-    trial: Any,
-    randomisation: Randomisation,
-    query: Query,
-    query_id: str,
-    folder: Path | None,
-    participant_id: str,
-) -> pd.DataFrame | dict[str, Any]:
-    def rows() -> pd.DataFrame | dict[str, Any]:
-        keep_freed_memory()
-        with on_one_thread():
-            table = patient_rows(mechanism, trial, randomisation, query, query_id, participant_id)
-        return_free_memory_at_times()
-        return table
-
-    return kept_or_made(folder, trial, participant_id, rows)
-
-
-def kept_or_made(
-    folder: Path | None, trial: Any, participant_id: str, make: Callable[[], pd.DataFrame | dict[str, Any]]
-) -> pd.DataFrame | dict[str, Any]:
-    """A patient's rows as they are kept in ``folder``, else made, and kept there whole."""
-    part = None if folder is None else folder / _part_name(trial, participant_id)
-    if part is not None and (known := _finished(part)) is not None:
-        return known
-    table = make()
-    if part is not None:
-        with whole_file(part) as beside:
-            pd.DataFrame(table).to_parquet(beside, index=False)
-    return table
-
-
-def _part_name(trial: Any, participant_id: str) -> str:
-    """File of a finished patient: of other scans than those it was answered from it has another name, and is not taken."""
-    stamp = getattr(getattr(trial, "source", None), "stamp", None)
-    scans = "" if stamp is None else "." + hashlib.sha256(stamp(participant_id).encode()).hexdigest()[:12]
-    return f"{quote(participant_id, safe='')}{scans}.parquet"  # an id is never a path
-
-
-def on_one_thread() -> AbstractContextManager[None]:
-    """Torch on one thread, so that the bits are the same on any machine; nothing where torch is not in use."""
-    if "torch" not in sys.modules:
-        return nullcontext()
-    from causalms.generator import one_thread
-
-    return one_thread()

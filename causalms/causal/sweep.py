@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 
 from causalms.causal.bounds import Law, activity_harm_bounds, benefit_bounds, harm_bounds
+from causalms.causal.cohort import Running, kept_or_made, on_one_thread
 from causalms.causal.evidence import as_trial, chosen_participants
 from causalms.causal.interventions import value
 from causalms.causal.mechanism import Mechanism, Subject
 from causalms.causal.model import CausalModel
 from causalms.causal.query import Query, QueryRecord, record_of, refuse_arms
-from causalms.causal.sampling import Running, kept_or_made, on_one_thread
 from causalms.causal.worlds import Randomisation, Tie, Worlds
 from causalms.errors import RefusalError, UsageError
 

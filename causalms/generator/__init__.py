@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from causalms.generator.batched import sample_each
+from causalms.generator.batched import masks_at_once, sample_across
 from causalms.generator.configurations import ModelConfig, TrainingConfig, config
 from causalms.generator.control_variate import controlled_means
 from causalms.generator.forecast import MapFolder, forecast_patient, label_of_arm
@@ -29,7 +29,8 @@ __all__ = [
     "kept_scan",
     "label_of_arm",
     "loaded_once",
+    "masks_at_once",
     "one_thread",
-    "sample_each",
+    "sample_across",
     "train_generator",
 ]

@@ -1,8 +1,9 @@
-"""Masks of one patient under several arms, at several weeks and of several draws: at once on a GPU, in turn on a CPU."""
+"""Masks of several patients, arms, weeks and draws: in batches on a GPU, in turn on a CPU."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,28 +22,25 @@ if TYPE_CHECKING:
 _VOXELS = 2_500_000
 
 
-def masks_at_once(scan: Scan) -> int:
+def masks_at_once(generator: Generator) -> int:
     """Masks of a batch: one on a CPU, where more are no faster and their convolutions have other last bits."""
-    return max(_VOXELS // scan.brain.numel(), 1) if scan.rate.is_cuda else 1
+    device = next(generator.network.parameters()).device
+    return max(_VOXELS // int(np.prod(generator.space.shape)), 1) if device.type == "cuda" else 1
 
 
-@samplers.one_thread()
-@torch.no_grad()
-def sample_each(
+def sample_across(
     generator: Generator,
-    scan: Scan,
-    asked: Sequence[tuple[str, float, DiffusionNoise]],
+    asked: Iterable[tuple[Scan, str, float, DiffusionNoise]],
     sampler: samplers.Sampler = "ode",
     steps: int | None = None,
     at_once: int | None = None,
-) -> list[np.ndarray]:
-    """NET2 masks, each a deterministic function of its (scan, arm, week, noise).
+) -> Iterator[np.ndarray]:
+    """NET2 masks of several patients in their order; what is asked for is taken as batches need it.
 
     Parameters
     ----------
     generator : Generator
-    scan : Scan
-    asked : sequence of (arm, week, noise)
+    asked : iterable of (scan, arm, week, noise)
     sampler : {"ode", "ode-2m", "ancestral"}
     steps : int, optional
         Other than the checkpoint's own, for studying the sampler: the count curve was fitted at those, with others mean
@@ -50,9 +48,9 @@ def sample_each(
     at_once : int, optional
         Masks of a batch; by default one on a CPU, and on a GPU as many as 32 on the 4 mm grid would fill.
 
-    Returns
-    -------
-    list of bool array, shape of the grid
+    Yields
+    ------
+    bool array, shape of the grid
 
     Raises
     ------
@@ -67,11 +65,19 @@ def sample_each(
         raise UsageError(f"no sampler is called {sampler!r}; choose one of {', '.join(samplers.SAMPLERS)}")
     lowest, highest = generator.config.sigma_min, generator.config.sigma_max
     sigmas = generator.sigmas if steps is None else exogenous.sigma_ladder(lowest, highest, steps)
-    size = at_once or masks_at_once(scan)
-    masks: list[np.ndarray] = []
-    for start in range(0, len(asked), size):
-        part = asked[start : start + size]
-        priors = [generator.prior(scan, arm, week, noise.frailty_normal, sampler) for arm, week, noise in part]
-        denoise = generator.denoise(scan, torch.cat(priors))
-        masks += list(samplers.sampled_masks(denoise, [noise for _, _, noise in part], sigmas, sampler, scan.rate))
-    return masks
+    size, rest = at_once or masks_at_once(generator), iter(asked)
+    while batch := list(islice(rest, size)):
+        yield from _masks(generator, batch, sampler, sigmas)
+
+
+@samplers.one_thread()
+@torch.no_grad()
+def _masks(
+    generator: Generator, batch: Sequence[tuple[Scan, str, float, DiffusionNoise]], sampler: samplers.Sampler, sigmas: np.ndarray
+) -> np.ndarray:
+    """The masks of one batch, bool (masks, X, Y, Z)."""
+    scans = [scan for scan, _, _, _ in batch]
+    priors = [generator.prior(scan, arm, week, noise.frailty_normal, sampler) for scan, arm, week, noise in batch]
+    alone = all(scan is scans[0] for scan in scans)
+    denoise = generator.denoise(scans[:1] if alone else scans, torch.cat(priors))
+    return samplers.sampled_masks(denoise, [noise for _, _, _, noise in batch], sigmas, sampler, scans[0].rate)

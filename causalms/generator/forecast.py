@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ import pandas as pd
 from scipy import special
 from tqdm import tqdm
 
-from causalms.generator.batched import masks_at_once, sample_each
+from causalms.generator.batched import sample_across
 from causalms.generator.control_variate import ControlledMean, controlled_mean, frailties
 from causalms.generator.error_of_counts import words_of_lacking
 from causalms.generator.model import Generator
@@ -100,12 +102,12 @@ def forecast_patient(
     on_grid, own_space = resample_trial(trial, generator.space), trial.space_of(participant_id)
     home = trial.native_of(participant_id)
     scan = generator.encode(on_grid, participant_id)
-    rows, risks = [], {}
+    rows, risks, masks = [], {}, _sampled_masks(generator, scan, arms, week, draws, seed)
     for arm in tqdm(arms, desc=participant_id, unit="arm", disable=None, leave=False):
         expected = generator.expect(scan, arm, week, risk=True)
         error = generator.model_error(scan, arm, week)
         sampled = []
-        for draw, mask in enumerate(_sampled_masks(generator, scan, arm, week, draws, seed)):
+        for draw, mask in enumerate(islice(masks, draws)):
             sampled.append(generator.count(mask))
             if maps is not None and maps.masks:
                 file = maps.folder / mask_name(participant_id, arm, week, draw)
@@ -150,12 +152,12 @@ def forecast_patient(
     return Forecast(participant_id, table, risks, tuple(notes))
 
 
-def _sampled_masks(generator: Generator, scan: Scan, arm: str, week: float, draws: int, seed: int) -> Iterator[np.ndarray]:
-    """The masks of draws 0, 1, ... under an arm, a batch of them in memory at a time."""
-    step = masks_at_once(scan)
-    for start in range(0, draws, step):
-        part = range(start, min(start + step, draws))
-        yield from sample_each(generator, scan, [(arm, week, generator.noise(scan.participant_id, draw, seed)) for draw in part])
+def _sampled_masks(
+    generator: Generator, scan: Scan, arms: Sequence[str], week: float, draws: int, seed: int
+) -> Iterator[np.ndarray]:
+    """The masks of draws 0, 1, ... of each arm in turn, a batch of them in memory at a time."""
+    noise = partial(generator.noise, scan.participant_id, seed=seed)
+    return sample_across(generator, ((scan, arm, week, noise(draw)) for arm in arms for draw in range(draws)))
 
 
 def _write_at_home(file: Path, values: np.ndarray, space: Space, home: NativeGrid | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from importlib.resources import files
@@ -17,7 +17,7 @@ from torch import Tensor
 from causalms.errors import InputError, RefusalError, UsageError
 from causalms.generator import noise as exogenous
 from causalms.generator import sampling as samplers
-from causalms.generator.batched import sample_each
+from causalms.generator.batched import sample_across
 from causalms.generator.checkpoint import checksum, load_tensors, read_checkpoint, write_checkpoint
 from causalms.generator.configurations import ModelConfig, chosen_device
 from causalms.generator.error_of_counts import correction_of_lacking, error_of_expected_count, log_means
@@ -282,9 +282,11 @@ class Generator:
         intensity = self.sampler_intensity(wanted, sampler) * torch.exp(log_place)
         return self.network.denoiser.prior_logit(intensity[:, None])
 
-    def denoise(self, scan: Scan, prior: Tensor) -> samplers.Denoise:
-        """The denoiser of a scan, for as many draws as there are priors (B, 1, X, Y, Z)."""
-        brain, seen = scan.brain[:, None].float(), scan.encoded.seen
+    def denoise(self, scans: Sequence[Scan], prior: Tensor) -> samplers.Denoise:
+        """The denoiser of as many draws as there are priors (B, 1, X, Y, Z): of one scan, or of a scan each."""
+        brain = torch.cat([scan.brain for scan in scans])[:, None].float()
+        parts = [part for scan in scans if (part := scan.encoded.seen) is not None]
+        seen = torch.cat(parts) if parts else None
         if seen is not None:
             seen = seen.expand(len(prior), *seen.shape[1:])
 
@@ -316,8 +318,8 @@ class Generator:
         sampler: samplers.Sampler = "ode",
         steps: int | None = None,
     ) -> np.ndarray:
-        """One NET2 mask, a deterministic function of (scan, arm, week, noise); several at once: :func:`sample_each`."""
-        return sample_each(self, scan, [(arm, week, noise)], sampler, steps)[0]
+        """One NET2 mask, a deterministic function of (scan, arm, week, noise); several at once: :func:`sample_across`."""
+        return next(sample_across(self, [(scan, arm, week, noise)], sampler, steps))
 
     def count(self, mask: np.ndarray) -> int:
         """Lesions in a mask by the model's rule."""
@@ -357,7 +359,7 @@ class Generator:
         else:
             frailty = float(stream.gamma(posterior[0]) / posterior[1])
         z = float(exogenous.normal_from_frailty(max(frailty, 1e-12), size))
-        denoise = self.denoise(scan, self.prior(scan, arm, week, z, sampler))
+        denoise = self.denoise([scan], self.prior(scan, arm, week, z, sampler))
         clean = torch.from_numpy(np.where(mask, 1.0, -1.0).astype(np.float32))[None, None].to(scan.rate.device)
         shape = mask.shape
         count = len(self.sigmas) if sampler == "ancestral" else 1

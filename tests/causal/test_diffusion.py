@@ -66,9 +66,10 @@ class VoxelwiseGenerator:
 def _one_by_one(monkeypatch):
     """This generator has no network to send a batch through: its masks are asked for one by one."""
     monkeypatch.setattr(
-        "causalms.causal.mechanisms.diffusion.sample_each",
-        lambda generator, scan, asked, sampler: [generator.sample(scan, arm, week, noise, sampler) for arm, week, noise in asked],
+        "causalms.causal.mechanisms.diffusion.sample_across",
+        lambda generator, asked, sampler: (generator.sample(*one, sampler) for one in asked),
     )
+    monkeypatch.setattr("causalms.causal.mechanisms.diffusion.masks_at_once", lambda generator: 1)
 
 
 @dataclass(frozen=True)

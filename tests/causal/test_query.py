@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from causalms.causal import CausalModel, Expected, MechanismBase, Query, Running, Twin, distribution, policy, value, write_draws
-from causalms.causal import sampling as answering
+from causalms.causal import cohort as answering
 from causalms.errors import InputError, RefusalError, UsageError
 from causalms.tables import validate
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+import causalms.generator.sampling
+from causalms.causal import CausalModel
+from causalms.causal.mechanisms.diffusion import DiffusionMechanism
 from causalms.errors import InputError, RefusalError, UsageError
-from causalms.generator import SAMPLERS, Generator, MapFolder, forecast_patient, sample_each
+from causalms.generator import SAMPLERS, DiffusionNoise, Generator, MapFolder, forecast_patient, sample_across
 from causalms.generator.checkpoint import read_checkpoint, write_checkpoint
-from causalms.generator.sampling import Sampler
+from causalms.generator.sampling import Denoise, Sampler
 from causalms.phantom import PhantomTrial, simulate_trial
 
 Tiny = tuple[Generator, Path]
@@ -80,16 +85,18 @@ def test_masks_are_the_same_bits_for_any_order_and_number_of_threads(tiny: Tiny,
 
 
 @pytest.mark.parametrize("sampler", ["ode", "ancestral"])
-def test_masks_of_several_arms_weeks_and_draws_come_at_once(tiny: Tiny, trial: PhantomTrial, sampler: Sampler) -> None:
+def test_masks_of_several_patients_arms_weeks_and_draws_come_at_once(tiny: Tiny, trial: PhantomTrial, sampler: Sampler) -> None:
     """On a CPU in turn, to the same bits; in batches, as on a GPU, to rounding: a voxel at P = 1/2 may fall either way."""
     generator = tiny[0]
-    scan = generator.encode(trial, "sub-0003")
     asked = [
-        (arm, week, generator.noise("sub-0003", draw, 5)) for arm in generator.arms[:2] for week in (48, 96) for draw in (0, 1)
+        (scan, arm, week, generator.noise(scan.participant_id, draw, 5))
+        for scan in (generator.encode(trial, name) for name in ("sub-0003", "sub-0004"))
+        for arm, week in ((generator.arms[0], 48), (generator.arms[1], 96))
+        for draw in (0, 1)
     ]
-    alone = [generator.sample(scan, *one, sampler) for one in asked]
-    assert all(map(np.array_equal, sample_each(generator, scan, asked, sampler), alone))
-    batched = sample_each(generator, scan, asked, sampler, at_once=3)
+    alone = [generator.sample(*one, sampler) for one in asked]
+    assert all(map(np.array_equal, sample_across(generator, asked, sampler), alone))
+    batched = sample_across(generator, iter(asked), sampler, at_once=3)
     assert all((one != other).sum() <= 2 for one, other in zip(batched, alone, strict=True))
 
 
@@ -172,3 +179,26 @@ def test_forecast_of_a_patient_on_another_grid_comes_back_on_it(tiny: Tiny, tmp_
     assert any("resampled from" in note for note in forecast.notes)
     assert len(list(tmp_path.glob("*_mask.nii.gz"))) == 2
     assert list(forecast.table["arm"]) == ["placebo", "ocrelizumab"]
+
+
+def test_a_query_fills_its_batches_from_several_patients(
+    tiny: Tiny, trial: PhantomTrial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU: six patients, two arms and one draw make three batches of four; masks are those of one by one to rounding."""
+    model, sizes = CausalModel(DiffusionMechanism(tiny[0])), []
+    people = trial.subset([f"sub-{number:04d}" for number in range(1, 7)])
+    alone = model.do(people, list(tiny[0].arms[:2]), 48, draws=1)
+    sample = causalms.generator.sampling.sampled_masks
+
+    def counted(denoise: Denoise, noises: Sequence[DiffusionNoise], *more: Any) -> np.ndarray:
+        sizes.append(len(noises))
+        return sample(denoise, noises, *more)
+
+    for place in ("causalms.generator.batched", "causalms.causal.mechanisms.diffusion"):
+        monkeypatch.setattr(f"{place}.masks_at_once", lambda generator: 4)
+    monkeypatch.setattr(causalms.generator.sampling, "sampled_masks", counted)
+    batched = model.do(people, list(tiny[0].arms[:2]), 48, draws=1)
+    assert sizes == [4, 4, 4]
+    changed = (batched["net2_volume_ml"] - alone["net2_volume_ml"]).abs() / tiny[0].space.voxel_volume_mm3 * 1000
+    assert changed.max() <= 2.5
+    assert (batched["participant_id"] == alone["participant_id"]).all()

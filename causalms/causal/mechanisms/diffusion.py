@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from causalms.causal.evidence import participant_row
 from causalms.causal.mechanism import Expected, MechanismBase, Noise, Outcome, Subject
 from causalms.errors import RefusalError
-from causalms.generator import DiffusionNoise, kept_scan, loaded_once, sample_each
+from causalms.generator import DiffusionNoise, kept_scan, loaded_once, masks_at_once, sample_across
 from causalms.lesions import count_lesions
 from causalms.stats import ErrorModel
 from causalms.tables import REGIONS, ModelError
@@ -116,15 +116,17 @@ class DiffusionMechanism(MechanismBase):
 
     def push(self, subject: Subject, arm: str, week: float, noise: Noise) -> Outcome:
         """The mask that the sampler makes of the noise, measured by the model's lesion rule."""
-        return self.push_each(subject, [(arm, week, noise)])[0]
+        return next(self.push_each([(subject, arm, week, noise)]))
 
-    def push_each(self, subject: Subject, asked: Sequence[tuple[str, float, Noise]]) -> list[Outcome]:
-        """The outcomes of several arms, weeks and draws: in batches on a GPU."""
-        drawn = [
-            (arm, week, DiffusionNoise(float(u.normals["frailty"][0]), u.normals["field"], u.normals.get("path")))
-            for arm, week, u in asked
-        ]
-        return [self.measure(mask) for mask in sample_each(self.generator, subject.encoding, drawn, self.sampler)]  # type: ignore[arg-type]
+    def push_each(self, asked: Iterable[tuple[Subject, str, float, Noise]]) -> Iterator[Outcome]:
+        """The outcomes of several patients, arms, weeks and draws: in batches on a GPU."""
+        drawn = ((subject.encoding, arm, week, _of_generator(noise)) for subject, arm, week, noise in asked)
+        return (self.measure(mask) for mask in sample_across(self.generator, drawn, self.sampler))  # type: ignore[arg-type]
+
+    @property
+    def at_once(self) -> int:
+        """Masks of a batch: one on a CPU."""
+        return masks_at_once(self.generator)
 
     def expect(self, subject: Subject, arm: str, week: float) -> Expected:
         """Count, volume and activity by one evaluation of the risk head."""
@@ -175,6 +177,10 @@ class DiffusionMechanism(MechanismBase):
             steps = range(len(self.generator.sigmas) - 1)
             normals["path"] = np.stack([drawn.step_noise(step, drawn.field.shape) for step in steps])
         return Noise(normals)
+
+
+def _of_generator(noise: Noise) -> DiffusionNoise:
+    return DiffusionNoise(float(noise.normals["frailty"][0]), noise.normals["field"], noise.normals.get("path"))
 
 
 def _loaded(source: str, sampler: str, device: str = "cpu", cache: str = "") -> DiffusionMechanism:
