@@ -125,7 +125,8 @@ def in_own_units(table: pd.DataFrame, root: Path) -> tuple[pd.DataFrame, list[st
             name, unit = named[0]
             factor = factors[unit]
             one = unit if unit in _MILLILITRES else unit.rstrip("s")
-            notes.append(f"column {name!r} is read as {column}: 1 {one} is {factor:.6g} {_own(column)}")
+            converted = "" if factor == 1 else f": 1 {one} is {factor:.6g} {_own(column)}"
+            notes.append(f"column {name!r} is read as {column}{converted}")
             out = out.rename(columns={name: column})
         numbers = pd.to_numeric(out[column], errors="coerce")
         out[column] = (numbers * factor).where(numbers.notna(), out[column])

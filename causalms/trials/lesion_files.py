@@ -18,7 +18,7 @@ from causalms.trials.volume_file import COMPRESSED, ending
 _FREESURFER_LESIONS = (25, 57, 99)
 #: White matter and cortex of both sides; a segmentation that holds them is one of FreeSurfer.
 _FREESURFER_TISSUE = (2, 3, 41, 42)
-_LESION = re.compile(r"(seg-lst|lesion|label-l(?![a-z])|wmh|bples)", re.IGNORECASE)
+LESION_NAME = re.compile(r"(seg-lst|lesion|label-l(?![a-z])|wmh|bples)", re.IGNORECASE)
 #: Baseline images, tissue, lesions of another kind and probabilities, by the end or a part of their names.
 _OTHER = re.compile(
     r"(t1w?|t2w?|flair|pdw?|brain_?mask|brain|template|distance|_000\d)$|bias|desc-brain|desc-(gd|net2)|prob|^r?m?ples",
@@ -141,7 +141,7 @@ def _is_other(path: Path) -> bool:
 def _rank(path: Path) -> tuple[int, int]:
     """How well a file fits, the lowest best: lesions alone, then with regions or tissues, then any; MNI152 space first."""
     name = path.name.lower()
-    kind = 2 if _LESION.search(name) is None else int("annotated" in name)
+    kind = 2 if LESION_NAME.search(name) is None else int("annotated" in name)
     kind = 1 if name.startswith(("seg.", "samseg")) else kind
     space = re.search(r"space-([a-z0-9]+)", name)
     return kind, 1 if space is None else 0 if space[1].startswith("mni") else 2
@@ -170,7 +170,7 @@ def _of_dataset(file: Path) -> set[int]:
         pairs = [(str(one), other) if isinstance(other, int) else (str(other), int(one)) for one, other in labels.items()]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{file}: no list of labels as nnU-Net writes it; correct it or remove it") from error
-    wanted = {label for name, label in pairs if _LESION.search(name)}
+    wanted = {label for name, label in pairs if LESION_NAME.search(name)}
     if not wanted:
         names = ", ".join(name for name, _ in pairs)
         raise InputError(f"{file}: no label is called lesion (labels: {names}); rename the label of lesions")

@@ -24,6 +24,9 @@ LARGEST_MOTION_HERE_MM = 6.0
 LEAST_SIMILARITY = 0.30
 #: Largest volume of what is not zero, in brains of the template: phantom brains reach 1.12, a raw head 1.37 and more.
 LARGEST_VOLUME = 1.3
+#: Largest brightness of the outer 8 mm of what is not zero, in that of the inside, where it is least of several images (brains
+#: 0.71 to 1.01, with a bright shell 1.09 and more); of one image, which may be a T2w with its bright rim of CSF (to 1.27).
+LARGEST_RIM, LARGEST_RIM_ALONE = 1.05, 1.5
 
 _LEVELS = 8
 
@@ -40,14 +43,18 @@ class Position:
         How far a rigid motion that brings the brain onto the template would move it, root mean square over the brain.
     volume : float
         Volume of the brain (or of all that is not zero) in brains of the template.
-    largest_motion_mm : float
-        That is no reason to refuse the scan.
+    rim : float
+        Brightness of the outer 8 mm of the brain (or of all that is not zero) in that of its inside, in the least bright image.
+    largest_motion_mm, largest_rim : float
+        That are no reason to refuse the scan.
     """
 
     similarity: float
     motion_mm: float
     volume: float
+    rim: float = 0.0
     largest_motion_mm: float = LARGEST_MOTION_MM
+    largest_rim: float = LARGEST_RIM
 
     def problem(self) -> str | None:
         """What is wrong with the position, with its number, limit and mend; None for a brain in MNI152 space."""
@@ -62,6 +69,11 @@ class Position:
             return (
                 f"the skull is on: {self.volume:.2f} times the volume of a brain is not zero (limit {LARGEST_VOLUME}); "
                 "brain-extract the images or add a brain mask (desc-brain_mask)"
+            )
+        if self.rim > self.largest_rim:
+            return (
+                f"the skull is on: the outer 8 mm of what is not zero are {self.rim:.2f} times as bright as the inside (limit "
+                f"{self.largest_rim}); brain-extract the images or add a brain mask (desc-brain_mask)"
             )
         if self.motion_mm > self.largest_motion_mm:
             return (
@@ -104,12 +116,16 @@ def measure_position(images: list[np.ndarray], brain: np.ndarray, space: Space) 
     volume = float(brain.sum() * space.voxel_volume_mm3 / _template_volume_mm3())
     if inside.sum() < 50:
         return Position(0.0, 0.0, volume)
-    values = np.stack([_scaled(_at_points(image, at), inside) for image in images])
+    read = [_at_points(image, at) for image in images]
+    values = np.stack([_scaled(image, inside) for image in read])
     similarity = _correlation_ratio(values, cells, counts).mean(axis=0)
     seen = ((at[:, :3] > -0.5) & (at[:, :3] < np.array(space.shape) - 0.5)).all(axis=1) & _near(inside)
     start = np.linalg.inv(_poses()[int(similarity.argmax())])
     motion = onto_template(values[:, seen].T, _grid_points()[seen, :3], start)
-    return Position(float(similarity[0]), rigid_motion_mm(motion, _grid_points()[inside, :3]), volume)
+    moved_mm, rim = rigid_motion_mm(motion, _grid_points()[inside, :3]), min(_rim(image, inside) for image in read)
+    return Position(
+        float(similarity[0]), moved_mm, volume, rim, largest_rim=LARGEST_RIM if len(images) > 1 else LARGEST_RIM_ALONE
+    )
 
 
 def made_here(space: Space) -> bool:
@@ -148,6 +164,17 @@ def _scaled(values: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """Brain to median 4 and interquartile range 1, clipped to 1 to 7; 0 outside."""
     low, middle, high = np.quantile(np.sort(values[inside]), [0.25, 0.5, 0.75])
     return np.where(inside, np.clip((values - middle) / max(high - low, 1e-9), -3, 3) + 4, 0.0)
+
+
+def _rim(values: np.ndarray, inside: np.ndarray) -> float:
+    """Median of the outermost points of the brain in that of those at least two points from its edge."""
+    where = inside.reshape(tuple(-(-n // 2) for n in mni_space("4mm").shape))
+    core = ndimage.binary_erosion(where)
+    deep = ndimage.binary_erosion(core)
+    if not deep.any():
+        return 0.0
+    outer, inner = (float(np.median(values[part.ravel()])) for part in (where & ~core, deep))
+    return outer / inner if inner > 0 else 0.0
 
 
 def _near(inside: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from pathlib import Path
 from causalms.errors import InputError
 from causalms.trials.bids import LESIONS, files_below, image_path, mask_path
 from causalms.trials.layout import Layout
+from causalms.trials.lesion_files import LESION_NAME
 from causalms.trials.naming import guessed_agent, meant, names_in, unread, without_person
 from causalms.trials.trial import MASKS, MODALITIES
 from causalms.trials.volume_file import COMPRESSED, ending
@@ -23,16 +24,21 @@ def unread_notes(layout: Layout, participant_ids: Sequence[str]) -> list[str]:
     unknown: Counter[str] = Counter()
     elsewhere: Counter[str] = Counter()
     guessed: Counter[str] = Counter()
+    lesions = False
     for participant_id in participant_ids:
         session = layout.baseline[participant_id]
         paths = [image_path(participant_id, modality, session) for modality in MODALITIES]
         masks = [mask_path(participant_id, kind, session) for kind in MASKS if kind != "T2" or layout.lesions is None]
+        given = _given_mask(layout, participant_id)
         for wanted in (paths, masks):
             folder = layout.root / wanted[0].parent
             there = names_in(folder)
-            others, strangers = unread(there, [path.name for path in wanted])
+            others, strangers = unread(
+                [name for name in there if (folder / name).resolve() != given], [path.name for path in wanted]
+            )
             passed_over.update(_with_choice(others, strangers, there))
             unknown.update(map(_with_advice, strangers))
+            lesions |= wanted is masks and layout.lesions is None and any(LESION_NAME.search(name) for name in strangers)
             guessed.update(without_person(name) for name in there if guessed_agent(name))
         elsewhere.update(_elsewhere(layout, participant_id, [layout.root / part[0].parent for part in (paths, masks)]))
     kinds = (
@@ -41,9 +47,20 @@ def unread_notes(layout: Layout, participant_ids: Sequence[str]) -> list[str]:
         ("it stands where no image is looked for", elsewhere),
     )
     notes = [f"not read, {why}: {_listed(counts)}" for why, counts in kinds if counts] + _other_derivatives(layout)
+    if lesions:
+        notes.append(f"T2 lesion masks that are not named label-L_desc-T2_mask are read with `lesions={layout.root / LESIONS}`")
     if guessed:
         notes.append(f"taken for an image with gadolinium, by acq- or rec- (say ce-gadolinium or ce-none): {_listed(guessed)}")
     return notes
+
+
+def _given_mask(layout: Layout, participant_id: str) -> Path | None:
+    """The lesion mask that is read because ``lesions`` says where it lies."""
+    try:
+        file = None if layout.lesions is None else layout.mask_file(participant_id, "T2")
+    except InputError:  # two that fit alike: said where this patient is read
+        return None
+    return None if file is None else file.resolve()
 
 
 def images_there(layout: Layout, participant_id: str) -> str:

@@ -155,3 +155,17 @@ def test_a_header_in_centimetres_is_named(folder):
     trial = load_trial(folder, ["sub-01"], baseline="1")
     with pytest.raises(Exception, match="as large as a head if their header is in centimetres; write the affine in millimetres"):
         resample_trial(trial, load_trial(folder, ["sub-02"], baseline="1").space)
+
+
+@pytest.mark.parametrize("name", ["space-MNI152_label-lesion_mask", "label-lesions_dseg"])
+def test_a_mask_of_another_name_where_masks_stand_comes_with_the_option_that_reads_it(folder: Path, name: str) -> None:
+    for person in ("sub-01", "sub-02"):
+        volume(
+            folder / "derivatives/lesions" / person / "ses-1" / "anat" / f"{person}_ses-1_{name}.nii.gz",
+            (LESION > 0) * np.uint8(1),
+        )
+    option = folder / "derivatives" / "lesions"
+    assert f"T2 lesion masks that are not named label-L_desc-T2_mask are read with `lesions={option}`" in load_trial(folder).notes
+    trial = load_trial(folder, lesions=str(option))
+    assert np.array_equal(trial.mask("sub-01", "T2"), LESION > 0)
+    assert not any("not named" in note for note in trial.notes)

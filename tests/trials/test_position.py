@@ -70,6 +70,24 @@ def test_a_head_with_its_skull_on_is_refused(scan):
         refuse_elsewhere("scan.nii", [np.where(head & ~brain, image.max(), image) for image in images], head, space)
 
 
+@pytest.mark.parametrize("gap", [0, 1])
+def test_a_bright_rim_is_a_skull_whatever_the_size_of_the_brain(scan, gap):
+    images, brain, space = scan
+    small = ndimage.binary_erosion(brain, iterations=2)
+    shell = ndimage.binary_dilation(small, iterations=2 + gap) & ~(ndimage.binary_dilation(small) if gap else small)
+    heads = [np.where(small, image, np.where(shell, np.quantile(image[brain], 0.9), 0)) for image in images]
+    with pytest.raises(RefusalError, match=r"the skull is on: the outer 8 mm of what is not zero are 1\.\d\d times as bright"):
+        refuse_elsewhere("scan.nii", heads, small | shell, space)
+    assert measure_position(heads, small | shell, space).volume < 1.3
+    assert measure_position(heads, small, space).rim < 1.05  # with a brain mask the skull does no harm
+
+
+def test_a_single_t2w_with_its_bright_rim_of_csf_is_no_skull(scan):
+    images, brain, space = scan
+    assert 1.05 < measure_position(images[2:], brain, space).rim < 1.5
+    assert measure_position(images[2:], brain, space).problem() is None
+
+
 def test_a_brain_outside_the_field_of_view_is_refused(scan):
     images, brain, space = scan
     with pytest.raises(RefusalError, match=r"similarity with the template 0\.00"):
@@ -92,6 +110,10 @@ def test_a_real_patient_in_mni_space_passes_and_fails_when_moved():
     brain = np.any([image != 0 for image in images], axis=0)
     assert measure_position(images, brain, trial.space).problem() is None
     assert measure_position(images[1:2], brain, trial.space).problem() is None
+    for width in (5, 12):
+        head = ndimage.binary_dilation(brain, iterations=width)
+        heads = [np.where(head & ~brain, np.quantile(image[brain], 0.9), image) for image in images]
+        assert "the skull is on: the outer 8 mm" in str(measure_position(heads, head, trial.space).problem())
     for space in (shifted(trial.space, 1, 6), shifted(trial.space, 2, 6), tilted(trial.space, 0, 8), tilted(trial.space, 2, -8)):
         assert "not in MNI152 space" in str(measure_position(images, brain, space).problem())
 
@@ -99,7 +121,7 @@ def test_a_real_patient_in_mni_space_passes_and_fails_when_moved():
 def test_files_on_a_grid_of_this_package_may_lie_farther_away() -> None:
     """Of 600 simulated patients three lie 4.9 to 5.3 mm away; what is registered elsewhere keeps the smaller limit."""
     assert Position(0.8, 5.3, 1.0).problem() is not None
-    assert Position(0.8, 5.3, 1.0, LARGEST_MOTION_HERE_MM).problem() is None
+    assert Position(0.8, 5.3, 1.0, largest_motion_mm=LARGEST_MOTION_HERE_MM).problem() is None
     grid = mni_space("4mm")
     assert made_here(grid)
     assert not made_here(shifted(grid, 0, 2.0))
