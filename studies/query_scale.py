@@ -1,6 +1,6 @@
 """Processor seconds and peak memory of the expected-effect query of six arms, and of forecasts of 1 mm scans, as cohorts grow.
 
-python -m studies.query_scale --out studies/results --patients 300 --patients 2131 --different 400
+python -m studies.query_scale --out studies/results --patients 2131 --different 100
 causalms simulate scans --patients 60 --grid 1mm --seed 9
 python -m studies.query_scale --out studies/results --patients 0 --scans scans --forecasts 400
 """
@@ -31,7 +31,7 @@ from causalms.trials import MODALITIES
 from studies.common import ARMS, model_option, out_option, seed_option
 
 #: Patients whose reading and whole answer are timed in turn.
-_IN_TURN, _BLOCK = 400, 20
+_IN_TURN, _BLOCK = 400, 40
 _NAMES = ["what", "patients", "arms", "cpu_seconds", "cpu_seconds_a_patient", "wall_seconds", "peak_memory_gib"]
 _RATIO = ["times_reading", "times_reading_lower", "times_reading_upper"]
 _NO_RATIO = (np.nan,) * 3
@@ -104,7 +104,7 @@ def _from_folder(
 
 
 def _in_turn(model: cms.CausalModel, trial: cms.Trial, week: int, seed: int) -> list[tuple[object, ...]]:
-    """CPU seconds of reading the files of twenty patients, then of answering them (which reads them too), block by block."""
+    """CPU seconds of reading the files of forty patients, then of answering them (which reads them too), block by block."""
     names, times = [str(name) for name in trial.participants["participant_id"][:_IN_TURN]], []
     for start in tqdm(range(0, len(names), _BLOCK), desc="in turn", disable=None):
         part = trial.subset(names[start : start + _BLOCK])

@@ -117,8 +117,9 @@ def robust_scale(image: np.ndarray, brain: np.ndarray) -> np.ndarray:
 def _scaled(image: np.ndarray, brain: np.ndarray, values: np.ndarray) -> np.ndarray:
     """As :func:`robust_scale`, from the sorted values in the brain: numpy sorts in a sixth of the time of a partition."""
     low, middle, high = np.percentile(values, [25, 50, 75])
-    scaled = np.clip((image - middle) / max(high - low, 1e-6), -6, 6)
-    return np.where(brain, scaled, 0).astype(np.float16)
+    scaled = np.zeros(image.shape, dtype=np.float16)
+    scaled[brain] = np.clip((image[brain] - middle) / max(high - low, 1e-6), -6, 6)
+    return scaled
 
 
 class Anatomy(NamedTuple):

@@ -21,7 +21,14 @@ from causalms.generator.batched import sample_across
 from causalms.generator.checkpoint import checksum, load_tensors, read_checkpoint, write_checkpoint
 from causalms.generator.configurations import ModelConfig, chosen_device
 from causalms.generator.error_of_counts import correction_of_lacking, error_of_expected_count, log_means
-from causalms.generator.inputs import PatientArrays, anatomy_of, covariate_vector, lesions_traced, patient_arrays
+from causalms.generator.inputs import (
+    PatientArrays,
+    anatomy_of,
+    blurred_twice,
+    covariate_vector,
+    lesions_traced,
+    patient_arrays,
+)
 from causalms.generator.network import Network, channels_last
 from causalms.generator.noise import DiffusionNoise
 from causalms.generator.outcomes import Abduction, ExpectedOutcome, Scan
@@ -182,8 +189,9 @@ class Generator:
         masks = torch.from_numpy(patient.masks[None]).to(device).float()
         covariates = torch.from_numpy(patient.covariates[None]).to(device)
         anatomy = anatomy_of(self.space).to(device)
-        signals = self.network.signals(images, masks, anatomy, lesions_traced([patient], device))
-        reading = self.network.read(images, masks, covariates, anatomy, signals)
+        blurred = blurred_twice(masks[:, 1:2])
+        signals = self.network.signals(images, masks, anatomy, lesions_traced([patient], device), blurred)
+        reading = self.network.read(images, masks, covariates, anatomy, signals, blurred)
         distances = self._distances(patient, reading.observed)
         shift, log_size = correction_of_lacking(self, reading.state, reading.rate, patient.missing)
         rate, brain = reading.rate + shift, masks[:, 0] > 0

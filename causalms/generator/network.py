@@ -156,10 +156,19 @@ class Reading(Places):
     """
 
     def __init__(
-        self, network: Network, images: Tensor, masks: Tensor, covariates: Tensor, anatomy: Anatomy, signals: Tensor | None
+        self,
+        network: Network,
+        images: Tensor,
+        masks: Tensor,
+        covariates: Tensor,
+        anatomy: Anatomy,
+        signals: Tensor | None,
+        blurred: Blurred | None,
     ) -> None:
         encoder = network.encoder
         super().__init__(encoder, images, masks, anatomy.planes)
+        if blurred is not None:
+            self.blurred_lesions = blurred
         self.signals = network.signals(images, masks, anatomy, blurred=self.blurred_lesions) if signals is None else signals
         self.observed = self.signals if encoder.first_stage else observed_signals(images, self.signals)
         self.state, self.rate = network.state_and_rate(covariates, self)
@@ -298,12 +307,20 @@ class Network(nn.Module):
         columns, signals = self.standardise(covariates, reading.signals)
         return self.encoder.state_and_rate(columns, signals, lambda: reading.average)
 
-    def read(self, images: Tensor, masks: Tensor, covariates: Tensor, anatomy: Anatomy, signals: Tensor | None = None) -> Reading:
+    def read(
+        self,
+        images: Tensor,
+        masks: Tensor,
+        covariates: Tensor,
+        anatomy: Anatomy,
+        signals: Tensor | None = None,
+        blurred: Blurred | None = None,
+    ) -> Reading:
         """Read images (B, 4, X, Y, Z), masks (B, 3, X, Y, Z) and covariates (B, Q), not yet standardised.
 
-        ``signals`` (B, P): the image signals, where they are known already.
+        ``signals`` (B, P) and ``blurred``: the image signals and the blurred T2 lesions, where they are known already.
         """
-        return Reading(self, images, masks, covariates, anatomy, signals)
+        return Reading(self, images, masks, covariates, anatomy, signals, blurred)
 
     def standardise(self, covariates: Tensor, pooled: Tensor) -> tuple[Tensor, Tensor]:
         """Standardised columns; a missing value (NaN) becomes the mean, zero."""
