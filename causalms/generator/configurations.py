@@ -192,6 +192,7 @@ def config(name: str | os.PathLike[str]) -> tuple[ModelConfig, TrainingConfig]:
 
 
 _PARTS = ("base", "model", "training")
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 _Config = TypeVar("_Config", ModelConfig, TrainingConfig)
 
 
@@ -199,7 +200,10 @@ def _from_file(file: Path) -> tuple[ModelConfig, TrainingConfig]:
     content = read_yaml(file, f"write {', '.join(_PARTS)}")
     if not isinstance(content, dict) or not set(content) <= set(_PARTS):
         wrong = [key for key in content if key not in _PARTS] if isinstance(content, dict) else []
-        raise InputError(f"{file}: {f'no entry is called {wrong[0]!r}' if wrong else 'no entries'}; write {', '.join(_PARTS)}")
+        parts = {"model": ModelConfig, "training": TrainingConfig}
+        part = next((name for name, kind in parts.items() if wrong and wrong[0] in [field.name for field in fields(kind)]), None)
+        mend = f"write it under {part}:" if part else f"write {', '.join(_PARTS)}"
+        raise InputError(f"{file}: {f'no entry is called {wrong[0]!r}' if wrong else 'no entries'} at the top; {mend}")
     try:
         return _configured(*config(str(content.get("base", "small"))), file.stem, content)
     except UsageError as error:
@@ -224,7 +228,7 @@ def _changed(start: _Config, entries: Any, part: str) -> _Config:
             raise UsageError(f"{part} has no entry {key!r}; {near or 'it has ' + ', '.join(known)}")
         fits = isinstance(value, int | float if known[key] is float else known[key])
         if not fits or (isinstance(value, bool) and known[key] is not bool):
-            raise UsageError(f"{part}: {key} is {value!r}; give a {known[key].__name__}")
+            raise UsageError(f"{part}: {key} is {value!r}; give {_KINDS.get(known[key], known[key].__name__)}")
     return replace(start, **entries)
 
 

@@ -213,9 +213,11 @@ def test_augmentation_moves_lesions_with_the_scan() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("sizes: {}", "no entry is called 'sizes'; write base, model, training"),
+        ("sizes: {}", "no entry is called 'sizes' at the top; write base, model, training"),
+        ("channels: 8", "no entry is called 'channels' at the top; write it under model:"),
+        ("risk_steps: 8", "no entry is called 'risk_steps' at the top; write it under training:"),
         ("training: {risk_stepz: 3}", "training has no entry 'risk_stepz'; did you mean 'risk_steps'?"),
-        ("training: {risk_steps: 1.5}", "training: risk_steps is 1.5; give a int"),
+        ("training: {risk_steps: 1.5}", "training: risk_steps is 1.5; give a whole number"),
         ("training: {flip: 2}", "`flip` is 2; give 0 to 0.95"),
         ("training: {tune: readout}", "`tune=readout` keeps an encoder that was trained before"),
         ("model: {channels: 0}", "of no model; correct them"),
