@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from causalms.trials import mni_space
+from studies.denoiser_worth import denoising
 from studies.denoiser_worth.__main__ import main
 from studies.denoiser_worth.counterfactual import amplification, compared, effectiveness, f1
 from studies.denoiser_worth.patterns import LAWS, counted, distance_of_sizes, energy_score, variogram_score
@@ -88,3 +89,15 @@ def test_the_study_of_the_denoiser_runs_on_a_few_patients(tmp_path: Path) -> Non
     assert set(table["model"]) >= {OURS, "denoiser that does not", "independent lesions"}
     assert table.loc[table["model"] != OURS, "gap"].notna().all()
     assert (tmp_path / "denoiser_worth.png").stat().st_size > 10_000
+
+
+def test_a_denoiser_is_judged_part_by_part(tmp_path: Path) -> None:
+    """The same model twice differs by nothing, and at the least noise it finds the voxels that are there."""
+    arguments = ["one=reference", "two=reference", "--patients", "4", "--out", str(tmp_path)]
+    ran = CliRunner().invoke(denoising.main, arguments)
+    assert ran.exit_code == 0, ran.output
+    rows = pd.read_csv(tmp_path / "denoiser_denoising.csv")
+    assert len(rows) == len(denoising.LEVELS) * 2 * 6
+    assert (rows["nats_less_first"] == 0).all()
+    clear = rows[(rows["level"] == min(denoising.LEVELS)) & (rows["part"] == "brain")]
+    assert (clear["expected"] / clear["voxels"]).to_numpy() == pytest.approx(1.0, abs=0.1)
