@@ -42,6 +42,8 @@ WEEK = 96
 #: Seeds of the training trials, of 2,131 patients each, of the trials of 9,869 that make 12,000 of each, and of the 500 patients
 #: scored under every arm.
 TRAINING, MORE, TEST = (4001, 4002, 4003), (4011, 4012, 4013), 4242
+#: Patients read at a time, so that memory stays flat.
+CHUNK = 400
 SIZES = (100, 300, 500, 1000, 2131, 12000)
 READS = ("columns", "first stage", "oracle markers")
 Arrays = dict[str, np.ndarray]
@@ -54,7 +56,9 @@ def part_of(design: str, seed: int, patients: int, parts: Path) -> Path:
         return place
     torch.set_num_threads(1)
     trial = cms.simulate_trial(design, patients=patients, seed=seed, grid="4mm")
-    arrays = arrays_of(trial, training_set(trial, LesionRule.default()), seed)
+    names = [str(name) for name in trial.participants["participant_id"]]
+    some = (trial.subset(names[start : start + CHUNK]) for start in range(0, patients, CHUNK))
+    arrays = together([arrays_of(trial, training_set(part, LesionRule.default(), least=0), seed) for part in some])
     with whole_file(place) as beside, open(beside, "wb") as opened:
         np.savez_compressed(opened, **arrays)
     return place
@@ -126,8 +130,8 @@ def together(parts: Sequence[Arrays]) -> Arrays:
 def curve(design: str, training: list[Arrays], test: Arrays) -> list[dict[str, Any]]:
     """One row a size, training trial and set of inputs."""
     rows = []
-    for size in (n for n in SIZES if n <= len(training[0]["counts"])):
-        for number, whole in enumerate(training):
+    for size in SIZES:
+        for number, whole in enumerate(one for one in training if size <= len(one["counts"])):
             train = {name: values[:size] for name, values in whole.items()}
             rows += [
                 {"design": design, "reads": r, "patients": size, "training_seed": number, **scores(train, test, r, TEST)}
@@ -139,19 +143,22 @@ def curve(design: str, training: list[Arrays], test: Arrays) -> list[dict[str, A
 @click.command()
 @out_option
 @click.option("--parts", type=click.Path(path_type=Path), required=True, help="Folder of what was read; a killed run goes on.")
+@click.option("--large", default=len(MORE), show_default=True, help="Training trials of 12,000 patients.")
 @workers_option()
-def main(out: Path, parts: Path, workers: int) -> None:
+def main(out: Path, parts: Path, large: int, workers: int) -> None:
     """Write learning_curve.csv (every training trial), summary.csv (their mean and range) and the figure."""
     parts.mkdir(parents=True, exist_ok=True)
-    jobs = [("pooled", TEST, 500), *(("pooled", s, 2131) for s in TRAINING), *(("pooled", s, 9869) for s in MORE)]
+    jobs = [("lifelike", TEST, 500), *(("lifelike", s, 2131) for s in TRAINING)]
+    jobs += [("lifelike", s, 9869) for s in MORE[:large]]
     jobs += [("harmful", TEST, 500), *(("harmful", s, 1000) for s in TRAINING)]
     made = Parallel(n_jobs=workers, return_as="generator")(delayed(part_of)(*job, parts) for job in jobs)
     read = [
         dict(np.load(place, allow_pickle=False))
         for place in tqdm(made, total=len(jobs), desc="trials", unit="trial", disable=None)
     ]
-    pooled = [together(parts) for parts in zip(read[1:4], read[4:7], strict=True)]
-    table = pd.DataFrame(curve("pooled", pooled, read[0]) + curve("harmful", read[8:], read[7]))
+    more, harmful = read[4 : 4 + large], read[4 + large :]
+    training = [together([one, *more[k : k + 1]]) for k, one in enumerate(read[1:4])]
+    table = pd.DataFrame(curve("lifelike", training, read[0]) + curve("harmful", harmful[1:], harmful[0]))
     write_table(table, out / "learning_curve.csv")
     by = table.groupby(["design", "reads", "patients"], sort=False)
     summary = by.agg(
