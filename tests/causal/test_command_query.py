@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from causalms.causal import CausalModel, NegativeBinomialMechanism, sweep
-from causalms.causal import sampling as answers
+from causalms.causal import cohort as answers
 from causalms.errors import InputError
 from causalms.tables import ModelError
 from causalms.trials.folder import FolderSource
