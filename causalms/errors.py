@@ -118,6 +118,18 @@ def near_name(name: object, known: Iterable[str]) -> str:
     return f"did you mean {spelt[near[0]]!r}?" if near else ""
 
 
+def near_or_all(name: object, known: Iterable[str], words: str) -> str:
+    """The question after a misspelt name, or ``words`` and all the known names where none is near.
+
+    Examples
+    --------
+    >>> near_or_all("placeb", ["placebo", "drug"], "arms are"), near_or_all("x", ["placebo", "drug"], "arms are")
+    ("did you mean 'placebo'?", 'arms are placebo, drug')
+    """
+    names = list(known)
+    return near_name(name, names) or f"{words} {', '.join(map(str, names[:30])) or 'none'}"
+
+
 def named_arguments(function: Callable[_P, _T]) -> Callable[_P, _T]:
     """Make a misspelt keyword argument of a public function an error of one line that says the near name.
 
@@ -142,7 +154,7 @@ def named_arguments(function: Callable[_P, _T]) -> Callable[_P, _T]:
     def checked(*args: _P.args, **kwargs: _P.kwargs) -> _T:
         for name in kwargs:
             if name not in names:
-                mend = near_name(name, names) or f"it has {', '.join(names)}"
+                mend = near_or_all(name, names, "it has")
                 raise UsageError(f"{function.__name__} has no argument {name!r}; {mend}")
         return function(*args, **kwargs)
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from causalms.causal.interventions import Intervention
 from causalms.causal.mechanism import COUPLINGS, Mechanism
-from causalms.errors import InputError, RefusalError, UsageError
+from causalms.errors import InputError, RefusalError, UsageError, near_or_all
 from causalms.tables import name_of
 
 ABDUCTIONS = ("stochastic", "deterministic")
@@ -94,8 +94,8 @@ class Query:
         if not self.interventions:
             raise UsageError("no arm to set; name at least one `arm` or a policy")
         names = [i.name for i in self.interventions]
-        if len(set(names)) < len(names):
-            raise UsageError(f"interventions need names of their own, found {', '.join(names)}; rename or drop one")
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise UsageError(f"{twice!r} is asked for twice; name each arm once, and give policies names of their own")
         if not self.weeks or any(not math.isfinite(w) for w in self.weeks) or len(set(self.weeks)) < len(self.weeks):
             raise UsageError(f"weeks are {list(self.weeks)}; give visit weeks, each once")
         if not isinstance(self.draws, int | np.integer) or self.draws < 1:
@@ -265,7 +265,5 @@ def refuse_arms(arms: str | Sequence[str] | Mapping[str, float], mechanism: Mech
     """Refuse arms that the mechanism never saw."""
     for arm in (arms,) if isinstance(arms, str) else arms:
         if arm not in mechanism.arms:
-            raise RefusalError(
-                f"arm {arm!r} is outside the support of {mechanism.name!r}, which knows "
-                f"{', '.join(mechanism.arms)}; name one of these"
-            )
+            mend = near_or_all(arm, mechanism.arms, "name one of")
+            raise RefusalError(f"arm {arm!r} is outside the support of {mechanism.name!r}; {mend}")

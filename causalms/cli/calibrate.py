@@ -185,7 +185,7 @@ def _observed(
         return seen
     where = "the grid of the model" if options.resample else "their own grid"
     known = int(counts[options.outcome].notna().sum())
-    say_note(f"{options.outcome} at week {name_of(week)} of {known} patients counted from NET2 masks on {where}")
+    say_note(f"{options.outcome} at week {name_of(week)} of {known} of {len(seen)} patients counted from NET2 masks on {where}")
     return seen.assign(**{net2_column(int(week), options.outcome): counts[options.outcome].to_numpy()})
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 from causalms.cli.paths import OutputFolder
 from causalms.errors import InputError, UsageError
 from causalms.shards import Shard, Skipped
-from causalms.tables import write_table
+from causalms.tables import counted, write_table
 
 #: Exit code of a run that finished and left patients out.
 SKIPPED_SOME = 3
@@ -141,10 +141,10 @@ def write_skipped(skipped: Sequence[Skipped], place: Path) -> int:
     write_table(pd.DataFrame([vars(one) for one in skipped]), place)
     for one in skipped[:10]:
         click.echo(f"left out: {one.participant_id}: {one.reason}", err=True)
-    more = f", the first {10} above" if len(skipped) > 10 else ""
-    click.echo(
-        f"{len(skipped)} patients were left out{more}; all with their reasons in {place} (exit code {SKIPPED_SOME})", err=True
-    )
+    more = ", the first 10 above" if len(skipped) > 10 else ""
+    were, reasons = ("was", "the reason") if len(skipped) == 1 else ("were", "all reasons")
+    who = f"{counted(len(skipped), 'patient')} {were} left out{more}"
+    click.echo(f"{who}; {reasons} in {place} (exit code {SKIPPED_SOME})", err=True)
     return SKIPPED_SOME
 
 

@@ -13,9 +13,10 @@ from causalms.cli.forecast_folder import NOTES, Question, forecast_kept, forget,
 from causalms.cli.inputs import ScanOptions, given_model_option, grouped, model_option, scan_options
 from causalms.cli.main import say_note
 from causalms.cli.paths import InputPath, OutputFolder, Verb
+from causalms.cli.written import say_kept
 from causalms.errors import CausalmsError, InputError
 from causalms.shards import Skipped
-from causalms.tables import fixed, name_of
+from causalms.tables import counted, fixed, name_of
 
 
 @dataclass(frozen=True)
@@ -104,14 +105,15 @@ def command(
         if not kept:
             raise InputError(f"no patient could be forecast; the first, {skipped[0].participant_id}: {skipped[0].reason}")
         if kept_in.keep_only:
-            click.echo(f"{len(kept)} patients forecast and kept in {parts}; the same command without --keep-only writes {out}")
+            people = counted(len(kept), "patient")
+            click.echo(f"{people} forecast and kept in {parts}; the same command without --keep-only writes {out}")
             return write_skipped(skipped, parts / "skipped.csv")
         record = question.record(everyone) | {"skipped": [asdict(one) for one in skipped]}
         record |= {} if cohort.shard is None else {"shard": str(cohort.shard)}
         table = put_together(kept, out, record, loaded.name, source_of(trial))
     except CausalmsError as error:
         if finished := len([*parts.glob("*/sub-*")]):
-            error.args = (f"{error} ({finished} finished patients are kept in {parts}, where the same command goes on)",)
+            say_kept(error, finished, parts)
         else:
             forget(parts, question)
         raise

@@ -69,7 +69,7 @@ def command(trial: Path, out: Path, participants: tuple[str, ...], plan: _Plan, 
 
     from causalms.lesions import injection_table
     from causalms.report import figures
-    from causalms.tables import fixed, write_table
+    from causalms.tables import counted, fixed, write_table
     from causalms.trials import load_trial
 
     loaded = load_trial(trial, participants or None, baseline=scans.baseline, lesions=scans.lesions, follow_ups=False)
@@ -86,7 +86,7 @@ def command(trial: Path, out: Path, participants: tuple[str, ...], plan: _Plan, 
             say_note(note)
     shown = table.assign(**{name: [fixed(value, 2) for value in table[name]] for name in ("estimate", "lower", "upper")})
     click.echo(shown.to_string(index=False))
-    click.echo(f"{len(lesions)} lesions in {len(everyone)} patients; table and figure in {out}")
+    click.echo(f"{counted(len(lesions), 'lesion')} in {counted(len(everyone), 'patient')}; table and figure in {out}")
 
 
 def _injected(trial: Trial, name: str, plan: _Plan, folder: Path) -> tuple[pd.DataFrame, int]:

@@ -133,10 +133,10 @@ def _tables(parts: tuple[Path, ...], out: Path) -> int:
     if parts[0].with_suffix(OF_A_PART[0]).is_file():
         return _judged(parts, out)
     from causalms.causal import merge_draws, write_draws
-    from causalms.tables import read_table
+    from causalms.tables import counted, read_table
 
     merged = merge_draws([(str(part), read_table(part), _records(part)) for part in parts])
     write_draws(merged, out)
-    people = merged["participant_id"].nunique()
-    click.echo(f"{out}: {people} patients of {len(parts)} shards; wrote also {out.with_suffix('.queries.json').name}")
+    people = counted(merged["participant_id"].nunique(), "patient")
+    click.echo(f"{out}: {people} of {counted(len(parts), 'shard')}; wrote also {out.with_suffix('.queries.json').name}")
     return write_skipped([Skipped(**one) for one in merged.attrs.get("skipped", [])], out.with_suffix(".skipped.csv"))

@@ -16,10 +16,10 @@ from causalms.cli.cohort import Cohort, Kept, cache_option, cohort_options, kept
 from causalms.cli.inputs import ScanOptions, given_model_option, grouped, scan_options, text_options, trial_of
 from causalms.cli.main import say_note
 from causalms.cli.paths import InputPath, OutputPath, Verb
-from causalms.cli.written import deliver, finished_patients
+from causalms.cli.written import deliver, finished_patients, missing_words, say_kept
 from causalms.errors import CausalmsError, UsageError
 from causalms.shards import Shard, Skipped
-from causalms.tables import fixed, name_of
+from causalms.tables import counted, fixed, name_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -243,8 +243,7 @@ def command(
             table, beside = run.answer()
         deliver(table, beside, out, parts)
     except CausalmsError as error:
-        if finished := finished_patients(parts):
-            error.args = (f"{error} ({finished} finished patients are kept in {parts}, where the same command goes on)",)
+        say_kept(error, finished_patients(parts), parts)
         raise
     if cohort.shard is None or kept.parts is None:
         shutil.rmtree(parts, ignore_errors=True)
@@ -292,7 +291,7 @@ class _Run:
         if self.options.bounds_over_rho:
             self._bounds_over_rho(table)
         answered, whole = table["participant_id"].nunique(), "the same command without --keep-only and --shard"
-        click.echo(f"{answered} patients answered and kept in {parts}; {whole} writes {out}")
+        click.echo(f"{counted(answered, 'patient')} answered and kept in {parts}; {whole} writes {out}")
         return write_skipped([Skipped(**one) for one in table.attrs.get("skipped", [])], out.with_suffix(".skipped.csv"))
 
     def _asked_of_model(self, checked_patients: int) -> pd.DataFrame:
@@ -378,10 +377,11 @@ def _print(table: pd.DataFrame, out: Path, beside: dict[str, Any]) -> None:
 
     (query_id, record), *_ = table.attrs["queries"].items()
     outcome = "expected_net2_lesions" if record["expected"] else "net2_lesions"
-    click.echo(f"query {query_id}: rung {record['rung']} ({record['query']}), {record['participants_answered']} patients")
+    people = counted(record["participants_answered"], "patient")
+    click.echo(f"query {query_id}: rung {record['rung']} ({record['query']}), {people}")
     click.echo(f"model {record['mechanism']} {record['model_checksum']}, coupling {record['coupling']}, seed {record['seed']}")
     for inputs, count in record.get("participants_with_missing_inputs", {}).items():
-        click.echo(f"  {count} patients have no {inputs}; the model ran without it (see column missing_inputs)")
+        click.echo(f"  {missing_words(inputs, count)}")
     click.echo("".join(f"  {note}\n" for note in outside_notes(patient_distances(table))), nl=False)
     means = table[table["query"] != "observed"].groupby(["arm", "visit_week"], sort=False)[outcome].mean()
     for arm, week, mean in means.reset_index().itertuples(index=False):

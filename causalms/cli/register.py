@@ -19,7 +19,7 @@ from causalms.cli.paths import InputPath, OutputFolder, Verb
 from causalms.errors import InputError, RefusalError
 from causalms.files import whole_folder
 from causalms.shards import Skipped
-from causalms.tables import fixed
+from causalms.tables import counted, fixed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,7 +120,7 @@ def command(
         if note.startswith("baseline is"):
             say_note(note)
     click.echo(_shown(table).drop(columns="note").to_string(index=False))
-    click.echo(f"{len(kept)} patients registered to {out}; look at {out / PAGE} before you use them")
+    click.echo(f"{counted(len(kept), 'patient')} registered to {out}; look at {out / PAGE} before any use")
     return write_skipped(skipped, out.with_name(f"{out.name}.skipped.csv"))
 
 

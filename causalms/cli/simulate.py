@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from causalms.cli.paths import InputPath, OutputFolder, Verb
+from causalms.tables import counted
 
 
 @click.command(cls=Verb)
@@ -39,6 +40,7 @@ def command(out: Path, design: str, patients: int, grid: str, seed: int, workers
     from causalms.phantom import write_simulated_trial
 
     written = write_simulated_trial(out, design, patients, seed, grid, workers)
-    click.echo(f"{written.root}: {written.patients} patients, design {design}, {grid}, seed {seed}; truth in sourcedata/truth")
+    people = counted(written.patients, "patient")
+    click.echo(f"{written.root}: {people}, design {design}, {grid}, seed {seed}; truth in sourcedata/truth")
     if written.dropped:
         click.echo(f"{written.dropped} potential lesions found no room in the brain and were left out; lower the rates", err=True)

@@ -88,7 +88,7 @@ def command(
     """  # noqa: D301
     from causalms.generator import config, fill_cache, first_process, train_generator
     from causalms.report import figures
-    from causalms.tables import read_table
+    from causalms.tables import counted, read_table
     from causalms.trials import load_trial, mni_space, resample_trial
 
     model, recipe = config(options.name)
@@ -105,9 +105,8 @@ def command(
     left_out = out.with_suffix(".skipped.csv")
     if shard is not None and cache is not None:
         bad: list[Skipped] | None = [] if recipe.skip_bad else None
-        click.echo(
-            f"{fill_cache(loaded, cache, shard, workers, bad)} patients of shard {shard} are kept in {cache}; nothing trained"
-        )
+        kept = fill_cache(loaded, cache, shard, workers, bad)
+        click.echo(f"{counted(kept, 'patient')} of shard {shard} {'is' if kept == 1 else 'are'} kept in {cache}; nothing trained")
         return write_skipped(bad or [], left_out)
     generator = train_generator(loaded, out, model, recipe, options.seed, options.budget_minutes, cohort.device, workers, cache)
     if not first_process():

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from causalms.effects import Analysis, recomputation, reporting_event, results_data
-from causalms.errors import UsageError
+from causalms.errors import CausalmsError, UsageError
 from causalms.files import whole_file
-from causalms.tables import write_table
+from causalms.tables import counted, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,3 +100,22 @@ def _write_pages(pages: list[Figure] | pd.DataFrame, place: Path) -> None:
     with PdfPages(place, metadata={"CreationDate": None}) as pdf:
         for page in pages:
             pdf.savefig(page)
+
+
+def say_kept(error: CausalmsError, finished: int, parts: Path) -> None:
+    """Add to an error where patients that were finished before it are kept."""
+    if finished:
+        who = f"{counted(finished, 'finished patient')} {'is' if finished == 1 else 'are'}"
+        error.args = (f"{error} ({who} kept in {parts}, where the same command goes on)",)
+
+
+def missing_words(inputs: str, patients: int) -> str:
+    """That so many patients lack some inputs, of which there is a list with semicolons.
+
+    Examples
+    --------
+    >>> missing_words("T1w; T2w", 1)
+    '1 patient has no T1w, T2w; the model ran without them (see column missing_inputs)'
+    """
+    who, them = f"{counted(patients, 'patient')} {'has' if patients == 1 else 'have'}", "them" if ";" in inputs else "it"
+    return f"{who} no {inputs.replace('; ', ', ')}; the model ran without {them} (see column missing_inputs)"

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from causalms import tables
-from causalms.errors import InputError, near_name
+from causalms.errors import InputError, near_or_all
 from causalms.stats import Array
 from causalms.tables import LARGEST_VALUES, mend_of_number, name_of, plain_numbers, refuse_lookalikes, refuse_words_among_numbers
 
@@ -31,7 +31,7 @@ def column(table: pd.DataFrame, name: str, source: str) -> pd.Series:
     causalms.errors.InputError: trial.csv: no column 'z'; name one of y
     """
     if name not in table:
-        mend = near_name(name, map(str, table.columns)) or f"name one of {', '.join(map(str, table.columns[:30]))}"
+        mend = near_or_all(name, map(str, table.columns), "name one of")
         raise InputError(f"{source}: no column {name!r}; {mend}")
     values = table[name]
     if isinstance(values, pd.DataFrame):

@@ -8,7 +8,7 @@ import numpy as np
 
 from causalms.effects.contrasts import Contrast, transformed, wald
 from causalms.effects.observed import Analysis
-from causalms.errors import InputError, RefusalError, UsageError
+from causalms.errors import InputError, RefusalError, UsageError, near_or_all
 from causalms.stats import Array
 
 _STEP = 1e-5
@@ -95,7 +95,7 @@ def weighted_contrast(analysis: Analysis, weights: Mapping[str, float]) -> Contr
     arms, scale = analysis.data.arms, analysis.settings.measure.scale
     unknown = [name for name in weights if name not in arms]
     if unknown:
-        raise InputError(f"`contrast`: no arm {unknown[0]!r}; arms are {', '.join(arms)}")
+        raise InputError(f"`contrast`: no arm {unknown[0]!r}; {near_or_all(unknown[0], arms, 'arms are')}")
     given = np.array([float(weights.get(arm, 0.0)) for arm in arms])
     if abs(given.sum()) > 1e-9 or not given.any():
         raise InputError(

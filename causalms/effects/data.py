@@ -10,7 +10,7 @@ import pandas as pd
 
 from causalms.effects import columns
 from causalms.effects.estimable import one_arm_strata, refuse_lone_clusters
-from causalms.errors import InputError, RefusalError, UsageError
+from causalms.errors import InputError, RefusalError, UsageError, near_or_all
 from causalms.stats import Array
 from causalms.tables import (
     arm_order,
@@ -316,7 +316,8 @@ def _arms(values: pd.Series, reference: str, name: str, source: str) -> tuple[np
     labels = [name_of(value) for value in values.unique()]
     arms = list(dict.fromkeys(labels))
     if str(reference) not in arms:
-        raise InputError(f"{source}: column {name!r} has no arm {reference!r}; its arms are {', '.join(arms[:12])}")
+        mend = near_or_all(reference, arms, "its arms are")
+        raise InputError(f"{source}: column {name!r} has no arm {reference!r}; {mend}")
     if len(arms) < 2:
         raise RefusalError(f"{source}: column {name!r} holds one arm only ({arms[0]}); an effect needs two")
     order = arm_order(arms, str(reference))

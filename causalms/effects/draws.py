@@ -10,7 +10,7 @@ import pandas as pd
 
 from causalms.effects.estimands import Measure, measure_named
 from causalms.effects.tallied import Moments, moments_of_tallies
-from causalms.errors import InputError, RefusalError
+from causalms.errors import InputError, RefusalError, near_or_all
 from causalms.stats import Array
 from causalms.tables import (
     DRAWS_KEYS,
@@ -184,7 +184,8 @@ def _arms_of(part: pd.DataFrame, reference: str, week: float, source: str) -> tu
     """Arms as they were found, and with the reference first."""
     arms_found = list(arm_order(part["arm"].unique()))
     if reference not in arms_found:
-        raise InputError(f"{source}: no draws under arm {reference!r} at {visit_words(week)}; arms are {', '.join(arms_found)}")
+        where = f"{source}: no draws under arm {reference!r} at {visit_words(week)}"
+        raise InputError(f"{where}; {near_or_all(reference, arms_found, 'arms are')}")
     if len(arms_found) < 2:
         raise RefusalError(f"{source}: draws under one arm only ({reference}); query at least two arms")
     return arms_found, arm_order(arms_found, reference)
@@ -338,7 +339,7 @@ def patient_effects(draws: pd.DataFrame, *, arm: str, reference: str, week: floa
     rows = draws[draws["arm"].astype(str).isin([str(arm), str(reference)])]
     for outcomes in simulated_outcomes(rows, reference=reference, measure="mean-ratio", outcome="net2_lesions", week=week):
         if arm not in outcomes.arms:
-            raise InputError(f"draws: no arm {arm!r}; arms are {', '.join(outcomes.arms)}")
+            raise InputError(f"draws: no arm {arm!r}; {near_or_all(arm, outcomes.arms, 'arms are')}")
         means, error = outcomes.patient_means, outcomes.model_error
         members, each = outcomes.drawn
         drawn = np.full(means.shape, np.nan)
@@ -395,6 +396,5 @@ def patient_means(
     parts = []
     for outcomes in simulated_outcomes(draws, reference=reference, measure=measure, outcome=outcome, week=week):
         means = pd.DataFrame(outcomes.patient_means, columns=list(outcomes.arms))
-        keys = outcomes.patients.assign(query=outcomes.query, visit_week=outcomes.week)
-        parts.append(pd.concat([keys, means], axis=1))
+        parts.append(pd.concat([outcomes.patients.assign(query=outcomes.query, visit_week=outcomes.week), means], axis=1))
     return pd.concat(parts, ignore_index=True)

@@ -13,7 +13,7 @@ from causalms.effects.contrasts import Contrast, transformed
 from causalms.effects.draws import simulated_outcomes
 from causalms.effects.estimands import measure_named
 from causalms.effects.simulated import Errors, contrast_errors, simulated_interval
-from causalms.errors import InputError, RefusalError
+from causalms.errors import InputError, RefusalError, near_or_all
 from causalms.stats import Array, entropy_balance
 from causalms.tables import names_of, one_week, refuse_arm_and_outcome_by_name, refuse_copies
 
@@ -181,7 +181,7 @@ def transported_effect(
         raise InputError("draws: interventional and counterfactual rows are mixed; keep those of one query")
     part = parts[0]
     if arm not in part.arms:
-        raise InputError(f"draws: no arm {arm!r}; arms are {', '.join(part.arms)}")
+        raise InputError(f"draws: no arm {arm!r}; {near_or_all(arm, part.arms, 'arms are')}")
     order = pd.Series(np.arange(len(transport.weights)), index=transport.weights.index).reindex(part.patients["participant_id"])
     if order.isna().any():
         raise InputError(f"draws: patient {part.patients['participant_id'][order.isna().to_numpy()].iloc[0]!r} has no weight")

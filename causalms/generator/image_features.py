@@ -18,8 +18,11 @@ are 0, the smallest there are; what lesions look like stays NaN.
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import lru_cache
 from math import nan
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
@@ -51,17 +54,16 @@ def image_features(
     ``traced`` (B,): whether somebody drew the patient's T2 lesions; left out, an empty mask is taken for a missing one.
     ``blurred``: the T2 lesions blurred, where they are known already.
     """
-    planes = anatomy.planes
-    near_lesion = (blurred_twice(masks[:, 1:2]) if blurred is None else blurred)[0]
-    shells = _shells(planes[0])
-    design = torch.cat([one_hot(shells, _COUNT).to(images), _bias_shapes(planes.shape[1:], planes.device)], dim=-1)
-    rows = []
+    near_lesion = (blurred_twice(masks[:, 1:2]) if blurred is None else blurred)[0].flatten(1)
+    template, rows = _template(anatomy.planes), []
     if traced is None:
         traced = masks[:, 1].flatten(1).amax(1) > 0
-    for own, (brain, lesions, _), near, known in zip(images, masks > 0, near_lesion[:, 0], traced, strict=True):
-        white = brain & (planes[1] > 0.5) & (near == 0)
-        of_lesions = _lesions_of(lesions, planes[2], near, shells, anatomy.voxel_ml).masked_fill(~known, nan)
-        rows.append(torch.cat([_signals_of(own, brain, white, lesions, design), of_lesions]))
+    for own, (brain, lesions, _), near, known in zip(images.flatten(2), masks.flatten(2) > 0, near_lesion, traced, strict=True):
+        normal = (brain & (near == 0))[template.white]
+        at = lesions.nonzero()[:, 0]
+        of_lesions = _lesions_of(at, near, template, anatomy.voxel_ml).masked_fill(~known, nan)
+        of_signals = _signals_of(own, brain, (template.white[normal], template.design[normal]), (at, template.shapes(at)))
+        rows.append(torch.cat([of_signals, of_lesions]))
     return torch.stack(rows)
 
 
@@ -71,27 +73,70 @@ def uses_image(names: Collection[str]) -> Tensor:
     return torch.tensor([any(f"_{name}_" in feature for name in (*names, *enhancement)) for feature in FEATURES])
 
 
+class _Template(NamedTuple):
+    """What is the same for all patients on a grid, whose voxels are numbered.
+
+    Attributes
+    ----------
+    shells : tensor (V,)
+        Number of the shell that every voxel lies in.
+    cortex : bool tensor (V,)
+        Whether a voxel is near the cortex.
+    white : tensor (W,)
+        The voxels of white matter.
+    design : tensor (W, 14)
+        Their shells, one-hot, and the polynomials of :meth:`shapes`.
+    axes : three tensors
+        Coordinates from -1 to 1 along each axis.
+    """
+
+    shells: Tensor
+    cortex: Tensor
+    white: Tensor
+    design: Tensor
+    axes: tuple[Tensor, ...]
+
+    def shapes(self, at: Tensor) -> Tensor:
+        """The nine polynomials of first and second order in the coordinates of voxels, (len(at), 9)."""
+        return _bias_shapes(at, self.axes)
+
+
+@lru_cache(maxsize=4)
+def _template(planes: Tensor) -> _Template:
+    """From the planes (4, X, Y, Z) of :class:`Anatomy`, which are made once for a grid."""
+    axes = tuple(torch.linspace(-1, 1, n, device=planes.device) for n in planes.shape[1:])
+    shells, white = _shells(planes[0]).flatten(), (planes[1].flatten() > 0.5).nonzero()[:, 0]
+    design = torch.cat([one_hot(shells[white], _COUNT).to(planes), _bias_shapes(white, axes)], dim=-1)
+    return _Template(shells, planes[2].flatten() > 0.5, white, design, axes)
+
+
 def _shells(near_ventricles: Tensor) -> Tensor:
     """Number of the shell (X, Y, Z) that every voxel lies in; ``near_ventricles`` = exp(-distance / 10 mm)."""
     ends = torch.exp(-torch.tensor(SHELL_ENDS, device=near_ventricles.device) / 10)
     return (near_ventricles[..., None] < ends).sum(-1)
 
 
-def _bias_shapes(shape: torch.Size, device: torch.device) -> Tensor:
-    """The nine polynomials of first and second order in the coordinates, (X, Y, Z, 9)."""
-    x, y, z = torch.meshgrid(*(torch.linspace(-1, 1, n, device=device) for n in shape), indexing="ij")
+def _bias_shapes(at: Tensor, axes: tuple[Tensor, ...]) -> Tensor:
+    """The nine polynomials of first and second order in the coordinates of numbered voxels, (len(at), 9)."""
+    _, wide, deep = (len(axis) for axis in axes)
+    x, y, z = axes[0][at // (wide * deep)], axes[1][at // deep % wide], axes[2][at % deep]
     return torch.stack([x, y, z, x * x, y * y, z * z, x * y, y * z, x * z], dim=-1)
 
 
-def _signals_of(images: Tensor, brain: Tensor, white: Tensor, lesions: Tensor, design: Tensor) -> Tensor:
-    """Features of one patient's signals: of white matter, of lesions, and of the brain."""
-    missing = images.flatten(1).abs().amax(1) == 0
+def _signals_of(images: Tensor, brain: Tensor, white: tuple[Tensor, Tensor], lesions: tuple[Tensor, Tensor]) -> Tensor:
+    """Features of one patient's signals (4, V): of white matter and of lesions (voxels, design), and of the brain."""
+    missing = ~images.any(1)
     absent = torch.cat([missing, (missing[0] | missing[3])[None]])[:, None]
-    signals = torch.cat([images, (images[3] - images[0])[None]])
-    of_white, of_lesions = _white_matter(signals[:, white], design[white], signals[:, lesions], design[lesions][:, _COUNT:])
+    of_white, of_lesions = _white_matter(_signals_at(images, white[0]), white[1], _signals_at(images, lesions[0]), lesions[1])
     of_brain = _quantiles(images[:, brain], (0.05, 0.95))
     kept = (of_white.masked_fill(absent, nan), of_lesions.masked_fill(absent, nan), of_brain.masked_fill(absent[:4], nan))
     return torch.cat([part.flatten() for part in kept])
+
+
+def _signals_at(images: Tensor, at: Tensor) -> Tensor:
+    """The five signals of voxels, (5, len(at))."""
+    there = images.index_select(1, at)
+    return torch.cat([there, (there[3] - there[0])[None]])
 
 
 def _white_matter(white: Tensor, design: Tensor, lesion: Tensor, shapes: Tensor) -> tuple[Tensor, Tensor]:
@@ -119,11 +164,14 @@ def _quantiles(values: Tensor, shares: tuple[float, float]) -> Tensor:
     count = values.shape[1]
     if not count:
         return values.new_full((len(values), 2), nan)
-    return torch.stack([values.kthvalue(1 + round(share * (count - 1)), dim=1).values for share in shares], dim=1)
+    places = [round(share * (count - 1)) for share in shares]
+    if values.is_cuda:
+        return torch.stack([values.kthvalue(1 + place, dim=1).values for place in places], dim=1)
+    return torch.from_numpy(np.sort(values.numpy(), axis=1)[:, places])  # a fifth of the time of kthvalue
 
 
-def _lesions_of(lesions: Tensor, near_cortex: Tensor, near: Tensor, shells: Tensor, voxel_ml: float) -> Tensor:
-    """Volume of T2 lesions by shell and near the cortex, and their compactness."""
-    by_shell = torch.bincount(shells[lesions], minlength=_COUNT)
-    volumes = torch.cat([by_shell, (near_cortex[lesions] > 0.5).sum()[None]]) * voxel_ml
+def _lesions_of(lesions: Tensor, near: Tensor, template: _Template, voxel_ml: float) -> Tensor:
+    """Volume of T2 lesions (their voxels) by shell and near the cortex, and their compactness."""
+    by_shell = torch.bincount(template.shells[lesions], minlength=_COUNT)
+    volumes = torch.cat([by_shell, template.cortex[lesions].sum()[None]]) * voxel_ml
     return torch.cat([torch.log1p(10 * volumes).to(near), near[lesions].mean().nan_to_num(0.0)[None]])

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from causalms.errors import InputError
 from causalms.generator.configurations import COVARIATES, voxels_in_4_mm
+from causalms.stats import sorted_quantiles
 from causalms.trials import MODALITIES, ResampledSource, Space, Trial, refuse_elsewhere, template_anatomy
 
 #: Region pools: four anatomical regions, T2 lesions, their surroundings, enhancing lesions.
@@ -116,7 +117,7 @@ def robust_scale(image: np.ndarray, brain: np.ndarray) -> np.ndarray:
 
 def _scaled(image: np.ndarray, brain: np.ndarray, values: np.ndarray) -> np.ndarray:
     """As :func:`robust_scale`, from the sorted values in the brain: numpy sorts in a sixth of the time of a partition."""
-    low, middle, high = np.percentile(values, [25, 50, 75])
+    low, middle, high = sorted_quantiles(values, [0.25, 0.5, 0.75])
     scaled = np.zeros(image.shape, dtype=np.float16)
     scaled[brain] = np.clip((image[brain] - middle) / max(high - low, 1e-6), -6, 6)
     return scaled

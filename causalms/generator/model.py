@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from causalms.errors import InputError, RefusalError, UsageError
+from causalms.errors import InputError, RefusalError, UsageError, near_or_all
 from causalms.generator import noise as exogenous
 from causalms.generator import sampling as samplers
 from causalms.generator.batched import sample_across
@@ -212,7 +212,7 @@ class Generator:
             If the model was not trained on it.
         """
         if arm not in self.arms:
-            raise RefusalError(f"the model knows no arm {arm!r}; it was trained on {', '.join(self.arms)}")
+            raise RefusalError(f"the model knows no arm {arm!r}; {near_or_all(arm, self.arms, 'it was trained on')}")
         return self.arms.index(arm)
 
     def check_week(self, week: float) -> float:

@@ -15,7 +15,7 @@ import numpy as np
 from causalms.errors import InputError
 from causalms.generator.configurations import COVARIATES
 from causalms.generator.inputs import PatientArrays
-from causalms.stats import ColumnSummary
+from causalms.stats import ColumnSummary, median, sorted_quantiles
 from causalms.tables import limit_of
 from causalms.trials import MODALITIES, Space, template_anatomy
 
@@ -54,15 +54,15 @@ def scanner_features(patient: PatientArrays, space: Space) -> np.ndarray:
     white, neighbours, shapes, inverse, template = _white_matter(space)
     features: list[float] = []
     for image in patient.images.astype(np.float32):
-        values = np.sort(image[brain])  # numpy takes quantiles of sorted values in a third of the time
+        values = np.sort(image[brain])
         if not len(values) or not values.any():
             features += [np.nan] * len(_OF_AN_IMAGE)
             continue
         flat = image.ravel()
         second = flat[neighbours[0]] - 2 * flat[white] + flat[neighbours[1]]
-        noise = 1.4826 * float(np.median(np.abs(second - np.median(second)))) / np.sqrt(6)
+        noise = 1.4826 * median(np.abs(second - np.float32(median(second)))) / np.sqrt(6)
         shading = float(np.std(shapes @ (inverse @ flat[white])))
-        features += [*np.quantile(values, (0.02, 0.10, 0.90, 0.98)), np.log(max(noise, 1e-4)), np.log(max(shading, 1e-4))]
+        features += [*sorted_quantiles(values, (0.02, 0.10, 0.90, 0.98)), np.log(max(noise, 1e-4)), np.log(max(shading, 1e-4))]
     return np.array([*features, *_of_the_brain(brain, template, space)], dtype=np.float32)
 
 
@@ -71,10 +71,19 @@ def _of_the_brain(brain: np.ndarray, template: np.ndarray, space: Space) -> list
         return [np.nan] * len(_OF_THE_BRAIN)
     overlap = 2 * float((brain & template).sum()) / float(brain.sum() + template.sum())
     counts = (brain.sum(axis=(1, 2)), brain.sum(axis=(0, 2)), brain.sum(axis=(0, 1)))
-    along = [np.repeat(np.arange(len(voxels)), voxels) for voxels in counts]  # each voxel's index, in order
-    centroid = np.array([index.mean() for index in along])
-    extent = np.array([np.subtract(*np.quantile(index, (0.99, 0.01))) for index in along])
+    centroid = np.array([voxels @ np.arange(len(voxels)) / voxels.sum() for voxels in counts])
+    extent = np.array([np.subtract(*_counted_quantiles(voxels, (0.99, 0.01))) for voxels in counts])
     return [overlap, *space.world(centroid[None])[0], *(extent * np.array(space.voxel_sizes_mm))]
+
+
+def _counted_quantiles(counts: np.ndarray, shares: tuple[float, float]) -> list[float]:
+    """Two quantiles of whole numbers from 0 on, of which there are ``counts``."""
+    reached, quantiles = counts.cumsum(), []
+    for share in shares:
+        at = share * (reached[-1] - 1)
+        low, high = np.searchsorted(reached, [int(at), min(int(at) + 1, reached[-1] - 1)], side="right")
+        quantiles.append(low + (high - low) * (at - int(at)))
+    return quantiles
 
 
 @lru_cache(maxsize=4)

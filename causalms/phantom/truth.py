@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from causalms.errors import RefusalError, UsageError
+from causalms.errors import RefusalError, UsageError, near_or_all
 from causalms.phantom.design import Design
 from causalms.phantom.patient import PhantomPatient, mask_of, patient_anatomy, simulate_patient
 from causalms.phantom.placement import net2_density
@@ -90,7 +90,7 @@ class PhantomTruth:
         """
         self._enrolled(participant_id)
         if arm not in self.design.arms:
-            raise UsageError(f"no arm is called {arm!r}; choose one of {', '.join(self.design.arms)}")
+            raise UsageError(f"unknown arm {arm!r}; {near_or_all(arm, self.design.arms, 'choose one of')}")
         self._inside(week)
         rows = self._rows(participant_id)
         share = rows.set_index("arm")["realised_rate"] / max(rows["realised_rate"].max(), np.finfo(float).tiny)

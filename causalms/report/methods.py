@@ -22,7 +22,7 @@ from causalms.report.rows import (
     percent,
     text,
 )
-from causalms.tables import is_ratio
+from causalms.tables import counted, is_ratio
 
 
 def opening_sentences(results: pd.DataFrame) -> list[str]:
@@ -77,17 +77,6 @@ def _model_errors(contrasts: list[Any]) -> list[str]:
         said.append(f"{bare} stand without interval")
     sentence = "; ".join(said)
     return [sentence[:1].upper() + sentence[1:] + "."] if said else []
-
-
-def counted(number: int, noun: str) -> str:
-    """A number and its noun.
-
-    Examples
-    --------
-    >>> counted(1, "contrast"), counted(2, "contrast")
-    ('1 contrast', '2 contrasts')
-    """
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def methods_paragraphs(results: pd.DataFrame) -> list[str]:

@@ -24,6 +24,7 @@ from causalms.stats.multiplicity import (
 from causalms.stats.negbin import FULL_WEIGHT, adjusted_alphas, log_likelihood, observed_information
 from causalms.stats.normal import normal_cdf, normal_quantile
 from causalms.stats.own_counts import OwnCounts, own_counts_test
+from causalms.stats.quantiles import median, sorted_quantiles
 from causalms.stats.recurrent import TIES, Intervals, fit_rates, mean_cumulative
 from causalms.stats.resampling import (
     acceleration,
@@ -97,6 +98,7 @@ __all__ = [
     "mean_cumulative",
     "mean_differences",
     "mean_slope",
+    "median",
     "moment_law",
     "normal_cdf",
     "normal_quantile",
@@ -112,6 +114,7 @@ __all__ = [
     "resampling_weights",
     "score",
     "simultaneous_critical_value",
+    "sorted_quantiles",
     "update_error_model",
     "welch_statistics",
     "with_adjusted_p_values",

@@ -9,7 +9,7 @@ from causalms.tables.cells import (
     refuse_lookalikes,
     refuse_words_among_numbers,
 )
-from causalms.tables.complete import left_out_words, note_left_out
+from causalms.tables.complete import counted, left_out_words, note_left_out
 from causalms.tables.foreign import columns_given, completed_draws, is_foreign, of_one_trial, visit_words
 from causalms.tables.formula_matrix import FittedFormula
 from causalms.tables.formulas import FORMULA_FUNCTIONS, Formula, formula
@@ -73,6 +73,7 @@ __all__ = [
     "completed_draws",
     "condition_columns",
     "contrast_population",
+    "counted",
     "distances_of_cells",
     "first_model_errors",
     "fixed",

@@ -8,6 +8,17 @@ from collections.abc import Mapping
 from causalms.errors import DataNote
 
 
+def counted(number: int, noun: str) -> str:
+    """A number and its noun.
+
+    Examples
+    --------
+    >>> counted(1, "contrast"), counted(2, "contrast")
+    ('1 contrast', '2 contrasts')
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def left_out_words(left_out: int, total: int, missing: Mapping[str, int], unit: str = "patients") -> str:
     """How many rows are left out, of how many, and the columns at fault; a column without a missing value is not named.
 

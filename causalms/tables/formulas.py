@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from causalms.errors import UsageError, near_name
+from causalms.errors import UsageError, near_or_all
 from causalms.tables.formula_matrix import FittedFormula, fitted_formula
 from causalms.tables.formula_values import ARGUMENTS, MOST_PARTS, SEVERAL_COLUMNS
 from causalms.tables.grammar import Call, Column, Literal, Node, Operation, Series, columns_of, read_formula
@@ -142,7 +142,7 @@ def _misused_call(node: Call) -> Iterator[str]:
         yield f"{node.function} takes {' and '.join(['a column', *known])}, found {len(node.arguments)} parts"
     for name in (name for name, _ in node.named):
         if name not in known:
-            mend = near_name(name, known) or f"it has {', '.join(known) or 'none'}"
+            mend = near_or_all(name, known, "it has")
             yield f"{node.function} has no argument {name!r}; {mend}"
     names = [*list(known)[: max(len(node.arguments) - 1, 0)], *(name for name, _ in node.named)]
     if len(set(names)) < len(names):

@@ -15,7 +15,7 @@ import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from causalms.errors import UsageError, near_name
+from causalms.errors import UsageError, near_or_all
 
 LONGEST_TEXT, DEEPEST = 4000, 40
 _TOKEN = re.compile(
@@ -335,7 +335,7 @@ class _Reader:
     def column(self, name: str, token: Token) -> Column:
         if self.columns is not None and name not in self.columns:
             known = [column for column in self.columns if column.isprintable()]
-            mend = near_name(name, known) or f"columns are {', '.join(known[:20])}"
+            mend = near_or_all(name, known, "columns are")
             raise UsageError(f"`{self.argument}`: {self.text!r}: no column {name!r} (letter {token.place}); {mend}")
         return Column(name)
 

@@ -14,7 +14,7 @@ from joblib import delayed
 
 from causalms.errors import InputError, named_arguments
 from causalms.lesions import LesionCount, LesionRule, count_lesions
-from causalms.tables import net2_column
+from causalms.tables import counted, net2_column
 from causalms.trials.bids import LESIONS, files_below, image_path, sessions, week_of_session
 from causalms.trials.columns import outcome_week
 from causalms.trials.layout import Layout
@@ -69,7 +69,7 @@ def fill_from_masks(table: pd.DataFrame, weeks: tuple[int, ...], read: MaskReade
             out[name] = pd.Series([np.nan if c is None else float(getattr(c, value)) for c in counts], index=out.index)
         if known:
             notes.append(
-                f"{' and '.join(empty.values())} of {known} participants counted from their {kind} masks "
+                f"{' and '.join(empty.values())} of {counted(known, 'participant')} counted from their {kind} masks "
                 "(26-connected, at least 3 mm3)"
             )
     return out, notes
@@ -256,8 +256,8 @@ def load_trial(
     notes += [] if baselines.note is None else [baselines.note]
     notes += [*grids, *lesion_notes(layout, ids), *unread_notes(layout, ids)]
     notes += [
-        f"session {session} of {patients} participants names no week, its NET2 masks are not read; name it after its week "
-        "(ses-w48)"
+        f"session {session} of {counted(patients, 'participant')} names no week, its NET2 masks are not read; "
+        "name it after its week (ses-w48)"
         for session, patients in sorted(later.items())
         if week_of_session(session) is None
     ]

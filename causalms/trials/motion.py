@@ -95,58 +95,72 @@ def _normal_equations(
 
     The slope is minus half the gradient.
     """
-    moved = points @ motion[:3, :3].T + motion[:3, 3]
-    sampled = _sampled_template(moved)
-    grey, gradient = np.clip(sampled[:, 0], 0, _LEVELS), sampled[:, 1:]
-    level = np.minimum(grey.astype(int), _LEVELS - 1)
-    weights, row = np.zeros((len(grey), _LEVELS + 1), dtype=np.float32), np.arange(len(grey))
-    weights[row, level] = 1 - (grey - level)
-    weights[row, level + 1] = grey - level
-    gram = (weights.T @ weights).astype(float) + 1e-3 * np.eye(_LEVELS + 1)
-    coefficients = np.linalg.solve(gram, weights.T @ values)
-    residuals = values - weights @ coefficients.astype(np.float32)
+    moved = motion[:3, :3] @ points.T + motion[:3, [3]]
+    grey_there, gradient_there, _ = _template()
+    corners = _corners(moved)
+    grey = np.clip(_interpolated(grey_there, corners), 0, _LEVELS)
+    level, row = np.minimum(grey.astype(np.intp), _LEVELS - 1), np.arange(len(grey))
+    above = grey - level
+    weights = np.zeros((_LEVELS + 1, len(grey)), dtype=np.float32)
+    weights[level, row], weights[level + 1, row] = 1 - above, above
+    gram = (weights @ weights.T).astype(float) + 1e-3 * np.eye(_LEVELS + 1)
+    coefficients = np.linalg.solve(gram, weights @ values)
+    residuals = values - weights.T @ coefficients.astype(np.float32)
 
     def equations() -> tuple[np.ndarray, np.ndarray]:
-        x, y, z = (moved - np.array(CENTRE_MM)).astype(np.float32).T
-        along_x, along_y, along_z = gradient.T
+        x, y, z = (moved - np.array(CENTRE_MM)[:, None]).astype(np.float32)
+        along = along_x, along_y, along_z = [_interpolated(part, corners) for part in gradient_there]
         turning = [y * along_z - z * along_y, z * along_x - x * along_z, x * along_y - y * along_x]
-        moving = np.stack([along_x, along_y, along_z, *turning, along_x * x, along_y * y, along_z * z], axis=1)
-        hessian, slope = np.zeros((9, 9)), np.zeros(9)
-        for image in range(values.shape[1]):
-            rise = np.diff(coefficients[:, image]).astype(np.float32)
-            jacobian = moving * rise[level, None]
-            shared = weights.T @ jacobian
-            hessian += jacobian.T @ jacobian - shared.T @ np.linalg.solve(gram, shared)
-            slope += jacobian.T @ residuals[:, image]
-        return hessian, slope
+        moving = np.stack([*along, *turning, along_x * x, along_y * y, along_z * z])
+        rise = np.diff(coefficients, axis=0)  # the jacobian of image j is moving times the rise_j of the point's level
+        steep = rise.astype(np.float32)[level]
+        hessian, slope = (moving * (steep**2).sum(axis=1)) @ moving.T, moving @ (steep * residuals).sum(axis=1)
+        beside = np.zeros((_LEVELS, len(level)), dtype=np.float32)
+        beside[level, row] = above
+        of_upper = moving @ beside.T
+        beside[level, row] = 1 - above
+        of_lower = moving @ beside.T
+        shared = np.zeros((_LEVELS + 1, values.shape[1], 9))
+        shared[:-1] += rise[:, :, None] * of_lower.T[:, None]
+        shared[1:] += rise[:, :, None] * of_upper.T[:, None]
+        projected = np.linalg.solve(gram, shared.reshape(_LEVELS + 1, -1))
+        return hessian - shared.reshape(-1, 9).T @ projected.reshape(-1, 9), slope.astype(float)
 
     return float((residuals**2).sum()), equations
 
 
-def _sampled_template(world: np.ndarray) -> np.ndarray:
-    """Grey level of the template, 0 outside its brain, and its gradient (per mm) at points: shape (N, 4), linear."""
-    corners, shape, to_voxel = _template()
-    at = np.clip(world @ to_voxel[:3, :3].T + to_voxel[:3, 3], 0, np.array(shape) - 1.001)
+def _corners(world: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers (8, N) of the template's voxels around points (3, N), and how far (3, N) each lies from the first of them."""
+    _, _, to_voxel = _template()
+    wide, high, deep = mni_space("4mm").shape
+    at = to_voxel[:3, :3] @ world + to_voxel[:3, [3]]
+    for axis, size in zip(at, (wide, high, deep), strict=True):
+        np.clip(axis, 0, size - 1.001, out=axis)
     low = at.astype(np.intp)
-    found = corners.take((low[:, 0] * shape[1] + low[:, 1]) * shape[2] + low[:, 2], axis=0)
-    for axis, above in enumerate((at - low).astype(np.float32).T):
-        share = above.reshape(-1, *[1] * (3 - axis))
-        found = found[:, 0] + share * (found[:, 1] - found[:, 0])
-    return np.asarray(found)
+    first = (low[0] * high + low[1]) * deep + low[2]
+    ahead = np.add.outer(np.add.outer([0, high * deep], [0, deep]), [0, 1]).ravel()
+    return first + ahead[:, None], (at - low).astype(np.float32)
+
+
+def _interpolated(volume: np.ndarray, corners: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """A flat volume of the template (voxels,) between its voxels, (N,)."""
+    numbers, above = corners
+    found = volume.take(numbers)
+    for share in above:
+        half = len(found) // 2
+        found = found[:half] + share * (found[half:] - found[:half])
+    return np.asarray(found[0])
 
 
 @lru_cache(maxsize=1)
-def _template() -> tuple[np.ndarray, tuple[int, ...], np.ndarray]:
-    """Grey levels 1 to 8 of equal counts and their gradient on the 4 mm grid, its shape, and world coordinates to its voxels.
+def _template() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Grey levels 1 to 8 of equal counts (voxels,), 0 outside the brain, their gradient per mm (3, voxels) on the 4 mm grid.
 
-    Of every voxel there are the values of the eight that it is the first corner of, shape (voxels, 2, 2, 2, 4).
+    The last is the matrix from world coordinates to voxels.
     """
     space = mni_space("4mm")
     anatomy = template_anatomy(space)
     bounds = np.quantile(anatomy.t1[anatomy.brain], np.linspace(0, 1, _LEVELS))
     grey = np.where(anatomy.brain, np.interp(anatomy.t1, bounds, np.arange(1, _LEVELS + 1)), 0.0)
-    volumes = np.stack([grey, *np.gradient(grey, *space.voxel_sizes_mm)], axis=-1).astype(np.float32)
-    wide = np.pad(volumes, [(0, 1)] * 3 + [(0, 0)])
-    corners = np.lib.stride_tricks.sliding_window_view(wide, (2, 2, 2), axis=(0, 1, 2))
-    in_order = np.ascontiguousarray(np.moveaxis(corners, 3, -1)).reshape(-1, 2, 2, 2, 4)
-    return in_order, grey.shape, np.linalg.inv(space.affine)
+    gradient = np.stack(np.gradient(grey, *space.voxel_sizes_mm)).astype(np.float32)
+    return grey.astype(np.float32).ravel(), gradient.reshape(3, -1), np.linalg.inv(space.affine)

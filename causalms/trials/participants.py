@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from causalms.errors import InputError
-from causalms.tables import LARGEST_VALUES, PARTICIPANTS_COLUMNS, named_in_full, read_table, validate
+from causalms.tables import LARGEST_VALUES, PARTICIPANTS_COLUMNS, counted, named_in_full, read_table, validate
 from causalms.trials.columns import in_own_units, outcome_week, unit_hint
 
 _TEXT = ("participant_id", "trial", "site", "arm", "sex")
@@ -71,7 +71,7 @@ def read_participants(root: Path) -> tuple[pd.DataFrame, list[str]]:
         changed = int((respelt.notna() & (respelt != table["sex"])).sum())
         table["sex"] = respelt
         if changed:
-            notes.append(f"sex of {changed} participants was spelt otherwise and is read as F or M")
+            notes.append(f"sex of {counted(changed, 'participant')} was spelt otherwise and is read as F or M")
     absent = [name for name in PARTICIPANTS_COLUMNS if name not in table]
     if "trial" in absent:
         table["trial"] = dataset_name(root)

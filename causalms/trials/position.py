@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage, sparse
 
 from causalms.errors import RefusalError
+from causalms.stats import median, sorted_quantiles
 from causalms.trials.motion import CENTRE_MM, onto_template, rigid_motion_mm
 from causalms.trials.space import Space, mni_space
 from causalms.trials.template import template_anatomy
@@ -111,20 +112,24 @@ def measure_position(images: list[np.ndarray], brain: np.ndarray, space: Space) 
     registration. MICCAI 1998.
     """
     cells, counts = _moved_templates()
-    at = _grid_points() @ np.linalg.inv(space.affine).T
-    inside = _at_points(brain, at) > 0.5
+    at, voxels = _points_in(space)
+    inside = _at_points(brain, at, voxels) > 0.5
     volume = float(brain.sum() * space.voxel_volume_mm3 / _template_volume_mm3())
     if inside.sum() < 50:
         return Position(0.0, 0.0, volume)
-    read = [_at_points(image, at) for image in images]
+    read = [_at_points(image, at, voxels) for image in images]
     values = np.stack([_scaled(image, inside) for image in read])
     similarity = _correlation_ratio(values, cells, counts).mean(axis=0)
     seen = ((at[:, :3] > -0.5) & (at[:, :3] < np.array(space.shape) - 0.5)).all(axis=1) & _near(inside)
     start = np.linalg.inv(_poses()[int(similarity.argmax())])
     motion = onto_template(values[:, seen].T, _grid_points()[seen, :3], start)
-    moved_mm, rim = rigid_motion_mm(motion, _grid_points()[inside, :3]), min(_rim(image, inside) for image in read)
+    moved_mm = rigid_motion_mm(motion, _grid_points()[inside, :3])
     return Position(
-        float(similarity[0]), moved_mm, volume, rim, largest_rim=LARGEST_RIM if len(images) > 1 else LARGEST_RIM_ALONE
+        float(similarity[0]),
+        moved_mm,
+        volume,
+        _rim(read, inside),
+        largest_rim=LARGEST_RIM if len(images) > 1 else LARGEST_RIM_ALONE,
     )
 
 
@@ -152,29 +157,39 @@ def refuse_elsewhere(where: str, images: list[np.ndarray], brain: np.ndarray, sp
         raise RefusalError(f"{where}: {problem}")
 
 
-def _at_points(volume: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """A volume at voxel coordinates (N, 4), linear, 0 outside; where all are voxels of it, as they are there."""
+@lru_cache(maxsize=4)
+def _points_in(space: Space) -> tuple[np.ndarray, np.ndarray | None]:
+    """The compared points as voxel coordinates (N, 4) of a grid, and as numbers (N,) of voxels where all of them are some."""
+    at = _grid_points() @ np.linalg.inv(space.affine).T
     index = at[:, :3].astype(np.intp)
-    if (index == at[:, :3]).all() and (index >= 0).all() and (index < volume.shape).all():
-        return np.asarray(volume[tuple(index.T)], dtype=np.float32)
+    if (index == at[:, :3]).all() and (index >= 0).all() and (index < space.shape).all():
+        return at, np.ravel_multi_index(tuple(index.T), space.shape)
+    return at, None
+
+
+def _at_points(volume: np.ndarray, at: np.ndarray, voxels: np.ndarray | None) -> np.ndarray:
+    """A volume at voxel coordinates (N, 4), linear, 0 outside; where all are voxels of it, as they are there."""
+    if voxels is not None:
+        return np.asarray(volume.take(voxels), dtype=np.float32)
     return np.asarray(ndimage.map_coordinates(volume.astype(np.float32), at[:, :3].T, order=1, mode="constant"))
 
 
 def _scaled(values: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """Brain to median 4 and interquartile range 1, clipped to 1 to 7; 0 outside."""
-    low, middle, high = np.quantile(np.sort(values[inside]), [0.25, 0.5, 0.75])
+    low, middle, high = sorted_quantiles(np.sort(values[inside]), [0.25, 0.5, 0.75])
     return np.where(inside, np.clip((values - middle) / max(high - low, 1e-9), -3, 3) + 4, 0.0)
 
 
-def _rim(values: np.ndarray, inside: np.ndarray) -> float:
-    """Median of the outermost points of the brain in that of those at least two points from its edge."""
+def _rim(images: list[np.ndarray], inside: np.ndarray) -> float:
+    """Median of the outermost points of the brain in that of those at least two points from its edge, in the darkest image."""
     where = inside.reshape(tuple(-(-n // 2) for n in mni_space("4mm").shape))
     core = ndimage.binary_erosion(where)
     deep = ndimage.binary_erosion(core)
     if not deep.any():
         return 0.0
-    outer, inner = (float(np.median(values[part.ravel()])) for part in (where & ~core, deep))
-    return outer / inner if inner > 0 else 0.0
+    parts = [(where & ~core).ravel(), deep.ravel()]
+    medians = [[median(values[part]) for part in parts] for values in images]
+    return min(outer / inner if inner > 0 else 0.0 for outer, inner in medians)
 
 
 def _near(inside: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from causalms.errors import InputError, UsageError
+from causalms.tables import counted
 
 _BASELINE = ("baseline", "base", "bl", "bsl", "inclusion", "enrolment", "enrollment", "randomisation", "randomization")
 _BEFORE_TREATMENT = ("screening", "screen", "scr", "pre", "pretreatment", "pretx", "predose")
@@ -121,7 +122,7 @@ def _baselines(sessions: Mapping[str, frozenset[str]], chosen: Mapping[str, str]
     session = {name: chosen.get(name, usual) for name in sessions}
     if set(session.values()) == {"ses-w00"}:
         return Baselines(session, None)
-    labels = ", ".join(f"{label} ({count} participants)" for label, count in sorted(counts.items())[:6])
+    labels = ", ".join(f"{label} ({counted(count, 'participant')})" for label, count in sorted(counts.items())[:6])
     one = f"baseline is session {usual}"
     several = f"baseline is session {labels}{', ...' if len(counts) > 6 else ''}"
     return Baselines(session, f"{one if len(counts) == 1 else several}{''.join(f' ({reason})' for reason in sorted(how))}")

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from causalms.errors import InputError
-from causalms.tables import LARGEST_VALUES, PARTICIPANTS_COLUMNS, validate
+from causalms.tables import LARGEST_VALUES, PARTICIPANTS_COLUMNS, counted, validate
 from causalms.trials.bids import LESIONS, week_of_session
 from causalms.trials.columns import outcome_week, unit_hint
 from causalms.trials.participants import full_name, near_columns, respell_sex
@@ -160,7 +160,7 @@ def week_problems(file: str, table: pd.DataFrame, later: Counter[str]) -> Iterat
     weeks = {week for session in later if (week := week_of_session(session))}
     for session, patients in sorted(later.items()):
         if week_of_session(session) is None:
-            what = f"names no week, so its masks are not read ({patients} participants)"
+            what = f"names no week, so its masks are not read ({counted(patients, 'participant')})"
             yield Problem(session, what, "name it after its week (ses-w48)", "warning")
     columns = [str(name) for name in table.columns if outcome_week(str(name)) is not None and table[name].notna().any()]
     for column in columns:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from causalms.errors import InputError
+from causalms.tables import counted
 from causalms.trials.bids import LESIONS, files_below, image_path, mask_path
 from causalms.trials.layout import Layout
 from causalms.trials.lesion_files import LESION_NAME
@@ -120,7 +121,7 @@ def lesion_notes(layout: Layout, participant_ids: Sequence[str]) -> list[str]:
 def _listed(counts: Counter[str]) -> str:
     most = sorted(counts.items())
     more = f" and {len(most) - _SHOWN} other kinds" if len(most) > _SHOWN else ""
-    return ", ".join(f"{name} of {count} participants" for name, count in most[:_SHOWN]) + more
+    return ", ".join(f"{name} of {counted(count, 'participant')}" for name, count in most[:_SHOWN]) + more
 
 
 def _with_choice(passed_over: list[str], strangers: list[str], there: list[str]) -> Iterator[str]:

@@ -90,6 +90,7 @@ def test_given_factual_is_rung_three(file, tmp_path, run):
     ("arguments", "code", "message"),
     [
         (["--do", "aspirin"], 1, "arm 'aspirin' is outside the support"),
+        (["--do", "placeb"], 1, "; did you mean 'placebo'?"),
         ([], 2, "no arm to set"),
         (["--do", "placebo", "--rho", "0.5"], 2, "--rho and --skip-missing go with --given-factual"),
         (["--do", "placebo", "--given-factual", "--expected"], 2, "choose one"),
@@ -100,7 +101,7 @@ def test_given_factual_is_rung_three(file, tmp_path, run):
         (["--do", "placebo", "--week", "120"], 1, "week 120 is outside"),
         (["--do", "placebo", "--week", "-4"], 1, "week -4 is outside"),
         (["--do", "placebo", "--week", "48", "--week", "48"], 2, "each once"),
-        (["--do", "placebo", "--do", "placebo"], 2, "names of their own"),
+        (["--do", "placebo", "--do", "placebo"], 2, "'placebo' is asked for twice; name each arm once"),
         (["--do", "placebo", "--given-factual", "--abduction", "alien"], 2, "abduction 'alien' is unknown"),
         (["--do", "placebo", "--given-factual", "--abduction", "deterministic"], 1, "no deterministic abduction"),
         (["--do", "placebo", "--given-factual", "--coupling", "rho", "--rho", "2"], 2, "from -1 (mirrored)"),

@@ -171,7 +171,7 @@ class Clipped(CountsOnly):
         (None, lambda m, t: m.do(t, arm=distribution({"x": 1.0})), RefusalError, "arm 'x' is outside the support"),
         (None, lambda m, t: m.do(t, arm="placebo", week=200), RefusalError, "week 200 is outside what .* choose a week inside"),
         (None, lambda m, t: m.do(t), UsageError, "no arm to set; name at least one"),
-        (None, lambda m, t: m.do(t, arm=["placebo", "placebo"]), UsageError, "names of their own"),
+        (None, lambda m, t: m.do(t, arm=["placebo", "placebo"]), UsageError, "'placebo' is asked for twice"),
         (None, lambda m, t: m.do(t, arm="placebo", draws=0), UsageError, "`draws` is 0; give at least 1"),
         (None, lambda m, t: m.ask(t, asked(coupling="rho")), UsageError, "go together"),
         (None, lambda m, t: m.ask(t, asked(coupling="psychic")), UsageError, "'psychic' is unknown; choose monotone"),

@@ -103,7 +103,7 @@ def test_a_forecast_that_stopped_goes_on_with_the_patients_that_are_left(
 
     trial, bad = broken
     ask = ("forecast", trial, "--model", checkpoint, *ASKED, "--out", tmp_path / "out")
-    refused(run(*ask), 1, "cut short", "1 finished patients are kept in")
+    refused(run(*ask), 1, "cut short", "1 finished patient is kept in")
     mended = next(path for path in (trial / bad).rglob("*T2w.nii.gz"))
     shutil.copy(mended, next((trial / bad).rglob("*FLAIR.nii.gz")))
     original, asked = causalms.generator.forecast_patient, []
@@ -123,7 +123,7 @@ def test_a_model_that_changed_beside_its_network_answers_anew_and_does_not_go_on
     model, out = tmp_path / "model.safetensors", tmp_path / "out"
     shutil.copy(checkpoint, model)
     ask = ("forecast", trial, "--model", model, *ASKED)
-    refused(run(*ask, "--out", out), 1, "1 finished patients are kept in")
+    refused(run(*ask, "--out", out), 1, "1 finished patient is kept in")
     query = ("query", trial, "--model", model, "--do", "placebo", "--expected", "--skip-bad")
     assert run(*query, "--shard", "1/2", "--out", tmp_path / "1.parquet").code == 3
     with_patients_seen(checkpoint, model)

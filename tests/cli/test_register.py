@@ -44,7 +44,7 @@ def test_a_scan_elsewhere_is_registered_and_forecast_at_home(run: Run, moved_stu
     refused(run("register", study, tmp_path / "no", "--participant", name, "--xfm", tmp_path / "flirt.mat"), 2, "--xfm-reference")
     ended = run("register", study, tmp_path / "registered", "--participant", name)
     assert ended.code == 0, ended.printed
-    assert "1 patients registered" in ended.printed
+    assert "1 patient registered" in ended.printed
     page = (tmp_path / "registered/quality.html").read_text()
     assert name in page
     assert "data:image/png" in page

@@ -132,6 +132,7 @@ def test_every_visit_week_has_its_row_and_patient_means_their_columns() -> None:
         (lambda t: pd.concat([t, t.iloc[:1]]), "more than one row"),
         (lambda t: t.assign(net2_lesions=-1), "at least 0"),
         (lambda t: t[t["arm"] == "drug"], "no draws under arm 'placebo'"),
+        (lambda t: t.replace({"arm": {"placebo": "placebos"}}), "no draws under arm 'placebo' .*did you mean 'placebos'"),
         (lambda t: t[t["arm"] == "placebo"], "one arm only"),
         (lambda t: t.assign(query="observed"), "no simulated outcome"),
         (lambda t: t[t["participant_id"] == "p0"], "one patient only"),

@@ -61,7 +61,7 @@ def test_a_participant_who_lacks_the_first_numbered_session_has_no_baseline_of_i
 def test_sites_that_name_their_baseline_differently_are_read_together():
     both = choose_baselines(Path(), {"sub-1": frozenset({"ses-BL", "ses-M12"}), "sub-2": frozenset({"ses-M00", "ses-M12"})})
     assert both.session == {"sub-1": "ses-BL", "sub-2": "ses-M00"}
-    assert both.note == "baseline is session ses-BL (1 participants), ses-M00 (1 participants) (by its name)"
+    assert both.note == "baseline is session ses-BL (1 participant), ses-M00 (1 participant) (by its name)"
 
 
 def dated(folder, rows):

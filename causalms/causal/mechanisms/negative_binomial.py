@@ -24,7 +24,7 @@ from causalms.causal.evidence import participant_row
 from causalms.causal.mechanism import Expected, MechanismBase, Noise, Outcome, Subject
 from causalms.causal.mechanisms.observed_counts import complete_patients, left_out_patients, lesion_volumes
 from causalms.effects import independent_columns
-from causalms.errors import ConvergenceError, InputError, RefusalError, UsageError
+from causalms.errors import ConvergenceError, InputError, RefusalError, UsageError, near_or_all
 from causalms.stats import keyed_generator
 from causalms.tables import WEEKS_PER_YEAR, ModelError, net2_column, significant
 
@@ -151,9 +151,8 @@ class NegativeBinomialMechanism(MechanismBase):
     def rate(self, subject: Subject, arm: str, week: float) -> float:
         """Expected count at a visit."""
         if arm not in self.arms:
-            raise RefusalError(
-                f"arm {arm!r} is outside what {self.name!r} was fitted on ({', '.join(self.arms)}); name one of these"
-            )
+            mend = near_or_all(arm, self.arms, "name one of")
+            raise RefusalError(f"arm {arm!r} is outside what {self.name!r} was fitted on; {mend}")
         return float(np.exp(self.log_rates[self.arms.index(arm)] + subject.encoding) * week / WEEKS_PER_YEAR)
 
     def noise(self, subject: Subject, draw: int, seed: int) -> Noise:
