@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import date
 from pathlib import Path
 
 import click
@@ -67,7 +68,9 @@ def main(
         click.echo(f"{patients} patients: {rows[-1][3]:.0f} processor seconds, peak memory {_peak():.2f} GiB")
     with tempfile.TemporaryDirectory() as place:
         rows += _from_folder(Path(place), causal_model, model, (max(sizes), different), week, seed)
-    table = pd.DataFrame(rows, columns=_NAMES + _RATIO).assign(workers=1, checksum=causal_model.mechanism.checksum)
+    about = {"workers": 1, "different": min(different, max(sizes)), "seed": seed, "date": date.today().isoformat()}
+    about |= {"model": Path(model).name, "checksum": causal_model.mechanism.checksum}
+    table = pd.DataFrame(rows, columns=_NAMES + _RATIO).assign(**about)
     write_table(table, out / "query_scale.csv")
     click.echo(table[_NAMES].to_string(index=False))
 

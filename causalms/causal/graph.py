@@ -22,7 +22,7 @@ import torch
 from pyro import poutine
 
 from causalms.causal.mechanism import Mechanism, Noise, Outcome, Subject
-from causalms.causal.worlds import Randomisation, Tie, Worlds, world_seed
+from causalms.causal.worlds import Randomisation, Tie, Worlds, WorldsRun, world_seed
 from causalms.errors import InputError, UsageError
 
 #: Sites of the model that hold outcomes.
@@ -129,19 +129,9 @@ def run(model: Any, *arguments: Any) -> dict[str, torch.Tensor]:
     return {name: node["value"] for name, node in trace.nodes.items() if node["type"] == "sample"}
 
 
-def sample_worlds(
-    mechanism: Mechanism,
-    subject: Subject,
-    randomisation: Randomisation,
-    worlds: Worlds,
-    draws: Sequence[int],
-    seed: int,
-    tie: Tie = Tie(),
-    noises: Sequence[Noise] = (),
-) -> dict[str, np.ndarray]:
-    """One patient's outcomes in every world, (worlds, draws, ...), by site; ``noises`` are particles of abducted noise."""
-    model = intervened(worlds, evidence_of(subject, randomisation, noises))
-    values = run(model, mechanism, subject, randomisation, draws, seed, tie)
+def sample_worlds(asked: WorldsRun) -> dict[str, np.ndarray]:
+    """One patient's outcomes in every world, (worlds, draws, ...), by site."""
+    values = _run_in_worlds(asked, asked.mechanism)
     return {name: values[name].numpy() for name in OUTCOME_SITES if name in values}
 
 
@@ -157,19 +147,15 @@ class _Asked:
         return (Outcome(0.0, 0.0) for _ in self.rows)
 
 
-def asked_in_worlds(
-    mechanism: Mechanism,
-    subject: Subject,
-    randomisation: Randomisation,
-    worlds: Worlds,
-    draws: Sequence[int],
-    seed: int,
-    tie: Tie = Tie(),
-    noises: Sequence[Noise] = (),
-) -> list[tuple[Subject, str, float, Noise]]:
+def _run_in_worlds(asked: WorldsRun, mechanism: Mechanism | _Asked) -> dict[str, torch.Tensor]:
+    model = intervened(asked.worlds, evidence_of(asked.subject, asked.randomisation, asked.noises))
+    return run(model, mechanism, asked.subject, asked.randomisation, asked.draws, asked.seed, asked.tie)
+
+
+def asked_in_worlds(run_asked: WorldsRun) -> list[tuple[Subject, str, float, Noise]]:
     """What :func:`sample_worlds` asks of the mechanism, world by world, draw by draw; :func:`in_worlds` takes the outcomes."""
-    asked = _Asked(mechanism)
-    run(intervened(worlds, evidence_of(subject, randomisation, noises)), asked, subject, randomisation, draws, seed, tie)
+    asked = _Asked(run_asked.mechanism)
+    _run_in_worlds(run_asked, asked)
     return asked.rows
 
 

@@ -15,7 +15,7 @@ from causalms.causal.evidence import factual_outcome
 from causalms.causal.law_error import error_texts
 from causalms.causal.mechanism import Expected, Mechanism, Outcome, Subject
 from causalms.causal.query import Query, refuse_arms
-from causalms.causal.worlds import Randomisation, Tie, Worlds
+from causalms.causal.worlds import Randomisation, Tie, Worlds, WorldsRun
 from causalms.errors import RefusalError
 from causalms.tables import DRAWS_OUTCOMES, EXPECTED_OUTCOMES, MODEL_ERROR
 
@@ -90,8 +90,8 @@ class ReadyPatient:
         """The draws, so many at a time."""
         return (range(start, min(start + size, self.query.draws)) for start in range(0, self.query.draws, size))
 
-    def run(self, draws: range) -> tuple[Any, ...]:
-        """Arguments of a run of the model in every world."""
+    def run(self, draws: range) -> WorldsRun:
+        """A run of the model in every world."""
         mechanism, subject, query = self.mechanism, self.subject, self.query
         own, given = subject.arm_randomised, self.arms[:, draws.start : draws.stop]
         index = {arm: k for k, arm in enumerate(self.randomisation.arms)}
@@ -103,7 +103,7 @@ class ReadyPatient:
             fact = own, query.evidence_week, self.factual
             noises = [mechanism.abduct(subject, *fact, d, query.seed, query.abduction) for d in draws]
         tie = Tie(query.coupling, query.correlation, own if self.factual is not None else None)
-        return mechanism, subject, self.randomisation, worlds, draws, query.seed, tie, noises
+        return WorldsRun(mechanism, subject, self.randomisation, worlds, draws, query.seed, tie, noises)
 
     def answer(self, parts: Sequence[dict[str, np.ndarray]], masks: bool = False) -> PatientAnswer:
         """The outcomes of all blocks of draws."""
@@ -134,7 +134,7 @@ def sample_patient(
     if ready is None:
         return None
     blocks = ready.blocks(2 if "mask" in mechanism.capabilities else 256)
-    return ready.answer([sample_worlds(*ready.run(block)) for block in blocks], masks)
+    return ready.answer([sample_worlds(ready.run(block)) for block in blocks], masks)
 
 
 def sample_patients(
@@ -158,7 +158,7 @@ def sample_patients(
     def rows() -> Iterator[Any]:
         for patient in ready:
             for block in patient.blocks(draws_at_once):
-                asked = asked_in_worlds(*patient.run(block))
+                asked = asked_in_worlds(patient.run(block))
                 waiting.append((patient, block, len(asked)))
                 yield from asked
 

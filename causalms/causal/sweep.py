@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from causalms.causal.interventions import value
 from causalms.causal.mechanism import Mechanism, Subject
 from causalms.causal.model import CausalModel
 from causalms.causal.query import Query, QueryRecord, record_of, refuse_arms
-from causalms.causal.worlds import Randomisation, Tie, Worlds
+from causalms.causal.worlds import Randomisation, Tie, Worlds, WorldsRun
 from causalms.errors import RefusalError, UsageError
 
 MEASURES = ("benefit", "harm", "activity harm")
@@ -128,5 +128,6 @@ class _Sweep:
         worlds = Worlds(np.array([[self.randomisation.arms.index(world)]]), np.array([self.week]))
         tie = Tie("rho", rho, factual_arm=self.reference)
         blocks = [range(d, min(d + size, self.draws)) for d in range(0, self.draws, size)]
-        parts = [sample_worlds(self.mechanism, subject, self.randomisation, worlds, b, self.seed, tie) for b in blocks]
+        run = WorldsRun(self.mechanism, subject, self.randomisation, worlds, blocks[0], self.seed, tie)
+        parts = [sample_worlds(replace(run, draws=block)) for block in blocks]
         return np.asarray(np.concatenate([part["net2_lesions"] for part in parts], axis=1)[0])

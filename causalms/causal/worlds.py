@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from causalms.causal.mechanism import Noise
+from causalms.causal.mechanism import Mechanism, Noise, Subject
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -94,6 +94,33 @@ class Worlds:
 
     arms: npt.NDArray[np.integer[Any]]
     weeks: FloatArray
+
+
+@dataclass(frozen=True)
+class WorldsRun:
+    """One run of the causal model: some draws of one patient in every world.
+
+    Attributes
+    ----------
+    mechanism : Mechanism
+    subject : Subject
+    randomisation : Randomisation
+    worlds : Worlds
+    draws : sequence of int
+    seed : int
+    tie : Tie
+    noises : sequence of Noise
+        Particles of abducted noise, one a draw; empty where there is no evidence.
+    """
+
+    mechanism: Mechanism
+    subject: Subject
+    randomisation: Randomisation
+    worlds: Worlds
+    draws: Sequence[int]
+    seed: int
+    tie: Tie = Tie()
+    noises: Sequence[Noise] = ()
 
 
 def world_seed(seed: int, arm: str) -> int:

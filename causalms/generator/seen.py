@@ -72,8 +72,8 @@ def _of_the_brain(brain: np.ndarray, template: np.ndarray, space: Space) -> list
     overlap = 2 * float((brain & template).sum()) / float(brain.sum() + template.sum())
     counts = (brain.sum(axis=(1, 2)), brain.sum(axis=(0, 2)), brain.sum(axis=(0, 1)))
     centroid = np.array([voxels @ np.arange(len(voxels)) / voxels.sum() for voxels in counts])
-    extent = np.array([np.subtract(*_counted_quantiles(voxels, (0.99, 0.01))) for voxels in counts])
-    return [overlap, *space.world(centroid[None])[0], *(extent * np.array(space.voxel_sizes_mm))]
+    ends = np.array([_counted_quantiles(voxels, (0.01, 0.99)) for voxels in counts])
+    return [overlap, *space.world(centroid[None])[0], *((ends[:, 1] - ends[:, 0]) * np.array(space.voxel_sizes_mm))]
 
 
 def _counted_quantiles(counts: np.ndarray, shares: tuple[float, float]) -> list[float]:

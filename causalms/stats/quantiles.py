@@ -33,7 +33,7 @@ def sorted_quantiles(values: np.ndarray, shares: Sequence[float]) -> np.ndarray:
     low = at.astype(np.intp)
     above, first, second = at - low, values[low], values[np.minimum(low + 1, len(values) - 1)]
     apart = second - first
-    return np.where(above >= 0.5, second - apart * (1 - above), first + apart * above)
+    return np.asarray(np.where(above >= 0.5, second - apart * (1 - above), first + apart * above))
 
 
 def median(values: np.ndarray) -> float:

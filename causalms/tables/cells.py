@@ -24,6 +24,10 @@ _GROUPED = re.compile(r"[+-]?[0-9]{1,3}(?:[_,' \u00a0\u202f][0-9]{3})+(?:\.[0-9]
 _UNSEEN = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
 
 
+#: Columns of codes, which are text even where each could be read as a number (``0012``, ``80560708e851``).
+_CODES = ("participant_id", "USUBJID", "usubjid", "query_id")
+
+
 def settled(table: pd.DataFrame, na: Iterable[str] = ()) -> tuple[pd.DataFrame, list[str]]:
     """A table whose cells are numbers, words or missing, and what was decided, in words.
 
@@ -58,7 +62,7 @@ def settled(table: pd.DataFrame, na: Iterable[str] = ()) -> tuple[pd.DataFrame, 
         values = table.iloc[:, position]
         if values.dtype.kind in "biufcmM" or isinstance(values.dtype, pd.CategoricalDtype):
             continue
-        column, notes_of_column = _settled_column(values, str(name), words, name not in ("participant_id", "USUBJID", "usubjid"))
+        column, notes_of_column = _settled_column(values, str(name), words, name not in _CODES)
         notes += notes_of_column
         if column is not values:
             changed[position] = column

@@ -125,7 +125,8 @@ def _binary(file: Path, kind: str) -> pd.DataFrame:
 
 def _sheet(file: Path) -> pd.DataFrame:
     """The first sheet of a workbook."""
-    sheets = pd.read_excel(file, sheet_name=None, keep_default_na=False, na_values=[""], dtype={"participant_id": str})
+    codes = {"participant_id": str, "query_id": str}
+    sheets = pd.read_excel(file, sheet_name=None, keep_default_na=False, na_values=[""], dtype=codes)
     first = next(iter(sheets))
     if sum(not sheet.empty for sheet in sheets.values()) > 1:
         warnings.warn(DataNote(f"{file}: sheet {first!r} is read, the other sheets are not"), stacklevel=4)

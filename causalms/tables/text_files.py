@@ -84,7 +84,7 @@ def read_text(content: bytes, source: str, usual_separator: str, form: TextForma
     if repeated:
         raise InputError(f"{source}: column {repeated[0]!r} stands twice in the header; rename or remove one of them")
     _refuse_long_rows(text, separator, len(header), source)
-    kinds: dict[str, type] = {"participant_id": str}
+    kinds: dict[str, type] = {"participant_id": str, "query_id": str}
     options: dict[str, Any] = {
         "sep": separator,
         "decimal": form.decimal,

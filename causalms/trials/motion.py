@@ -162,5 +162,5 @@ def _template() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     anatomy = template_anatomy(space)
     bounds = np.quantile(anatomy.t1[anatomy.brain], np.linspace(0, 1, _LEVELS))
     grey = np.where(anatomy.brain, np.interp(anatomy.t1, bounds, np.arange(1, _LEVELS + 1)), 0.0)
-    gradient = np.stack(np.gradient(grey, *space.voxel_sizes_mm)).astype(np.float32)
+    gradient = np.stack([*np.gradient(grey, *space.voxel_sizes_mm)]).astype(np.float32)
     return grey.astype(np.float32).ravel(), gradient.reshape(3, -1), np.linalg.inv(space.affine)

@@ -25,6 +25,8 @@ LARGEST_MOTION_HERE_MM = 6.0
 LEAST_SIMILARITY = 0.30
 #: Largest volume of what is not zero, in brains of the template: phantom brains reach 1.12, a raw head 1.37 and more.
 LARGEST_VOLUME = 1.3
+#: Largest volume of a head with its skull, in brains of the template (2.22 in MNI152 space); beyond, the background is not 0.
+LARGEST_HEAD = 2.4
 #: Largest brightness of the outer 8 mm of what is not zero, in that of the inside, where it is least of several images (brains
 #: 0.71 to 1.01, with a bright shell 1.09 and more); of one image, which may be a T2w with its bright rim of CSF (to 1.27).
 LARGEST_RIM, LARGEST_RIM_ALONE = 1.05, 1.5
@@ -66,6 +68,11 @@ class Position:
                     f"the brain has {self.volume:.2g} times the volume of a brain, as if its header were in {unit}; write the "
                     "affine in millimetres, as NIfTI says"
                 )
+        if self.volume > LARGEST_HEAD:
+            return (
+                f"the background is not zero: so are {self.volume:.2f} times the volume of a brain (limit {LARGEST_VOLUME}); set "
+                "what lies outside the brain to 0 or add a brain mask (desc-brain_mask)"
+            )
         if self.volume > LARGEST_VOLUME:
             return (
                 f"the skull is on: {self.volume:.2f} times the volume of a brain is not zero (limit {LARGEST_VOLUME}); "

@@ -294,3 +294,10 @@ def test_bytes_of_a_parquet_file_do_not_tell_how_its_rows_were_joined(tmp_path):
     assert first == second
     whole.attrs["queries"] = {"q": {"seed": 1}}
     assert pd.read_parquet(write_table(whole, tmp_path / "again.parquet")).attrs == whole.attrs
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "parquet"])
+def test_a_query_id_that_looks_like_a_number_stays_text(tmp_path, suffix):
+    draws = pd.DataFrame({"participant_id": ["a", "b"], "query_id": ["80560708e851", "012345678901"], "draw": [0, 1]})
+    read = read_table(write_table(draws, tmp_path / f"draws.{suffix}"))
+    assert read["query_id"].tolist() == ["80560708e851", "012345678901"]

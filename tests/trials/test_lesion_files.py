@@ -130,9 +130,9 @@ def test_nothing_in_a_patients_folder_is_passed_over_in_silence(folder):
     volume(own / "dwi" / "sub-01_ses-1_dwi.nii.gz", ones)
     volume(folder / "derivatives" / "lst" / "sub-01" / "space-mni_seg-lst.nii.gz", LESION)
     notes = "\n".join(load_trial(folder, baseline="1").notes)
-    assert "run-2 of T1w (run-1 is read) of 1 participants" in notes
-    assert "no image or mask that the model knows: label-lesion_mask of 1 participants" in notes
-    assert "dwi in dwi of 1 participants" in notes
+    assert "run-2 of T1w (run-1 is read) of 1 participant" in notes
+    assert "no image or mask that the model knows: label-lesion_mask of 1 participant" in notes
+    assert "dwi in dwi of 1 participant" in notes
     assert f"derivatives/lst (if it holds lesion masks: `lesions={folder}/derivatives/lst`)" in notes
 
 

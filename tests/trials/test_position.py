@@ -82,6 +82,14 @@ def test_a_bright_rim_is_a_skull_whatever_the_size_of_the_brain(scan, gap):
     assert measure_position(heads, small, space).rim < 1.05  # with a brain mask the skull does no harm
 
 
+def test_a_background_that_is_not_zero_is_named(scan):
+    images, brain, space = scan
+    ringing = [np.where(brain, image, np.random.default_rng(1).normal(0, 1e-3 * image.max(), image.shape)) for image in images]
+    with pytest.raises(RefusalError, match=r"the background is not zero: so are \d\.\d\d times the volume of a brain"):
+        refuse_elsewhere("scan.nii", ringing, np.ones(space.shape, bool), space)
+    assert measure_position(ringing, brain, space).problem() is None  # with a brain mask it does no harm
+
+
 def test_a_single_t2w_with_its_bright_rim_of_csf_is_no_skull(scan):
     images, brain, space = scan
     assert 1.05 < measure_position(images[2:], brain, space).rim < 1.5
