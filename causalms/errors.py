@@ -118,8 +118,10 @@ def near_name(name: object, known: Iterable[str]) -> str:
     return f"did you mean {spelt[near[0]]!r}?" if near else ""
 
 
-def near_or_all(name: object, known: Iterable[str], words: str) -> str:
+def near_or_all(name: object, known: Iterable[str], words: str, always: bool = False) -> str:
     """The question after a misspelt name, or ``words`` and all the known names where none is near.
+
+    With ``always`` both: another drug is not a misspelling, however near its name.
 
     Examples
     --------
@@ -127,7 +129,8 @@ def near_or_all(name: object, known: Iterable[str], words: str) -> str:
     ("did you mean 'placebo'?", 'arms are placebo, drug')
     """
     names = list(known)
-    return near_name(name, names) or f"{words} {', '.join(map(str, names[:30])) or 'none'}"
+    near, listed = near_name(name, names), f"{words} {', '.join(map(str, names[:30])) or 'none'}"
+    return f"{listed}; {near}" if near and always else near or listed
 
 
 def named_arguments(function: Callable[_P, _T]) -> Callable[_P, _T]:

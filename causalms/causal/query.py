@@ -265,5 +265,5 @@ def refuse_arms(arms: str | Sequence[str] | Mapping[str, float], mechanism: Mech
     """Refuse arms that the mechanism never saw."""
     for arm in (arms,) if isinstance(arms, str) else arms:
         if arm not in mechanism.arms:
-            mend = near_or_all(arm, mechanism.arms, "name one of")
+            mend = near_or_all(arm, mechanism.arms, "name one of", always=True)
             raise RefusalError(f"arm {arm!r} is outside the support of {mechanism.name!r}; {mend}")

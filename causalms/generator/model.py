@@ -212,7 +212,7 @@ class Generator:
             If the model was not trained on it.
         """
         if arm not in self.arms:
-            raise RefusalError(f"the model knows no arm {arm!r}; {near_or_all(arm, self.arms, 'it was trained on')}")
+            raise RefusalError(f"the model knows no arm {arm!r}; {near_or_all(arm, self.arms, 'it was trained on', always=True)}")
         return self.arms.index(arm)
 
     def check_week(self, week: float) -> float:

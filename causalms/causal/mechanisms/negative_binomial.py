@@ -151,7 +151,7 @@ class NegativeBinomialMechanism(MechanismBase):
     def rate(self, subject: Subject, arm: str, week: float) -> float:
         """Expected count at a visit."""
         if arm not in self.arms:
-            mend = near_or_all(arm, self.arms, "name one of")
+            mend = near_or_all(arm, self.arms, "name one of", always=True)
             raise RefusalError(f"arm {arm!r} is outside what {self.name!r} was fitted on; {mend}")
         return float(np.exp(self.log_rates[self.arms.index(arm)] + subject.encoding) * week / WEEKS_PER_YEAR)
 
