@@ -125,7 +125,7 @@ def test_refusals_name_the_reason_and_the_mend(tiny: Tiny, trial: PhantomTrial) 
     scan = generator.encode(trial, "sub-0001")
     with pytest.raises(RefusalError, match="knows no arm 'aspirin'; it was trained on"):
         generator.expect(scan, "aspirin", 48)
-    with pytest.raises(RefusalError, match="knows no arm 'placeb'; it was trained on .*; did you mean 'placebo'"):
+    with pytest.raises(RefusalError, match=r"knows no arm 'placeb'; it was trained on .*; did you mean 'placebo'"):
         generator.expect(scan, "placeb", 48)
     with pytest.raises(RefusalError, match="week 200 is outside the trained range 24-96"):
         generator.expect(scan, "placebo", 200)
