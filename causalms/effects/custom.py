@@ -95,7 +95,7 @@ def weighted_contrast(analysis: Analysis, weights: Mapping[str, float]) -> Contr
     arms, scale = analysis.data.arms, analysis.settings.measure.scale
     unknown = [name for name in weights if name not in arms]
     if unknown:
-        raise InputError(f"`contrast`: no arm {unknown[0]!r}; {near_or_all(unknown[0], arms, 'arms are')}")
+        raise InputError(f"`contrast`: no arm {unknown[0]!r}; {near_or_all(unknown[0], arms, 'arms are', always=True)}")
     given = np.array([float(weights.get(arm, 0.0)) for arm in arms])
     if abs(given.sum()) > 1e-9 or not given.any():
         raise InputError(

@@ -316,7 +316,7 @@ def _arms(values: pd.Series, reference: str, name: str, source: str) -> tuple[np
     labels = [name_of(value) for value in values.unique()]
     arms = list(dict.fromkeys(labels))
     if str(reference) not in arms:
-        mend = near_or_all(reference, arms, "its arms are")
+        mend = near_or_all(reference, arms, "its arms are", always=True)
         raise InputError(f"{source}: column {name!r} has no arm {reference!r}; {mend}")
     if len(arms) < 2:
         raise RefusalError(f"{source}: column {name!r} holds one arm only ({arms[0]}); an effect needs two")

@@ -185,7 +185,7 @@ def _arms_of(part: pd.DataFrame, reference: str, week: float, source: str) -> tu
     arms_found = list(arm_order(part["arm"].unique()))
     if reference not in arms_found:
         where = f"{source}: no draws under arm {reference!r} at {visit_words(week)}"
-        raise InputError(f"{where}; {near_or_all(reference, arms_found, 'arms are')}")
+        raise InputError(f"{where}; {near_or_all(reference, arms_found, 'arms are', always=True)}")
     if len(arms_found) < 2:
         raise RefusalError(f"{source}: draws under one arm only ({reference}); query at least two arms")
     return arms_found, arm_order(arms_found, reference)
@@ -339,7 +339,7 @@ def patient_effects(draws: pd.DataFrame, *, arm: str, reference: str, week: floa
     rows = draws[draws["arm"].astype(str).isin([str(arm), str(reference)])]
     for outcomes in simulated_outcomes(rows, reference=reference, measure="mean-ratio", outcome="net2_lesions", week=week):
         if arm not in outcomes.arms:
-            raise InputError(f"draws: no arm {arm!r}; {near_or_all(arm, outcomes.arms, 'arms are')}")
+            raise InputError(f"draws: no arm {arm!r}; {near_or_all(arm, outcomes.arms, 'arms are', always=True)}")
         means, error = outcomes.patient_means, outcomes.model_error
         members, each = outcomes.drawn
         drawn = np.full(means.shape, np.nan)

@@ -181,7 +181,7 @@ def transported_effect(
         raise InputError("draws: interventional and counterfactual rows are mixed; keep those of one query")
     part = parts[0]
     if arm not in part.arms:
-        raise InputError(f"draws: no arm {arm!r}; {near_or_all(arm, part.arms, 'arms are')}")
+        raise InputError(f"draws: no arm {arm!r}; {near_or_all(arm, part.arms, 'arms are', always=True)}")
     order = pd.Series(np.arange(len(transport.weights)), index=transport.weights.index).reindex(part.patients["participant_id"])
     if order.isna().any():
         raise InputError(f"draws: patient {part.patients['participant_id'][order.isna().to_numpy()].iloc[0]!r} has no weight")

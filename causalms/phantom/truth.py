@@ -90,7 +90,7 @@ class PhantomTruth:
         """
         self._enrolled(participant_id)
         if arm not in self.design.arms:
-            raise UsageError(f"unknown arm {arm!r}; {near_or_all(arm, self.design.arms, 'choose one of')}")
+            raise UsageError(f"unknown arm {arm!r}; {near_or_all(arm, self.design.arms, 'choose one of', always=True)}")
         self._inside(week)
         rows = self._rows(participant_id)
         share = rows.set_index("arm")["realised_rate"] / max(rows["realised_rate"].max(), np.finfo(float).tiny)

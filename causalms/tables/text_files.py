@@ -141,5 +141,5 @@ def _decoded(content: bytes, source: str, encoding: str | None) -> str:
         line = content[:at].count(b"\n") + 1
         proposed = "utf-16" if content[:200].count(b"\x00") > 20 else "latin-1"
         raise InputError(
-            f"{source}: line {line} is not {encoding or 'UTF-8'}; read the file with `encoding={proposed}`, or save it as UTF-8"
+            f"{source}: line {line} is not {encoding or 'UTF-8'}; save it as UTF-8, or read it with `encoding={proposed}`"
         ) from error

@@ -46,11 +46,7 @@ def read_raw_participants(root: Path) -> pd.DataFrame:
         raise InputError(f"{root}: no such folder; give the folder that holds participants.tsv")
     if not file.is_file():
         raise InputError(f"{file}: no such file; a trial needs a participants table (BIDS)")
-    try:
-        table = _known_columns(read_table(file), root)
-    except InputError as error:
-        fault, other_encoding, _ = str(error).partition("; read the file with `encoding=")
-        raise (InputError(f"{fault}; save it as UTF-8, as BIDS asks") if other_encoding else error) from None
+    table = _known_columns(read_table(file), root)
     if "participant_id" not in table:
         present = ", ".join(map(str, table.columns[:10]))
         raise InputError(f"{file}: no column 'participant_id'; add it as the first one (columns found: {present})")

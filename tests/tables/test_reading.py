@@ -134,7 +134,7 @@ def test_a_column_of_words_is_no_column_of_numbers():
         (b"x\ty\n1\t2\n", r"add `separator='\\t'`", {"separator": "tab"}),
         (
             "x,\xe9\n1,2\n".encode("latin-1"),
-            "line 1 is not UTF-8; read the file with `encoding=latin-1`",
+            "line 1 is not UTF-8; save it as UTF-8, or read it with `encoding=latin-1`",
             {"encoding": "latin-1"},
         ),
         ("x,y\n1,2\n".encode("utf-16-le"), "NUL bytes", {"encoding": "utf-16-le"}),

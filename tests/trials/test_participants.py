@@ -91,5 +91,5 @@ def test_blanks_and_capitals_of_identifiers_are_read_without_and_said(tmp_path):
 
 def test_a_table_in_another_encoding_is_to_be_saved_as_utf_8(tmp_path):
     (tmp_path / "participants.tsv").write_bytes("participant_id\tage\tort\nsub-1\t53\tMünchen\n".encode("latin-1"))
-    with pytest.raises(InputError, match=r"participants\.tsv: line 2 is not UTF-8; save it as UTF-8, as BIDS asks$"):
+    with pytest.raises(InputError, match=r"participants\.tsv: line 2 is not UTF-8; save it as UTF-8, "):
         read_participants(tmp_path)
