@@ -49,7 +49,7 @@ FIGURES = {
 @click.option("--workers", default=2, show_default=True)
 def main(out: Path, model: str, patients: int, place_patients: int, week: int, seed: int, workers: int) -> None:
     """Write calibration.csv, summary.csv, the tables of place and of recalibration, and the figures for all patients."""
-    trial = cms.simulate_trial("pooled", patients=patients, seed=seed)
+    trial = cms.simulate_trial("lifelike", patients=patients, seed=seed)
     arms = list(trial.truth.design.arms)
     causal_model = cms.CausalModel.load(model)
     expected = causal_model.do(trial, arm=arms, week=week, expected=True, running=Running(workers, progress=True))

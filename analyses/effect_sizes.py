@@ -25,7 +25,7 @@ from causalms.tables import write_table
 @click.option("--workers", default=2, show_default=True)
 def main(out: Path, model: str, patients: int, week: int, seed: int, workers: int) -> None:
     """Write effects.csv (as shipped and recalibrated), truth.csv and effects.png."""
-    trial = cms.simulate_trial("pooled", patients=patients, seed=seed)
+    trial = cms.simulate_trial("lifelike", patients=patients, seed=seed)
     arms = list(trial.truth.design.arms)
     causal_model = cms.CausalModel.load(model)
     expected = causal_model.do(trial, arm=arms, week=week, expected=True, running=Running(workers, progress=True))

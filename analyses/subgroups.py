@@ -30,7 +30,7 @@ FACTORS = ("gd_lesions > 0", "age >= 40", "sex")
 @click.option("--workers", default=2, show_default=True)
 def main(out: Path, model: str, patients: int, name: str, week: int, seed: int, workers: int) -> None:
     """Write subgroups.csv (results), forest.csv, forest.png, and benefit.csv: who benefits, by the model's predictions."""
-    trial = cms.simulate_trial("pooled", patients=patients, seed=seed)
+    trial = cms.simulate_trial("lifelike", patients=patients, seed=seed)
     people = trial.participants
     rows = people[(people["trial"] == name) & people[net2_column(week)].notna()]
     arms = list(rows["arm"].unique())

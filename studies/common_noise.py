@@ -41,7 +41,7 @@ def main(
     workers: int,
 ) -> None:
     """Write common_noise.csv: one row a pair of arms and coupling."""
-    trial = cms.simulate_trial("pooled", patients=patients, seed=seed)
+    trial = cms.simulate_trial("lifelike", patients=patients, seed=seed)
     causal_model = cms.CausalModel.load(model)
     rows = []
     for coupling in couplings:

@@ -53,7 +53,7 @@ def main(
 ) -> None:
     """Write counterfactual_truth.csv (errors, gap closed, coverage) and bounds_by_stratum.csv; rows of other models stay."""
     warnings.filterwarnings("ignore", category=UserWarning)
-    trial = cms.simulate_trial("pooled", patients=simulated, seed=seed)
+    trial = cms.simulate_trial("lifelike", patients=simulated, seed=seed)
     causal_model = cms.CausalModel.fit_counts(trial, week) if model == "counts" else cms.CausalModel.load(model)
     known, size, people = trial.truth.table, trial.truth.design.counts.size, trial.participants
     made = {"model": causal_model.mechanism.name, "checksum": causal_model.mechanism.checksum, "week": week}

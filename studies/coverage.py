@@ -382,9 +382,9 @@ def main(
 ) -> None:  # fmt: skip
     """Write coverage.csv: coverage by generator, scenario, size of trial and what is estimated, with its Monte-Carlo error."""
     plan = Plan(patients, sizes, folds, seed)
-    learned_from = [dict(np.load(part_of("pooled", at, 2131, parts), allow_pickle=False)) for at in TRAINING]
+    learned_from = [dict(np.load(part_of("lifelike", at, 2131, parts), allow_pickle=False)) for at in TRAINING]
     population = Population.of({name: np.concatenate([one[name] for one in learned_from]) for name in learned_from[0]})
-    new = Population.of(dict(np.load(part_of("pooled", 4004, 5607, parts), allow_pickle=False)))
+    new = Population.of(dict(np.load(part_of("lifelike", MORE[0], 9869, parts), allow_pickle=False)))
     jobs = [delayed(learned_counts)(population, new, plan, number) for number in range(generators)]
     if shipped_parts is not None:
         jobs += [delayed(shipped_counts)(shipped_parts, plan, number) for number in range(NINTHS)]

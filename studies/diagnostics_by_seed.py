@@ -58,7 +58,7 @@ def main(
     out: Path, model: str, patients: int, own: str, arms: tuple[str, ...], week: int, seeds: int, particles: int, seed: int
 ) -> None:
     """Write diagnostics_by_seed.csv, a row a mechanism, coupling, arm and diagnostic."""
-    trial = cms.simulate_trial("pooled", patients=600, seed=seed)
+    trial = cms.simulate_trial("lifelike", patients=600, seed=seed)
     people = trial.participants
     on_arm = people[(people["arm"] == own) & people[net2_column(week)].notna()]["participant_id"].tolist()
     models = {"counts": CausalModel.fit_counts(trial, week), "diffusion": CausalModel.load(model)}

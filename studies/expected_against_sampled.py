@@ -57,7 +57,7 @@ def by_arm(pairs: pd.DataFrame) -> pd.DataFrame:
 @seed_option(64)
 @workers_option()
 def main(out: Path, model: str, patients: int, draws: int, seed: int, workers: int) -> None:
-    trial = cms.simulate_trial("pooled", patients=patients, seed=seed)
+    trial = cms.simulate_trial("lifelike", patients=patients, seed=seed)
     causal_model = cms.CausalModel.load(model)
     arms = list(causal_model.mechanism.arms)
     expected = causal_model.do(trial, arm=arms, week=WEEK, expected=True)

@@ -49,7 +49,7 @@ def chunk_of(model: str, seed: int, parts: Path) -> Path:
         return place
     torch.set_num_threads(1)
     generator = Generator.load(model)
-    trial = cms.simulate_trial("pooled", patients=CHUNK, seed=seed, grid=generator.config.grid)
+    trial = cms.simulate_trial("lifelike", patients=CHUNK, seed=seed, grid=generator.config.grid)
     people = training_set(trial, generator.rule)
     arrays = {
         "without": expected_without(generator.network, people, len(generator.arms), anatomy_of(trial.space)),
@@ -126,7 +126,7 @@ def without(patient: PatientArrays, pattern: Sequence[str]) -> PatientArrays:
 
 def risk_in_csf(generator: Generator) -> dict[str, float]:
     """Share of the risk that lies in voxels which are mostly CSF on the template, by pattern of missing images and masks."""
-    trial = cms.simulate_trial("pooled", patients=MAPPED, seed=JUDGED[0], grid=generator.config.grid)
+    trial = cms.simulate_trial("lifelike", patients=MAPPED, seed=JUDGED[0], grid=generator.config.grid)
     csf = np.asarray(template_anatomy(trial.space).csf) > 0.5
     people = [patient_arrays(trial, name) for name in trial.participants["participant_id"]]
     shares: dict[tuple[str, ...], float] = {}

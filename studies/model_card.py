@@ -94,7 +94,7 @@ def lesion_sizes(generator: Generator, trial: PhantomTrial, masks: int) -> dict[
 @seed_option(4242)
 @workers_option()
 def main(out: Path, model: str, patients: int, masks: int, repetitions: int, seed: int, workers: int) -> None:
-    trial = cms.simulate_trial("pooled", patients=patients, seed=seed, workers=workers)
+    trial = cms.simulate_trial("lifelike", patients=patients, seed=seed, workers=workers)
     causal_model, generator = cms.CausalModel.load(model), Generator.load(model)
     begin = time.monotonic()
     expected = causal_model.do(trial, arm=list(ARMS), week=list(WEEKS), expected=True, running=Running(workers, progress=True))

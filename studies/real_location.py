@@ -88,7 +88,7 @@ def maps_of(open_ms: Path, model: str, patients: int, seed: int, inside: np.ndar
     away = anatomy.distance_to_ventricles_mm
     near = {scale: _density(np.exp(-away / scale), inside) for scale in scales}
     white = {scale: _density(anatomy.white * np.exp(-away / scale), inside) for scale in scales}
-    reference, trial = CausalModel.load(model), simulate_trial("pooled", patients=patients, seed=seed)
+    reference, trial = CausalModel.load(model), simulate_trial("lifelike", patients=patients, seed=seed)
     risks = [np.asarray(reference.risk_map(trial, str(name), "placebo", 96)) for name in trial.participants["participant_id"]]
     return {
         **frequency,

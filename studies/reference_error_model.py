@@ -68,7 +68,7 @@ def together(places: list[Path]) -> tuple[HeldOut, np.ndarray]:
 @click.command()
 @out_option
 @model_option()
-@click.option("--design", default="pooled", show_default=True)
+@click.option("--design", default="lifelike", show_default=True)
 @click.option("--patients", default=12000, show_default=True)
 @click.option("--parts", type=click.Path(path_type=Path), required=True, help="Folder of finished chunks; a killed run goes on.")
 @workers_option(1)

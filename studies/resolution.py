@@ -99,7 +99,7 @@ def masks_of(generator: Generator, trial: PhantomTrial, patients: int) -> pd.Dat
 @click.command()
 @out_option
 @click.option("--work", required=True, type=click.Path(path_type=Path), help="Folder of the trained checkpoints, reused.")
-@click.option("--design", default="pooled", show_default=True)
+@click.option("--design", default="lifelike", show_default=True)
 @click.option("--patients", default=2131, show_default=True, help="To learn from.")
 @click.option("--unseen", default=300, show_default=True, help="Patients scored.")
 @click.option("--masks", default=100, show_default=True, help="Of them, with a sampled mask.")

@@ -30,7 +30,7 @@ WEEK = 96
 
 def plan(generator: Generator, masks: int, seed: int) -> list[tuple]:
     """Scan, arm, noise and intensity of every mask; the frailty is set so that the intensity is the wanted one."""
-    trial = cms.simulate_trial("pooled", patients=masks, seed=seed, grid=generator.config.grid)
+    trial = cms.simulate_trial("lifelike", patients=masks, seed=seed, grid=generator.config.grid)
     wanted = np.random.default_rng(seed).permutation(np.geomspace(0.25, 40, masks))
     planned = []
     for index, participant_id in enumerate(trial.participants["participant_id"]):

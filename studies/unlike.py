@@ -127,7 +127,7 @@ def scanner_rows(unseen: HeldOut, patients: int, seed: int) -> list[dict[str, ob
     seen = seen_of(unseen)
     found: dict[str, list[dict[str, tuple[float, bool]]]] = {name: [] for name in ("new patients, same scanner", *SCANNERS)}
     for number in tqdm(range(5), desc="scanned trials", unit="trial", disable=None):
-        trial = cms.simulate_trial("pooled", patients=patients, seed=seed + number)
+        trial = cms.simulate_trial("lifelike", patients=patients, seed=seed + number)
         people = [patient_arrays(trial, name) for name in trial.participants["participant_id"]]
         found["new patients, same scanner"].append(alarms(seen, features_of_images(people, trial.space)))
         for name, change in SCANNERS.items():

@@ -14,7 +14,7 @@ from causalms.tables import counted
 @click.argument("out", metavar="OUT", type=OutputFolder())
 @click.option(
     "--design",
-    default="pooled",
+    default="lifelike",
     type=InputPath(str, or_name=True),
     show_default=True,
     help="A design that ships with causalms, or your own FILE.yaml.",
@@ -29,12 +29,12 @@ def command(out: Path, design: str, patients: int, grid: str, seed: int, workers
     """Simulate a randomised MS imaging trial into the BIDS folder OUT.
 
     OUT holds what a real trial would: participants.tsv, baseline MRI, lesion masks. True rates and the potential outcomes
-    under every arm stand in OUT/sourcedata/truth. Designs that ship: pooled, lifelike, pooled-2131, pooled-trial-effect,
+    under every arm stand in OUT/sourcedata/truth. Designs that ship: lifelike, pooled, pooled-2131, pooled-trial-effect,
     harmful, registry, scanners. docs/phantom.md explains every key of a design.
 
     \b
     Example:
-      causalms simulate trial --design pooled --patients 300 --seed 1
+      causalms simulate trial --design lifelike --patients 300 --seed 1
       causalms check trial
     """  # noqa: D301 - the backspace is the character that click looks for
     from causalms.phantom import write_simulated_trial

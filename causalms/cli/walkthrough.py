@@ -24,7 +24,7 @@ from causalms.subgroups import forest, simulated_forest
 from causalms.tables import fixed, net2_column, write_table
 from causalms.trials import template_anatomy
 
-DESIGN = load_design("pooled")
+DESIGN = load_design("lifelike")
 ARMS = DESIGN.arms
 REFERENCE, STRONGEST = ARMS[0], ARMS[-1]
 #: The trial that randomised the reference against one drug alone: its comparison is looked at by subgroup.
@@ -82,7 +82,7 @@ class Walkthrough:
     @cached_property
     def trial(self) -> PhantomTrial:
         """The simulated trial; its participants are written to the folder."""
-        trial = simulate_trial("pooled", patients=self.patients, seed=self.seed)
+        trial = simulate_trial("lifelike", patients=self.patients, seed=self.seed)
         write_table(trial.participants, self.out / "participants.csv")
         return trial
 

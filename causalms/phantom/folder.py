@@ -76,7 +76,7 @@ class _Rows:
 
 def write_simulated_trial(
     out: str | os.PathLike[str],
-    design: str | os.PathLike[str] | Design = "pooled",
+    design: str | os.PathLike[str] | Design = "lifelike",
     patients: int = 300,
     seed: int = 1,
     grid: str = "4mm",

@@ -78,7 +78,7 @@ class PatientSource:
 
 @named_arguments
 def simulate_trial(
-    design: str | os.PathLike[str] | Design = "pooled",
+    design: str | os.PathLike[str] | Design = "lifelike",
     patients: int = 300,
     seed: int = 1,
     grid: str = "4mm",
@@ -113,7 +113,7 @@ def simulate_trial(
 
     Examples
     --------
-    >>> trial = simulate_trial("pooled", patients=4, seed=1)
+    >>> trial = simulate_trial("lifelike", patients=4, seed=1)
     >>> len(trial), trial.weeks, trial.image("sub-0001", "FLAIR").shape
     (4, (24, 48, 96), (40, 48, 40))
     """

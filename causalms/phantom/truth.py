@@ -62,7 +62,7 @@ class PhantomTruth:
     Examples
     --------
     >>> from causalms.phantom import simulate_trial
-    >>> truth = simulate_trial("pooled", patients=4, seed=1).truth
+    >>> truth = simulate_trial("lifelike", patients=4, seed=1).truth
     >>> row = truth.table.query("participant_id == 'sub-0001' and visit_week == 96").set_index("arm")
     >>> float((row.true_rate["laquinimod"] / row.true_rate["placebo"]).round(3))
     0.835

@@ -234,7 +234,7 @@ def load_trial(
     >>> import pathlib, tempfile
     >>> from causalms.phantom import write_simulated_trial
     >>> folder = pathlib.Path(tempfile.mkdtemp()) / "trial"
-    >>> _ = write_simulated_trial(folder, "pooled", patients=4, seed=1)
+    >>> _ = write_simulated_trial(folder, "lifelike", patients=4, seed=1)
     >>> len(load_trial(folder))
     4
     """

@@ -50,7 +50,7 @@ class Trial:
     Examples
     --------
     >>> from causalms.phantom import simulate_trial
-    >>> trial = simulate_trial("pooled", patients=8, seed=1)
+    >>> trial = simulate_trial("lifelike", patients=8, seed=1)
     >>> len(trial), trial.weeks, trial.arms[0] in set(trial.participants["arm"])
     (8, (24, 48, 96), True)
     """

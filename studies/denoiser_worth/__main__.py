@@ -184,7 +184,7 @@ def figure(masks: dict[str, np.ndarray], true: np.ndarray, t2: np.ndarray, file:
 
 @click.command()
 @out_option
-@click.option("--design", default="pooled", show_default=True)
+@click.option("--design", default="lifelike", show_default=True)
 @click.option("--patients", default=2131, show_default=True, help="Of the training trial (seed 2026).")
 @click.option("--minutes", default=4.0, show_default=True, help="CPU minutes to train every model.")
 @click.option("--start", default="", help="Checkpoint of the encoder and of the denoisers' start; empty: trained here.")

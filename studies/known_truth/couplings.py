@@ -19,6 +19,7 @@ from studies.known_truth.twins import exact_twins, joined
 
 FloatArray = npt.NDArray[np.floating[Any]]
 MEASURES = ("benefit", "harm", "activity harm")
+_SCORES = ("crps", "absolute_error", "coverage")
 
 
 def rank_coverage(particles: npt.ArrayLike, truth: float, level: float = 0.9) -> float:
@@ -45,15 +46,16 @@ def patient_scores(twins: pd.DataFrame, truth: pd.DataFrame, level: float = 0.9)
     Returns
     -------
     DataFrame
-        participant_id, arm, crps (fair, in lesions), squared_error and error (of the particles' mean), coverage
-        (:func:`rank_coverage`).
+        participant_id, arm, crps (fair, in lesions), absolute_error (of one particle, on average), squared_error and error
+        (of the particles' mean), coverage (:func:`rank_coverage`).
     """
     rows = []
     for (participant_id, arm), twin in joined(twins, truth).groupby(["participant_id", "arm"], sort=False):
         x, y = twin["net2_lesions"].to_numpy(float), float(twin["true_lesions"].iloc[0])
         error, crps = float(x.mean()) - y, float(score("crps", DrawsLaw(x[None]), [y])[0])
-        rows.append((participant_id, arm, crps, error**2, error, rank_coverage(x, y, level)))
-    return pd.DataFrame(rows, columns=["participant_id", "arm", "crps", "squared_error", "error", "coverage"])
+        absolute = float(np.abs(x - y).mean())
+        rows.append((participant_id, arm, crps, absolute, error**2, error, rank_coverage(x, y, level)))
+    return pd.DataFrame(rows, columns=["participant_id", "arm", "crps", "absolute_error", "squared_error", "error", "coverage"])
 
 
 def compare_couplings(
@@ -81,8 +83,8 @@ def compare_couplings(
     Returns
     -------
     DataFrame
-        coupling, patients, worlds, crps, rmse, bias, gap_closed, coverage, each of crps, gap_closed and coverage with
-        ``_se``.
+        coupling, patients, worlds, crps, mae (of one twin), mae_over_redraw, rmse, bias, gap_closed, coverage, each of crps,
+        mae_over_redraw, gap_closed and coverage with ``_se``.
 
     Raises
     ------
@@ -98,14 +100,17 @@ def compare_couplings(
     sums = {name: _sums(table, people) for name, table in scores.items()}
     rows = []
     for name, table in scores.items():
-        means = {c: _resampled(sums[name], c, pick) for c in ("crps", "coverage")}
+        means = {c: _resampled(sums[name], c, pick) for c in _SCORES}
         gap = np.array([_resampled(sums[n], "crps", pick) for n in ("independent", name, "exact")])
+        over = means["absolute_error"] / _resampled(sums["independent"], "absolute_error", pick)
         closed = (gap[0] - gap[1]) / (gap[0] - gap[2])
+        mae = [float(scores[n]["absolute_error"].mean()) for n in ("independent", name)]
         point = [float(scores[n]["crps"].mean()) for n in ("independent", name, "exact")]
         rows.append(
             {
                 "coupling": name, "patients": len(people), "worlds": len(table),
                 "crps": point[1], "crps_se": means["crps"].std(ddof=1),
+                "mae": mae[1], "mae_over_redraw": mae[1] / mae[0], "mae_over_redraw_se": over.std(ddof=1),
                 "rmse": float(np.sqrt(table["squared_error"].mean())), "bias": float(table["error"].mean()),
                 "gap_closed": (point[0] - point[1]) / (point[0] - point[2]), "gap_closed_se": closed.std(ddof=1),
                 "coverage": float(table["coverage"].mean()), "coverage_se": means["coverage"].std(ddof=1),
@@ -115,7 +120,7 @@ def compare_couplings(
 
 
 def _sums(scores: pd.DataFrame, people: npt.NDArray[Any]) -> pd.DataFrame:
-    of_patients = scores.groupby("participant_id")[["crps", "coverage"]].sum().assign(n=scores.groupby("participant_id").size())
+    of_patients = scores.groupby("participant_id")[list(_SCORES)].sum().assign(n=scores.groupby("participant_id").size())
     if set(of_patients.index) != set(people):
         raise InputError("the couplings do not hold the same patients; ask them for the same participants and arms")
     return of_patients.loc[people]

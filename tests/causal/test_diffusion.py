@@ -186,7 +186,7 @@ def shipped():
 def phantom():
     import causalms as cms
 
-    return cms.simulate_trial("pooled", patients=8, seed=77)
+    return cms.simulate_trial("lifelike", patients=8, seed=77)
 
 
 def test_workers_load_the_checkpoint_instead_of_being_sent_it(shipped):

@@ -30,7 +30,7 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from causalms.phantom import write_simulated_trial
 
     out = tmp_path_factory.mktemp("bids") / "trial"
-    write_simulated_trial(out, "pooled", patients=4, seed=5)
+    write_simulated_trial(out, "lifelike", patients=4, seed=5)
     return out
 
 

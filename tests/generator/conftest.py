@@ -27,7 +27,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def trial() -> PhantomTrial:
-    return simulate_trial("pooled", patients=16, seed=3)
+    return simulate_trial("lifelike", patients=16, seed=3)
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ RULE = LesionRule.default()
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("bids") / "trial"
-    write_simulated_trial(out, "pooled", patients=4, seed=5)
+    write_simulated_trial(out, "lifelike", patients=4, seed=5)
     return out
 
 
@@ -58,4 +58,4 @@ def test_a_patient_whose_row_changed_or_whose_file_is_spoilt_is_read_again(folde
 
 def test_a_trial_in_memory_has_no_cache(tmp_path):
     with pytest.raises(UsageError, match="`cache` is for trials in folders"):
-        training_set(simulate_trial("pooled", patients=4, seed=5), RULE, cache=tmp_path)
+        training_set(simulate_trial("lifelike", patients=4, seed=5), RULE, cache=tmp_path)

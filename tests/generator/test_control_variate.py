@@ -86,7 +86,7 @@ def test_tables_that_do_not_belong_together_are_refused(tables: tuple[pd.DataFra
 def test_sampled_counts_of_the_shipped_model_agree_with_its_expectation() -> None:
     """Two patients under the arms of highest and lowest rate, 6 draws each, with the known frailty taken out."""
     model = cms.CausalModel.load("reference")
-    trial = cms.simulate_trial("pooled", patients=4, seed=21)
+    trial = cms.simulate_trial("lifelike", patients=4, seed=21)
     some = Running(participants=["sub-0001", "sub-0002"])
     query = {"arm": ["placebo", "interferon-beta-1a-sc"], "week": 96, "running": some}
     controlled = controlled_means(model.do(trial, draws=6, seed=5, **query), model.do(trial, expected=True, **query), seed=5)

@@ -39,7 +39,7 @@ from causalms.phantom import simulate_trial
 torch.set_num_threads(1)
 tiny, recipe = config("tiny")
 model, short = replace(tiny, steps=4), replace(recipe, risk_steps=2, denoiser_steps=2, calibration_patients=1)
-train_generator(simulate_trial("pooled", patients=16, seed=3), Path(sys.argv[1]), model, short, seed=0, device="cpu")
+train_generator(simulate_trial("lifelike", patients=16, seed=3), Path(sys.argv[1]), model, short, seed=0, device="cpu")
 """
 
 

@@ -132,7 +132,7 @@ def test_refusals_name_the_reason_and_the_mend(tiny: Tiny, trial: PhantomTrial) 
     with pytest.raises(UsageError, match="no sampler is called 'magic'"):
         generator.sample(scan, "placebo", 48, generator.noise("sub-0001", 0, 0), "magic")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="resample them explicitly"):
-        generator.encode(simulate_trial("pooled", patients=4, seed=1, grid="3mm"), "sub-0001")
+        generator.encode(simulate_trial("lifelike", patients=4, seed=1, grid="3mm"), "sub-0001")
 
 
 def test_checkpoint_round_trip_gives_the_same_numbers(tiny: Tiny, trial: PhantomTrial) -> None:
@@ -173,7 +173,7 @@ def test_damaged_checkpoints_are_refused_in_one_line(tiny: Tiny, tmp_path: Path)
 
 
 def test_forecast_of_a_patient_on_another_grid_comes_back_on_it(tiny: Tiny, tmp_path: Path) -> None:
-    fine = simulate_trial("pooled", patients=4, seed=1, grid="3mm")
+    fine = simulate_trial("lifelike", patients=4, seed=1, grid="3mm")
     forecast = forecast_patient(
         tiny[0], fine, "sub-0001", ["placebo", "ocrelizumab"], 48, draws=1, maps=MapFolder(tmp_path, masks=True)
     )

@@ -28,7 +28,7 @@ def test_base_takes_its_first_steps_and_gives_a_checkpoint(tmp_path):
     """The whole way of `base` at 2 mm with two steps a stage: it was never trained to its end on a CPU."""
     model, recipe = config("base")
     short = {"risk_steps": 2, "denoiser_steps": 2, "batch_patients": 1, "batch_masks": 1, "calibration_patients": 0, "folds": 2}
-    trial = cms.simulate_trial("pooled", 6, seed=1, grid="2mm")
+    trial = cms.simulate_trial("lifelike", 6, seed=1, grid="2mm")
     out = tmp_path / "base.safetensors"
     generator = train_generator(trial, out, model, replace(recipe, **short), seed=0, device="cpu")
     log = pd.read_csv(tmp_path / "base.training.csv")

@@ -126,7 +126,7 @@ def test_resume_of_another_seed_or_other_images_is_refused(
             loop.train_generator(trial, path, MODEL, SHORT, seed=0)
     with pytest.raises(InputError, match="left by a run with other data, recipe or seed"):
         loop.train_generator(trial, path, MODEL, SHORT, seed=1)
-    other = simulate_trial("pooled", patients=len(trial), seed=91)  # as many patients of the same arms, other images
+    other = simulate_trial("lifelike", patients=len(trial), seed=91)  # as many patients of the same arms, other images
     with pytest.raises(InputError, match="left by a run with other data, recipe or seed"):
         loop.train_generator(other, path, MODEL, SHORT, seed=0)
     assert path.with_suffix(".resume.safetensors").is_file()

@@ -23,7 +23,7 @@ def shipped() -> Generator:
 
 @pytest.fixture(scope="module")
 def few() -> PhantomTrial:
-    return simulate_trial("pooled", patients=8, seed=36)
+    return simulate_trial("lifelike", patients=8, seed=36)
 
 
 @pytest.mark.parametrize(("between", "before", "after"), [(36, 24, 48), (72, 48, 96)])

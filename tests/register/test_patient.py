@@ -19,7 +19,7 @@ MOVED = np.array([[0.98, -0.17, 0.05, 12], [0.16, 0.97, 0.17, -20], [-0.08, -0.1
 @pytest.fixture(scope="module")
 def patient() -> dict[str, Scan]:
     """Two images of a simulated patient in MNI152 space, without a skull."""
-    trial = simulate_trial("pooled", patients=6, seed=2)
+    trial = simulate_trial("lifelike", patients=6, seed=2)
     for name in trial.participants["participant_id"]:
         images = {kind: trial.image(name, kind) for kind in ("T1w", "FLAIR")}
         if all(image is not None for image in images.values()):

@@ -25,13 +25,13 @@ OPEN_MS = pytest.mark.skipif("CAUSALMS_OPEN_MS" not in os.environ, reason="CAUSA
 
 @pytest.fixture(scope="module")
 def simulated() -> PhantomTrial:
-    return simulate_trial("pooled", patients=14, seed=5)
+    return simulate_trial("lifelike", patients=14, seed=5)
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("bids") / "trial"
-    write_simulated_trial(out, "pooled", patients=14, seed=5)
+    write_simulated_trial(out, "lifelike", patients=14, seed=5)
     return out
 
 

@@ -19,7 +19,7 @@ OPEN_MS = pytest.mark.skipif("CAUSALMS_OPEN_MS" not in os.environ, reason="CAUSA
 
 @pytest.fixture(scope="module")
 def scan():
-    trial = simulate_trial("pooled", patients=4, seed=1)
+    trial = simulate_trial("lifelike", patients=4, seed=1)
     name = trial.participants["participant_id"].iloc[0]
     images = [image for kind in ("T1w", "FLAIR", "T2w") if (image := trial.image(name, kind)) is not None]
     return images, trial.mask(name, "brain"), trial.space
@@ -41,7 +41,7 @@ def tilted(space, axis, degrees):
 
 
 def test_phantom_patients_lie_in_mni_space():
-    trial = simulate_trial("pooled", patients=20, seed=2)
+    trial = simulate_trial("lifelike", patients=20, seed=2)
     for name in trial.participants["participant_id"]:
         images = [image for kind in ("T1w", "FLAIR", "T2w") if (image := trial.image(name, kind)) is not None]
         assert measure_position(images, trial.mask(name, "brain"), trial.space).problem() is None
