@@ -38,7 +38,7 @@ from causalms.stats import ErrorModel, HeldOutCounts, fit_error_model, update_er
 from causalms.subgroups.interaction import correlated_interaction_test
 from causalms.tables import write_table
 from studies.common import out_option, seed_option, workers_option
-from studies.learning_curve import TRAINING, Arrays, data_of, part_of
+from studies.learning_curve import MORE, TRAINING, Arrays, data_of, part_of
 from studies.reference_error_model import together
 
 SIZE = 0.5

@@ -1,9 +1,9 @@
 """Prediction intervals of patients who lack images, masks or columns: do they hold 90%, and does the risk stay out of CSF.
 
-python -m studies.missing_inputs --parts parts --checkpoint reference.safetensors --out studies/results
+python -m studies.missing_inputs --parts parts --out studies/results
 
-New phantom patients lose inputs in the patterns of :data:`causalms.generator.train.lacking.PATTERNS`.  Corrections are learned
-from some trials, written into the checkpoint (network and error model stay what they are) and judged on others.
+New phantom patients lose inputs in the patterns of :data:`causalms.generator.train.lacking.PATTERNS`; the checkpoint has its
+corrections from the end of its training.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from causalms.files import whole_file
 from causalms.generator import Generator
 from causalms.generator.inputs import PatientArrays, anatomy_of, patient_arrays
 from causalms.generator.train.data import training_set
-from causalms.generator.train.lacking import MASKS, PATTERNS, expected_without, fit_patterns
+from causalms.generator.train.lacking import MASKS, PATTERNS, expected_without
 from causalms.stats import LackingInputs
 from causalms.tables import write_table
 from causalms.trials import MODALITIES, template_anatomy
 from studies.common import model_option, out_option, workers_option
 
-#: Seeds of the trials that corrections are learned from, and of those that judge them.
-LEARNED, JUDGED = (7200, 7201, 7202), (7210, 7211)
+#: Seeds of the trials that judge.
+JUDGED = (7210, 7211)
 CHUNK = 250
 #: Patients whose risk maps are looked at.
 MAPPED = 10
@@ -145,26 +145,19 @@ def risk_in_csf(generator: Generator) -> dict[str, float]:
 @out_option
 @model_option()
 @click.option("--parts", type=click.Path(path_type=Path), required=True, help="Folder of finished trials; a killed run goes on.")
-@click.option("--checkpoint", type=click.Path(path_type=Path), help="Also write the model with what was learned.")
 @workers_option(1)
-def main(out: Path, model: str, parts: Path, checkpoint: Path | None, workers: int) -> None:
-    """Write missing_inputs.csv, and the checkpoint with its corrections."""
+def main(out: Path, model: str, parts: Path, workers: int) -> None:
+    """Write missing_inputs.csv."""
     parts.mkdir(parents=True, exist_ok=True)
-    jobs = (delayed(chunk_of)(model, seed, parts) for seed in (*LEARNED, *JUDGED))
-    places = list(Parallel(n_jobs=workers)(jobs))
-    learned, others = together(places[: len(LEARNED)]), together(places[len(LEARNED) :])
+    arrays = together(list(Parallel(n_jobs=workers)(delayed(chunk_of)(model, seed, parts) for seed in JUDGED)))
     generator = Generator.load(model)
     assert generator.error_model is not None
-    rest = (learned[name] for name in ("counts", "arm", "log_exposure"))
-    found = fit_patterns(generator.error_model, learned["without"], [tuple(own) for own in lacking(learned)], *rest)
-    generator.error_model = replace(generator.error_model, lacking=found)
     loadings = generator.error_model.loadings(np.zeros((1, len(generator.arms))), generator.error_model.summary.mean[None], 0)
-    table = pd.DataFrame(judged(others, generator, found, float(np.linalg.norm(loadings))))
+    spread = float(np.linalg.norm(loadings))
+    table = pd.DataFrame(judged(arrays, generator, generator.error_model.lacking, spread))
     table["risk_in_csf"] = table["missing"].map(risk_in_csf(generator))
-    write_table(table.assign(learned_from=len(learned["counts"]), seed=LEARNED[0]), out / "missing_inputs.csv")
+    write_table(table.assign(seed=JUDGED[0]), out / "missing_inputs.csv")
     click.echo(table.round(3).to_string(index=False))
-    if checkpoint is not None:
-        generator.save(checkpoint)
 
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ def main(out: Path, model: str, design: str, patients: int, parts: Path, workers
     unseen, _ = together(list(tqdm(made, total=len(seeds), desc="trials", unit="trial", disable=None)))
     generator = Generator.load(model)
     fitted = fit_to_held_out(unseen, generator.arms, generator.network)
-    lacking = generator.error_model.lacking if generator.error_model is not None else ()  # of studies.missing_inputs
+    lacking = generator.error_model.lacking if generator.error_model is not None else ()
     generator.error_model, generator.seen = replace(fitted.about_zero(), lacking=lacking), seen_of(unseen)
     generator.save(out)
     log_expected = unseen.log_expected_at(generator.weeks[1])
