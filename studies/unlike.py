@@ -20,7 +20,9 @@ from scipy import ndimage
 from tqdm import tqdm
 
 import causalms as cms
-from causalms.generator.inputs import PatientArrays, anatomy_of, observed_signals, patient_arrays, pooled_signals, robust_scale
+from causalms.generator import Generator
+from causalms.generator.inputs import PatientArrays, anatomy_of, patient_arrays, robust_scale, stack
+from causalms.generator.network import Network
 from causalms.generator.seen import Seen, features_of, scanner_features
 from causalms.generator.train.held_out import HeldOut, seen_of
 from causalms.tables import write_table
@@ -93,13 +95,12 @@ def on_scanner(patient: PatientArrays, change: Callable[[Array, np.random.Genera
     return replace(patient, images=np.stack(images).astype(np.float16))
 
 
-def features_of_images(patients: list[PatientArrays], space: Space) -> dict[str, Array]:
+def features_of_images(network: Network, patients: list[PatientArrays], space: Space) -> dict[str, Array]:
     """The compared features of patients whose images are at hand."""
     anatomy, signals = anatomy_of(space), []
     for patient in patients:
-        images, masks = (torch.from_numpy(values[None]).float() for values in (patient.images, patient.masks))
-        pooled = pooled_signals(images, masks, anatomy)
-        signals.append(observed_signals(images, pooled).numpy()[0])
+        images, masks, _ = stack([patient], torch.device("cpu"))
+        signals.append(network.signals(images, masks, anatomy).numpy()[0])
     scanner = np.array([scanner_features(patient, space) for patient in patients], float)
     return features_of(np.array([patient.covariates for patient in patients]), np.array(signals), scanner)
 
@@ -124,15 +125,15 @@ def older_rows(unseen: HeldOut, log_rate: Array, runs: int, seed: int) -> list[d
 
 def scanner_rows(unseen: HeldOut, patients: int, seed: int) -> list[dict[str, object]]:
     """Five trials of new phantom patients on every other scanner."""
-    seen = seen_of(unseen)
+    seen, network = seen_of(unseen), Generator.load("reference").network
     found: dict[str, list[dict[str, tuple[float, bool]]]] = {name: [] for name in ("new patients, same scanner", *SCANNERS)}
     for number in tqdm(range(5), desc="scanned trials", unit="trial", disable=None):
         trial = cms.simulate_trial("lifelike", patients=patients, seed=seed + number)
         people = [patient_arrays(trial, name) for name in trial.participants["participant_id"]]
-        found["new patients, same scanner"].append(alarms(seen, features_of_images(people, trial.space)))
+        found["new patients, same scanner"].append(alarms(seen, features_of_images(network, people, trial.space)))
         for name, change in SCANNERS.items():
             changed = [on_scanner(patient, change, seed) for patient in people]
-            found[name].append(alarms(seen, features_of_images(changed, trial.space)))
+            found[name].append(alarms(seen, features_of_images(network, changed, trial.space)))
     return [_row(name, runs, patients) for name, runs in found.items()]
 
 
