@@ -21,12 +21,15 @@ from causalms.generator.inputs import anatomy_of
 from causalms.generator.seen import error_columns
 from causalms.generator.train.data import training_set
 from causalms.generator.train.held_out import HeldOut, fit_to_held_out, held_out, seen_of
+from causalms.generator.train.lacking import fit_patterns
+from studies import missing_inputs
 from studies.common import model_option, out_option, workers_option
+from studies.missing_inputs import chunk_of
 
 #: Patients simulated at a time, so that memory stays flat.
 CHUNK = 250
-#: Seeds of the training trials are 2026 and 3000 to 3071; these are others.
-FIRST_SEED = 7000
+#: Seeds of trials that nothing was learned from; of the second ones inputs are taken away.
+FIRST_SEED, ROBBED = 7000, (7200, 7201, 7202, 7203)
 
 
 def chunk_arrays(model: str, design: str, trial_seed: int, patients: int) -> dict[str, np.ndarray]:
@@ -70,7 +73,12 @@ def together(places: list[Path]) -> tuple[HeldOut, np.ndarray]:
 @model_option()
 @click.option("--design", default="lifelike", show_default=True)
 @click.option("--patients", default=12000, show_default=True)
-@click.option("--parts", type=click.Path(path_type=Path), required=True, help="Folder of finished chunks; a killed run goes on.")
+@click.option(
+    "--parts",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder of finished chunks of this model; a killed run goes on.",
+)
 @workers_option(1)
 def main(out: Path, model: str, design: str, patients: int, parts: Path, workers: int) -> None:
     """Write the checkpoint with its error model; network, levels and checksum stay what they are."""
@@ -80,9 +88,11 @@ def main(out: Path, model: str, design: str, patients: int, parts: Path, workers
     made = Parallel(n_jobs=workers, return_as="generator")(jobs)
     unseen, _ = together(list(tqdm(made, total=len(seeds), desc="trials", unit="trial", disable=None)))
     generator = Generator.load(model)
-    fitted = fit_to_held_out(unseen, generator.arms, generator.network)
-    lacking = generator.error_model.lacking if generator.error_model is not None else ()
-    generator.error_model, generator.seen = replace(fitted.about_zero(), lacking=lacking), seen_of(unseen)
+    fitted = fit_to_held_out(unseen, generator.arms, generator.network).about_zero()
+    robbed = missing_inputs.together(Parallel(n_jobs=workers)(delayed(chunk_of)(model, seed, parts) for seed in ROBBED))
+    missing = [sorted(names) for names in missing_inputs.lacking(robbed)]
+    lacking = fit_patterns(fitted, robbed["without"], missing, robbed["counts"], robbed["arm"], robbed["log_exposure"])
+    generator.error_model, generator.seen = replace(fitted, lacking=lacking), seen_of(unseen)
     generator.save(out)
     log_expected = unseen.log_expected_at(generator.weeks[1])
     first = generator.error_model.loadings(log_expected, error_columns(unseen.covariates), 0).mean(axis=0)

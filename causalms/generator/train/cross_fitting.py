@@ -58,20 +58,29 @@ class Learned:
             getattr(network, f"{name}_sd").copy_(torch.from_numpy(np.where(sd < 1e-4, 1.0, sd)))
         return own
 
-    @torch.no_grad()
     def data(self, network: Network) -> FirstStageData:
-        """Last counts, and inputs as the network standardises them; the share of follow-up as its risk head has it."""
-        patients, device = self.material.patients, network.covariate_mean.device
+        """Last counts, and inputs as the network standardises them."""
+        patients = self.material.patients
         arm = np.array([self.material.arms.index(patient.arm) for patient in patients])
-        standard, features = network.standardise(
-            *(torch.from_numpy(values).to(device).float() for values in (self.columns, self.signals))
-        )
-        modifiers, _ = network.encoder.state_and_rate(standard, features, lambda: standard)
-        power = torch.exp(network.risk.time_power).double().cpu().numpy()
         week = np.array([float(patient.last.week) for patient in patients])
-        arrays = [values.double().cpu().numpy() for values in (standard, features, modifiers)]
         counts = np.array([float(patient.last.lesions) for patient in patients])
-        return FirstStageData(counts, arm, arrays[0], arrays[1], arrays[2], np.log(week / network.risk.last_week) * power[arm])
+        return first_stage_data(network, self.columns, self.signals, counts, arm, week)
+
+
+@torch.no_grad()
+def first_stage_data(
+    network: Network, columns: Array, signals: Array, counts: Array, arm: np.ndarray, week: Array
+) -> FirstStageData:
+    """Counts (n,) by ``week``, arms by position, and inputs as the network standardises them.
+
+    ``columns`` (n, Q) and ``signals`` (n, P) come as they were read.  The share of follow-up is the one that the risk head has.
+    """
+    device = network.covariate_mean.device
+    standard, features = network.standardise(*(torch.from_numpy(values).to(device).float() for values in (columns, signals)))
+    modifiers, _ = network.encoder.state_and_rate(standard, features, lambda: standard)
+    power = torch.exp(network.risk.time_power).double().cpu().numpy()
+    arrays = [values.double().cpu().numpy() for values in (standard, features, modifiers)]
+    return FirstStageData(counts, arm, arrays[0], arrays[1], arrays[2], np.log(week / network.risk.last_week) * power[arm])
 
 
 def folds_of(arm: np.ndarray, folds: int, seed: int) -> list[np.ndarray]:
