@@ -89,7 +89,8 @@ def main(out: Path, model: str, design: str, patients: int, parts: Path, workers
     unseen, _ = together(list(tqdm(made, total=len(seeds), desc="trials", unit="trial", disable=None)))
     generator = Generator.load(model)
     fitted = fit_to_held_out(unseen, generator.arms, generator.network).about_zero()
-    robbed = missing_inputs.together(Parallel(n_jobs=workers)(delayed(chunk_of)(model, seed, parts) for seed in ROBBED))
+    (aside := parts / "without").mkdir(exist_ok=True)
+    robbed = missing_inputs.together(Parallel(n_jobs=workers)(delayed(chunk_of)(model, seed, aside) for seed in ROBBED))
     missing = [sorted(names) for names in missing_inputs.lacking(robbed)]
     lacking = fit_patterns(fitted, robbed["without"], missing, robbed["counts"], robbed["arm"], robbed["log_exposure"])
     generator.error_model, generator.seen = replace(fitted, lacking=lacking), seen_of(unseen)
