@@ -368,31 +368,38 @@ def summary(rows: list[Any]) -> pd.DataFrame:
 
 @click.command()
 @out_option
-@click.option("--parts", type=click.Path(path_type=Path), required=True, help="Of studies.learning_curve.")
+@click.option("--parts", type=click.Path(path_type=Path), help="Of studies.learning_curve; not needed with --generators 0.")
 @click.option("--shipped-parts", type=click.Path(path_type=Path, exists=True), help="Of studies.reference_error_model.")
-@click.option("--generators", default=40, show_default=True)
+@click.option("--generators", default=40, show_default=True, help="To be learned; 0 keeps their rows as they are.")
 @click.option("--patients", default=2131, show_default=True, help="That each generator is learned from.")
 @click.option("--size", "sizes", multiple=True, type=int, default=(240, 600, 1500), show_default=True, help="Of new trials.")
 @click.option("--folds", default=10, show_default=True, help="Of cross-fitting.")
 @workers_option()
 @seed_option(14)
 def main(
-    out: Path, parts: Path, shipped_parts: Path | None, generators: int, patients: int, sizes: tuple[int, ...], folds: int,
+    out: Path, parts: Path | None, shipped_parts: Path | None, generators: int, patients: int, sizes: tuple[int, ...], folds: int,
     workers: int, seed: int,
 ) -> None:  # fmt: skip
     """Write coverage.csv: coverage by generator, scenario, size of trial and what is estimated, with its Monte-Carlo error."""
     plan = Plan(patients, sizes, folds, seed)
-    learned_from = [dict(np.load(part_of("lifelike", at, 2131, parts), allow_pickle=False)) for at in TRAINING]
-    population = Population.of({name: np.concatenate([one[name] for one in learned_from]) for name in learned_from[0]})
-    new = Population.of(dict(np.load(part_of("lifelike", MORE[0], 9869, parts), allow_pickle=False)))
-    jobs = [delayed(learned_counts)(population, new, plan, number) for number in range(generators)]
+    jobs, kept = [], []
+    if generators:
+        if parts is None:
+            raise click.UsageError("--parts is missing: generators are learned from the trials that lie there")
+        learned_from = [dict(np.load(part_of("lifelike", at, 2131, parts), allow_pickle=False)) for at in TRAINING]
+        population = Population.of({name: np.concatenate([one[name] for one in learned_from]) for name in learned_from[0]})
+        new = Population.of(dict(np.load(part_of("lifelike", MORE[0], 9869, parts), allow_pickle=False)))
+        jobs = [delayed(learned_counts)(population, new, plan, number) for number in range(generators)]
+    else:
+        before = pd.read_csv(out / "coverage.csv")
+        kept = [before[before["generator"] != "shipped"]]
     if shipped_parts is not None:
         jobs += [delayed(shipped_counts)(shipped_parts, plan, number) for number in range(NINTHS)]
     rows: list[Any] = []
     made = Parallel(n_jobs=workers, return_as="generator")(jobs)
     for part in tqdm(made, total=len(jobs), desc="generators", unit="generator", disable=None):
         rows += part
-        write_table(summary(rows).assign(seed=seed), out / "coverage.csv")  # a killed run leaves what it has
+        write_table(pd.concat([*kept, summary(rows).assign(seed=seed)]), out / "coverage.csv")  # a killed run leaves what it has
     click.echo(summary(rows).round(3).to_string(index=False))
 
 
