@@ -28,10 +28,11 @@ from studies.baselines.count_network import train_count_network
 from studies.baselines.image_forecaster import REFERENCE_WEEK
 from studies.common import ARMS, out_option
 from studies.count_law import Laws, Trained, true_laws, under_every_arm
-from studies.learning_curve import MORE, TRAINING, Arrays, data_of, part_of, together
+from studies.learning_curve import MORE, TRAINING, Arrays, arrays_of, data_of, part_of, together
 
 #: CPU minutes of the network at 2,131 and at 12,000 patients.
 MINUTES = {2131: 3.0, 12000: 8.0}
+DESIGN = "lifelike"
 #: Seed and number of the unseen patients.
 UNSEEN = (4343, 1500)
 _BATCH = 16
@@ -90,7 +91,7 @@ def difference(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float, floa
 
 def compared(ours: Laws, theirs: Laws, unseen: Arrays) -> dict[str, Any]:
     """CRPS of both, and their differences with intervals."""
-    counts, true = unseen["potential"].astype(np.int64), true_laws(unseen["log_rate"], load_design("pooled").counts, ARMS)
+    counts, true = unseen["potential"].astype(np.int64), true_laws(unseen["log_rate"], load_design(DESIGN).counts, ARMS)
     own, own_excess = crps_and_excess(ours, true, counts)
     network, network_excess = crps_and_excess(theirs, true, counts)
     row: dict[str, Any] = {"crps": own.mean(), "crps_network": network.mean()}
@@ -103,7 +104,7 @@ def compared(ours: Laws, theirs: Laws, unseen: Arrays) -> dict[str, Any]:
 
 def people_of(seed: int, patients: int) -> list[TrainingPatient]:
     """Patients of a simulated trial with their images, in memory (.9 MB each)."""
-    return training_set(cms.simulate_trial("pooled", patients=patients, seed=seed, grid="4mm"), LesionRule.default())
+    return training_set(cms.simulate_trial(DESIGN, patients=patients, seed=seed, grid="4mm"), LesionRule.default())
 
 
 @click.command()
@@ -112,11 +113,13 @@ def people_of(seed: int, patients: int) -> list[TrainingPatient]:
 def main(out: Path, parts: Path) -> None:
     """Write against_count_network.csv: two training trials of 2,131 patients and one of 12,000."""
     torch.set_num_threads(1)
-    unseen, people = dict(np.load(part_of("pooled", *UNSEEN, parts), allow_pickle=False)), people_of(*UNSEEN)
+    trial = cms.simulate_trial(DESIGN, patients=UNSEEN[1], seed=UNSEEN[0], grid="4mm")
+    people = training_set(trial, LesionRule.default())
+    unseen = arrays_of(trial, people, UNSEEN[0])
     rows = []
     for number, size in ((0, 2131), (1, 2131), (0, 12000)):
         trials = [(TRAINING[number], 2131), (MORE[number], 9869)][: 1 if size == 2131 else 2]
-        train = together([dict(np.load(part_of("pooled", *one, parts), allow_pickle=False)) for one in trials])
+        train = together([dict(np.load(part_of(DESIGN, *one, parts), allow_pickle=False)) for one in trials])
         theirs, steps = network_laws(
             [patient for one in trials for patient in people_of(*one)], people, mni_space("4mm"), number, MINUTES[size]
         )

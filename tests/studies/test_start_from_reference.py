@@ -25,7 +25,7 @@ def _trial(rng: np.random.Generator, patients: int, says: float) -> Arrays:
         "log_rate": log_rate,
         "potential": counts,
         "shipped": says * prognosis + (1 - says) * rng.normal(size=patients),
-        "pooled": rng.normal(size=patients),
+        "lifelike": rng.normal(size=patients),
     }
 
 
@@ -36,7 +36,7 @@ def test_a_known_rate_is_worth_more_than_none_and_noise_costs_little(monkeypatch
     gained = {(row["first"], row["kept"]): (row["r2_gain_lower"], row["r2_gain_upper"]) for row in rows}
     assert all(gained[first, "nothing"] == (0.0, 0.0) for first in (0, 120))
     assert all(gained[first, "shipped rate"][0] > 0.1 for first in (0, 120))
-    assert all(gained[first, "pooled rate"][1] < 0.05 for first in (0, 120))
+    assert all(gained[first, "lifelike rate"][1] < 0.05 for first in (0, 120))
 
 
 def test_places_are_scored_above_a_uniform_law() -> None:
