@@ -2,10 +2,9 @@
 
 python -m studies.coverage --parts parts --shipped-parts error_parts --out studies/results
 
-A generator is the counts of ``causalms train`` (first stage and cross-fitted error model), learned from phantom patients with
-images (``--parts`` of studies.learning_curve); new trials draw patients that it has not met, and their counts.  Coverage over
-trials of one checkpoint, with its one error, cannot come out at its level; over many generators it can.  The shipped checkpoint
-is judged on ``--shipped-parts`` (studies.reference_error_model), its error model fitted to the other patients.
+A generator is the counts of ``causalms train`` (first stage, cross-fitted error model), learned from phantom patients with images
+(``--parts``); new trials draw patients that it has not met, and their counts.  Coverage over trials of one checkpoint, with its
+one error, cannot come out at its level; over many generators it can.  The shipped one is judged on its error model's parts.
 """
 
 from __future__ import annotations
@@ -49,8 +48,7 @@ SCENARIOS = (
     "in design", "older", "lower rate", "another law", "scanner", "hidden modification", "zero inflation", "trials differ",
 )  # fmt: skip
 COUNTED = ("in design",)  # where ``--model counts`` is judged too
-_GD = ERROR_COLUMNS.index("any_gd")
-_AGE = ERROR_COLUMNS.index("age")
+_GD, _AGE = (ERROR_COLUMNS.index(name) for name in ("any_gd", "age"))
 
 
 @dataclass(frozen=True)
@@ -368,7 +366,7 @@ def summary(rows: list[Any]) -> pd.DataFrame:
 
 @click.command()
 @out_option
-@click.option("--parts", type=click.Path(path_type=Path), help="Of studies.learning_curve; not needed with --generators 0.")
+@click.option("--parts", type=click.Path(path_type=Path), required=True, help="Of studies.learning_curve.")
 @click.option("--shipped-parts", type=click.Path(path_type=Path, exists=True), help="Of studies.reference_error_model.")
 @click.option("--generators", default=40, show_default=True, help="To be learned; 0 keeps their rows as they are.")
 @click.option("--patients", default=2131, show_default=True, help="That each generator is learned from.")
@@ -377,22 +375,16 @@ def summary(rows: list[Any]) -> pd.DataFrame:
 @workers_option()
 @seed_option(14)
 def main(
-    out: Path, parts: Path | None, shipped_parts: Path | None, generators: int, patients: int, sizes: tuple[int, ...], folds: int,
+    out: Path, parts: Path, shipped_parts: Path | None, generators: int, patients: int, sizes: tuple[int, ...], folds: int,
     workers: int, seed: int,
 ) -> None:  # fmt: skip
     """Write coverage.csv: coverage by generator, scenario, size of trial and what is estimated, with its Monte-Carlo error."""
     plan = Plan(patients, sizes, folds, seed)
-    jobs, kept = [], []
-    if generators:
-        if parts is None:
-            raise click.UsageError("--parts is missing: generators are learned from the trials that lie there")
-        learned_from = [dict(np.load(part_of("lifelike", at, 2131, parts), allow_pickle=False)) for at in TRAINING]
-        population = Population.of({name: np.concatenate([one[name] for one in learned_from]) for name in learned_from[0]})
-        new = Population.of(dict(np.load(part_of("lifelike", MORE[0], 9869, parts), allow_pickle=False)))
-        jobs = [delayed(learned_counts)(population, new, plan, number) for number in range(generators)]
-    else:
-        before = pd.read_csv(out / "coverage.csv")
-        kept = [before[before["generator"] != "shipped"]]
+    kept = [] if generators else [pd.read_csv(out / "coverage.csv").query("generator != 'shipped'")]
+    learned_from = [dict(np.load(part_of("lifelike", at, 2131, parts), allow_pickle=False)) for at in TRAINING]
+    population = Population.of({name: np.concatenate([one[name] for one in learned_from]) for name in learned_from[0]})
+    new = Population.of(dict(np.load(part_of("lifelike", MORE[0], 9869, parts), allow_pickle=False)))
+    jobs = [delayed(learned_counts)(population, new, plan, number) for number in range(generators)]
     if shipped_parts is not None:
         jobs += [delayed(shipped_counts)(shipped_parts, plan, number) for number in range(NINTHS)]
     rows: list[Any] = []
