@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from causalms.benchmark import ArmMeans, Checkpoint, ColumnRegression, FrozenTrials, frozen_trials, score_entrant
+from causalms.benchmark import ArmMeans, Checkpoint, ColumnRegression, FrozenTrials, frozen_trials, judge, score_entrant
+from causalms.benchmark.score import known_outcomes
 from causalms.generator import config, train_generator
 from causalms.generator.inputs import patient_arrays
 from causalms.generator.train.data import training_set
 from causalms.lesions import LesionRule
+from causalms.phantom import PhantomTrial
 from causalms.stats import CountLaw, DrawsLaw, NegativeBinomialLaw
 from causalms.tables import write_table
 from causalms.trials import Trial
@@ -35,6 +38,11 @@ TRAINED: dict[str, tuple[Callable[..., Any], Any]] = {
     "segmentation": (b.train_stochastic_segmentation, b.StochasticSegmentationForecaster),
     "lineage": (b.train_lineage, b.LineageForecaster),
 }
+#: Draws of a patient and arm that stand for the law of the counts, and how masks are drawn.
+DRAWS = 4
+SAMPLED: dict[str, dict[str, Any]] = {"lineage": {"steps": 16}, "segmentation": {"voxels": "drawn"}}
+#: Scores of the counts of which differences between entrants are written.
+PAIRED = ("CRPS", "log score", "Brier score of activity", "AUC of activity", "R2 of log rate", "PEHE")
 RESULTS = Path(__file__).parent / "results" / "benchmark"
 BOARD = Path(__file__).parents[1] / "causalms" / "benchmark" / "data" / "leaderboard.csv"
 
@@ -42,8 +50,8 @@ BOARD = Path(__file__).parents[1] / "causalms" / "benchmark" / "data" / "leaderb
 class BaselineEntrant:
     """A baseline of :mod:`studies.baselines` under the benchmark's protocol."""
 
-    def __init__(self, name: str, folder: Path, minutes: float, draws: int = 4) -> None:
-        self.key, self.file, self.minutes, self.draws = name, folder / f"{name}.safetensors", minutes, draws
+    def __init__(self, name: str, folder: Path, minutes: float) -> None:
+        self.key, self.file, self.minutes = name, folder / f"{name}.safetensors", minutes
         self.train, self.kind = TRAINED[name]
         self.name = self.kind.name
         self._scan: tuple[str, Any] = ("", None)
@@ -58,6 +66,7 @@ class BaselineEntrant:
             patients = training_set(trial, LesionRule.default())
             self.train(patients, ARMS, trial.space, seed=0, budget_minutes=self.minutes).save(self.file)
         self.model = self.kind.load(self.file)
+        self.seconds = float(self.model.header["seconds"])
         self.parameters = self.model.parameters
 
     def counts(self, trial: Trial, arms: tuple[str, ...], week: float) -> CountLaw:
@@ -70,7 +79,7 @@ class BaselineEntrant:
                     law = self.model.expect(scan, arm, week)
                     rows.append((law.lesions, 1 / law.dispersion))
                 else:
-                    drawn = self._masks(trial, name, arm, week, self.draws, 0)
+                    drawn = self._masks(trial, name, arm, week, DRAWS, 0)
                     rows.append(tuple(float(LesionRule.default().label(mask, 64.0).max()) for mask in drawn))
         table = np.array(rows)
         return NegativeBinomialLaw(table[:, 0], table[:, 1]) if "expect" in self.kind.capabilities else DrawsLaw(table)
@@ -79,8 +88,9 @@ class BaselineEntrant:
         return np.exp(self.model.log_place(self._encoded(trial, participant_id), arm))
 
     def _masks(self, trial: Trial, participant_id: str, arm: str, week: float, draws: int, seed: int) -> np.ndarray:
-        scan, few = self._encoded(trial, participant_id), {"steps": 16} if self.key == "lineage" else {}
-        return np.stack([self.model.sample(scan, arm, week, draw, seed, **few) for draw in range(draws)])
+        scan, options = self._encoded(trial, participant_id), SAMPLED[self.key]
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.key == "lineage"):
+            return np.stack([self.model.sample(scan, arm, week, draw, seed, **options) for draw in range(draws)])
 
     def _encoded(self, trial: Trial, participant_id: str) -> Any:
         if self._scan[0] != participant_id:
@@ -89,54 +99,101 @@ class BaselineEntrant:
 
 
 class OwnEntrant(Checkpoint):
-    """The generator of causalms, trained on the training trial alone."""
+    """The generator of causalms, trained on the training trial alone.
 
-    def __init__(self, folder: Path, minutes: float) -> None:
-        super().__init__(str(folder / "ours.safetensors"), "causalms, trained here")
-        self.minutes = minutes
+    Its length is in steps, and not in minutes of the clock, so that the weights do not depend on what else the machine does.
+    """
+
+    def __init__(self, folder: Path, steps: tuple[int, int]) -> None:
+        super().__init__(str(folder / "ours.safetensors"), "causalms, same patients")
+        self.steps, self.note = steps, folder / "ours.seconds.txt"
 
     def fit(self, trial: Trial) -> None:
-        """Train for the minutes given, or load."""
-        if not Path(self.model).is_file():
+        """Train for the steps given, note the CPU seconds of all of it (error model and calibration too), or load."""
+        if not self.note.is_file():
             model, recipe = config("small")
-            train_generator(trial, Path(self.model), model, recipe, 0, self.minutes, "cpu")
+            places, shapes = self.steps
+            recipe = replace(recipe, risk_steps=places, denoiser_steps=shapes, calibration_patients=10)
+            begin = time.process_time()
+            train_generator(trial, Path(self.model), model, recipe, 0, None, "cpu")
+            self.note.write_text(f"{time.process_time() - begin:.1f}")
+        self.seconds = float(self.note.read_text())
         super().fit(trial)
 
 
 @click.command()
 @out_option
-@click.option("--minutes", default=2.5, show_default=True, help="CPU minutes to train each image entrant.")
-@click.option("--slow", default=3, show_default=True, help="Test patients of the lineage diffusion, which is too slow for all.")
+@click.option("--minutes", default=6.0, show_default=True, help="CPU minutes to train each image baseline.")
+@click.option("--steps", default=(400, 400), show_default=True, help="Steps of causalms: places and counts, then shapes.")
+@click.option("--slow", default=30, show_default=True, help="Test patients of the lineage diffusion, which is too slow for all.")
 @click.option("--only", default="", help="Score these alone, comma-separated.")
-def main(out: Path, minutes: float, slow: int, only: str) -> None:
+def main(out: Path, minutes: float, steps: tuple[int, int], slow: int, only: str) -> None:
     """Train and score the entrants, and write the leaderboard."""
     torch.set_num_threads(1)
     trials = frozen_trials()
-    part = trials.test.subset(list(trials.test.participants["participant_id"][:slow]))
     entrants: dict[str, Any] = {
         "arm_means": ArmMeans(),
         "regression": ColumnRegression(),
-        **{name: BaselineEntrant(name, out, minutes, 2 if name == "lineage" else 4) for name in TRAINED},
-        "ours": OwnEntrant(out, minutes),
+        **{name: BaselineEntrant(name, out, minutes) for name in TRAINED},
+        "ours": OwnEntrant(out, steps),
         "reference": Checkpoint(),
     }
     for name, entrant in entrants.items():
-        file = out / f"{name}.csv"
-        if file.is_file() or (only and name not in only.split(",")):
+        if (out / f"{name}.csv").is_file() or (only and name not in only.split(",")):
             continue
         begin = time.process_time()
-        some = FrozenTrials(trials.training, part) if name == "lineage" else trials
-        scores = score_entrant(entrant, some)
-        if "header" in (model := vars(getattr(entrant, "model", object())) if name in TRAINED else {}):
-            scores.loc[scores["measure"] == "CPU seconds to fit", "estimate"] = model["header"]["seconds"]
-        write_table(scores, file)
+        few = list(trials.test.participants["participant_id"][:slow]) if name == "lineage" else None
+        scores = scored(entrant, trials if few is None else FrozenTrials(trials.training, trials.test.subset(few)), out / name)
         click.echo(f"{name}: {time.process_time() - begin:.0f} CPU s\n{scores.round(3).to_string(index=False)}")
-    tables = [pd.read_csv(file) for name in entrants if (file := out / f"{name}.csv").is_file()]
-    board = pd.concat(tables, ignore_index=True)
-    numbers = ["estimate", "lower", "upper"]
-    board[numbers] = board[numbers].map(lambda value: float(f"{round(value, 9):.5g}"))
+    tables = {name: pd.read_csv(file) for name in entrants if (file := out / f"{name}.csv").is_file()}
+    board = readable(pd.concat(tables.values(), ignore_index=True))
     write_table(board, BOARD)
     write_table(side_by_side(board), RESULTS / "side_by_side.csv")
+    laws = {name: law_of(out / f"{name}.npz") for name in tables}
+    if "ours" in laws:
+        named = {entrants[name].name: law for name, law in laws.items() if name != "ours"}
+        write_table(readable(differences(laws["ours"], named, trials.test)), RESULTS / "differences.csv")
+
+
+def scored(entrant: Any, trials: Any, file: Path) -> pd.DataFrame:
+    """Scores of an entrant, written with the law of its counts beside them."""
+    answer = entrant.counts
+
+    def kept(trial: Trial, arms: tuple[str, ...], week: float) -> CountLaw:
+        law = answer(trial, arms, week)
+        parts = {"draws": law.draws} if isinstance(law, DrawsLaw) else {"mean": law.mean, "size": law.size}
+        np.savez(file.with_suffix(".npz"), **parts)
+        return law
+
+    entrant.counts = kept
+    scores = score_entrant(entrant, trials)
+    if hasattr(entrant, "seconds"):  # of the training, if the checkpoint was there and loaded
+        scores.loc[scores["measure"] == "CPU seconds to fit", "estimate"] = entrant.seconds
+    write_table(scores, file.with_suffix(".csv"))
+    return scores
+
+
+def law_of(file: Path) -> CountLaw:
+    """The law of the counts that :func:`scored` wrote."""
+    with np.load(file) as parts:
+        return DrawsLaw(parts["draws"]) if "draws" in parts else NegativeBinomialLaw(parts["mean"], parts["size"])
+
+
+def differences(ours: CountLaw, others: dict[str, CountLaw], test: PhantomTrial) -> pd.DataFrame:
+    """Scores of causalms less those of every other entrant, on the patients of both and in the same bootstrap samples."""
+    known = known_outcomes(test, ARMS)
+    arms, tables = tuple(range(len(ARMS))), []
+    for name, law in others.items():
+        same = known.part(law.n // len(ARMS), arms)
+        table = judge(ours.take(np.arange(law.n)), same, 500, against=law)
+        tables.append(table[(table["arm"] == "") & table["measure"].isin(PAIRED)].assign(entrant=name))
+    return pd.concat(tables, ignore_index=True)[["entrant", "measure", "estimate", "lower", "upper", "patients"]]
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """Five digits, and none below 1e-9."""
+    numbers = ["estimate", "lower", "upper"]
+    return table.assign(**{name: table[name].map(lambda value: float(f"{round(value, 9):.5g}")) for name in numbers})
 
 
 def side_by_side(board: pd.DataFrame) -> pd.DataFrame:

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from causalms.calibration.decomposition import part_intervals
+from causalms.calibration.decomposition import less_chance, part_intervals
 from causalms.calibration.reliability import brier_parts
 from causalms.stats import NegativeBinomialLaw
 from causalms.tables import write_table
@@ -47,7 +47,7 @@ def truth(forecast: Callable[[Array], Array]) -> Array:
 def intervals_of_a_trial(
     patients: int, forecast: Callable[[Array], Array], resamples: int, rng: np.random.Generator
 ) -> tuple[Array, Array, Array]:
-    """Parts (3,) of a trial, their intervals (3, 2), and percentiles (3, 2)."""
+    """Parts (3,) of a trial without what chance adds, their intervals (3, 2), and percentiles (3, 2)."""
     chance = chances(patients, rng)
     forecasts, active = forecast(chance), (rng.random(patients) < chance).astype(float)
     parts = np.array(brier_parts(forecasts, active)[1:])
@@ -57,6 +57,7 @@ def intervals_of_a_trial(
     p_value = (1 + sum(value >= parts[0] for value in null)) / (1 + resamples)
     found = part_intervals((parts[0], parts[1], parts[2]), resampled, float(np.mean(null)), float(p_value), LEVEL)
     percentiles = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0).T
+    parts[:2] = less_chance(parts[0], parts[1], float(np.mean(null)))
     return parts, np.array([found[name] for name in PARTS]), percentiles
 
 

@@ -12,13 +12,14 @@ from causalms.errors import InputError
 from causalms.phantom import PhantomTrial, simulate_trial
 from causalms.tables import net2_column
 
-DESIGN, WEEK = "pooled", 96
+#: Scores of different versions are of different patients and are never shown beside each other.
+VERSION, DESIGN, WEEK = 2, "lifelike", 96
 #: Patients and seed of the training and of the test trial.
-TRAINING, TEST = (600, 9001), (100, 9002)
+TRAINING, TEST = (600, 9001), (200, 9002)
 #: SHA-256 of the tables, the masks of baseline and follow-up, and the true rates of each trial.
 SHA256 = {
-    "training": "d6bbd3db0b6507eff48cd620e2736f8fd9e708cc94985fe616023ee3556cfcf2",
-    "test": "11ecb12dd8d3aad40356096e07a6136775a755b649d43a77dd8933995b422762",
+    "training": "c9abd96bdfac2fb888eb43b9af7f318af7598a82b95c1c97694b14b17b02f770",
+    "test": "115e8f726ca7f4e88b4905bd61bfb50a503aa47d64394d161f393427accf751c",
 }
 
 

@@ -65,8 +65,10 @@ class KnownOutcomes:
         )
 
 
-def judge(law: CountLaw, known: KnownOutcomes, repetitions: int = 500, seed: int = 0) -> pd.DataFrame:
-    r"""Every score of a forecaster, with 95% intervals over patients.
+def judge(
+    law: CountLaw, known: KnownOutcomes, repetitions: int = 500, seed: int = 0, against: CountLaw | None = None
+) -> pd.DataFrame:
+    r"""Every score of a forecaster, or its difference to another's, with 95% intervals over patients.
 
     Parameters
     ----------
@@ -76,6 +78,9 @@ def judge(law: CountLaw, known: KnownOutcomes, repetitions: int = 500, seed: int
     repetitions : int
         Bootstrap samples of patients.
     seed : int
+    against : CountLaw, optional
+        Another forecaster's law of the same rows: every estimate and interval is then of the difference, this less that, in the
+        same samples of patients.
 
     Returns
     -------
@@ -105,22 +110,39 @@ def judge(law: CountLaw, known: KnownOutcomes, repetitions: int = 500, seed: int
     [1.0, 1.0, 0.0]
     """
     patients, arms = known.counts.shape
-    if law.n != patients * arms:
-        raise InputError(f"forecasts for {law.n} rows; expected {patients} patients x {arms} arms")
-    forecast = _Forecast.of(law, known)
+    for forecasts in (law.n, law.n if against is None else against.n):
+        if forecasts != patients * arms:
+            raise InputError(f"forecasts for {forecasts} rows; expected {patients} patients x {arms} arms")
+    forecast, other = _Forecast.of(law, known), None if against is None else _Forecast.of(against, known)
     samples = np.random.default_rng(seed).integers(patients, size=(repetitions, patients))
     rows = []
-    for functions, labels in ((forecast.by_arm, known.arms), (forecast.overall, ("",))):
-        for measure, function in functions.items():
+    for part, labels in (("by_arm", known.arms), ("overall", ("",))):
+        for measure, function in _differences(getattr(forecast, part), getattr(other, part, None)).items():
             with np.errstate(invalid="ignore", divide="ignore"), warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "All-NaN slice")  # a measure that no sample has, such as a ratio to nothing
                 estimate = function(np.arange(patients))
                 ends = np.nanquantile([function(sample) for sample in samples], [0.025, 0.975], axis=0)
             rows += [(measure, label, *values, patients) for label, *values in zip(labels, estimate, *ends, strict=True)]
+    if other is not None:
+        return pd.DataFrame(rows, columns=_COLUMNS)
     own = np.arange(patients) * arms + known.randomised
     p_value = pit_histogram(law.take(own), known.counts.ravel()[own], repetitions=repetitions, seed=seed).p_value
     rows.append(("PIT p-value", "", p_value, np.nan, np.nan, patients))
-    return pd.DataFrame(rows, columns=["measure", "arm", "estimate", "lower", "upper", "patients"])
+    return pd.DataFrame(rows, columns=_COLUMNS)
+
+
+_COLUMNS = ["measure", "arm", "estimate", "lower", "upper", "patients"]
+
+
+def _differences(own: dict[str, Measure], other: dict[str, Measure] | None) -> dict[str, Measure]:
+    """Measures of one forecaster, or less those of another that has them too."""
+    if other is None:
+        return own
+    return {name: partial(_difference, of, other[name]) for name, of in own.items() if name in other}
+
+
+def _difference(own: Measure, other: Measure, rows: Rows) -> Array:
+    return np.asarray(own(rows) - other(rows))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import pandas as pd
 from scipy import ndimage
 
 from causalms.benchmark.entrants import Entrant
-from causalms.benchmark.frozen import WEEK, FrozenTrials, observed
+from causalms.benchmark.frozen import DESIGN, WEEK, FrozenTrials, observed
 from causalms.benchmark.known import KnownOutcomes, judge
 from causalms.lesions import LesionRule
 from causalms.phantom import PhantomTrial, load_design
@@ -72,7 +72,7 @@ def score_entrant(
         ``entrant``, ``measure``, ``estimate``, ``lower``, ``upper`` (95%, bootstrap over patients) and ``patients``.
         Measures that the entrant has no method for are missing.
     """
-    arms, test = load_design("pooled").arms, trials.test
+    arms, test = load_design(DESIGN).arms, trials.test
     seen = _without_outcomes(test)
     progress("fit")
     begin = time.process_time()

@@ -12,7 +12,7 @@ import pandas as pd
 from joblib import delayed
 from tqdm import tqdm
 
-from causalms.calibration.decomposition import Decomposition, decomposition
+from causalms.calibration.decomposition import Decomposition, decomposition, less_chance
 from causalms.calibration.pairs import Pairs
 from causalms.calibration.pit import LEVELS, coverage_table, pit_histogram
 from causalms.calibration.reliability import Reliability, reliability, rootogram
@@ -292,29 +292,35 @@ def _count_parts(row: _Row, pairs: Pairs, settings: _Settings) -> list[ResultRow
 _PARTS = {
     "miscalibration": (
         "isotonic recalibration would remove",
-        "bootstrap of patients, less what is expected; p by simulation under calibration",
+        "bootstrap of patients, without what isotonic regression fits by chance; p by simulation under calibration",
     ),
     "discrimination": (
         "telling patients apart wins over one law for all",
-        "bootstrap of patients, less what isotonic regression wins by chance",
+        "bootstrap of patients, without what isotonic regression fits by chance",
     ),
     "uncertainty": ("one law for all patients, the best in hindsight, would have", "percentile bootstrap of patients"),
 }
 
 
 def _part_rows(row: _Row, of: str, title: str, parts: Decomposition | Reliability, p_value: float) -> list[ResultRow]:
-    """One row a part; score = miscalibration - discrimination + uncertainty, and only the first is tested."""
+    """One row a part; score = miscalibration - discrimination + uncertainty, and only the first is tested.
+
+    The first two are without what isotonic regression adds by fitting chance, which would make them too large by as much.
+    """
     rows = []
+    miscalibration, discrimination = less_chance(parts.miscalibration, parts.discrimination, parts.expected_miscalibration)
+    estimates = {"miscalibration": miscalibration, "discrimination": discrimination, "uncertainty": parts.uncertainty}
     for name, (words, variance) in _PARTS.items():
         tested = name == "miscalibration"
-        expected = f"; {significant(parts.expected_miscalibration, 3)} expected under calibration" if tested else ""
+        seen, chance = (significant(value, 3) for value in (parts.miscalibration, parts.expected_miscalibration))
+        expected = f"; {seen} with what chance adds, {chance} of it expected" if tested else ""
         rows.append(
             row(
                 measure=f"{name} of {of}",
                 estimand=f"part of the {title} that {words}{expected}",
                 estimator="isotonic regression (CORP)",
                 variance=variance,
-                estimate=getattr(parts, name),
+                estimate=estimates[name],
                 lower=parts.intervals[name][0],
                 upper=parts.intervals[name][1],
                 p_value=p_value if tested else np.nan,

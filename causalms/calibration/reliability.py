@@ -29,7 +29,8 @@ class Reliability:
     expected_miscalibration : float
         What calibrated forecasts of these patients show, by simulation: small samples overestimate it.
     intervals : dict
-        Of miscalibration, discrimination and uncertainty at ``level`` (:func:`~.decomposition.part_intervals`).
+        Of miscalibration, discrimination and uncertainty at ``level``, without what chance adds
+        (:func:`~.decomposition.part_intervals`).
     p_value : float
         Of calibration, by the whole curve.
     p_miscalibration : float

@@ -4,19 +4,23 @@
     x_t = alpha_t m_0 + sigma_t e            variance preserving, alpha^2 = sigmoid(l), sigma^2 = sigmoid(-l)
     l(t) = -2 log tan(a + (b - a) t)         cosine log-SNR in continuous time, from 9 to -12
     v = alpha e - sigma m_0                  the target; plain mean squared error     (Salimans and Ho 2022)
+    m_hat = tanh(alpha x / sigma^2 + h / 2)  the network gives h; its v is (alpha x - m_hat) / sigma
     v_w = v(no arm, no image) + w (v(arm, image) - v(no arm, no image)),  w = 3.5      (Ho and Salimans 2022)
 
 Baseline volumes are concatenated to the noisy mask; arm and week are embedded; arm and image (with the columns) are each
 dropped from 15% of training patients; weights are averaged; 256 ancestral steps clip the clean estimate to [-1, 1]; the
 mask is ``x > 0``.  The blur of one voxel is left out: thresholding does not bring a lesion of one voxel back, and at 4 mm
-it keeps 6 of 1,945 lesions.  Guidance and mean squared error are known to bias counts: that is what the comparison shows.
+it keeps 6 of 1,945 lesions.  One thing is added in the recipe's favour: the output h is the log odds of a lesion beside
+those of the voxel's own noisy value (were voxels independent, m_hat would be the posterior mean), and begins at the share of
+lesion voxels in the training masks.  A network that starts from ``v = 0`` still draws noise for lesions after ten CPU minutes.
+Guidance and mean squared error are known to bias counts: that is what the comparison shows.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -34,6 +38,7 @@ from studies.baselines.image_forecaster import (
     trained_weeks,
 )
 from studies.baselines.optimise import Recipe, optimise, seeded, split, visits_at
+from studies.baselines.stochastic_segmentation import base_logit
 from studies.baselines.unet import Condition, UNet
 
 CONFIG = {"widths": [16, 32, 64], "condition": 64}
@@ -84,13 +89,19 @@ class LineageNetwork(ImageNetwork):
         for parameter in self.head.parameters():
             nn.init.zeros_(parameter)
 
+    def start(self, log_odds: float) -> None:
+        """Begin at the share of lesion voxels in the training masks."""
+        nn.init.constant_(cast(Tensor, self.head.bias), log_odds)
+
     def forward(self, x: Tensor, log_ratio: Tensor, seen: Tensor, columns: Tensor, arm: Tensor, log_week: Tensor) -> Tensor:
         """``v`` of the shape of ``x`` (B, 1, X, Y, Z); ``seen`` is ``see_scan(volume)``; the rest has a row a patient."""
         waves = log_ratio[:, None] * torch.tensor([0.15, 0.3, 0.6, 1.2], device=x.device)
         level = torch.cat([log_ratio[:, None] / 10, torch.sin(waves), torch.cos(waves)], dim=1)
         condition = self.condition(arm, torch.cat([columns, log_week[:, None], level], dim=1))
         features = self.unet(self.see_mask(x) + seen, condition)
-        return self.head(F.silu(self.norm(features)))
+        log_odds = self.head(F.silu(self.norm(features))).float()
+        alpha, sigma = (part.view(-1, 1, 1, 1, 1) for part in signal_and_noise(log_ratio))
+        return (alpha * x - torch.tanh(alpha * x / sigma**2 + log_odds / 2)) / sigma
 
 
 def lineage_loss(
@@ -106,7 +117,7 @@ def lineage_loss(
     seen = network.see_scan(inputs.volume * image.view(-1, 1, 1, 1, 1))
     arm = torch.where(no_arm, torch.full_like(arm, network.no_arm), arm)
     output = network(alpha * clean + sigma * noise, log_ratio, seen, inputs.columns * image[:, None], arm, log_week)
-    return F.mse_loss(output.float(), velocity(clean, noise, alpha, sigma))
+    return F.mse_loss(output, velocity(clean, noise, alpha, sigma))
 
 
 class LineageForecaster(ImageForecaster):
@@ -192,6 +203,7 @@ def train_lineage(
     """Train on the mask of one visit a patient and step, drawn at random from the patient's own; if told so, in bfloat16."""
     training, _ = split(patients, seed)
     network = seeded(lambda: LineageNetwork(len(arms), CONFIG), seed)
+    network.start(base_logit(training))
     network.prepare(training, space, device)
 
     def loss(step: int, generator: torch.Generator) -> Tensor:

@@ -2,7 +2,7 @@
 
     eta ~ N(mu, D + P P^T)                                    logits of the NET2 mask over brain voxels, P of rank 10
     loss = - log (1/M) sum_m prod_v p(y_v | eta_v^m)          Monte Carlo over M draws, cross-entropy without weights
-    mask = eta > 0
+    mask = eta > 0, as its authors do, or drawn voxel by voxel with probability sigmoid(eta), as the likelihood says
 
 ``mu``, ``D`` (diagonal) and ``P`` are heads of a U-Net that sees the scan, modulated by arm, week and columns.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import Any, ClassVar, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -119,16 +119,29 @@ class StochasticSegmentationForecaster(ImageForecaster):
         self._latest = (scan, arm, week, law)
         return law
 
-    def sample(self, scan: EncodedImage, arm: str, week: float, draw: int, seed: int) -> np.ndarray:
-        """One NET2 mask, bool of the grid's shape; the same noise for every arm and week."""
+    def sample(
+        self,
+        scan: EncodedImage,
+        arm: str,
+        week: float,
+        draw: int,
+        seed: int,
+        voxels: Literal["likelier", "drawn"] = "likelier",
+    ) -> np.ndarray:
+        """One NET2 mask, bool of the grid's shape; the same noise for every arm and week.
+
+        Where lesions are rare no voxel may be likelier in a lesion than not; masks of drawn voxels still have their number.
+        """
         law = self.law(scan, arm, week)
         noise = stream("stochastic-segmentation", scan.participant_id, draw, seed)
         common = noise.standard_normal((1, law.factors.shape[0]), dtype=np.float32)
         own = noise.standard_normal((1, law.mean.shape[0]), dtype=np.float32)
         device = law.mean.device
         logits = law.draw(torch.from_numpy(common).to(device), torch.from_numpy(own).to(device))[0]
+        # logistic noise on a logit: positive with probability sigmoid(logit)
+        own_odds = torch.from_numpy(noise.logistic(size=logits.shape)).to(logits) if voxels == "drawn" else 0.0
         mask = np.zeros(self.space.shape, dtype=bool)
-        mask[(scan.inputs.brain[0, 0] > 0).cpu().numpy()] = (logits > 0).cpu().numpy()
+        mask[(scan.inputs.brain[0, 0] > 0).cpu().numpy()] = (logits + own_odds > 0).cpu().numpy()
         return mask
 
     def log_place(self, scan: EncodedImage, arm: str) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from causalms.calibration import decomposition
-from causalms.calibration.decomposition import DECOMPOSED, cells_of
+from causalms.calibration.decomposition import DECOMPOSED, cells_of, less_chance
 from causalms.errors import UsageError
 from causalms.stats import CountLaw, DrawsLaw, NegativeBinomialLaw, score
 
@@ -91,21 +91,28 @@ def test_few_true_draws_are_not_called_miscalibrated() -> None:
     assert rejected <= 10
 
 
-def test_intervals_hold_the_estimates_and_repeat_with_the_seed() -> None:
+def test_intervals_hold_the_parts_less_chance_and_repeat_with_the_seed() -> None:
     law, y = patients(120)
     first, second = (decomposition(law, y, "crps", repetitions=99, seed=4) for _ in range(2))
     assert first == second
-    for name in ("miscalibration", "discrimination", "uncertainty"):
+    estimates = less_chance(first.miscalibration, first.discrimination, first.expected_miscalibration)
+    for name, estimate in zip(("miscalibration", "discrimination", "uncertainty"), (*estimates, first.uncertainty), strict=True):
         low, high = first.intervals[name]
-        assert 0 <= low <= getattr(first, name) <= high
+        assert low <= estimate < high
+
+
+def test_chance_is_taken_from_both_parts_alike_and_leaves_no_negative_miscalibration() -> None:
+    for miscalibration, discrimination, chance in ((0.03, 0.05, 0.02), (0.03, 0.01, 0.04), (-0.01, 0.05, 0.02)):
+        less = less_chance(miscalibration, discrimination, chance)
+        assert less[0] - less[1] == pytest.approx(miscalibration - discrimination, abs=1e-15)
+        assert less[0] >= min(miscalibration, 0)
 
 
 @pytest.mark.parametrize("name", DECOMPOSED)
 def test_true_forecasts_may_be_without_miscalibration(name: str) -> None:
     law, y = patients(60, seed=3)
     parts = decomposition(law, y, name, repetitions=39)
-    assert parts.intervals["miscalibration"][0] == 0
-    assert parts.intervals["miscalibration"][1] >= parts.miscalibration
+    assert parts.intervals["miscalibration"][0] == 0 < parts.intervals["miscalibration"][1]
 
 
 def test_an_unknown_score_has_no_parts() -> None:
