@@ -39,7 +39,7 @@ TRAINED: dict[str, tuple[Callable[..., Any], Any]] = {
     "lineage": (b.train_lineage, b.LineageForecaster),
 }
 #: Draws of a patient and arm that stand for the law of the counts, and how masks are drawn.
-DRAWS = 4
+DRAWS = {"segmentation": 4, "lineage": 2}
 SAMPLED: dict[str, dict[str, Any]] = {"lineage": {"steps": 16}, "segmentation": {"voxels": "drawn"}}
 #: Scores of the counts of which differences between entrants are written.
 PAIRED = ("CRPS", "log score", "Brier score of activity", "AUC of activity", "R2 of log rate", "PEHE")
@@ -79,7 +79,7 @@ class BaselineEntrant:
                     law = self.model.expect(scan, arm, week)
                     rows.append((law.lesions, 1 / law.dispersion))
                 else:
-                    drawn = self._masks(trial, name, arm, week, DRAWS, 0)
+                    drawn = self._masks(trial, name, arm, week, DRAWS[self.key], 0)
                     rows.append(tuple(float(LesionRule.default().label(mask, 64.0).max()) for mask in drawn))
         table = np.array(rows)
         return NegativeBinomialLaw(table[:, 0], table[:, 1]) if "expect" in self.kind.capabilities else DrawsLaw(table)
@@ -123,18 +123,19 @@ class OwnEntrant(Checkpoint):
 
 @click.command()
 @out_option
-@click.option("--minutes", default=6.0, show_default=True, help="CPU minutes to train each image baseline.")
+@click.option("--minutes", default=4.0, show_default=True, help="CPU minutes to train each image baseline of counts or places.")
+@click.option("--mask-minutes", default=6.0, show_default=True, help="CPU minutes to train each baseline of masks.")
 @click.option("--steps", default=(400, 400), show_default=True, help="Steps of causalms: places and counts, then shapes.")
-@click.option("--slow", default=30, show_default=True, help="Test patients of the lineage diffusion, which is too slow for all.")
+@click.option("--slow", default=20, show_default=True, help="Test patients of the lineage diffusion, which is too slow for all.")
 @click.option("--only", default="", help="Score these alone, comma-separated.")
-def main(out: Path, minutes: float, steps: tuple[int, int], slow: int, only: str) -> None:
+def main(out: Path, minutes: float, mask_minutes: float, steps: tuple[int, int], slow: int, only: str) -> None:
     """Train and score the entrants, and write the leaderboard."""
     torch.set_num_threads(1)
     trials = frozen_trials()
     entrants: dict[str, Any] = {
         "arm_means": ArmMeans(),
         "regression": ColumnRegression(),
-        **{name: BaselineEntrant(name, out, minutes) for name in TRAINED},
+        **{name: BaselineEntrant(name, out, mask_minutes if name in DRAWS else minutes) for name in TRAINED},
         "ours": OwnEntrant(out, steps),
         "reference": Checkpoint(),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from causalms.benchmark.entrants import ArmMeans, Checkpoint, ColumnRegression, Entrant
-from causalms.benchmark.frozen import FrozenTrials, frozen_trials
+from causalms.benchmark.frozen import FrozenTrials, frozen_trials, version
 from causalms.benchmark.known import KnownOutcomes, expected_coverage, judge
 from causalms.benchmark.score import leaderboard, score_entrant
 
@@ -19,4 +19,5 @@ __all__ = [
     "judge",
     "leaderboard",
     "score_entrant",
+    "version",
 ]

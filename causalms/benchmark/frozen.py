@@ -23,6 +23,17 @@ SHA256 = {
 }
 
 
+def version() -> str:
+    """Version of the benchmark and its patients, in words.
+
+    Examples
+    --------
+    >>> version()
+    'version 2: 600 patients of the design lifelike to learn from, 200 to be scored on'
+    """
+    return f"version {VERSION}: {TRAINING[0]} patients of the design {DESIGN} to learn from, {TEST[0]} to be scored on"
+
+
 @dataclass(frozen=True)
 class FrozenTrials:
     """The two trials: ``training``, whose observed arms and visits may be learned from, and ``test`` with its truth."""

@@ -41,10 +41,11 @@ def command(
     """  # noqa: D301
     import pandas as pd
 
-    from causalms.benchmark import frozen_trials, leaderboard, score_entrant
+    from causalms.benchmark import frozen_trials, leaderboard, score_entrant, version
     from causalms.tables import write_table
 
     board = leaderboard()
+    click.echo(version())
     if entrant is None and checkpoint is None:
         click.echo(_side_by_side(board))
         return

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from causalms.benchmark import ArmMeans, FrozenTrials, frozen, frozen_trials, leaderboard, score_entrant
+from causalms.benchmark import ArmMeans, FrozenTrials, frozen, frozen_trials, judge, leaderboard, score_entrant
+from causalms.benchmark.score import known_outcomes
 from causalms.errors import InputError
 from causalms.phantom import simulate_trial
 from causalms.stats import DrawsLaw, NegativeBinomialLaw
@@ -53,6 +54,23 @@ def test_the_truth_has_no_error_and_changes_masks_as_they_change(trials: FrozenT
     assert worse["R2"] == pytest.approx(0, abs=1e-9)
 
 
+def test_a_difference_of_two_forecasts_is_of_the_same_patients(trials: FrozenTrials) -> None:
+    known = known_outcomes(trials.test, trials.test.truth.design.arms)
+    own, other = (NegativeBinomialLaw(factor * known.rate.ravel(), np.full(known.rate.size, known.size)) for factor in (1.0, 1.5))
+    difference, first, second = (
+        judge(law, known, 50, against=against).set_index(["measure", "arm"])
+        for law, against in ((own, other), (own, None), (other, None))
+    )
+    for row in (("CRPS", ""), ("R2 of log rate", ""), ("rate ratio / truth", "ocrelizumab")):
+        assert difference.loc[row, "estimate"] == pytest.approx(first.loc[row, "estimate"] - second.loc[row, "estimate"])
+    assert difference.loc[("CRPS", ""), "upper"] - difference.loc[("CRPS", ""), "lower"] < 0.5 * (
+        first.loc[("CRPS", ""), "upper"] - first.loc[("CRPS", ""), "lower"]
+    )
+    nothing = judge(own, known, 50, against=own)
+    assert (nothing[["estimate", "lower", "upper"]] == 0).all(axis=None)
+    assert "PIT p-value" not in set(nothing["measure"])
+
+
 class Silent(ArmMeans):
     """Forecasts no lesion for anybody."""
 
@@ -90,6 +108,7 @@ def test_an_outside_file_of_under_60_lines_enters(
 
 def test_the_leaderboard_is_printed_with_every_entrant(run: Run) -> None:
     printed = run("benchmark").printed
+    assert printed.startswith("version 2: 600 patients of the design lifelike")
     board = leaderboard()
     assert board["entrant"].nunique() >= 6
     assert all(name in printed for name in board["entrant"].unique())

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from studies.baselines.lineage import ancestral_step, log_snr, signal_and_noise, velocity
+from studies.baselines.image_forecaster import COLUMNS
+from studies.baselines.lineage import CONFIG, LineageNetwork, ancestral_step, log_snr, signal_and_noise, velocity
 from studies.baselines.optimise import MovingAverage, Recipe, batch_at, optimise
 from studies.baselines.stochastic_segmentation import LogitLaw, monte_carlo_loss
 from studies.baselines.unet import ConditionedBlock, UNet
@@ -75,6 +76,20 @@ def test_ancestral_step_keeps_the_law_of_the_noised_mask() -> None:
     # standard errors 0.001 of the mean and 0.0008 of the standard deviation; four of each
     assert float(after.mean()) == pytest.approx(float(next_alpha * -0.6), abs=0.004)
     assert float(after.std()) == pytest.approx(float(next_sigma), abs=0.0035)
+
+
+def test_an_untrained_lineage_knows_what_a_voxel_says_alone() -> None:
+    network, random = LineageNetwork(2, CONFIG).eval(), torch.Generator().manual_seed(3)
+    network.start(math.log(0.1 / 0.9))
+    level = torch.tensor([-0.5])
+    alpha, sigma = (float(part) for part in signal_and_noise(level))
+    lesion = (torch.rand((1, 1, 8, 8, 8), generator=random) < 0.1).float()
+    x = alpha * (2 * lesion - 1) + sigma * torch.randn(lesion.shape, generator=random)
+    with torch.no_grad():
+        v = network(x, level, torch.zeros(1, 16, 8, 8, 8), torch.zeros(1, COLUMNS), torch.tensor([0]), torch.zeros(1))
+    # Bayes' rule with a prior of 0.1 and normal noise
+    there, absent = (torch.exp(-0.5 * ((x - alpha * value) / sigma) ** 2) * prior for value, prior in ((1, 0.1), (-1, 0.9)))
+    assert torch.allclose(alpha * x - sigma * v, (there - absent) / (there + absent), atol=1e-4)
 
 
 def test_a_new_block_passes_its_input_on_and_the_condition_modulates_a_trained_one() -> None:

@@ -193,3 +193,15 @@ def test_base_logit_is_the_prevalence_of_new_lesion_voxels(patients: list[Traini
     lesion = sum(int(patient.last.mask(trial.space.shape).sum()) for patient in patients)
     brain = sum(int(patient.arrays.masks[0].sum()) for patient in patients)
     assert base_logit(patients) == pytest.approx(np.log((lesion + 1) / brain))
+
+
+def test_drawn_voxels_are_as_many_as_their_probabilities_say(
+    trained: dict[str, ImageForecaster], patients: list[TrainingPatient]
+) -> None:
+    model = trained["segmentation"]
+    assert isinstance(model, StochasticSegmentationForecaster)
+    scan = model.encode_arrays(patients[0].arrays)
+    chance = float(model.law(scan, model.arms[0], 96).marginal_probability().sum())
+    voxels = [int(model.sample(scan, model.arms[0], 96, draw, 0, voxels="drawn").sum()) for draw in range(40)]
+    assert np.mean(voxels) == pytest.approx(chance, abs=4 * np.std(voxels) / 40**0.5)
+    assert model.sample(scan, model.arms[0], 96, 0, 0).sum() == 0 < chance  # nowhere is a lesion likelier than none
