@@ -313,7 +313,7 @@ def _part_rows(row: _Row, of: str, title: str, parts: Decomposition | Reliabilit
     for name, (words, variance) in _PARTS.items():
         tested = name == "miscalibration"
         seen, chance = (significant(value, 3) for value in (parts.miscalibration, parts.expected_miscalibration))
-        expected = f"; {seen} with what chance adds, {chance} of it expected" if tested else ""
+        expected = f"; {seen} less the {chance} that chance adds on average, zero at least" if tested else ""
         rows.append(
             row(
                 measure=f"{name} of {of}",

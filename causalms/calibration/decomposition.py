@@ -161,7 +161,7 @@ def part_intervals(
     r"""Intervals of miscalibration, discrimination and uncertainty in all patients like these.
 
     Isotonic regression fits chance too, which makes the first two parts too large by about what calibrated forecasts show,
-    ``chance``; a bootstrap sample adds as much again, so that its percentiles may lie above the estimate and never hold the truth.
+    ``chance``; a bootstrap sample adds as much again, so that its percentiles may lie above the estimate and miss the truth.
     So percentiles of the resampled parts, moved by the difference of their mean, are laid around the parts :func:`less_chance`.
     Miscalibration ends at zero below, and begins there unless calibration is rejected at (1 - level) / 2. Uncertainty has
     percentiles.
@@ -180,7 +180,9 @@ def part_intervals(
 
     Notes
     -----
-    NOTES
+    ``studies/part_intervals.py``: 95% intervals held the true miscalibration of Brier scores in .94 to .99 of 500 trials of 60 or
+    300 patients (Monte-Carlo error at most .011), percentiles in 0 to .30; the true discrimination in .90 to .94 (.013), less
+    than said, percentiles in .52 to .59.
 
     References
     ----------
