@@ -162,9 +162,9 @@ def test_samples_depend_on_patient_draw_and_seed_and_not_on_order(
 ) -> None:
     for name, options in (("segmentation", {}), ("lineage", {"steps": 2})):
         model: Any = type(trained[name])(copy.deepcopy(trained[name].network), trained[name].arms, trial.space, (24, 96), {})
-        if name == "segmentation":  # two steps of training leave every mask empty: at even odds masks say something
-            with torch.no_grad():
-                model.network.heads.bias[0] = 0
+        head = model.network.heads if name == "segmentation" else model.network.head
+        with torch.no_grad():  # two steps of training leave every mask empty: at even odds masks say something
+            head.bias[0] = 0
         scans = [model.encode_arrays(patient.arrays) for patient in patients[:2]]
         arm = model.arms[0]
         forward = [model.sample(scan, arm, 96, draw, 3, **options) for scan in scans for draw in (0, 1)]
