@@ -126,7 +126,7 @@ class OwnEntrant(Checkpoint):
 @click.option("--minutes", default=4.0, show_default=True, help="CPU minutes to train each image baseline of counts or places.")
 @click.option("--mask-minutes", default=6.0, show_default=True, help="CPU minutes to train each baseline of masks.")
 @click.option("--steps", default=(160, 300), show_default=True, help="Steps of causalms: places and counts, then shapes.")
-@click.option("--slow", default=20, show_default=True, help="Test patients of the lineage diffusion, which is too slow for all.")
+@click.option("--slow", default=6, show_default=True, help="Test patients of the lineage diffusion, which is too slow for all.")
 @click.option("--only", default="", help="Score these alone, comma-separated.")
 def main(out: Path, minutes: float, mask_minutes: float, steps: tuple[int, int], slow: int, only: str) -> None:
     """Train and score the entrants, and write the leaderboard."""

@@ -303,30 +303,23 @@ _PARTS = {
 
 
 def _part_rows(row: _Row, of: str, title: str, parts: Decomposition | Reliability, p_value: float) -> list[ResultRow]:
-    """One row a part; score = miscalibration - discrimination + uncertainty, and only the first is tested.
-
-    The first two are without what isotonic regression adds by fitting chance, which would make them too large by as much.
-    """
-    rows = []
-    miscalibration, discrimination = less_chance(parts.miscalibration, parts.discrimination, parts.expected_miscalibration)
-    estimates = {"miscalibration": miscalibration, "discrimination": discrimination, "uncertainty": parts.uncertainty}
-    for name, (words, variance) in _PARTS.items():
-        tested = name == "miscalibration"
-        seen, chance = (significant(value, 3) for value in (parts.miscalibration, parts.expected_miscalibration))
-        expected = f"; {seen} less the {chance} that chance adds on average, zero at least" if tested else ""
-        rows.append(
-            row(
-                measure=f"{name} of {of}",
-                estimand=f"part of the {title} that {words}{expected}",
-                estimator="isotonic regression (CORP)",
-                variance=variance,
-                estimate=estimates[name],
-                lower=parts.intervals[name][0],
-                upper=parts.intervals[name][1],
-                p_value=p_value if tested else np.nan,
-            )
+    """One row a part, without what chance adds: score = miscalibration - discrimination + uncertainty; the first is tested."""
+    less = less_chance(parts.miscalibration, parts.discrimination, parts.expected_miscalibration)
+    seen, chance = (significant(value, 3) for value in (parts.miscalibration, parts.expected_miscalibration))
+    said = {"miscalibration": f"; {seen} less the {chance} that chance adds on average, zero at least"}
+    return [
+        row(
+            measure=f"{name} of {of}",
+            estimand=f"part of the {title} that {words}{said.get(name, '')}",
+            estimator="isotonic regression (CORP)",
+            variance=variance,
+            estimate=estimate,
+            lower=parts.intervals[name][0],
+            upper=parts.intervals[name][1],
+            p_value=p_value if name == "miscalibration" else np.nan,
         )
-    return rows
+        for (name, (words, variance)), estimate in zip(_PARTS.items(), (*less, parts.uncertainty), strict=True)
+    ]
 
 
 def _coverage_rows(row: _Row, covered: pd.DataFrame) -> list[ResultRow]:
