@@ -12,7 +12,7 @@ dropped from 15% of training patients; weights are averaged; 256 ancestral steps
 mask is ``x > 0``.  The blur of one voxel is left out: thresholding does not bring a lesion of one voxel back, and at 4 mm
 it keeps 6 of 1,945 lesions.  One thing is added in the recipe's favour: the output h is the log odds of a lesion beside
 those of the voxel's own noisy value (were voxels independent, m_hat would be the posterior mean), and begins at the share of
-lesion voxels in the training masks.  A network that starts from ``v = 0`` still draws noise for lesions after ten CPU minutes.
+lesion voxels in the training masks.  A network that starts from ``v = 0`` still drew noise for lesions after 2.5 CPU minutes.
 Guidance and mean squared error are known to bias counts: that is what the comparison shows.
 """
 
