@@ -193,8 +193,8 @@ def part_intervals(
     --------
     >>> again = np.array([[0.05, 0.06, 0.2], [0.06, 0.07, 0.21], [0.07, 0.08, 0.22]])
     >>> intervals = part_intervals((0.03, 0.05, 0.21), again, chance=0.02, p_value=0.2, level=0.95)
-    >>> [round(end, 3) for end in intervals["miscalibration"]], [round(end, 3) for end in intervals["discrimination"]]
-    ([0.0, 0.02], [0.021, 0.04])
+    >>> [round(end, 4) for end in intervals["miscalibration"]], [round(end, 4) for end in intervals["discrimination"]]
+    ([0.0, 0.0195], [0.0205, 0.0395])
     """
     low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=0)
     centre = resampled.mean(axis=0)
