@@ -59,8 +59,8 @@ def agree(
     reference: str | None = None,
     margin: float = 1.25,
     level: float = 0.95,
-    source: str = "draws",
-    observed_source: str = "observed table",
+    exposure: str | None = None,
+    sources: tuple[str, str] = ("draws", "observed table"),
 ) -> Agreement:
     r"""Agreement of the simulated with the randomised effect of every contrast that a trial randomised.
 
@@ -86,7 +86,10 @@ def agree(
         Equivalence margin, named before the results are seen: agreement within 1 / margin to margin for ratios, within
         -margin to margin for differences.
     level : float
-    source, observed_source : str
+    exposure : str, optional
+        Column of ``participants`` with the time at risk of the observed counts, for rate ratios: simulated counts are of the
+        whole time to the visit for everybody.  Whether the observed counts contradict the model is then not tested.
+    sources : tuple of two str
         Names of the two tables in messages.
 
     Returns
@@ -124,6 +127,7 @@ def agree(
     >>> agree(draws, people).table[["randomised_estimate", "simulated_estimate", "ratio"]].round(3).values.tolist()
     [[0.198, 0.282, 1.429]]
     """
+    source, observed_source = sources
     chosen = measure_named(measure)
     rule = Rule(is_ratio=chosen.is_ratio, margin=margin, level=level)
     people_of_trials = of_one_trial(as_frame(participants))
@@ -135,7 +139,7 @@ def agree(
         raise RefusalError(f"{source}: `reference`: found {reference!r}, expected an arm of the draws, one of {arms}")
     table: list[dict[str, Any]] = []
     results: list[ResultRow] = []
-    observed, refused = _observed(people_of_trials, at, observed_source)
+    observed, refused = _observed(people_of_trials, at, observed_source, exposure)
     for trial, people in observed.groupby("trial", sort=True):
         try:
             arms_of_trial = _arms(str(trial), people, rows, reference)
@@ -144,7 +148,7 @@ def agree(
             continue
         for arm in arms_of_trial[1:]:
             try:
-                contrast = _Contrast.of(rows, people, str(trial), (arms_of_trial[0], arm), chosen, at, level)
+                contrast = _Contrast.of(rows, people, str(trial), (arms_of_trial[0], arm), chosen, at, level, exposure)
             except RefusalError as refusal:  # no event in an arm, one patient: other contrasts may still be judged
                 refused.append(f"{trial}: {arm} against {arms_of_trial[0]}: {refusal}")
                 continue
@@ -153,8 +157,8 @@ def agree(
     if not table:
         none = f"{source}: no trial randomised two arms that the draws also hold; simulate the arms of the trial"
         raise RefusalError("; ".join(refused) or none)
-    notes = own_counts_words(counts_against_draws(rows.drop(columns="key"), participants, at, source))
-    return Agreement(pd.DataFrame(table), results_table(results), tuple(refused), tuple(notes))
+    own = None if exposure is not None else counts_against_draws(rows.drop(columns="key"), participants, at, source)
+    return Agreement(pd.DataFrame(table), results_table(results), tuple(refused), tuple(own_counts_words(own)))
 
 
 def interventional(draws: pd.DataFrame, source: str) -> pd.DataFrame:
@@ -168,16 +172,17 @@ def interventional(draws: pd.DataFrame, source: str) -> pd.DataFrame:
     return rows.assign(key=participant_key(rows["participant_id"]))
 
 
-def _observed(participants: pd.DataFrame, week: float, source: str) -> tuple[pd.DataFrame, list[str]]:
+def _observed(participants: pd.DataFrame, week: float, source: str, exposure: str | None) -> tuple[pd.DataFrame, list[str]]:
     """Patients of a known trial and arm whose count at the visit was observed, and how many were left out, in words."""
     column = net2_column(int(week))
-    for name in ("participant_id", "trial", "arm", column):
+    timed = () if exposure is None else (exposure,)
+    for name in ("participant_id", "trial", "arm", column, *timed):
         if name not in participants:
             columns = ", ".join(map(str, participants.columns[:20]))
             raise InputError(f"{source}: no column {name!r}; add it (columns found: {columns})")
     if participants[column].isna().all():
         raise RefusalError(f"{source}: column {column!r} is empty; choose a week that was observed")
-    missing = {name: int(participants[name].isna().sum()) for name in (column, "arm", "trial")}
+    missing = {name: int(participants[name].isna().sum()) for name in (column, "arm", "trial", *timed)}
     observed = participants.dropna(subset=list(missing))
     left_out = len(participants) - len(observed)
     notes = [left_out_words(left_out, len(participants), missing)] if left_out else []
@@ -208,6 +213,7 @@ class _Contrast:
     se_patient: float
     se_generator: float
     degrees_of_freedom: float
+    time_at_risk: str
 
     @property
     def se(self) -> float:
@@ -224,6 +230,7 @@ class _Contrast:
         measure: Measure,
         week: float,
         level: float,
+        exposure: str | None,
     ) -> _Contrast:
         """Both effects of ``pair``, reference first, and the standard error of their difference."""
         reference, arm = pair
@@ -235,6 +242,7 @@ class _Contrast:
             people,
             outcome="outcome",
             reference=reference,
+            exposure=exposure,
             measure=measure.option,
             design=Design(population=population, source=f"trial {trial}"),
             method=Method(estimator="unadjusted", variance="leave-one-out-t", level=level),
@@ -253,6 +261,7 @@ class _Contrast:
             se_patient=float(np.sqrt((influence**2).sum() / (n * (n - 1)))),
             se_generator=float(simulated.iloc[0]["se_generator"]),
             degrees_of_freedom=float(analysis.covariance.degrees_of_freedom),
+            time_at_risk="" if exposure is None else f", time at risk in {exposure}",
         )
 
     def line(self, rule: Rule) -> dict[str, Any]:
@@ -291,7 +300,7 @@ class _Contrast:
                 randomised=False,
                 population=self.population,
                 estimand=f"{what}, simulated {against} randomised, {sides}; randomised together in {self.trial}",
-                estimator=f"{what}, simulated by g-computation, randomised unadjusted",
+                estimator=f"{what}, simulated by g-computation, randomised unadjusted{self.time_at_risk}",
                 variance="joint influence function of both effects over the same patients, t"
                 + ("; model error unknown" if np.isnan(self.se_generator) else " + the model's own error"),
                 n=randomised.n,

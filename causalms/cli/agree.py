@@ -32,6 +32,7 @@ class _Options:
     margin: float
     level: float
     given_model: bool
+    exposure: str | None
 
     @property
     def people(self) -> str:
@@ -42,6 +43,8 @@ class _Options:
             )
         if self.observed is not None:
             return self.observed
+        if self.exposure is not None:
+            raise UsageError("--exposure is a column of observed counts: give them with --observed, or leave it out")
         if not self.published:
             raise UsageError("nothing to agree with: give the observed trial with --observed, or --published with --participants")
         if self.participants is None:
@@ -63,6 +66,7 @@ class _Options:
 )
 @click.option("--week", type=float, help="Visit week; needed when the draws hold several.")
 @click.option("--reference", help="Arm to compare with; by default the least effective one of each trial, as published.")
+@click.option("--exposure", help="Column of --observed with the time at risk of its counts, for rate ratios.")
 @click.option("--level", default=0.95, show_default=True, help="Level of intervals and agreement.")
 @click.option("--out", type=OutputPath(), help="Results table (.csv, .tsv or .parquet).")
 @click.option("--table", "table_out", type=OutputPath(), help="One row a contrast (.csv, .tsv or .parquet).")
@@ -154,13 +158,13 @@ def _agreements(options: _Options) -> tuple[list[Agreement], list[pd.DataFrame]]
             reference=options.reference,
             margin=options.margin,
             level=options.level,
-            source=options.draws,
-            observed_source=options.observed,
+            exposure=options.exposure,
+            sources=(options.draws, options.observed),
         )
         across = agreement.across
         agreements.append(agreement)
         results += [agreement.results, *([] if across is None else [across])]
-        if "draw" in draws:
+        if "draw" in draws and options.exposure is None:
             results.append(compare_arms(draws, participants, options.week))
     if options.published:
         agreements.append(agree_published(draws, participants, margin=options.margin, level=options.level, source=options.draws))

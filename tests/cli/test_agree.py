@@ -90,6 +90,24 @@ def test_sampled_draws_of_a_named_week_also_compare_distributions(run: Run, defi
     assert "Cramer distance of counts" in set(pd.read_csv(define / "out.csv")["measure"])
 
 
+def test_the_randomised_effect_counts_time_at_risk(run: Run, define: Path) -> None:
+    people = read_table(define / "participants.tsv")
+    people["years"] = np.where(people["arm"] == "placebo", 1.8, 0.9)
+    people.loc[0, "years"] = np.nan
+    write_table(people, define / "people.csv")
+    verb = ("agree", define / "draws.parquet", "--observed", define / "people.csv")
+    ended = run(*verb, "--exposure", "years", "--table", define / "contrasts.csv", "--out", define / "out.csv")
+    assert "a missing value in years (1)" in ended.printed
+    events, years = people.dropna().groupby("arm")[["net2_lesions_week96", "years"]].sum().to_numpy(float).T
+    ratio = (events / years)[0] / (events / years)[1]  # dimethyl fumarate over placebo, events a year
+    assert pd.read_csv(define / "contrasts.csv")["randomised_estimate"].iloc[0] == pytest.approx(ratio, rel=1e-12)
+    assert "time at risk in years" in " ".join(pd.read_csv(define / "out.csv")["estimator"].astype(str))
+    refused(run(*verb, "--exposure", "weeks"), 1, "people.csv: no column 'weeks'; add it")
+    refused(run(*verb, "--exposure", "years", "--measure", "risk-ratio"), 2, "--exposure has no meaning for a risk ratio")
+    published = ("agree", define / "draws.parquet", "--published", "--participants", define / "people.csv")
+    refused(run(*published, "--exposure", "years"), 2, "--exposure is a column of observed counts")
+
+
 def test_published_aggregates_need_no_observed_trial(run: Run, three_trials: Path) -> None:
     options = ["--published", "--participants", three_trials / "covariates.csv", "--out", three_trials / "out.csv"]
     ended = run("agree", three_trials / "draws.parquet", *options)
