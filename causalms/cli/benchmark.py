@@ -86,7 +86,7 @@ def _side_by_side(scores: pd.DataFrame) -> str:
     from causalms.tables import significant
 
     def text(row: pd.Series) -> str:
-        value, lower, upper = (significant(row[name], 3) for name in ("estimate", "lower", "upper"))
+        value, lower, upper = (significant(row[name] + 0.0, 3) for name in ("estimate", "lower", "upper"))  # -0 is 0
         return value if row.isna()["lower"] else f"{value} ({lower} to {upper})"
 
     names, lines = list(dict.fromkeys(scores["entrant"])), []

@@ -246,5 +246,5 @@ def _within(participant_id: str, spaces: dict[str, Space]) -> Iterator[Problem]:
             yield Problem(
                 participant_id,
                 f"{items[0][0]} has {items[0][1].describe()}, {name} has {space.describe()}",
-                "register and resample the patient's images onto one grid (FSL FLIRT, ANTs)",
+                "register and resample the patient's images onto one grid (causalms register, FSL FLIRT, ANTs)",
             )

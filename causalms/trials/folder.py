@@ -176,7 +176,7 @@ class FolderSource:
             if not first[1].same_as(other[1]):
                 raise InputError(
                     f"{participant_id}: {first[0].name} has {first[1].describe()}, {other[0].name} has {other[1].describe()}; "
-                    "register and resample the patient's images onto one grid (FSL FLIRT, ANTs)"
+                    "register and resample the patient's images onto one grid (causalms register, FSL FLIRT, ANTs)"
                 )
         raise InputError(
             f"{participant_id}: a follow-up mask has {space.describe()}, the baseline images {own.describe()}; resample it onto "
