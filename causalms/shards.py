@@ -95,4 +95,4 @@ def refuse_incomplete(parts: Sequence[tuple[str, Shard]]) -> None:
         seen[shard.number] = name
     missing = [f"{k}/{of}" for k in range(1, of + 1) if k not in seen]
     if missing:
-        raise UsageError(f"shard {', '.join(missing)} is missing; run the same command with `shard={missing[0]}` first")
+        raise UsageError(f"shard {', '.join(missing)} is missing; run it first, with the command of the others")

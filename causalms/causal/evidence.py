@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from causalms.causal.mechanism import Mechanism, Outcome
-from causalms.errors import InputError, RefusalError, UsageError
+from causalms.errors import InputError, RefusalError, UsageError, near_name
 from causalms.tables import as_frame, name_of, net2_column, validate
 
 
@@ -82,7 +82,8 @@ def chosen_participants(trial: Any, participants: Sequence[str] | None = None) -
         return known
     unknown = [p for p in participants if p not in set(known)]
     if unknown:
-        raise UsageError(f"unknown participant_id {unknown[0]!r}; check `participants`")
+        near = near_name(f"sub-{unknown[0].removeprefix('sub-')}", known)
+        raise UsageError(f"unknown participant_id {unknown[0]!r}; {near or 'check `participants`'}")
     return list(participants)
 
 

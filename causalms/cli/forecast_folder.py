@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+import click
+
 from causalms.cli.bids_output import OUTSIDE, describe_dataset, write_sidecars
 from causalms.cli.cohort import write_skipped
 from causalms.errors import InputError, RefusalError
 from causalms.files import whole_file, whole_folder
 from causalms.shards import Shard, Skipped, refuse_incomplete
-from causalms.tables import name_of, write_table
+from causalms.tables import counted, name_of, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -189,6 +191,7 @@ def merge_folders(parts: Sequence[Path], out: Path) -> int:
         for own_name, part in people.items():
             shutil.copytree(part / own_name, folder / own_name, copy_function=linked)
         _finish(folder, table, notes, whole, name, source)
+    click.echo(f"{out}: {counted(len(people), 'patient')} of {counted(len(parts), 'shard')}")
     return write_skipped([Skipped(**one) for one in skipped], out.with_name(f"{out.name}.skipped.csv"))
 
 

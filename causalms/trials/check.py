@@ -145,9 +145,9 @@ def _patient(layout: Layout, participant_id: str, weeks: set[int], counted: set[
     problems: list[Problem] = []
     images = [_located(partial(layout.image_file, participant_id, modality), problems) for modality in MODALITIES]
     scans: dict[Path, np.ndarray] = {}
+    problems += [] if problems else _lacking(layout, participant_id, images)
     for path in images:
         problems += [] if path is None else _image(path, spaces, scans)
-    problems += _lacking(layout, participant_id, images)
     brain: np.ndarray | None = None
     for kind in ("brain", "T2", "Gd"):
         before = len(problems)
@@ -168,10 +168,13 @@ def _patient(layout: Layout, participant_id: str, weeks: set[int], counted: set[
             missing = mask_path(participant_id, "NET2", session_of_week(week)).as_posix()
             what = f"is missing although column {net2_column(week)!r} has the count of {participant_id}"
             problems.append(Problem(missing, what, "add the mask; without it the count alone is used", "warning"))
-    for path, values in scans.items():
-        if np.ptp(values[brain] if brain is not None and brain.shape == values.shape else values) == 0:
-            problems.append(Problem(str(path), "is the same in every voxel of the brain", "export it again"))
-    if scans and len({spaces[path.name] for path in scans}) == 1:
+    blank = [
+        path
+        for path, values in scans.items()
+        if np.ptp(values[brain] if brain is not None and brain.shape == values.shape else values) == 0
+    ]
+    problems += [Problem(str(path), "is the same in every voxel of the brain", "export it again") for path in blank]
+    if scans and not blank and len({spaces[path.name] for path in scans}) == 1:
         problems += _position(scans, brain, spaces)
     return [*problems, *_within(participant_id, spaces)]
 

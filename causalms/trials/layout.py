@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from causalms.errors import InputError
+from causalms.tables import LARGEST_VALUES
 from causalms.trials.bids import find, image_path, mask_path, session_of_week, sessions
 from causalms.trials.lesion_files import LesionFiles
 from causalms.trials.nifti import binary, finite, read_space, read_volume
@@ -46,11 +48,21 @@ class Layout:
         return find(self.root, mask_path(participant_id, kind, session_of_week(week) if week else baseline))
 
     def read_mask(self, path: Path, kind: str, week: int = 0) -> tuple[np.ndarray, Space]:
-        """A mask as bool and its grid; in files of lesion tools the lesions are told from the other labels."""
+        """A mask as bool and its grid; in files of lesion tools the lesions are told from the other labels.
+
+        Raises
+        ------
+        InputError
+            If it is no mask, or one of lesions that covers more than lesions can.
+        """
         values, space = read_volume(path)
-        if self.lesions is not None and kind == "T2" and week == 0:
-            return self.lesions.inside(path, values), space
-        return binary(path, values), space
+        elsewhere = self.lesions if kind == "T2" and week == 0 else None
+        inside = binary(path, values) if elsewhere is None else elsewhere.inside(path, values)
+        volume_ml = np.count_nonzero(inside) * space.voxel_volume_mm3 / 1000
+        most = LARGEST_VALUES["t2_volume_ml"]
+        if kind != "brain" and volume_ml > most:
+            raise InputError(f"{path}: lesions cover {volume_ml:.0f} mL (limit {most:.0f}); save lesions as 1 and all else as 0")
+        return inside, space
 
     def other_sessions(self, participant_id: str) -> list[str]:
         """Sessions of a participant besides the baseline."""

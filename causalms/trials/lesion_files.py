@@ -72,10 +72,8 @@ class LesionFiles:
         InputError
             If two files fit alike.
         """
-        if self.is_folder:
-            ranked = sorted((_rank(path), path) for path in self._in_folder(participant_id, session) if not _is_other(path))
-        else:
-            ranked = sorted((_rank(path), path) for path in self._by_pattern(participant_id, session))
+        files = self._in_folder(participant_id, session) if self.is_folder else self._by_pattern(participant_id, session)
+        ranked = sorted((_rank(path), path) for path in files if not (self.is_folder and _is_other(path)))
         if len(ranked) > 1 and ranked[0][0] == ranked[1][0]:
             one, other = ranked[0][1], ranked[1][1]
             pattern = str(one).replace(participant_id, "{participant}")
@@ -83,6 +81,11 @@ class LesionFiles:
                 f"{one}: fits the lesion mask of {participant_id}, and so does {other}; name one with `lesions={pattern}`"
             )
         return ranked[0][1] if ranked else None
+
+    def not_taken(self, participant_id: str, session: str | None) -> str:
+        """Name of a file of the folder that is the participant's and by its name no lesion mask; empty where there is none."""
+        files = self._in_folder(participant_id, session) if self.is_folder else []
+        return next((path.name for path in files if _is_other(path)), "")
 
     def inside(self, path: Path, values: np.ndarray) -> np.ndarray:
         """Where the lesions are: 1 of a mask, SAMSEG's lesion labels, LST-AI's regions, what nnU-Net's dataset.json says.
@@ -164,14 +167,15 @@ def _lesion_labels(path: Path, labels: set[int]) -> set[int]:
 
 
 def _of_dataset(file: Path) -> set[int]:
-    """Labels that nnU-Net's ``dataset.json`` (of either version) calls lesions."""
+    """Labels that nnU-Net's ``dataset.json`` (of either version) calls lesions; a region is a list of labels."""
     try:
         labels = json.loads(file.read_text(encoding="utf-8"))["labels"]
-        pairs = [(str(one), other) if isinstance(other, int) else (str(other), int(one)) for one, other in labels.items()]
+        regions = [(one, other) if isinstance(other, int | list) else (other, int(one)) for one, other in labels.items()]
+        pairs = [(str(name), int(label)) for name, own in regions for label in (own if isinstance(own, list) else [own])]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{file}: no list of labels as nnU-Net writes it; correct it or remove it") from error
     wanted = {label for name, label in pairs if LESION_NAME.search(name)}
     if not wanted:
-        names = ", ".join(name for name, _ in pairs)
+        names = ", ".join(dict.fromkeys(name for name, _ in pairs))
         raise InputError(f"{file}: no label is called lesion (labels: {names}); rename the label of lesions")
     return wanted

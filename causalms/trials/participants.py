@@ -24,7 +24,7 @@ _ALSO = {
     "disease_duration": ("duration", "ms_duration", "years_since_onset"),
     "relapses_prior_year": ("relapses", "arr", "relapse_count"),
     "gd_lesions": ("gd", "gad", "n_gd", "gdel", "cel"),
-    "t2_lesions": ("t2_count", "n_t2", "t2_number"),
+    "t2_lesions": ("t2_lesion", "t2_count", "n_t2", "t2_number"),
     "t2_volume_ml": ("lesion_volume", "t2_vol", "t2lv", "lesion_load"),
 }
 _SEX = {"f": "F", "female": "F", "woman": "F", "m": "M", "male": "M", "man": "M"}
@@ -45,7 +45,11 @@ def read_raw_participants(root: Path) -> pd.DataFrame:
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; give the folder that holds participants.tsv")
     if not file.is_file():
-        raise InputError(f"{file}: no such file; a trial needs a participants table (BIDS)")
+        other = next(
+            (one.name for one in sorted(root.iterdir()) if one.stem.lower() == "participants" and one.suffix != ".json"), None
+        )
+        mend = f"; save {other} with tabs between its columns under that name" if other else ""
+        raise InputError(f"{file}: no such file; a trial needs a participants table (BIDS){mend}")
     table = _known_columns(read_table(file), root)
     if "participant_id" not in table:
         present = ", ".join(map(str, table.columns[:10]))
@@ -86,7 +90,8 @@ def read_participants(root: Path) -> tuple[pd.DataFrame, list[str]]:
     notes += [f"column {name!r} is not read as a covariate; did you mean {meant}?" for name, meant in near.items()]
     more = [str(name) for name in others if str(name) not in near and outcome_week(str(name)) is None]
     if more:
-        notes.append(f"no covariates of the model: column {', '.join(more[:12])}{', ...' if len(more) > 12 else ''}")
+        columns = "columns" if len(more) > 1 else "column"
+        notes.append(f"no covariates of the model: {columns} {', '.join(more[:12])}{', ...' if len(more) > 12 else ''}")
     try:
         return validate(table[[*PARTICIPANTS_COLUMNS, *others]], "participants", str(file)), notes
     except InputError as error:

@@ -16,7 +16,22 @@ from causalms.tables import counted
 
 _BASELINE = ("baseline", "base", "bl", "bsl", "inclusion", "enrolment", "enrollment", "randomisation", "randomization")
 _BEFORE_TREATMENT = ("screening", "screen", "scr", "pre", "pretreatment", "pretx", "predose")
-_AFTER = ("followup", "follow", "fu", "post", "relapse", "end", "eot", "eos", "final", "last", "unscheduled", "early")
+_AFTER = (
+    "followup",
+    "follow",
+    "fu",
+    "post",
+    "relapse",
+    "after",
+    "exit",
+    "end",
+    "eot",
+    "eos",
+    "final",
+    "last",
+    "unscheduled",
+    "early",
+)
 _TIME = ("w", "wk", "week", "weeks", "m", "mo", "month", "months", "y", "yr", "year", "years", "d", "day", "days")
 _ORDER = ("", "v", "visit", "t", "tp", "timepoint", "scan", "session", "s", "exam", "mr", "mri")
 
@@ -96,7 +111,11 @@ def choose_baselines(root: Path, sessions: Mapping[str, frozenset[str]], named: 
         if len(candidates) > 1:
             if not candidates <= by_date.get(name, {}).keys():
                 raise _unclear(root / name, candidates, _no_date(root, name))
-            earliest[name] = min(sorted(candidates), key=lambda label: by_date[name][label])
+            first = min(by_date[name][label] for label in candidates)
+            fits = [label for label in candidates if by_date[name][label] == first]
+            if len(fits) > 1:
+                raise _unclear(root / name, fits, f"; both have {first.isoformat()}" if len(fits) == 2 else f"; all have {first}")
+            earliest[name] = fits[0]
         elif candidates:
             earliest[name] = next(iter(candidates))
     if not earliest:
@@ -150,15 +169,20 @@ def _refuse_earlier_date(where: Path, label: str, dates: Mapping[str, date], why
 
 
 def _no_date(root: Path, participant_id: str) -> str:
-    """The first time in a participant's table of sessions that cannot be read, in words; empty where there is none."""
-    file = root / participant_id / f"{participant_id}_sessions.tsv"
-    table = pd.read_csv(file, sep="\t", dtype=str, encoding="utf-8-sig") if file.is_file() else pd.DataFrame()
-    if "acq_time" in table:
-        wrong = table["acq_time"][
-            table["acq_time"].notna() & pd.to_datetime(table["acq_time"], errors="coerce", format="ISO8601").isna()
-        ]
-        return f"; its acq_time {wrong.iloc[0]!r} is no date, write 2018-03-01" if len(wrong) else ""
-    return f"; it has the columns {', '.join(table.columns)}" if len(table) else ""
+    """The first time in a participant's tables of dates that cannot be read, in words; empty where there is none."""
+    listed = root / participant_id / f"{participant_id}_sessions.tsv"
+    columns = ""
+    for file in [listed, *sorted((root / participant_id).glob(f"ses-*/{participant_id}_ses-*_scans.tsv"))]:
+        table = pd.read_csv(file, sep="\t", dtype=str, encoding="utf-8-sig") if file.is_file() else pd.DataFrame()
+        if "acq_time" in table:
+            given = table["acq_time"].dropna()
+            wrong = given[pd.to_datetime(given, errors="coerce", format="ISO8601").isna()]
+            if len(wrong):
+                where = "its acq_time" if file == listed else f"acq_time of {file.name}"
+                return f"; {where} {wrong.iloc[0]!r} is no date, write 2018-03-01"
+        elif file == listed and len(table):
+            columns = f"; it has the columns {', '.join(table.columns)}"
+    return columns
 
 
 def _unclear(where: Path, labels: Iterable[str], more: str = "") -> InputError:

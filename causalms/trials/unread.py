@@ -107,9 +107,12 @@ def lesion_notes(layout: Layout, participant_ids: Sequence[str]) -> list[str]:
         else:
             kinds[file.name.replace(participant_id, "sub-*").replace(participant_id.removeprefix("sub-"), "*")] += 1
     if not kinds:
+        others = filter(None, (layout.lesions.not_taken(name, layout.baseline[name]) for name in participant_ids))
+        there = next((f" ({name} is none by its name)" for name in others), "")
+        who = f"{', '.join(participant_ids[:3])}{', ...' if len(participant_ids) > 3 else ''}{there}"
         raise InputError(
-            f"{given}: no lesion mask of {', '.join(participant_ids[:3])}{', ...' if len(participant_ids) > 3 else ''}; files or "
-            "folders there must bear the participant's name and the baseline session, or be named by a pattern with {participant}"
+            f"{given}: no lesion mask of {who}; files or folders there must bear the participant's name and the baseline "
+            "session, or be named by a pattern with {participant}"
         )
     notes = [f"T2 lesion masks are read from {given}: {_listed(kinds)}"]
     if without:

@@ -176,6 +176,7 @@ class Clipped(CountsOnly):
         (None, lambda m, t: m.ask(t, asked(coupling="rho")), UsageError, "go together"),
         (None, lambda m, t: m.ask(t, asked(coupling="psychic")), UsageError, "'psychic' is unknown; choose monotone"),
         (None, lambda m, t: m.do(t, "placebo", running=Running(participants=["me"])), UsageError, "unknown participant_id 'me'"),
+        (None, lambda m, t: m.do(t, "placebo", running=Running(participants=["0001"])), UsageError, "did you mean 'sub-0001'"),
         (None, lambda m, t: m.counterfactual(t, arm="placebo", coupling="rho"), UsageError, "go together"),
         (None, lambda m, t: m.counterfactual(t, arm="placebo", coupling="rho", twin=Twin(rho=1.5)), UsageError, "from -1"),
         (None, lambda m, t: m.counterfactual(t, arm="placebo", twin=Twin(abduction="guess")), UsageError, "'guess' is unknown"),

@@ -57,7 +57,7 @@ def test_a_forecast_has_the_same_bytes_from_shards_and_from_one_run(
     for k in (1, 2):
         assert run(*ask, "--shard", f"{k}/2", "--out", tmp_path / f"part{k}").code == 0
     merged = tmp_path / "merged"
-    assert run("merge", tmp_path / "part2", tmp_path / "part1", "--out", merged).code == 0
+    assert " patients of 2 shards" in run("merge", tmp_path / "part2", tmp_path / "part1", "--out", merged).printed
     assert contents(merged) == contents(tmp_path / "whole")
     refused(run("merge", tmp_path / "part1", "--out", tmp_path / "x"), 2, "shard 2/2 is missing")
     refused(run("merge", tmp_path / "whole", "--out", tmp_path / "x"), 1, "is no shard but a whole forecast")
@@ -167,7 +167,7 @@ def test_a_query_has_the_same_bytes_from_shards_and_from_one_run(
     for ending in (".parquet", ".queries.json"):
         assert (tmp_path / f"merged{ending}").read_bytes() == (tmp_path / f"whole{ending}").read_bytes()
     out = ("--out", tmp_path / "x.parquet")
-    refused(run("merge", parts[0], *out), 2, "shard 2/2 is missing; run the same command with shard=2/2 first")
+    refused(run("merge", parts[0], *out), 2, "shard 2/2 is missing; run it first, with the command of the others")
     refused(run("merge", parts[0], parts[0], *out), 1, "also stands in")
     refused(run("merge", tmp_path / "whole.parquet", *out), 1, "its record names no shard")
     assert run(*ask, "--seed", 1, "--shard", "2/2", "--out", tmp_path / "seed.parquet").code == 0

@@ -112,6 +112,22 @@ def test_every_problem_is_listed_at_once(folder: Path) -> None:
     _says(folder, "stands twice", "keep one row a participant")
 
 
+def test_masks_that_cannot_be_lesions_two_that_fit_and_another_table_are_told_once(folder: Path) -> None:
+    mask = nib.load(_mask(folder, "T2"))
+    nib.save(nib.Nifti1Image(1 - np.asarray(mask.dataobj), mask.affine), _mask(folder, "T2"))
+    _says(folder, "sub-0001_ses-w00_label-L_desc-T2_mask.nii.gz: lesions cover", "save lesions as 1 and all else as 0")
+    with pytest.raises(InputError, match=r"lesions cover \d{4} mL \(limit 500\)"):
+        load_trial(folder).mask("sub-0001", "T2")
+    flair = _image(folder)
+    for name in ("acq-2D_FLAIR", "acq-3D_FLAIR"):
+        shutil.copy(flair, flair.with_name(flair.name.replace("FLAIR", name)))
+    flair.unlink()
+    about = [str(problem) for problem in check_trial(folder) if "sub-0001" in str(problem) and "FLAIR" in str(problem)]
+    assert [("both fit" in problem) for problem in about] == [True]
+    (folder / "participants.tsv").rename(folder / "participants.csv")
+    _says(folder, "participants.tsv: no such file", "save participants.csv with tabs between its columns under that name")
+
+
 def test_a_patient_without_a_baseline_image_is_told_what_lies_there(folder: Path) -> None:
     anat = _image(folder).parent
     for file in anat.iterdir():

@@ -58,7 +58,12 @@ def nnunet(place: Path) -> None:
     (place / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "brain": 1, "MS lesion": 2}}))
 
 
-@pytest.mark.parametrize("tool", [lst, samseg, nnunet])
+def nnunet_of_regions(place: Path) -> None:
+    nnunet(place)
+    (place / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "brain": [1, 2], "lesion": [2]}}))
+
+
+@pytest.mark.parametrize("tool", [lst, samseg, nnunet, nnunet_of_regions])
 def test_lesion_masks_of_a_tool_are_read_from_its_folder_as_it_left_them(folder, tmp_path, tool):
     tool(tmp_path / "masks")
     trial = load_trial(folder, baseline="1", lesions=tmp_path / "masks")
@@ -91,6 +96,11 @@ def test_a_folder_without_anybody_a_pattern_without_names_and_two_that_fit_are_r
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"empty: no lesion mask of sub-01, sub-02; files or folders there must bear"):
         load_trial(folder, baseline="1", lesions=tmp_path / "empty")
+    volume(tmp_path / "chances" / "sub-02_probseg.nii.gz", LESION)
+    with pytest.raises(
+        InputError, match=r"no lesion mask of sub-01, sub-02 \(sub-02_probseg.nii.gz is none by its name\); files"
+    ):
+        load_trial(folder, baseline="1", lesions=tmp_path / "chances")
     with pytest.raises(UsageError, match=r"`lesions=lst/\*.nii`: no such folder, and no pattern"):
         LesionFiles("lst/*.nii")
     for name in ("sub-01_lesions_a", "sub-01_lesions_b"):

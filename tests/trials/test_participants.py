@@ -56,11 +56,17 @@ def test_a_column_that_looks_like_another_unit_is_refused_with_the_unit(tmp_path
 
 
 def test_columns_under_another_name_are_proposed_and_every_other_is_named(tmp_path):
-    header = ["participant_id", "Gender", "Age_at_scan", "Treatment", "Gd_count", "weight", "onset_age"]
-    _, notes = read_participants(written(tmp_path, header, ["1", "F", "53", "placebo", "1", "70", "30"]))
-    for name, meant in (("Gender", "sex"), ("Age_at_scan", "age"), ("Treatment", "arm"), ("Gd_count", "gd_lesions")):
+    header = ["participant_id", "Gender", "Age_at_scan", "Treatment", "Gd_count", "weight", "onset_age", "T2_lesion_count"]
+    _, notes = read_participants(written(tmp_path, header, ["1", "F", "53", "placebo", "1", "70", "30", "4"]))
+    for name, meant in (
+        ("T2_lesion_count", "t2_lesions"),
+        ("Gender", "sex"),
+        ("Age_at_scan", "age"),
+        ("Treatment", "arm"),
+        ("Gd_count", "gd_lesions"),
+    ):
         assert f"column {name!r} is not read as a covariate; did you mean {meant}?" in notes
-    assert "no covariates of the model: column weight, onset_age" in notes
+    assert "no covariates of the model: columns weight, onset_age" in notes
 
 
 @pytest.mark.parametrize(

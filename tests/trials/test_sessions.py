@@ -33,6 +33,7 @@ def chosen(*labels, root=Path(), named=None):
         (("20190301", "20180131"), "20180131"),
         (("mri",), "mri"),
         (("mri", "M12"), "mri"),
+        (("before", "after"), "before"),
     ],
 )
 def test_the_baseline_session_is_the_earliest_visit_that_the_names_tell(labels, baseline):
@@ -130,3 +131,13 @@ def test_a_table_of_sessions_that_does_not_help_is_named_with_what_is_in_it(tmp_
 def test_the_only_session_that_is_no_follow_up_by_its_name_is_said_so():
     assert chosen("initial", "followup").note == "baseline is session ses-initial (the only one whose name says no later visit)"
     assert chosen("mri").note == "baseline is session ses-mri (the only session)"
+
+
+def test_two_sessions_of_one_date_and_dates_of_scans_tsv_that_are_none_are_refused_by_name(tmp_path):
+    with pytest.raises(InputError, match=r"unclear which is baseline; .*; both have 2018-05-01$"):
+        chosen("A", "B", root=dated(tmp_path, [("ses-A", "2018-05-01T09:00:00"), ("ses-B", "2018-05-01T10:00:00")]))
+    scans = tmp_path / "two" / "sub-1" / "ses-A" / "sub-1_ses-A_scans.tsv"
+    scans.parent.mkdir(parents=True)
+    scans.write_text("filename\tacq_time\nanat/x.nii.gz\t01.05.2018\n")
+    with pytest.raises(InputError, match=r"acq_time of sub-1_ses-A_scans.tsv '01.05.2018' is no date, write 2018-03-01"):
+        chosen("A", "B", root=tmp_path / "two")
