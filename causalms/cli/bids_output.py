@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,12 +20,13 @@ _IGNORED = ("forecast.csv", "forecast.json", "notes.txt", OUTSIDE, "figures")
 
 def source_of(trial: Path) -> dict[str, Any]:
     """What the description says of the folder that the forecasts are about: name, authors, and where it lies."""
-    try:
+    name, authors = trial.resolve().name, []
+    with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):
         described = json.loads((trial / "dataset_description.json").read_text(encoding="utf-8"))
+        name = str(described.get("Name") or name)
         authors = [str(author) for author in described.get("Authors", [])]
-    except (OSError, ValueError, AttributeError, TypeError):
-        authors = []
-    return {"Authors": [*authors, "The causalms developers"], "DatasetLinks": {"raw": trial.resolve().as_uri()}}
+    names = dict.fromkeys([*(authors or [f"The authors of {name}"]), "The causalms developers"])
+    return {"Authors": list(names), "DatasetLinks": {"raw": trial.resolve().as_uri()}}
 
 
 def describe_dataset(folder: Path, name: str, checksum: str, source: dict[str, Any]) -> None:

@@ -140,7 +140,8 @@ def write_skipped(skipped: Sequence[Skipped], place: Path) -> int:
         return 0
     write_table(pd.DataFrame([vars(one) for one in skipped]), place)
     for one in skipped[:10]:
-        click.echo(f"left out: {one.participant_id}: {one.reason}", err=True)
+        reason = one.reason.removeprefix(f"{one.participant_id}: ")
+        click.echo(f"left out: {one.participant_id}: {reason}", err=True)
     more = ", the first 10 above" if len(skipped) > 10 else ""
     were, reasons = ("was", "the reason") if len(skipped) == 1 else ("were", "all reasons")
     who = f"{counted(len(skipped), 'patient')} {were} left out{more}"

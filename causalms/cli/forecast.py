@@ -106,7 +106,8 @@ def command(
             raise InputError(f"no patient could be forecast; the first, {skipped[0].participant_id}: {skipped[0].reason}")
         if kept_in.keep_only:
             people = counted(len(kept), "patient")
-            click.echo(f"{people} forecast and kept in {parts}; the same command without --keep-only writes {out}")
+            again = "the same command without --keep-only (of causalms-bids: at level group)"
+            click.echo(f"{people} forecast and kept in {parts}; {again} writes {out}")
             return write_skipped(skipped, parts / "skipped.csv")
         record = question.record(everyone) | {"skipped": [asdict(one) for one in skipped]}
         record |= {} if cohort.shard is None else {"shard": str(cohort.shard)}

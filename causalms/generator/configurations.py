@@ -13,6 +13,7 @@ import torch
 
 from causalms.errors import InputError, UsageError, near_name
 from causalms.tables import PARTICIPANTS_COLUMNS
+from causalms.trials import mni_space
 from causalms.yaml_files import parse_yaml, read_yaml
 
 #: Participants' columns that condition the model, age to t2_volume_ml, in the order of the covariate vector.
@@ -205,7 +206,9 @@ def _from_file(file: Path) -> tuple[ModelConfig, TrainingConfig]:
         mend = f"write it under {part}:" if part else f"write {', '.join(_PARTS)}"
         raise InputError(f"{file}: {f'no entry is called {wrong[0]!r}' if wrong else 'no entries'} at the top; {mend}")
     try:
-        return _configured(*config(str(content.get("base", "small"))), file.stem, content)
+        model, recipe = _configured(*config(str(content.get("base", "small"))), file.stem, content)
+        mni_space(model.grid)
+        return model, recipe
     except UsageError as error:
         raise InputError(f"{file}: {error}") from None
 

@@ -139,8 +139,7 @@ def test_the_folder_of_forecasts_is_a_valid_bids_derivative(run: Run, simulated:
     out = tmp_path / "out"
     trial = tmp_path / "trial"
     shutil.copytree(simulated, trial)
-    described = json.loads((trial / "dataset_description.json").read_text()) | {"Authors": ["A. Author"]}
-    (trial / "dataset_description.json").write_text(json.dumps(described))
+    assert "Authors" not in json.loads((trial / "dataset_description.json").read_text())  # the validator wants two or more
     name = sorted(path.name for path in trial.glob("sub-*"))[0]
     asked = ("--arm", "placebo", "--draws", 1, "--masks", "--participant", name, "--seed", 5)
     assert run("forecast", trial, "--model", checkpoint, *asked, "--out", out).code == 0

@@ -213,6 +213,7 @@ def test_augmentation_moves_lesions_with_the_scan() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("model: {grid: 5mm}", "no grid is called '5mm'; choose one of 4mm, 3mm, 2mm, 1mm"),
         ("sizes: {}", "no entry is called 'sizes' at the top; write base, model, training"),
         ("channels: 8", "no entry is called 'channels' at the top; write it under model:"),
         ("risk_steps: 8", "no entry is called 'risk_steps' at the top; write it under training:"),
@@ -254,6 +255,9 @@ def test_who_cannot_be_learned_from_is_counted_and_bad_files_are_left_out(
     people.loc[0, "arm"] = None
     with pytest.raises(InputError, match=r"2 of 3 patients have .* at least 4; 1 have no arm"):
         training_set(replace(few, participants=people), LesionRule.default())
+    unarmed = replace(few, participants=people.assign(arm=None), weeks=())
+    with pytest.raises(InputError, match=r"3 have no arm .*; nobody has a NET2 mask at any follow-up"):
+        training_set(unarmed, LesionRule.default())
     with pytest.raises(InputError, match=r"0 of 3 patients .*; 3 have an arm and no NET2 mask at any follow-up"):
         training_set(replace(few, weeks=()), LesionRule.default())
     image = type(trial.source).image

@@ -122,6 +122,8 @@ def training_set(
             "have files that cannot be used": len(bad),
         }
         why = "; ".join(f"{count} {words}" for words, count in lacking.items() if count)
+        if not trial.weeks and not answers.count(None):
+            why += "; nobody has a NET2 mask at any follow-up (label-L_desc-NET2_mask of a later session)"
         raise InputError(
             f"{trial.name}: {len(patients)} of {len(trial)} patients have an arm and a NET2 mask, training needs at least {least}"
             + (f"; {why}" if why else "; add patients")
