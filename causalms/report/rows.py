@@ -259,16 +259,34 @@ def result_rows(table: pd.DataFrame) -> list[ResultRow]:
     ('drug against placebo', '0.250 to 1.000', ['transported', 'rung 2'])
     """
     axes = {measure: _axis(rows) for measure, rows in table.groupby(table["measure"].astype(str), dropna=False)}
-    return [_result_row(row, axes[str(row.measure)]) for row in each_row(table)]
+    apart = _told_apart(table)
+    return [_result_row(row, axes[str(row.measure)], words) for row, words in zip(each_row(table), apart, strict=True)]
 
 
-def _result_row(row: Any, axis: tuple[float, float] | None) -> ResultRow:
+def _told_apart(table: pd.DataFrame) -> list[str]:
+    """For rows that would read alike, what differs in their population or else their estimand; for all others nothing."""
+    words = [""] * len(table)
+    alike = table.reset_index(drop=True).groupby(
+        ["analysis", "arm", "reference", "subgroup", "measure"], dropna=False, sort=False
+    )
+    for rows in alike.indices.values():
+        for name in ("population", "estimand"):
+            parts = [text(table[name].iloc[row]).split("; ") for row in rows]
+            own = ["; ".join(part for part in mine if not all(part in others for others in parts)) for mine in parts]
+            if any(own):
+                for row, difference in zip(rows, own, strict=True):
+                    words[row] = difference
+                break
+    return words
+
+
+def _result_row(row: Any, axis: tuple[float, float] | None, apart: str) -> ResultRow:
     estimate, interval = estimate_and_interval(row.estimate, row.lower, row.upper)
     contrast = f"{row.arm} against {row.reference}" if has_contrast(row) else text(row.arm, "all arms")
     return ResultRow(
         analysis=text(row.analysis),
         contrast=contrast,
-        subgroup=text(row.subgroup),
+        subgroup=", ".join(filter(None, (text(row.subgroup), apart))),
         measure=text(row.measure, "statistic"),
         estimate=estimate,
         interval=interval,

@@ -90,3 +90,15 @@ def test_a_control_is_a_check_and_never_a_transported_contrast():
     row = {"analysis": "negative control: a copy of an arm", "arm": "copy of drug", "reference": "drug", "measure": "rate ratio",
            "estimate": 1.0, "randomised": False, "rung": 2}  # fmt: skip
     assert [badge.label for badge in result_rows(results_table([row]))[0].badges] == ["check", "rung 2"]
+
+
+def test_rows_that_would_read_alike_say_what_differs():
+    rows = [
+        {**ROW, "subgroup": "all", "population": "trial A"},
+        {**ROW, "subgroup": "all", "population": "trial B"},
+        {**ROW, "subgroup": "all", "measure": "slope", "estimand": "slope; p against 0"},
+        {**ROW, "subgroup": "all", "measure": "slope", "estimand": "slope; p against 1"},
+        {**ROW, "subgroup": "all", "measure": "risk ratio"},
+    ]
+    said = ["all, trial A", "all, trial B", "all, p against 0", "all, p against 1", "all"]
+    assert [shown.subgroup for shown in result_rows(results_table(rows))] == said

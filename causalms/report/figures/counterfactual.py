@@ -240,7 +240,7 @@ def _against_fact(axes: Axes, points: pd.DataFrame, diagnostic: str, title: str)
         axes.set_xticks(ticks, [str(t) for t in ticks])
         axes.set_yticks(ticks, [str(t) for t in ticks])
         axes.minorticks_off()
-        axes.set_ylim(top=5 * top)  # room for the legend above every point
+        axes.set_ylim(top=30 * top)  # room for the legend above every point
         axes.legend(fontsize=7, loc="upper left", handletextpad=0.1)
     axes.set(xlabel="Factual count", ylabel="Count")
 
