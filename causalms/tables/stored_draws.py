@@ -41,6 +41,7 @@ def partition_draws(parts: Sequence[str | os.PathLike[str]], out: str | os.PathL
     InputError
         If a part is no Parquet table of sampled draws with columns ``trial`` and ``arm``.
     """
+    import pyarrow as pa
     import pyarrow.dataset as ds
 
     folder = Path(out)
@@ -51,6 +52,7 @@ def partition_draws(parts: Sequence[str | os.PathLike[str]], out: str | os.PathL
                 if name not in data.schema.names:
                     raise InputError(f"{part}: no column {name!r}; give a table of sampled draws")
             words = [name for name in _WORDS if name in data.schema.names]
+            whole = data.schema.field("draw").type in (pa.int32(), pa.int64())
             ds.write_dataset(
                 data.scanner(batch_size=_GROUP // 8, use_threads=False),
                 beside,
@@ -61,7 +63,9 @@ def partition_draws(parts: Sequence[str | os.PathLike[str]], out: str | os.PathL
                 use_threads=False,
                 max_rows_per_group=_GROUP,
                 file_options=ds.ParquetFileFormat().make_write_options(
-                    compression="zstd", use_dictionary=[*words, _OUTCOME], column_encoding={"draw": "DELTA_BINARY_PACKED"}
+                    compression="zstd",
+                    use_dictionary=[*words, _OUTCOME],
+                    column_encoding={"draw": "DELTA_BINARY_PACKED"} if whole else None,
                 ),
             )
     return folder

@@ -49,6 +49,11 @@ def folder(draws: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return partition_draws(parts, place / "all")
 
 
+def test_draws_numbered_in_floats_as_a_query_writes_them_are_stored(draws: pd.DataFrame, tmp_path: Path) -> None:
+    draws.astype({"draw": float}).to_parquet(tmp_path / "query.parquet", index=False)
+    assert len(tallied_draws(partition_draws([tmp_path / "query.parquet"], tmp_path / "all"))) > 0
+
+
 @pytest.mark.parametrize("measure", ["rate-ratio", "risk-difference", "mean-difference"])
 def test_effects_of_tallies_are_those_of_the_draws(draws: pd.DataFrame, folder: Path, measure: str) -> None:
     assert is_stored_draws(folder)
