@@ -32,15 +32,18 @@ class Learned:
     material : Material
     columns, signals : array (n, Q), (n, P)
         Columns and image signals of the patients, not standardised; NaN where missing.
+    known : array (Q + P,), optional
+        Their weights in a log rate that is known from another checkpoint.
     """
 
     material: Material
     columns: Array
     signals: Array
+    known: Array | None = None
 
     @classmethod
     @torch.no_grad()
-    def of(cls, network: Network, material: Material) -> Learned:
+    def of(cls, network: Network, material: Material, known: Array | None = None) -> Learned:
         """Read all patients; means and spreads of their columns and signals become the network's."""
         columns, signals = [], []
         for start in tqdm(range(0, len(material.patients), 16), desc="reading signals", unit="batch", disable=None):
@@ -49,11 +52,11 @@ class Learned:
             columns.append(covariates.double().cpu().numpy())
             traced = lesions_traced(arrays, images.device)
             signals.append(network.signals(images, masks, material.anatomy, traced).double().cpu().numpy())
-        own = cls(material, np.concatenate(columns), np.concatenate(signals))
+        own = cls(material, np.concatenate(columns), np.concatenate(signals), known)
         for name, values in (("covariate", own.columns), ("pooled", own.signals)):
-            known = np.isfinite(values).any(axis=0)
+            seen = np.isfinite(values).any(axis=0)
             mean, sd = np.zeros(values.shape[1]), np.ones(values.shape[1])
-            mean[known], sd[known] = np.nanmean(values[:, known], axis=0), np.nanstd(values[:, known], axis=0)
+            mean[seen], sd[seen] = np.nanmean(values[:, seen], axis=0), np.nanstd(values[:, seen], axis=0)
             getattr(network, f"{name}_mean").copy_(torch.from_numpy(mean))
             getattr(network, f"{name}_sd").copy_(torch.from_numpy(np.where(sd < 1e-4, 1.0, sd)))
         return own
@@ -64,7 +67,10 @@ class Learned:
         arm = np.array([self.material.arms.index(patient.arm) for patient in patients])
         week = np.array([float(patient.last.week) for patient in patients])
         counts = np.array([float(patient.last.lesions) for patient in patients])
-        return first_stage_data(network, self.columns, self.signals, counts, arm, week)
+        data = first_stage_data(network, self.columns, self.signals, counts, arm, week)
+        if self.known is None:
+            return data
+        return replace(data, known=self.known * torch.cat([network.covariate_sd, network.pooled_sd]).double().cpu().numpy())
 
 
 @torch.no_grad()

@@ -8,12 +8,14 @@ With baseline columns ``x``, image features ``f``, modifiers ``m`` (age and Gd l
 all standardised; levels ``b_a`` have a wide prior.  The three standard deviations and the size ``k`` are those of the largest
 posterior density, the parameters integrated out by Laplace's approximation (empirical Bayes; MacKay, 1992, Neural Computation
 4:415-447) under weak log-normal priors of the standard deviations, which matter below a thousand patients.
+A log rate that is known from elsewhere, linear in columns and features, may be one more column; its weight has the prior of
+columns, and what it says is added to ``beta`` and ``phi``.
 Convex in the parameters, it takes a second for thousands of patients, and so few counts are not spent on free weights.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -23,6 +25,8 @@ from causalms.errors import ConvergenceError
 from causalms.generator.network import Network
 from causalms.stats import Array
 
+#: Group of the design's columns that are baseline columns.
+_COLUMNS = 1
 #: Prior standard deviation of a level about the overall rate.
 _LEVEL_SD = 2.0
 _LARGEST_LOG_MEAN = 12.0
@@ -46,6 +50,8 @@ class FirstStageData:
         Standardised.
     log_share : array (n,)
         Log of the share of follow-up, and of what else the mean is multiplied by.
+    known : array (q + f,), optional
+        Weights of columns and features in a log rate that is known from elsewhere.
     """
 
     counts: Array
@@ -54,13 +60,12 @@ class FirstStageData:
     features: Array
     modifiers: Array
     log_share: Array
+    known: Array | None = None
 
     def rows(self, chosen: np.ndarray) -> FirstStageData:
         """Some of the patients."""
-        return FirstStageData(
-            self.counts[chosen], self.arm[chosen], self.columns[chosen], self.features[chosen], self.modifiers[chosen],
-            self.log_share[chosen],
-        )  # fmt: skip
+        of_patients = ("counts", "arm", "columns", "features", "modifiers", "log_share")
+        return replace(self, **{name: getattr(self, name)[chosen] for name in of_patients})
 
     def design(self, arms: int) -> tuple[Array, list[int]]:
         """Design matrix (n, p): levels, columns, features, modifiers by arm; and the group of every column of it."""
@@ -68,6 +73,17 @@ class FirstStageData:
         modified = (own[:, :, None] * self.modifiers[:, None, :]).reshape(len(own), -1)
         parts = [own, self.columns, self.features, modified]
         return np.column_stack(parts), [group for group, part in enumerate(parts) for _ in range(part.shape[1])]
+
+    def known_rate(self, arms: int) -> Array:
+        """Parameters (p, 1) that make the design the known log rate, standardised over the patients; (p, 0) without one."""
+        p = arms + self.columns.shape[1] + self.features.shape[1] + arms * self.modifiers.shape[1]
+        if self.known is None:
+            return np.zeros((p, 0))
+        rate = np.column_stack([self.columns, self.features]) @ self.known
+        if not rate.std():
+            return np.zeros((p, 0))
+        weights = np.concatenate([np.full(arms, -rate.mean()), self.known, np.zeros(arms * self.modifiers.shape[1])])
+        return np.asarray(weights[:, None] / rate.std())
 
 
 @dataclass(frozen=True)
@@ -113,8 +129,10 @@ class _Evidence:
 
     def __init__(self, data: FirstStageData, arms: int) -> None:
         self.counts = data.counts
-        self.X, group = data.design(arms)
-        self.group = np.array(group)
+        X, group = data.design(arms)
+        known = data.known_rate(arms)
+        self.folded = np.column_stack([np.eye(X.shape[1]), known])  # parameters of the design, of those and the known rate's
+        self.X, self.group = np.column_stack([X, X @ known]), np.array([*group, *[_COLUMNS] * known.shape[1]])
         self.start = np.zeros(self.X.shape[1])
         rate = np.log((data.counts.sum() + 0.5) / np.exp(data.log_share).sum())
         self.offset = data.log_share + rate
@@ -194,12 +212,13 @@ def fit_first_stage(data: FirstStageData, arms: int, like: FirstStage | None = N
     else:
         options = {"eps": 1e-3, "ftol": 1e-7}
         logs = optimize.minimize(evidence.cost, np.array(_START), method="L-BFGS-B", bounds=_BOUNDS, options=options).x
-    beta, curvature = evidence.mode(evidence.precision(logs), float(np.exp(logs[3])))
+    fitted, curvature = evidence.mode(evidence.precision(logs), float(np.exp(logs[3])))
+    beta, covariance = evidence.folded @ fitted, evidence.folded @ np.linalg.inv(curvature) @ evidence.folded.T
     ends = np.cumsum([arms, data.columns.shape[1], data.features.shape[1]])
     level, columns, features, modified = np.split(beta, ends)
     names = ("columns", "features", "modification")
     sds = {name: float(np.exp(value)) for name, value in zip(names, logs[:3], strict=True)}
-    size, covariance = float(np.exp(logs[3])), np.asarray(np.linalg.inv(curvature), float)
+    size = float(np.exp(logs[3]))
     return FirstStage(level + evidence.rate, columns, features, modified.reshape(arms, -1), size, sds, covariance)
 
 

@@ -30,7 +30,16 @@ from causalms.generator.train.distributed import Processes, join
 from causalms.generator.train.first_stage import fit_first_stage, write_first_stage
 from causalms.generator.train.held_out import held_out
 from causalms.generator.train.lacking import FEWEST, MOST, expected_without
-from causalms.generator.train.resume import Kept, Run, optimiser_of, refuse_other_settings, restore_run, save_run, start_from
+from causalms.generator.train.resume import (
+    Kept,
+    Run,
+    known_rate,
+    optimiser_of,
+    refuse_other_settings,
+    restore_run,
+    save_run,
+    start_from,
+)
 from causalms.generator.train.risk import risk_step, start_values
 from causalms.generator.train.scores import validation_scores
 from causalms.lesions import LesionRule
@@ -115,7 +124,7 @@ def train_generator(
         refuse_other_settings(resume, settings)
     material = read_material(trial, recipe, seed, workers, processes, cache)
     network = new_network(model, material, seed)
-    learned = Learned.of(network, material)
+    learned = Learned.of(network, material, known_rate(recipe) if recipe.init else None)
     origin = {"initialised_from": start_from(network, model, material.arms, recipe)} if recipe.init else {}
     run = Run(network, optimiser_of(network, recipe))
     fingerprint = f"{material.digest} {settings}"

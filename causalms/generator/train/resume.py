@@ -18,7 +18,7 @@ from torch import Tensor
 
 from causalms.errors import InputError, UsageError
 from causalms.files import whole_file
-from causalms.generator.checkpoint import checksum, load_tensors, read_checkpoint, write_checkpoint
+from causalms.generator.checkpoint import Checkpoint, checksum, load_tensors, read_checkpoint, write_checkpoint
 from causalms.generator.configurations import ModelConfig, TrainingConfig
 from causalms.generator.network import Network
 
@@ -134,8 +134,7 @@ def start_from(network: Network, model: ModelConfig, arms: tuple[str, ...], reci
     UsageError
         If the checkpoint is of another size.
     """
-    file = Path(str(files("causalms.generator") / "reference.safetensors")) if recipe.init == "reference" else Path(recipe.init)
-    source = read_checkpoint(file)
+    source = _source(recipe)
     theirs = {"denoiser_channels": 0, **source.header.get("config", {})}
     other = [name for name in _SIZES if theirs.get(name) != getattr(model, name)]
     if theirs.get("denoiser_sees_scan", False) and not model.denoiser_sees_scan:
@@ -160,6 +159,23 @@ def start_from(network: Network, model: ModelConfig, arms: tuple[str, ...], reci
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(name.startswith("risk."))
     return source.checksum
+
+
+def known_rate(recipe: TrainingConfig) -> np.ndarray | None:
+    """Weights (Q + P,) of columns and image signals, as they are read, in the log rate of the checkpoint ``recipe.init``.
+
+    None if its rate is not that of a first stage.
+    """
+    tensors = _source(recipe).tensors
+    if "encoder.hidden_rate.weight" in tensors or "encoder.linear_rate.weight" not in tensors:
+        return None
+    spread = torch.cat([tensors["covariate_sd"], tensors["pooled_sd"]]).double()
+    return np.asarray((tensors["encoder.linear_rate.weight"][0].double() / spread).cpu().numpy())
+
+
+def _source(recipe: TrainingConfig) -> Checkpoint:
+    named = recipe.init == "reference"
+    return read_checkpoint(Path(str(files("causalms.generator") / "reference.safetensors")) if named else Path(recipe.init))
 
 
 def optimiser_of(network: Network, recipe: TrainingConfig) -> torch.optim.AdamW:
