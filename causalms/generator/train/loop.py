@@ -124,7 +124,8 @@ def train_generator(
         refuse_other_settings(resume, settings)
     material = read_material(trial, recipe, seed, workers, processes, cache)
     network = new_network(model, material, seed)
-    learned = Learned.of(network, material, known_rate(recipe) if recipe.init else None)
+    # A checkpoint of one's own may have learned from these patients, whose counts would then be used twice.
+    learned = Learned.of(network, material, known_rate(recipe) if recipe.init == "reference" else None)
     origin = {"initialised_from": start_from(network, model, material.arms, recipe)} if recipe.init else {}
     run = Run(network, optimiser_of(network, recipe))
     fingerprint = f"{material.digest} {settings}"
