@@ -3,7 +3,7 @@
 Three laws: `harmful` (ships), `modified` and `other-markers` (studies/designs).  Two parts of a generator are judged on patients
 not learned from:
 
-- counts: the first stage as `causalms train` fits it, and with the log rate of another model as one more shrunk column: of the
+- counts: the first stage as `causalms train` fits it, and given the log rate of another model as `--init` gives it: of the
   checkpoint that ships, or of a first stage that learned from three trials of `lifelike`, 2,131 patients each.  R2 of the log
   rate, CRPS.
 - places: nats a lesion above a uniform law of the brain, after equal CPU minutes of steps from nothing, from the reference
@@ -25,22 +25,22 @@ import pandas as pd
 import torch
 
 import causalms as cms
-from causalms.generator import Generator, config
+from causalms.generator import config
 from causalms.generator.configurations import TrainingConfig
-from causalms.generator.inputs import anatomy_of, stack
+from causalms.generator.inputs import anatomy_of
 from causalms.generator.network import Places
 from causalms.generator.train.data import Material, training_set
 from causalms.generator.train.distributed import Processes
-from causalms.generator.train.first_stage import FirstStageData, fit_first_stage
+from causalms.generator.train.first_stage import fit_first_stage
 from causalms.generator.train.loop import new_network
 from causalms.generator.train.patients import TrainingPatient
-from causalms.generator.train.resume import start_from
+from causalms.generator.train.resume import known_rate, start_from
 from causalms.generator.train.risk import risk_batch, risk_step
 from causalms.generator.train.scores import validation_scores
 from causalms.lesions import LesionRule
 from causalms.stats import NegativeBinomialLaw, score
 from causalms.tables import write_table
-from causalms.trials import Space, mni_space
+from causalms.trials import mni_space
 from studies.baselines.optimise import Recipe, optimise
 from studies.common import out_option
 from studies.learning_curve import TRAINING, Arrays, arrays_of, data_of, part_of, together
@@ -57,20 +57,16 @@ STARTS: dict[str, dict[str, str]] = {
 _BOOTSTRAP, _BATCH = 1000, 8
 
 
-@torch.no_grad()
-def shipped_rate(people: list[TrainingPatient], grid: Space) -> np.ndarray:
-    """Log rate (n,) that the checkpoint that ships reads of every patient."""
-    network, anatomy, rates = Generator.load("reference").network, anatomy_of(grid), []
-    for start in range(0, len(people), _BATCH):
-        rates.append(network.read(*stack([p.arrays for p in people[start : start + _BATCH]], torch.device("cpu")), anatomy).rate)
-    return torch.cat(rates).double().numpy()
+def spread_of(arrays: Arrays) -> np.ndarray:
+    """Standard deviations (Q + P,) of columns and signals, as the first stage standardises them."""
+    sd = np.concatenate([np.nanstd(arrays[name], axis=0) for name in ("columns", "signals")])
+    return np.asarray(np.where(sd < 1e-4, 1.0, sd))
 
 
-def lifelike_rate(lifelike: Arrays, arrays: Arrays) -> np.ndarray:
-    """Log rate (n,) of patients by a first stage that learned from trials of `lifelike`."""
+def lifelike_rate(lifelike: Arrays) -> np.ndarray:
+    """Weights (Q + P,) of columns and signals, as read, in the log rate of a first stage that learned from these trials."""
     fit = fit_first_stage(data_of(lifelike, lifelike, "first stage"), lifelike["log_rate"].shape[1])
-    rows = data_of(arrays, lifelike, "first stage")
-    return np.asarray(rows.columns @ fit.columns + rows.features @ fit.features)
+    return np.concatenate([fit.columns, fit.features]) / spread_of(lifelike)
 
 
 def rows_of(arrays: Arrays, chosen: np.ndarray) -> Arrays:
@@ -78,18 +74,14 @@ def rows_of(arrays: Arrays, chosen: np.ndarray) -> Arrays:
     return {name: values[chosen] for name, values in arrays.items()}
 
 
-def with_column(data: FirstStageData, rate: np.ndarray, like: np.ndarray) -> FirstStageData:
-    """One more column: a log rate, standardised as ``like`` is."""
-    return replace(data, columns=np.column_stack([data.columns, (rate - like.mean()) / like.std()]))
+def count_scores(train: Arrays, unseen: Arrays, known: np.ndarray | None) -> dict[str, np.ndarray]:
+    """Residuals and true log rates within arms (n, arms), and CRPS (n,), of unseen patients under every arm.
 
-
-def count_scores(train: Arrays, unseen: Arrays, column: str | None) -> dict[str, np.ndarray]:
-    """Residuals and true log rates within arms (n, arms), and CRPS (n,), of unseen patients under every arm."""
+    ``known``: weights of columns and signals, as read, in the log rate that the first stage is given.
+    """
     arms, n = unseen["log_rate"].shape[1], len(unseen["counts"])
     data, rows = data_of(train, train, "first stage"), data_of({**unseen, "log_share": np.zeros(n)}, train, "first stage")
-    if column is not None:
-        data, rows = (with_column(one, of[column], train[column]) for one, of in ((data, train), (rows, unseen)))
-    fit = fit_first_stage(data, arms)
+    fit = fit_first_stage(data if known is None else replace(data, known=known * spread_of(train)), arms)
     log_mean = np.column_stack([fit.log_mean(replace(rows, arm=np.full(n, arm))) for arm in range(arms)])
     laws = [NegativeBinomialLaw(np.exp(own), np.full(n, fit.size)) for own in log_mean.T]
     crps = np.mean([score("crps", law, y) for law, y in zip(laws, unseen["potential"].astype(np.int64).T, strict=True)], axis=0)
@@ -102,15 +94,15 @@ def r2(scores: dict[str, np.ndarray], rows: np.ndarray) -> float:
     return float(1 - (scores["residual"][rows] ** 2).mean() / (scores["true"][rows] ** 2).mean())
 
 
-def count_rows(law: str, train: Arrays, unseen: Arrays) -> list[dict[str, Any]]:
-    """One row a sample and column: R2 and CRPS, and what they gain on no column, with 95% bootstrap intervals over patients."""
+def count_rows(law: str, train: Arrays, unseen: Arrays, rates: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    """One row a sample and known rate: R2 and CRPS, and what they gain on none, with 95% bootstrap intervals over patients."""
     out, n = [], len(unseen["counts"])
     draws = np.random.default_rng(0).integers(n, size=(_BOOTSTRAP, n))
     for size, first in SAMPLES:
         own = rows_of(train, np.arange(first, first + size))
         base = count_scores(own, unseen, None)
-        for name, column in (("nothing", None), ("shipped rate", "shipped"), ("lifelike rate", "lifelike")):
-            found = base if column is None else count_scores(own, unseen, column)
+        for name, known in ({"nothing": None} | rates).items():
+            found = base if known is None else count_scores(own, unseen, known)
             gain = np.quantile([r2(found, rows) - r2(base, rows) for rows in draws], [0.025, 0.975])
             crps = found["crps"] - base["crps"]
             se = 1.96 * crps.std(ddof=1) / np.sqrt(n)
@@ -179,8 +171,7 @@ def simulated(law: str, seed: int, patients: int) -> tuple[list[TrainingPatient]
     """Patients of a law with their images, what the first stage reads of them, and the arms."""
     trial = cms.simulate_trial(LAWS[law], patients=patients, seed=seed, grid="4mm")
     people = training_set(trial, LesionRule.default())
-    arrays = {**arrays_of(trial, people, seed), "shipped": shipped_rate(people, trial.space)}
-    return people, arrays, trial.truth.design.arms
+    return people, arrays_of(trial, people, seed), trial.truth.design.arms
 
 
 @click.command()
@@ -191,12 +182,13 @@ def main(out: Path, parts: Path, laws: tuple[str, ...]) -> None:
     """Write counts.csv and places.csv."""
     torch.set_num_threads(1)
     lifelike = together([dict(np.load(part_of("lifelike", seed, 2131, parts), allow_pickle=False)) for seed in TRAINING])
+    shipped = known_rate(TrainingConfig(init="reference"))
+    assert shipped is not None
+    rates = {"shipped rate": shipped, "lifelike rate": lifelike_rate(lifelike)}
     counts, places = [], []
     for law in laws:
         (people, train, arms), (new, unseen, _) = simulated(law, *TRAIN), simulated(law, *UNSEEN)
-        for arrays in (train, unseen):
-            arrays["lifelike"] = lifelike_rate(lifelike, arrays)
-        counts += count_rows(law, train, unseen)
+        counts += count_rows(law, train, unseen, rates)
         write_table(pd.DataFrame(counts), out / "counts.csv")
         places += place_rows(law, people, new, arms, [one for one in SAMPLES if one[1] == 0])
         write_table(pd.DataFrame(places), out / "places.csv")

@@ -56,8 +56,9 @@ def test_a_known_rate_is_one_more_column_added_to_the_others() -> None:
     known = np.concatenate([[0.5, 0.0], phi])
     rate = np.column_stack([data.columns, data.features]) @ known
     wide = replace(data, columns=np.column_stack([data.columns, (rate - rate.mean()) / rate.std()]))
-    folded = fit_first_stage(replace(data, known=known), 2)
-    column = fit_first_stage(wide, 2, like=folded)
+    like = fit_first_stage(data, 2)
+    like.prior_sd["columns"] = 1.0  # that of a known rate
+    folded, column = (fit_first_stage(of, 2, like=like) for of in (replace(data, known=known), wide))
     assert folded.log_mean(data) == pytest.approx(column.log_mean(wide), abs=1e-4)
     assert folded.variance(data) == pytest.approx(column.variance(wide), rel=1e-4)
     assert folded.columns.shape == (2,)

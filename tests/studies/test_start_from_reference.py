@@ -9,11 +9,10 @@ from studies import start_from_reference as study
 from studies.learning_curve import Arrays
 
 
-def _trial(rng: np.random.Generator, patients: int, says: float) -> Arrays:
-    """Two arms; the log rate depends on forty signals, of which ``shipped`` knows all or nothing."""
+def _trial(rng: np.random.Generator, patients: int) -> Arrays:
+    """Two arms; the log rate is the sum of forty signals."""
     signals, columns = rng.normal(size=(patients, 40)), rng.normal(size=(patients, 8))
-    prognosis = signals.sum(axis=1) / np.sqrt(40)
-    log_rate = 1 + 0.8 * prognosis[:, None] - np.array([0.0, 0.7])
+    log_rate = 1 + 0.8 * signals.sum(axis=1)[:, None] / np.sqrt(40) - np.array([0.0, 0.7])
     arm = rng.integers(0, 2, patients)
     counts = rng.poisson(np.exp(log_rate) * rng.gamma(2, 0.5, (patients, 2)))
     return {
@@ -24,19 +23,19 @@ def _trial(rng: np.random.Generator, patients: int, says: float) -> Arrays:
         "log_share": np.zeros(patients),
         "log_rate": log_rate,
         "potential": counts,
-        "shipped": says * prognosis + (1 - says) * rng.normal(size=patients),
-        "lifelike": rng.normal(size=patients),
     }
 
 
 def test_a_known_rate_is_worth_more_than_none_and_noise_costs_little(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study, "SAMPLES", [(120, 0), (120, 120)])
     rng = np.random.default_rng(0)
-    rows = study.count_rows("made", _trial(rng, 240, 1.0), _trial(rng, 300, 1.0))
+    rates = {"right": np.repeat([0.0, 1.0], [8, 40]), "noise": rng.normal(size=48)}
+    rows = study.count_rows("made", _trial(rng, 240), _trial(rng, 300), rates)
     gained = {(row["first"], row["kept"]): (row["r2_gain_lower"], row["r2_gain_upper"]) for row in rows}
     assert all(gained[first, "nothing"] == (0.0, 0.0) for first in (0, 120))
-    assert all(gained[first, "shipped rate"][0] > 0.1 for first in (0, 120))
-    assert all(gained[first, "lifelike rate"][1] < 0.05 for first in (0, 120))
+    assert all(gained[first, "right"][0] > 0.1 for first in (0, 120))
+    assert all(gained[first, "noise"][1] < 0.05 for first in (0, 120))
+    assert all(gained[first, "noise"][0] > -0.15 for first in (0, 120))
 
 
 def test_places_are_scored_above_a_uniform_law() -> None:

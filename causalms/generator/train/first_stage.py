@@ -8,8 +8,8 @@ With baseline columns ``x``, image features ``f``, modifiers ``m`` (age and Gd l
 all standardised; levels ``b_a`` have a wide prior.  The three standard deviations and the size ``k`` are those of the largest
 posterior density, the parameters integrated out by Laplace's approximation (empirical Bayes; MacKay, 1992, Neural Computation
 4:415-447) under weak log-normal priors of the standard deviations, which matter below a thousand patients.
-A log rate that is known from elsewhere, linear in columns and features, may be one more column; its weight has the prior of
-columns, and what it says is added to ``beta`` and ``phi``.
+A log rate that is known from elsewhere, linear in columns and features, may be one more column; its one weight has a wide prior,
+and what it says is added to ``beta`` and ``phi``.
 Convex in the parameters, it takes a second for thousands of patients, and so few counts are not spent on free weights.
 """
 
@@ -25,10 +25,10 @@ from causalms.errors import ConvergenceError
 from causalms.generator.network import Network
 from causalms.stats import Array
 
-#: Group of the design's columns that are baseline columns.
-_COLUMNS = 1
-#: Prior standard deviation of a level about the overall rate.
-_LEVEL_SD = 2.0
+#: Prior standard deviations of a level about the overall rate, and of the weight of a known log rate (standardised).
+_LEVEL_SD, _KNOWN_SD = 2.0, 1.0
+#: Group of the design's columns that are a known log rate.
+_KNOWN = 4
 _LARGEST_LOG_MEAN = 12.0
 #: Priors of the standard deviations of columns, features and modification: median, and standard deviation of the logarithm.  The
 #: medians let nine columns explain .6 of a patient's log rate together, 65 features .5, and leave arms alike for all.
@@ -132,7 +132,7 @@ class _Evidence:
         X, group = data.design(arms)
         known = data.known_rate(arms)
         self.folded = np.column_stack([np.eye(X.shape[1]), known])  # parameters of the design, of those and the known rate's
-        self.X, self.group = np.column_stack([X, X @ known]), np.array([*group, *[_COLUMNS] * known.shape[1]])
+        self.X, self.group = np.column_stack([X, X @ known]), np.array([*group, *[_KNOWN] * known.shape[1]])
         self.start = np.zeros(self.X.shape[1])
         rate = np.log((data.counts.sum() + 0.5) / np.exp(data.log_share).sum())
         self.offset = data.log_share + rate
@@ -140,7 +140,7 @@ class _Evidence:
 
     def precision(self, logs: Array) -> Array:
         """Prior precision (p,)."""
-        return np.asarray(np.exp(-2 * np.concatenate([[np.log(_LEVEL_SD)], logs[:3]]))[self.group])
+        return np.asarray(np.exp(-2 * np.concatenate([[np.log(_LEVEL_SD)], logs[:3], [np.log(_KNOWN_SD)]]))[self.group])
 
     def mode(self, precision: Array, size: float) -> tuple[Array, Array]:
         """Posterior mode (p,) and negative Hessian (p, p), by Newton's method with halved steps.
