@@ -124,7 +124,7 @@ def main(out: Path, parts: Path) -> None:
             [patient for one in trials for patient in people_of(*one)], people, mni_space("4mm"), number, MINUTES[size]
         )
         row = compared(first_stage_laws(train, unseen), theirs, unseen)
-        rows.append({"patients": size, "training_seed": number, "unseen": len(people), "steps": steps, **row})
+        rows.append({"design": DESIGN, "patients": size, "training_seed": number, "unseen": len(people), "steps": steps, **row})
         write_table(pd.DataFrame(rows), out / "against_count_network.csv")
 
 
